@@ -1,0 +1,266 @@
+"""Fit a scikit-learn pipeline, measure it on the test data, and log the model."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow.models import infer_signature
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.multiclass import type_of_target
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline import evaluation, mlflow_store, models, provenance, step
+from pipeline.errors import PipelineError, did_you_mean
+from pipeline.tables import read_table
+
+PREDICTIONS_SHOWN = 1000
+
+
+def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator:
+    """The estimator that ``model.estimator`` names.
+
+    Args:
+        path: dotted path of a class, such as ``sklearn.ensemble.RandomForestClassifier``.
+        params: its parameters.
+        allowed: the packages it may come from; no other code is imported.
+
+    Raises:
+        PipelineError: another package, no such class, or a parameter it does not have.
+    """
+    module, _, name = path.rpartition(".")
+    if module.partition(".")[0] not in allowed:
+        raise PipelineError(
+            f"model.estimator={path!r} is not from an allowed package",
+            f"name a class of: {', '.join(allowed)} (model.allowed)",
+        )
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        raise PipelineError(
+            f"model.estimator={path!r} is not an estimator", "check its module and name"
+        )
+    known = found().get_params()
+    for param in params:
+        if param not in known:
+            raise PipelineError(
+                f"model.params: {name} has no parameter {param!r}{did_you_mean(param, known)}",
+                f"its parameters are: {', '.join(known)}",
+            )
+    return found(**params)
+
+
+def separate(table: pd.DataFrame, target: str, drop: list[str]) -> tuple[pd.DataFrame, pd.Series]:
+    """Features and target of a table; numbers as floats, so that a gap never changes a type.
+
+    Raises:
+        PipelineError: the target is not there, has gaps, or leaves no feature.
+    """
+    if target not in table:
+        raise PipelineError(
+            f"model.target names {target!r}, which the table lacks"
+            f"{did_you_mean(target, table.columns)}",
+            f"the columns are: {', '.join(table.columns)}",
+        )
+    if table[target].isna().any():
+        raise PipelineError(
+            f"model.target={target!r} has {int(table[target].isna().sum())} missing values",
+            "list it in etl.required, so that rows without it are dropped",
+        )
+    features = table.drop(columns=[target, *drop], errors="ignore")
+    if features.empty:
+        raise PipelineError("no feature is left", "name fewer columns in model.drop")
+    numbers = features.select_dtypes("number").columns
+    return features.astype(dict.fromkeys(numbers, "float64")), table[target]
+
+
+def build(estimator: BaseEstimator, features: pd.DataFrame, categorical: list[str]) -> Pipeline:
+    """Preprocessing and estimator as one pipeline.
+
+    Numbers are imputed by their median and scaled; all other columns, and those named in
+    ``categorical``, are imputed by their commonest value and one-hot encoded, categories not
+    seen in training being ignored.
+    """
+    for column in categorical:
+        if column not in features:
+            raise PipelineError(
+                f"model.categorical names {column!r}, which is not a feature"
+                f"{did_you_mean(column, features.columns)}",
+                f"the features are: {', '.join(features.columns)}",
+            )
+    numeric = features.select_dtypes("number").columns.difference(categorical, sort=False)
+    rest = features.columns.difference(numeric, sort=False)
+    prepare = ColumnTransformer(
+        [
+            (
+                "number",
+                make_pipeline(SimpleImputer(strategy="median"), StandardScaler()),
+                [*numeric],
+            ),
+            (
+                "category",
+                make_pipeline(
+                    SimpleImputer(strategy="most_frequent"),
+                    OneHotEncoder(handle_unknown="ignore"),
+                ),
+                [*rest],
+            ),
+        ],
+        verbose_feature_names_out=False,
+    )
+    return Pipeline([("prepare", prepare), ("estimator", estimator)])
+
+
+def fit(model: Pipeline, features: pd.DataFrame, target: pd.Series) -> Pipeline:
+    """Fit a pipeline, after checking that its estimator can predict such a target.
+
+    Raises:
+        PipelineError: a target of one class, a continuous one for a classifier, text for a
+            regressor, or parameters the estimator refuses.
+    """
+    estimator, name = model[-1], type(model[-1]).__name__
+    if is_classifier(estimator):
+        if target.nunique() < 2:
+            raise PipelineError(
+                f"model.target={target.name!r} has one class only: {target.iloc[0]!r}",
+                "a classifier needs two; check the data, or choose another target",
+            )
+        if type_of_target(target).startswith("continuous"):
+            raise PipelineError(
+                f"model.target={target.name!r} is continuous, and {name} predicts classes",
+                "choose a regressor: model=random_forest_regressor",
+            )
+    elif is_regressor(estimator) and not pd.api.types.is_numeric_dtype(target):
+        raise PipelineError(
+            f"model.target={target.name!r} is not a number, and {name} predicts numbers",
+            "choose a classifier: model=random_forest",
+        )
+    try:
+        return model.fit(features, target)
+    except ValueError as error:
+        raise PipelineError(f"{name} can't be fitted: {error}", "check model.params") from error
+
+
+def log_to_mlflow(
+    model: Pipeline, example: pd.DataFrame, results: dict, files: dict, tags: dict
+) -> str:
+    """Record parameters, metrics, figures, tags and the model on the MLflow run; its id."""
+    with mlflow_store.active_run("4-Training_model") as run:
+        params = {f"estimator.{key}": value for key, value in model[-1].get_params().items()}
+        mlflow.log_params(params)
+        mlflow.log_metrics(results)
+        mlflow.set_tags(tags)
+        for file in files.values():
+            mlflow.log_artifact(str(file), "figures")
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            signature=infer_signature(example, model.predict(example)),
+            input_example=example,
+            pip_requirements=mlflow_store.requirements("scikit-learn", "skops", "pandas"),
+            skops_trusted_types=models.trusted_types(models.dumps(model)),
+        )
+        return run.info.run_id
+
+
+def predictions(model: Pipeline, table: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """The first test rows, with what the model says of them."""
+    shown = table.head(PREDICTIONS_SHOWN).copy()
+    features = features.head(PREDICTIONS_SHOWN)
+    shown["prediction"] = model.predict(features)
+    chances = evaluation.probabilities(model, features)
+    if chances is not None:
+        shown["probability"] = chances.max(axis=1)
+    return shown
+
+
+def go(args, run: step.StepRun) -> None:
+    """Read both parts, fit, measure, draw, and log to the tracker and to MLflow."""
+    train, test = (
+        read_table(run.use(name).file) for name in (args.train_artifact, args.test_artifact)
+    )
+    for column in args.drop:
+        if column not in train:
+            run.warn(f"model.drop names {column!r}, which the table lacks")
+    features, target = separate(train, args.target, args.drop)
+    test_features, test_target = separate(test, args.target, args.drop)
+    estimator = make_estimator(args.estimator, args.params, args.allowed)
+    model = fit(build(estimator, features, args.categorical), features, target)
+
+    results = evaluation.metrics(model, test_features, test_target)
+    weights = evaluation.importances(model, test_features, test_target)
+    files = evaluation.figures(model, test_features, test_target, weights, run.folder)
+    tags = {"developer": provenance.developer()}
+    tags |= {f"data.{used.name}": f"{used.version} {used.digest}" for used in run.inputs}
+    log_to_mlflow(model, test_features.head(5), results, files, tags)
+
+    run.log_metrics(results)
+    run.log_figures(files)
+    run.log_table("predictions", predictions(model, test, test_features))
+    metadata = {**results, "estimator": args.estimator, "target": args.target}
+    for name, part in (
+        (args.preprocessor_artifact_name, model[:-1]),
+        (args.model_artifact_name, model),
+    ):
+        run.log_artifact(
+            models.save(part, run.folder / f"{name}.skops"),
+            name=name,
+            type="model",
+            description=f"{args.estimator} predicting {args.target}",
+            metadata=metadata,
+        )
+
+
+def arguments():
+    """The step's parameters; MLproject has the same ones."""
+    parser = step.parser(__doc__)
+    parser.add_argument("--train_artifact", required=True, help="training data, as name:version")
+    parser.add_argument("--test_artifact", required=True, help="test data, as name:version")
+    parser.add_argument("--target", default="legendary", help="column to predict")
+    parser.add_argument(
+        "--drop",
+        type=step.json_value,
+        default='["number", "name"]',
+        help="JSON list of columns that are not features",
+    )
+    parser.add_argument(
+        "--categorical",
+        type=step.json_value,
+        default="[]",
+        help="JSON list of numeric columns that are categories",
+    )
+    parser.add_argument(
+        "--estimator",
+        default="sklearn.ensemble.RandomForestClassifier",
+        help="dotted path of its class",
+    )
+    parser.add_argument(
+        "--params",
+        type=step.json_value,
+        default='{"random_state": 42}',
+        help="JSON: its parameters",
+    )
+    parser.add_argument(
+        "--allowed",
+        type=step.json_value,
+        default='["sklearn"]',
+        help="JSON list of packages it may come from",
+    )
+    parser.add_argument("--model_artifact_name", default="model", help="name of the model artifact")
+    parser.add_argument(
+        "--preprocessor_artifact_name",
+        default="preprocessor",
+        help="name of the fitted preprocessing's artifact",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    step.main(__file__, arguments(), go)

@@ -1,0 +1,39 @@
+# make help   says what there is to make
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The steps' environments and ours: compile when building, or every first import is slow
+export UV_COMPILE_BYTECODE = 1
+OVERRIDES ?=
+
+.PHONY: help run test dashboard lint lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split.test_size=0.3"
+	@.venv/bin/python main.py $(OVERRIDES)
+
+test: .venv/complete  ## lint, then all tests
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/python -m pytest -q
+
+dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
+	@.venv/bin/python -m pipeline dashboard
+
+lock: .venv/complete  ## resolve pyproject.toml into requirements.lock and the conda.yml files
+	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 \
+		--no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
+	@.venv/bin/python -m pipeline.pins
+
+clean:  ## remove local state: runs, artifacts, metrics, models
+	rm -rf .pipeline
+
+# uv makes the environment exactly as locked; one that is up to date is left alone.
+.venv/complete: requirements.lock
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit(f"Python 3.11 is needed and $(PYTHON) is {v[0]}.{v[1]}: install it, or name it: make run PYTHON=/path/to/python3.11")'
+	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
+	@.venv/bin/python -m pip install -q --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	@.venv/bin/uv pip sync -q --python .venv/bin/python requirements.lock
+	@touch .venv/complete

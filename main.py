@@ -1,0 +1,73 @@
+"""The whole pipeline: download, clean, split, train.
+
+python main.py                                        # the default data set and model
+python main.py main.experiment_name=prod split.test_size=0.3
+python main.py data=iris model=logistic_regression    # files in conf/data and conf/model
+python main.py --help                                 # every setting
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+import pipeline
+
+
+@hydra.main(version_base="1.3", config_path=".", config_name="config")
+def go(config: DictConfig) -> float | None:
+    """Run the steps in order, each on the exact versions the one before it produced."""
+    data, etl, split, model = config.data, config.etl, config.split, config.model
+
+    with pipeline.start(config):
+        raw = pipeline.run(
+            "1-Download_data",
+            file_url=data.file_url,
+            artifact_name=data.artifact_name,
+            artifact_type=data.artifact_type,
+            artifact_description=data.artifact_description,
+            sha256=data.sha256,
+            max_bytes=data.max_bytes,
+            timeout=data.timeout,
+            retries=data.retries,
+        )
+        clean = pipeline.run(
+            "2-ETL",
+            input_artifact=raw[data.artifact_name],
+            artifact_name=etl.artifact_name,
+            artifact_type=etl.artifact_type,
+            artifact_description=etl.artifact_description,
+            sep=data.sep,
+            encoding=data.encoding,
+            missing=etl.missing,
+            required=etl.required,
+            fill=etl.fill,
+            schema=etl.schema,
+        )
+        parts = pipeline.run(
+            "3-Split_dataset",
+            input_artifact=clean[etl.artifact_name],
+            train_artifact_name=split.train_artifact_name,
+            test_artifact_name=split.test_artifact_name,
+            artifact_type=split.artifact_type,
+            artifact_description=split.artifact_description,
+            test_size=split.test_size,
+            random_state=split.random_state,
+            stratify=split.stratify,
+        )
+        trained = pipeline.run(
+            "4-Training_model",
+            train_artifact=parts[split.train_artifact_name],
+            test_artifact=parts[split.test_artifact_name],
+            target=model.target,
+            drop=model.drop,
+            categorical=model.categorical,
+            estimator=model.estimator,
+            params=model.params,
+            allowed=model.allowed,
+            model_artifact_name=model.artifact_name,
+            preprocessor_artifact_name=model.preprocessor_artifact_name,
+        )
+    return trained.metric(model.metric)
+
+
+if __name__ == "__main__":
+    pipeline.main(go)

@@ -1,0 +1,97 @@
+"""``python main.py``: Hydra around ``go()``, and every failure as a few lines."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline import config
+from pipeline.errors import PipelineError, did_you_mean
+
+INTERRUPTED = 130
+
+
+def main(go: Callable) -> None:
+    """Run ``go``, a function decorated with ``hydra.main``, as the program's main function.
+
+    Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
+    the traceback is shown.
+    """
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets errors through, to be told here
+    try:
+        config.register()
+        sys.argv[1:] = config.expand_options(sys.argv[1:])
+        go()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except SystemExit as stop:
+        if not isinstance(stop.__cause__, PipelineError):
+            raise
+        fail(stop.__cause__, wants_traceback)
+    except (PipelineError, HydraException, OmegaConfBaseException) as error:
+        fail(error, wants_traceback)
+
+
+def fail(error: Exception, traceback: bool) -> NoReturn:
+    """Tell an error in a few lines, and exit with status 1."""
+    if traceback:
+        raise error
+    told = error if isinstance(error, PipelineError) else explain(error)
+    print(f"error: {indent(told.what)}", file=sys.stderr)
+    if told.remedy:
+        print(f"  {indent(told.remedy)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def indent(text: str) -> str:
+    """Further lines under the first one."""
+    return text.replace("\n", "\n  ")
+
+
+def explain(error: Exception) -> PipelineError:
+    """Hydra's and OmegaConf's errors in terms of the keys that a user typed."""
+    text = str(error)
+    unknown = re.search(r"Could not (?:override|append to config|delete).*?'([^']+)'", text)
+    if isinstance(error, ConfigCompositionException):
+        cause = error.__cause__
+        key = getattr(cause, "full_key", None)
+        value = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", str(cause))
+        if value and key:
+            return PipelineError(
+                f"{key}={value[1]!r} is not {WORDS.get(value[2].lower(), value[2])}",
+                "config.yaml says what it means and shows a value",
+            )
+        if unknown:
+            key = unknown[1].rstrip(".")
+            return PipelineError(
+                f"there is no setting {key!r}{did_you_mean(key, config.all_keys())}",
+                "python main.py --help lists every setting",
+            )
+    if isinstance(error, MissingConfigException):
+        missing = re.search(r"'(\w+)/([^']+)'", text)
+        if missing:
+            known = config.options(missing[1])
+            return PipelineError(
+                f"there is no {missing[1]}={missing[2]}{did_you_mean(missing[2], known)}",
+                f"conf/{missing[1]} has: {', '.join(known)}",
+            )
+    if isinstance(error, OverrideParseException):
+        return PipelineError(
+            text.partition("\nSee ")[0],
+            "an override is key=value; quote what the shell or Hydra would split: "
+            "\"main.project_name='a, b'\"",
+        )
+    return PipelineError(text.strip())
+
+
+WORDS = {"float": "a number", "integer": "a whole number", "boolean": "true or false"}

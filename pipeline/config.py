@@ -1,0 +1,279 @@
+"""The configuration: the type of each key, what a value may be, and how Hydra finds the files.
+
+``config.yaml`` holds the defaults and says what each key means; the classes here only give the
+types that Hydra checks overrides against.
+"""
+
+import re
+import secrets
+import shlex
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from pipeline import ROOT
+from pipeline.errors import PipelineError, did_you_mean
+
+ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
+
+
+@dataclass
+class Main:
+    project_name: str = MISSING
+    experiment_name: str = MISSING
+    steps: Any = MISSING
+    tracker: str = MISSING
+    env_manager: str = MISSING
+    state_dir: str = MISSING
+
+
+@dataclass
+class Data:
+    file_url: str = MISSING
+    sha256: str | None = MISSING
+    max_bytes: int = MISSING
+    timeout: float = MISSING
+    retries: int = MISSING
+    sep: str | None = MISSING
+    encoding: str | None = MISSING
+    artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
+class Etl:
+    missing: list[str] = MISSING
+    required: list[str] | None = MISSING
+    fill: dict[str, Any] = MISSING
+    schema: list[dict[str, Any]] = MISSING
+    artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
+class Split:
+    test_size: float = MISSING
+    random_state: int = MISSING
+    stratify: str | None = MISSING
+    train_artifact_name: str = MISSING
+    test_artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
+class Model:
+    target: str = MISSING
+    drop: list[str] = MISSING
+    categorical: list[str] = MISSING
+    estimator: str = MISSING
+    params: dict[str, Any] = MISSING
+    allowed: list[str] = MISSING
+    metric: str | None = MISSING
+    artifact_name: str = MISSING
+    preprocessor_artifact_name: str = MISSING
+
+
+@dataclass
+class Config:
+    main: Main = field(default_factory=Main)
+    data: Data = field(default_factory=Data)
+    etl: Etl = field(default_factory=Etl)
+    split: Split = field(default_factory=Split)
+    model: Model = field(default_factory=Model)
+
+
+class GroupFolder(SearchPathPlugin):
+    """Lets Hydra find ``conf/data`` and ``conf/model`` beside ``config.yaml``."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("pipeline", f"file://{ROOT / 'conf'}")
+
+
+def register() -> None:
+    """Tell Hydra of the types, the group folder, and the resolvers that config.yaml uses."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    Plugins.instance().register(GroupFolder)
+    OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
+    OmegaConf.register_new_resolver("root_url", lambda path: (ROOT / path).as_uri(), replace=True)
+    OmegaConf.register_new_resolver("run_id", new_run_id, replace=True, use_cache=True)
+
+
+def new_run_id() -> str:
+    """A run's name: when it started (UTC), and six letters that tell it from its neighbours."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def all_keys() -> list[str]:
+    """Every key of config.yaml, dotted."""
+    tree = OmegaConf.to_container(OmegaConf.load(ROOT / "config.yaml"))
+    return [f"{section}.{key}" for section in Config.__dataclass_fields__ for key in tree[section]]
+
+
+def options(group: str) -> list[str]:
+    """The names of a config group's files."""
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def step_folders() -> list[str]:
+    """The steps, in order: folders that begin with a number and hold an MLproject."""
+    folders = [path.parent.name for path in ROOT.glob("[0-9]*-*/MLproject")]
+    return sorted(folders, key=lambda name: int(name.partition("-")[0]))
+
+
+def chosen_steps(wanted: Any) -> list[str]:
+    """The steps that ``main.steps`` picks, in order.
+
+    Args:
+        wanted: ``all``, or names, which may be a step's folder (``2-ETL``), its number (``2``),
+            or the beginning of what follows it (``etl``, ``split``, ``train``).
+
+    Raises:
+        PipelineError: a name that no step has, or that several have.
+    """
+    folders = step_folders()
+    if wanted == "all":
+        return folders
+    names = [wanted] if isinstance(wanted, str | int) else list(wanted)
+    chosen = set()
+    for name in map(str, names):
+        text = name.lower()
+        found = [
+            folder
+            for folder in folders
+            if text
+            and (
+                text in (folder.lower(), folder.partition("-")[0])
+                or folder.partition("-")[2].lower().startswith(text)
+            )
+        ]
+        if len(found) != 1:
+            raise PipelineError(
+                f"main.steps names {name!r}, which is no step{did_you_mean(name, folders)}",
+                f"the steps are: {', '.join(folders)}",
+            )
+        chosen.add(found[0])
+    if not chosen:
+        raise PipelineError("main.steps is empty", f"the steps are: {', '.join(folders)}")
+    return [folder for folder in folders if folder in chosen]
+
+
+def check(config: DictConfig) -> None:
+    """Refuse values that have the right type and can't work.
+
+    Raises:
+        PipelineError: names the key, the value, and what it may be.
+    """
+    if config.main.env_manager not in ENV_MANAGERS:
+        name = config.main.env_manager
+        raise PipelineError(
+            f"unknown main.env_manager={name!r}{did_you_mean(name, ENV_MANAGERS)}",
+            f"use one of: {', '.join(ENV_MANAGERS)}",
+        )
+    if not 0 < config.split.test_size < 1:
+        raise PipelineError(
+            f"split.test_size={config.split.test_size} is not between 0 and 1",
+            "give the test part's share of the rows, such as 0.2",
+        )
+    for key in ("data.file_url", "model.target"):
+        if OmegaConf.is_missing(config[key.partition(".")[0]], key.partition(".")[2]):
+            raise PipelineError(
+                f"{key} is not set",
+                f"give it: {key}=..., or choose a data set: data={'|'.join(options('data'))}",
+            )
+    if re.match(r"\w+://[^/]*@", config.data.file_url):
+        raise PipelineError(
+            "data.file_url contains a user name or password, which every run would record",
+            "leave it out of the address and put it into ~/.netrc, which is read for you",
+        )
+    names = [
+        config.data.artifact_name,
+        config.etl.artifact_name,
+        config.split.train_artifact_name,
+        config.split.test_artifact_name,
+        config.model.artifact_name,
+        config.model.preprocessor_artifact_name,
+    ]
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            raise PipelineError(
+                f"{name!r} can't name an artifact", "use letters, digits, dot, dash, underscore"
+            )
+        if names.count(name) > 1:
+            raise PipelineError(
+                f"two artifacts are named {name!r}", "give each *.artifact_name its own name"
+            )
+
+
+def save_path(config: DictConfig) -> Path:
+    """The state folder, absolute."""
+    return Path(config.main.state_dir).absolute()
+
+
+def expand_options(arguments: list[str]) -> list[str]:
+    """Replace ``--hydra_options=TEXT``, which `mlflow run` hands over, by the words in it."""
+    words = []
+    for argument in arguments:
+        if argument.startswith("--hydra_options="):
+            words += split_options(argument.partition("=")[2])
+        else:
+            words.append(argument)
+    return words
+
+
+def split_options(text: str) -> list[str]:
+    """Part a line of Hydra overrides into words, each as Hydra should see it.
+
+    Words end at white space outside of quotes and brackets. Quotes are a shell's, and go, unless
+    Hydra needs them: inside a list or a dictionary they stay, and so do those around a value that
+    could not be read without them (``main.project_name='a, b'``).
+    """
+    words, word, quote, depth = [], "", "", 0
+    for char in f"{text} ":
+        if char.isspace() and not quote and not depth:
+            if word:
+                words.append(_unquote(word))
+            word = ""
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "[{(":
+            depth += 1
+        elif char in "]})":
+            depth = max(depth - 1, 0)
+        word += char
+    if word.strip():
+        raise PipelineError(
+            f"hydra_options has an open quote or bracket: {word.strip()!r}", "close it"
+        )
+    return words
+
+
+def _unquote(word: str) -> str:
+    head, _, value = word.partition("=")
+    if value.startswith(("[", "{")) and head.isidentifier() | ("." in head):
+        return word
+    try:
+        bare = "".join(shlex.split(word))
+    except ValueError:
+        return word
+    if bare == word or bare.startswith("-"):
+        return bare
+    try:
+        override = OverridesParser.create().parse_override(bare)
+    except OverrideParseException:
+        return word
+    return word if override.is_sweep_override() else bare

@@ -1,0 +1,63 @@
+"""Steps' environments, built once, whole, and by one process at a time.
+
+MLflow takes a folder that exists for a finished environment, so one whose building was cut off
+would be used for ever, and two pipelines that start together would meet in it. Here a marker
+file tells a finished one, and a lock keeps others out while it is made.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow.environment_variables import MLFLOW_ENV_ROOT
+from mlflow.utils.environment import _PythonEnv
+from mlflow.utils.virtualenv import (
+    _create_virtualenv,
+    _get_mlflow_virtualenv_root,
+    _get_virtualenv_name,
+)
+
+from pipeline.errors import PipelineError
+
+MARKER = ".complete"
+
+
+def prepare_process() -> None:
+    """Set what MLflow's environment building reads from this process's environment."""
+    os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # or the first import of all is slow
+    os.environ.setdefault("PIP_NO_INPUT", "1")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
+        root = Path(tempfile.gettempdir()) / f"mlflow-envs-{os.getuid()}"
+        root.mkdir(mode=0o700, exist_ok=True)
+        if root.stat().st_uid != os.getuid():
+            raise PipelineError(
+                f"{root} belongs to another user, and the home folder's path has a space, which "
+                "MLflow's environments can't have",
+                f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
+            )
+        os.environ[MLFLOW_ENV_ROOT.name] = str(root)
+
+
+def ensure(step: Path, env_manager: str) -> None:
+    """Build a step's environment from its ``conda.yml``, unless it is there.
+
+    For ``uv`` and ``virtualenv``; conda makes its own, and ``local`` needs none.
+    """
+    if env_manager not in ("uv", "virtualenv"):
+        return
+    spec = _PythonEnv.from_conda_yaml(step / "conda.yml")
+    root = Path(_get_mlflow_virtualenv_root())
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / _get_virtualenv_name(spec, step)
+    if (folder / MARKER).exists():
+        return
+    with FileLock(f"{folder}.lock"):
+        if (folder / MARKER).exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        _create_virtualenv(step, spec, folder, env_manager=env_manager)
+        (folder / MARKER).touch()

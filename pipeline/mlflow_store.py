@@ -1,0 +1,62 @@
+"""MLflow's store: one SQLite database in the state folder, or the server that was named."""
+
+import logging
+import os
+from contextlib import AbstractContextManager
+from importlib import metadata
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock
+
+from pipeline import settings
+
+
+def connect(experiment: str) -> str:
+    """Point MLflow at the store, and make the experiment if it is new; returns its id.
+
+    A local store is made under a lock, for MLflow's own migration does not expect company, and
+    its experiments keep their files in the state folder rather than in the current one.
+    """
+    uri = settings.tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    if uri.startswith(("http:", "https:", "databricks")):
+        return _experiment_id(client, experiment, None)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    state = settings.state_dir()
+    state.mkdir(parents=True, exist_ok=True)
+    with FileLock(state / "mlflow.lock"):
+        return _experiment_id(client, experiment, (state / "mlflow" / "artifacts").as_uri())
+
+
+def _experiment_id(client: mlflow.MlflowClient, name: str, location: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+    try:
+        return client.create_experiment(name, artifact_location=location)
+    except mlflow.exceptions.MlflowException:
+        found = client.get_experiment_by_name(name)  # somebody on the same server was faster
+        if found is None:
+            raise
+        return found.experiment_id
+
+
+def active_run(name: str) -> AbstractContextManager[mlflow.ActiveRun]:
+    """The run that MLflow started this step in; alone, a new one in the experiment."""
+    if os.environ.get("MLFLOW_RUN_ID"):
+        return mlflow.start_run()
+    return mlflow.start_run(experiment_id=connect(settings.experiment()), run_name=name)
+
+
+def requirements(*packages: str) -> list[str]:
+    """Pins of the packages that a model needs, at the versions it was made with."""
+    return [f"{name}=={metadata.version(name)}" for name in packages]
+
+
+def local_path(uri: str) -> Path | None:
+    """The database file of a SQLite store, or None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None

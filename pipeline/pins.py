@@ -1,0 +1,34 @@
+"""Copies versions from requirements.lock into the conda.yml files: ``python -m pipeline.pins``."""
+
+import re
+from pathlib import Path
+
+from pipeline import ROOT
+
+PIN = re.compile(r"^(\s+- )([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
+
+
+def locked() -> dict[str, str]:
+    """Every package of requirements.lock, with its version."""
+    text = (ROOT / "requirements.lock").read_text()
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
+
+
+def conda_files() -> list[Path]:
+    """The root's conda.yml and the steps'."""
+    return [ROOT / "conda.yml", *sorted(ROOT.glob("[0-9]*-*/conda.yml"))]
+
+
+def pinned(text: str, versions: dict[str, str]) -> str:
+    """The text of a conda.yml with each pip package at its locked version."""
+    return PIN.sub(lambda pin: f"{pin[1]}{pin[2]}=={versions[pin[2]]}", text)
+
+
+def main() -> None:
+    """Rewrite the files whose pins differ."""
+    for path in conda_files():
+        path.write_text(pinned(path.read_text(), locked()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Who runs this, and from which code."""
+
+import getpass
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The commit a working tree is based on, and whether the tree differs from it."""
+
+    sha: str
+    dirty: bool
+
+
+def _git(*arguments: str, cwd: Path | None = None) -> str | None:
+    """Output of a git command, or None where git or what was asked for is not there."""
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def developer() -> str:
+    """git's user name, else the login name."""
+    name = _git("config", "user.name")
+    if name:
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def commit(root: Path) -> Commit | None:
+    """The commit of the working tree at ``root``, or None outside a git repository."""
+    sha = _git("rev-parse", "--verify", "HEAD", cwd=root)
+    if not sha:
+        return None
+    return Commit(sha, dirty=bool(_git("status", "--porcelain", cwd=root)))

@@ -1,0 +1,140 @@
+"""What a run looks like: a live table on a terminal, plain lines elsewhere."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "skipped": "dim"}
+LAST_LINES = 15
+
+
+@dataclass
+class Row:
+    """One step's line in the table."""
+
+    step: str
+    state: str = "waiting"
+    seconds: float | None = None
+    produced: str = ""
+    started: float = 0.0
+    log: Path | None = None
+
+
+@dataclass
+class Screen:
+    """Shows the steps as they run.
+
+    It writes to its own copy of standard output, for a running step's output goes to a file.
+    """
+
+    steps: list[str]
+    rows: dict[str, Row] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = {step: Row(step) for step in self.steps}
+        self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+        self.console = Console(file=self._out, highlight=False)
+        self._live = Live(
+            console=self.console, get_renderable=self._table, refresh_per_second=8, transient=False
+        )
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def close(self) -> None:
+        """Give the copy of standard output back."""
+        self._out.close()
+
+    def started(self, step: str, log: Path | None = None) -> None:
+        """A step begins; its output goes to ``log``."""
+        row = self.rows[step]
+        row.state, row.started, row.log = "running", time.monotonic(), log
+        self._line(f"{step}: running")
+
+    def ended(self, step: str, state: str, seconds: float | None, produced: str) -> None:
+        """A step ends in one of the states ran, cached, failed, killed or skipped."""
+        row = self.rows[step]
+        row.state, row.seconds, row.produced = state, seconds, produced
+        took = "" if seconds is None else f" in {seconds:.1f} s"
+        self._line(f"{step}: {state}{took}{'  ' if produced else ''}{produced}")
+
+    def warn(self, message: str) -> None:
+        """One line that the user should see."""
+        self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        if not self.console.is_terminal:
+            print(text, file=self._out, flush=True)
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for title, justify in (("step", "left"), ("state", "left"), ("seconds", "right")):
+            table.add_column(title, justify=justify, no_wrap=True)
+        table.add_column("produced", overflow="ellipsis", no_wrap=True)
+        for row in self.rows.values():
+            running = row.state == "running"
+            seconds = time.monotonic() - row.started if running else row.seconds
+            table.add_row(
+                row.step,
+                Spinner("dots", "running")
+                if running
+                else Text(row.state, STYLES.get(row.state, "dim")),
+                "" if seconds is None else f"{seconds:.1f}",
+                Text(last_line(row.log), "dim") if running else row.produced,
+            )
+        return Group(table)
+
+
+def last_line(log: Path | None) -> str:
+    """The last thing that a running step said."""
+    lines = last_lines(log, 1)
+    return lines[0] if lines else ""
+
+
+def last_lines(log: Path | None, count: int = LAST_LINES) -> list[str]:
+    """The last lines of a log that are not empty; progress bars as they stood at the end."""
+    if log is None or not log.is_file():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - 16_384, 0))
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return [line for line in lines if line][-count:]
+
+
+def print_result(
+    console: Console, steps: Mapping[str, Mapping[str, Any]], hints: list[str]
+) -> None:
+    """After the table: the model's metrics, links, and where to look next."""
+    metrics = next(
+        (step["metrics"] for step in reversed(list(steps.values())) if step.get("metrics")), {}
+    )
+    if metrics:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in metrics:
+            table.add_column(name, justify="right")
+        table.add_row(*(f"{value:.4g}" for value in metrics.values()))
+        console.print()
+        console.print(table)
+    links = {name: step["tracker_url"] for name, step in steps.items() if step.get("tracker_url")}
+    for name, url in links.items():
+        console.print(f"{name}  {url}", markup=False, soft_wrap=True)
+    console.print()
+    for hint in hints:
+        console.print(hint, style="dim", markup=False, soft_wrap=True)

@@ -1,0 +1,45 @@
+"""Where state is kept and what the environment says, for the orchestrator and the steps alike.
+
+Every environment variable this project reads of its own is named here.
+"""
+
+import os
+from pathlib import Path
+
+from pipeline import ROOT
+
+# Set by the orchestrator for its steps; each has a default, so a step also runs alone.
+STATE_DIR = "PIPELINE_STATE_DIR"
+TRACKER = "PIPELINE_TRACKER"
+REPORT = "PIPELINE_STEP_REPORT"
+RUN_ID = "PIPELINE_RUN_ID"
+GIT_COMMIT = "PIPELINE_GIT_COMMIT"
+
+# config.yaml's main.project_name and main.experiment_name, for a step that runs alone.
+DEFAULT_PROJECT = "pokemon"
+DEFAULT_EXPERIMENT = "dev"
+
+
+def state_dir() -> Path:
+    """The folder that holds all local state."""
+    return Path(os.environ.get(STATE_DIR) or ROOT / ".pipeline").absolute()
+
+
+def project() -> str:
+    """The tracker's project: ``WANDB_PROJECT``, as anyone who knows W&B expects."""
+    return os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+
+
+def experiment() -> str:
+    """The group that runs belong to: ``WANDB_RUN_GROUP``."""
+    return os.environ.get("WANDB_RUN_GROUP") or DEFAULT_EXPERIMENT
+
+
+def tracking_uri() -> str:
+    """MLflow's store: ``MLFLOW_TRACKING_URI``, or SQLite in the state folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / 'mlflow.db'}"
+
+
+def trackio_dir() -> Path:
+    """Trackio's store: ``TRACKIO_DIR``, or a folder in the state folder."""
+    return Path(os.environ.get("TRACKIO_DIR") or state_dir() / "trackio")

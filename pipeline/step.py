@@ -1,0 +1,187 @@
+"""What a step's script uses: typed arguments, a run in the tracker, and a report.
+
+A script parses its arguments with :func:`parser`, and gives :func:`main` a function
+``go(args, run)``: pure science between ``run.use`` and ``run.log_artifact``.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import settings, tracking
+from pipeline.errors import PipelineError
+from pipeline.tracking import Artifact
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def json_value(text: str) -> Any:
+    """An argument that is JSON (``[1, 2]``, ``{"a": 1}``, ``0.2``); empty means None.
+
+    ``@path`` reads it from a file, for values too long for a command line.
+    """
+    if text.startswith("@"):
+        text = Path(text[1:]).read_text(encoding="utf-8")
+    try:
+        return json.loads(text) if text.strip() else None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from error
+
+
+def optional(text: str) -> str | None:
+    """A text argument for which an empty string means None."""
+    return text or None
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser that shows defaults in ``--help`` and takes no abbreviations."""
+    return argparse.ArgumentParser(
+        description=(description or "").strip().splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+class StepRun:
+    """A step's run in the tracker, and the record of what it used and produced.
+
+    Attributes:
+        folder: a temporary folder for the step's files, removed when it ends.
+    """
+
+    def __init__(self, name: str, args: argparse.Namespace, folder: Path):
+        self.folder = folder
+        self._inputs: list[Artifact] = []
+        self._outputs: list[Artifact] = []
+        self._metrics: dict[str, float] = {}
+        self._notes: list[str] = []
+        self._tracker = tracking.open_run(
+            tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
+            job_type=name,
+            name=f"{name}-{os.environ.get(settings.RUN_ID) or uuid.uuid4().hex[:8]}",
+            config={**vars(args), **_origin()},
+        )
+
+    def use(self, reference: str) -> Artifact:
+        """Fetch an artifact (``name:v3``, ``name:alias``, ``name:latest``) as an input."""
+        into = self.folder / "inputs" / str(len(self._inputs))
+        artifact = self._tracker.use(reference, into)
+        self._inputs.append(artifact)
+        return artifact
+
+    def log_artifact(
+        self,
+        path: Path,
+        *,
+        name: str,
+        type: str,
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Artifact:
+        """Log a file or folder as an artifact."""
+        artifact = self._tracker.log_artifact(name, type, path, description, metadata or {})
+        self._outputs.append(artifact)
+        return artifact
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Log numbers as the run's result."""
+        self._tracker.log_metrics(metrics)
+        self._metrics.update(metrics)
+
+    def log_figures(self, figures: Mapping[str, Path]) -> None:
+        """Log PNG files as images."""
+        self._tracker.log_figures(figures)
+
+    def log_table(self, name: str, table: "pd.DataFrame") -> None:
+        """Log a table."""
+        self._tracker.log_table(name, table)
+
+    def warn(self, message: str) -> None:
+        """Tell the user something in one line, now and in the pipeline's summary."""
+        print(f"warning: {message}", file=sys.stderr)
+        self._notes.append(message)
+
+    @property
+    def inputs(self) -> list[Artifact]:
+        """The artifacts used so far."""
+        return list(self._inputs)
+
+    def finish(self, failed: bool = False) -> None:
+        """End the run in the tracker."""
+        self._tracker.finish(failed)
+
+    def report(self) -> dict[str, Any]:
+        """What the orchestrator records: inputs and outputs by exact version, metrics."""
+        return {
+            "inputs": [_record(artifact) for artifact in self._inputs],
+            "outputs": [_record(artifact) for artifact in self._outputs],
+            "metrics": self._metrics,
+            "warnings": self._notes,
+            "tracker": self._tracker.kind,
+            "tracker_run": self._tracker.id,
+            "tracker_url": self._tracker.url,
+        }
+
+
+def _record(artifact: Artifact) -> dict[str, str]:
+    fields = ("name", "version", "digest", "type")
+    return {name: getattr(artifact, name) for name in fields}
+
+
+def _origin() -> dict[str, str]:
+    """Where this run belongs, for those who filter runs in the tracker's dashboard."""
+    names = {
+        "pipeline_run_id": settings.RUN_ID,
+        "git_commit": settings.GIT_COMMIT,
+        "mlflow_run_id": "MLFLOW_RUN_ID",
+    }
+    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+
+
+def _write_report(report: Mapping[str, Any]) -> None:
+    """Hand the report to the orchestrator, whole or not at all."""
+    target = os.environ.get(settings.REPORT)
+    if target:
+        partial = Path(f"{target}.partial")
+        partial.write_text(json.dumps(report), encoding="utf-8")
+        partial.replace(target)
+
+
+def main(
+    file: str, arguments: argparse.ArgumentParser, go: Callable[[argparse.Namespace, StepRun], None]
+) -> None:
+    """Run a step's ``go(args, run)`` and exit: 0, 1 after an error, 130 after Ctrl-C.
+
+    Args:
+        file: the script's ``__file__``; its folder names the step.
+        arguments: the script's parser.
+        go: reads artifacts from the run, calls the science, logs what came out.
+    """
+    name = Path(file).resolve().parent.name
+    args = arguments.parse_args()
+    try:
+        _write_report(_run(name, args, go))
+    except PipelineError as error:
+        _write_report({"error": {"what": error.what, "remedy": error.remedy}})
+        raise SystemExit(f"error in {name}: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _run(name: str, args: argparse.Namespace, go: Callable) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+        run = StepRun(name, args, Path(folder))
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(run.finish, failed=True)
+            go(args, run)
+            on_failure.pop_all()
+        run.finish()
+        return run.report()

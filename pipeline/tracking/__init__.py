@@ -1,0 +1,157 @@
+"""Trackers: where runs, metrics and artifacts are recorded.
+
+One small interface, :class:`TrackerRun`, with two implementations: Trackio (local, the default)
+and W&B. :func:`choose` says which one is meant, :func:`open_run` starts a run in it.
+"""
+
+import netrc
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pipeline.errors import PipelineError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRACKERS = ("auto", "wandb", "trackio")
+WANDB_CLOUD = "https://api.wandb.ai"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One exact version of an artifact.
+
+    Attributes:
+        name: its name within the project, such as ``clean_data.csv``.
+        version: ``v0``, ``v1``, ...
+        digest: SHA-256 of its content (:func:`pipeline.digests.content_digest`).
+        type: ``raw_data``, ``processed_data``, ``split_data`` or ``model``.
+        metadata: what was recorded beside it.
+        path: the local folder that holds its files, once it has been fetched.
+    """
+
+    name: str
+    version: str
+    digest: str
+    type: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def reference(self) -> str:
+        """``name:version``, the form in which one step hands it to the next."""
+        return f"{self.name}:{self.version}"
+
+    @property
+    def file(self) -> Path:
+        """The one file of a fetched artifact."""
+        files = [path for path in self.path.rglob("*") if path.is_file()]
+        if len(files) != 1:
+            raise PipelineError(
+                f"artifact {self.reference} holds {len(files)} files, and one was expected",
+                "name an artifact that one of the steps has logged",
+            )
+        return files[0]
+
+
+class TrackerRun(ABC):
+    """A run in a tracker, from its start to :meth:`finish`."""
+
+    kind: str
+    id: str
+    url: str | None
+
+    @abstractmethod
+    def use(self, reference: str, into: Path) -> Artifact:
+        """Fetch ``name:version``, ``name:alias`` or ``name`` into a folder, as an input.
+
+        Raises:
+            PipelineError: it does not exist, or its bytes do not match their digest.
+        """
+
+    @abstractmethod
+    def log_artifact(
+        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+    ) -> Artifact:
+        """Record a file or a folder as an output; bytes already there make no new version."""
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Record numbers as the run's result."""
+
+    @abstractmethod
+    def log_figures(self, figures: Mapping[str, Path]) -> None:
+        """Record PNG files as images."""
+
+    @abstractmethod
+    def log_table(self, name: str, table: "pd.DataFrame") -> None:
+        """Record a table."""
+
+    @abstractmethod
+    def finish(self, failed: bool = False) -> None:
+        """End the run and wait until all of it is stored."""
+
+
+def wandb_credentials() -> bool:
+    """Whether this machine is logged in to W&B, by environment or by ``wandb login``."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or WANDB_CLOUD).hostname
+    files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
+    for file in (Path(name).expanduser() for name in files if name):
+        try:
+            if file.is_file() and netrc.netrc(file).authenticators(host or ""):
+                return True
+        except (netrc.NetrcParseError, OSError):
+            continue  # W&B ignores a file it cannot read; so does the choice of a tracker
+    return False
+
+
+def choose(name: str) -> str:
+    """The tracker that ``main.tracker`` means, ``wandb`` or ``trackio``.
+
+    Raises:
+        PipelineError: an unknown tracker, or W&B in a mode or without a key that cannot work.
+    """
+    if name not in TRACKERS:
+        raise PipelineError(
+            f"unknown tracker {name!r}{did_you_mean(name, TRACKERS)}",
+            f"set main.tracker to one of: {', '.join(TRACKERS)}",
+        )
+    if name == "auto":
+        wanted = wandb_credentials() or bool(os.environ.get("WANDB_BASE_URL"))
+        name = "wandb" if wanted else "trackio"
+    if name == "wandb":
+        _require_wandb()
+    return name
+
+
+def _require_wandb() -> None:
+    mode = os.environ.get("WANDB_MODE", "online").lower()
+    if mode not in ("", "online", "shared"):
+        raise PipelineError(
+            f"WANDB_MODE={mode}: W&B cannot read artifacts back in that mode, and every step "
+            "reads what the one before it logged",
+            "unset WANDB_MODE, or use the local tracker: main.tracker=trackio",
+        )
+    if not wandb_credentials():
+        raise PipelineError(
+            "main.tracker is wandb, and no W&B key was found (WANDB_API_KEY, or a .netrc entry)",
+            "run `wandb login`, or use the local tracker: main.tracker=trackio",
+        )
+
+
+def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
+    """Start a run in the tracker ``kind``, in the project and group that the environment names."""
+    if kind == "wandb":
+        from pipeline.tracking.wandb import WandbRun
+
+        return WandbRun(job_type=job_type, name=name, config=config)
+    from pipeline.tracking.trackio import TrackioRun
+
+    return TrackioRun(job_type=job_type, name=name, config=config)

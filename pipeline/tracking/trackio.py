@@ -1,0 +1,112 @@
+"""Trackio as a tracker: a local store with W&B's API, no account and no server."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import settings
+from pipeline.digests import content_digest, file_digest
+from pipeline.errors import PipelineError
+from pipeline.tracking import Artifact, TrackerRun
+
+os.environ["TRACKIO_DIR"] = str(settings.trackio_dir())  # read when trackio is imported
+
+import trackio
+from trackio import cas
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class TrackioRun(TrackerRun):
+    """A run in Trackio; Trackio has no job type, so that is part of the run's config."""
+
+    kind = "trackio"
+    url = None
+
+    def __init__(self, *, job_type: str, name: str, config: Mapping[str, Any]):
+        self._run = trackio.init(
+            project=settings.project(),
+            group=settings.experiment(),
+            name=name,
+            config={"job_type": job_type, **config},
+            embed=False,
+            auto_log_cpu=False,
+            auto_log_gpu=False,
+        )
+        self.id = self._run.id
+
+    def use(self, reference: str, into: Path) -> Artifact:
+        try:
+            artifact = self._run.use_artifact(reference)
+        except ValueError as error:
+            raise PipelineError(
+                f"artifact {reference!r} was not found in Trackio project "
+                f"{settings.project()!r} ({settings.trackio_dir()})",
+                "check its name and version, or run the step that makes it",
+            ) from error
+        path = Path(self._download(artifact, reference, into))
+        return Artifact(
+            artifact.name,
+            artifact.version,
+            content_digest(path),
+            artifact.type,
+            artifact.metadata,
+            path,
+        )
+
+    def _download(self, artifact: trackio.Artifact, reference: str, into: Path) -> str:
+        """Fetch the files and compare them with the manifest, which Trackio itself does not."""
+        try:
+            root = artifact.download(into)
+        except FileNotFoundError as error:
+            raise PipelineError(
+                f"artifact {reference!r} has lost its bytes: {error}",
+                "run the step that made it again (main.force=true)",
+            ) from error
+        for entry in artifact.manifest:
+            found = file_digest(Path(root, entry["path"]))
+            if found != entry["digest"]:
+                blob = cas.blob_path(settings.project(), entry["digest"])
+                raise PipelineError(
+                    f"artifact {reference!r} is damaged: {entry['path']} should have digest "
+                    f"{entry['digest'][:12]} and has {found[:12]} ({blob})",
+                    "run the step that made it again (main.force=true)",
+                )
+        return root
+
+    def log_artifact(
+        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+    ) -> Artifact:
+        artifact = trackio.Artifact(
+            name, type=type, description=description, metadata=dict(metadata)
+        )
+        files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+        for file in files:
+            self._drop_damaged_blob(file)
+        artifact.add_file(path) if path.is_file() else artifact.add_dir(path)
+        logged = self._run.log_artifact(artifact)
+        return Artifact(name, logged.version, content_digest(path), type, metadata)
+
+    @staticmethod
+    def _drop_damaged_blob(file: Path) -> None:
+        """Trackio keeps a blob that has the right name, whatever its bytes; make room for ours."""
+        digest = file_digest(file)
+        blob = cas.blob_path(settings.project(), digest)
+        if blob.is_file() and file_digest(blob) != digest:
+            blob.unlink()
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics))
+
+    def log_figures(self, figures: Mapping[str, Path]) -> None:
+        self._run.log({name: trackio.Image(path) for name, path in figures.items()})
+
+    def log_table(self, name: str, table: "pd.DataFrame") -> None:
+        self._run.log({name: trackio.Table(dataframe=table)})
+
+    def finish(self, failed: bool = False) -> None:
+        if failed:
+            self._run.log({"failed": 1})
+        self._run.finish()
