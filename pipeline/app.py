@@ -14,7 +14,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import config
+from pipeline import ROOT, config
 from pipeline.errors import PipelineError, did_you_mean
 
 INTERRUPTED = 130
@@ -29,8 +29,11 @@ def main(go: Callable) -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets errors through, to be told here
     try:
-        config.register()
         sys.argv[1:] = config.expand_options(sys.argv[1:])
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(usage(sys.modules[go.__module__].__doc__ or ""))
+            return
+        config.register()
         go()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -40,6 +43,18 @@ def main(go: Callable) -> None:
         fail(stop.__cause__, wants_traceback)
     except (PipelineError, HydraException, OmegaConfBaseException) as error:
         fail(error, wants_traceback)
+
+
+def usage(summary: str) -> str:
+    """What ``--help`` prints: the examples, the files to choose from, and every setting.
+
+    Hydra's own text lists every folder below this one that holds a YAML file.
+    """
+    groups = (f"  {name}={'|'.join(config.options(name))}" for name in ("data", "model"))
+    settings = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    shown = settings[settings.index("\nmain:") : settings.index("\nhydra:")]
+    chosen = "\n".join(groups)
+    return f"{summary.strip()}\n\nFiles in conf/:\n{chosen}\n\nSettings:\n{shown}"
 
 
 def fail(error: Exception, traceback: bool) -> NoReturn:

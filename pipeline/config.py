@@ -16,7 +16,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -239,14 +239,16 @@ def split_options(text: str) -> list[str]:
     Hydra needs them: inside a list or a dictionary they stay, and so do those around a value that
     could not be read without them (``main.project_name='a, b'``).
     """
-    words, word, quote, depth = [], "", "", 0
+    words, word, quote, depth, escaped = [], "", "", 0, False
     for char in f"{text} ":
-        if char.isspace() and not quote and not depth:
+        if escaped or char == "\\":
+            escaped = not escaped
+        elif char.isspace() and not quote and not depth:
             if word:
                 words.append(_unquote(word))
             word = ""
             continue
-        if quote:
+        elif quote:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
@@ -263,17 +265,14 @@ def split_options(text: str) -> list[str]:
 
 
 def _unquote(word: str) -> str:
-    head, _, value = word.partition("=")
-    if value.startswith(("[", "{")) and head.isidentifier() | ("." in head):
+    """A word without its shell quotes, where Hydra can read it so."""
+    if word.partition("=")[2].startswith(("[", "{")) and word[0] not in "'\"":
         return word
     try:
         bare = "".join(shlex.split(word))
-    except ValueError:
-        return word
-    if bare == word or bare.startswith("-"):
-        return bare
-    try:
+        if bare == word or bare.startswith("-"):
+            return bare
         override = OverridesParser.create().parse_override(bare)
-    except OverrideParseException:
+    except (ValueError, HydraException):
         return word
     return word if override.is_sweep_override() else bare
