@@ -3,6 +3,7 @@
 python main.py                                        # the default data set and model
 python main.py main.experiment_name=prod split.test_size=0.3
 python main.py data=iris model=logistic_regression    # files in conf/data and conf/model
+python main.py explain split.test_size=0.3            # what would run, and why; runs nothing
 python main.py --help                                 # every setting
 """
 

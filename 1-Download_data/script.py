@@ -1,6 +1,7 @@
 """Fetch a data set from an address and log its bytes, untouched, as a raw-data artifact."""
 
 import itertools
+import shutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -27,10 +28,13 @@ class Unreachable(PipelineError):
     """Nothing answered at the address; the only failure for which the snapshot stands in."""
 
 
-def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) -> None:
+def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) -> dict[str, str]:
     """Stream ``url`` (http, https or file) into ``target``.
 
     Connection errors, cut-off answers and 5xx are tried again ``retries`` times, with back-off.
+
+    Returns:
+        What the server says of this version: ``etag`` and ``last_modified``, where it does.
 
     Raises:
         Unreachable: no answer after all tries.
@@ -74,7 +78,7 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
 
 def stream(
     session: requests.Session, url: str, target: Path, max_bytes: int, timeout: float
-) -> None:
+) -> dict[str, str]:
     """One GET into ``target``, with a progress bar on a terminal."""
     with session.get(url, stream=True, timeout=timeout) as answer:
         if answer.status_code >= 400:
@@ -92,16 +96,19 @@ def stream(
                 bar.update(len(chunk))
                 if file.tell() > max_bytes:
                     raise too_large(url, max_bytes)
+        names = {"etag": "ETag", "last_modified": "Last-Modified"}
+        return {key: answer.headers[name] for key, name in names.items() if name in answer.headers}
 
 
-def copy(url: str, target: Path, max_bytes: int) -> None:
+def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
     """Copy a ``file:`` address into ``target``."""
     source = Path(unquote(urlsplit(url).path))
     if not source.is_file():
         raise PipelineError(f"data.file_url={url!r}: there is no file {source}", "check the path")
     if source.stat().st_size > max_bytes:
         raise too_large(url, max_bytes)
-    target.write_bytes(source.read_bytes())
+    shutil.copyfile(source, target)
+    return {}
 
 
 def too_large(url: str, max_bytes: int) -> PipelineError:
@@ -142,9 +149,9 @@ def check(path: Path, url: str, sha256: str | None) -> None:
 def go(args, run: step.StepRun) -> None:
     """Download, check and log the data set."""
     target = run.folder / args.artifact_name
-    source = "address"
+    source, version = "address", {}
     try:
-        fetch(args.file_url, target, args.max_bytes, args.timeout, args.retries)
+        version = fetch(args.file_url, target, args.max_bytes, args.timeout, args.retries)
     except Unreachable as error:
         if args.file_url != DEFAULT_URL:
             raise
@@ -155,7 +162,9 @@ def go(args, run: step.StepRun) -> None:
         print(error.what, file=sys.stderr)
         target.write_bytes(SNAPSHOT.read_bytes())
         source = "embedded snapshot"
+        version = {"standin": source}
     check(target, args.file_url, args.sha256)
+    run.used_source(args.file_url, sha256=args.sha256, digest=file_digest(target), **version)
     size = target.stat().st_size
     run.log_artifact(
         target,

@@ -5,21 +5,20 @@ step's script imports :mod:`pipeline.step` (and :mod:`pipeline.tables`,
 :mod:`pipeline.evaluation`) and gets nothing of Hydra or the orchestrator with it.
 """
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
 __all__ = ["ROOT", "main", "run", "start"]
 
 
-def __getattr__(name: str):
+_ORCHESTRATOR = {"start": "runner", "run": "runner", "main": "app"}
+
+
+def __getattr__(name: str) -> Any:
     """Load the orchestrator only for those who ask for it (PEP 562)."""
-    if name in ("start", "run"):
-        from pipeline import runner
-
-        return getattr(runner, name)
-    if name == "main":
-        from pipeline.app import main
-
-        return main
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _ORCHESTRATOR:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ORCHESTRATOR[name]}"), name)

@@ -33,6 +33,8 @@ def main(go: Callable) -> None:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(usage(sys.modules[go.__module__].__doc__ or ""))
             return
+        if sys.argv[1:2] == ["explain"]:
+            sys.argv[1] = "main.explain=true"
         config.register()
         go()
     except KeyboardInterrupt:

@@ -31,6 +31,8 @@ class Main:
     project_name: str = MISSING
     experiment_name: str = MISSING
     steps: Any = MISSING
+    force: bool = MISSING
+    explain: bool = MISSING
     tracker: str = MISSING
     env_manager: str = MISSING
     state_dir: str = MISSING
@@ -197,6 +199,11 @@ def check(config: DictConfig) -> None:
             "data.file_url contains a user name or password, which every run would record",
             "leave it out of the address and put it into ~/.netrc, which is read for you",
         )
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", config.main.project_name):
+        raise PipelineError(
+            f"main.project_name={config.main.project_name!r} can't name a project",
+            "use letters, digits, dash and underscore",
+        )
     names = [
         config.data.artifact_name,
         config.etl.artifact_name,
@@ -216,7 +223,7 @@ def check(config: DictConfig) -> None:
             )
 
 
-def save_path(config: DictConfig) -> Path:
+def state_path(config: DictConfig) -> Path:
     """The state folder, absolute."""
     return Path(config.main.state_dir).absolute()
 

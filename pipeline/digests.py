@@ -1,6 +1,7 @@
 """SHA-256 digests of files and folders: what makes two artifacts the same."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -18,8 +19,13 @@ def content_digest(root: Path) -> str:
     """
     if root.is_file():
         return file_digest(root)
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return combined_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
+
+
+def combined_digest(files: Mapping[str, str]) -> str:
+    """One digest for several files, given each one's by its relative path."""
     if len(files) == 1:
-        return file_digest(files[0])
-    lines = [f"{file_digest(path)}  {path.relative_to(root).as_posix()}\n" for path in files]
+        return next(iter(files.values()))
+    lines = [f"{digest}  {path}\n" for path, digest in sorted(files.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

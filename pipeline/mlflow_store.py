@@ -4,7 +4,6 @@ import logging
 import os
 from contextlib import AbstractContextManager
 from importlib import metadata
-from pathlib import Path
 
 import mlflow
 from filelock import FileLock
@@ -23,7 +22,8 @@ def connect(experiment: str) -> str:
     client = mlflow.MlflowClient()
     if uri.startswith(("http:", "https:", "databricks")):
         return _experiment_id(client, experiment, None)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for talkative in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     state = settings.state_dir()
     state.mkdir(parents=True, exist_ok=True)
     with FileLock(state / "mlflow.lock"):
@@ -55,8 +55,3 @@ def active_run(name: str) -> AbstractContextManager[mlflow.ActiveRun]:
 def requirements(*packages: str) -> list[str]:
     """Pins of the packages that a model needs, at the versions it was made with."""
     return [f"{name}=={metadata.version(name)}" for name in packages]
-
-
-def local_path(uri: str) -> Path | None:
-    """The database file of a SQLite store, or None for any other."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None

@@ -1,80 +1,40 @@
-"""The orchestrator: runs each step as an MLflow project, and records what came of it."""
+"""The orchestrator: which steps run, on what, and what is handed on from before.
+
+MLflow is imported when the first step has to be run, and not before: a run in which nothing has
+to be done only reads a few small files.
+"""
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
-import mlflow.projects
-import psutil
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from mlflow.entities import RunStatus
-from mlflow.exceptions import ExecutionException
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import ROOT, environments, mlflow_store, provenance, settings, tracking
+from pipeline import ROOT, provenance, settings, sources, tracking
 from pipeline import config as configuration
+from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
-from pipeline.screen import Screen, last_lines, print_result
+from pipeline.fingerprint import Parts, Reference, fingerprint, parts
+from pipeline.screen import Screen, print_result
+
+if TYPE_CHECKING:
+    from pipeline.executor import Executor
 
 GRACE = 3.0  # seconds that a step has to end by itself after Ctrl-C
-LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
-
-
-@dataclass
-class StepResult:
-    """What a step came to; ``result["clean_data.csv"]`` is the exact version it produced."""
-
-    step: str
-    status: str  # ran, cached, failed, killed or skipped
-    seconds: float | None = None
-    mlflow_run: str | None = None
-    inputs: list[dict[str, str]] = field(default_factory=list)
-    outputs: list[dict[str, str]] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    tracker_run: str | None = None
-    tracker_url: str | None = None
-
-    def __getitem__(self, artifact: str) -> str:
-        """``name:version`` of an output, or ``name:latest`` of a step that was not to run."""
-        for output in self.outputs:
-            if output["name"] == artifact:
-                return f"{artifact}:{output['version']}"
-        if self.status == "skipped":
-            return f"{artifact}:latest"
-        raise PipelineError(
-            f"{self.step} logged no artifact {artifact!r}",
-            f"it logged: {', '.join(output['name'] for output in self.outputs)}",
-        )
-
-    def metric(self, name: str | None) -> float | None:
-        """A metric by name; None means the usual one, and None comes back where there is none."""
-        if name is None:
-            name = next((usual for usual in ("f1", "r2") if usual in self.metrics), None)
-        if name is None or self.status == "skipped":
-            return None
-        if name not in self.metrics:
-            raise PipelineError(
-                f"model.metric={name!r} was not measured",
-                f"use one of: {', '.join(self.metrics)}",
-            )
-        return self.metrics[name]
 
 
 class Pipeline:
-    """One run of the pipeline: its steps, its parent run in MLflow, its summary."""
+    """One run of the pipeline: its steps, and its summary."""
 
     def __init__(self, config: DictConfig):
         configuration.check(config)
@@ -83,20 +43,19 @@ class Pipeline:
         self.id = _run_id(self.folder)
         self.chosen = configuration.chosen_steps(config.main.steps)
         self.tracker = tracking.choose(config.main.tracker)
+        self.commit = provenance.commit(ROOT)
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
         self._export()
-        self.experiment = mlflow_store.connect(config.main.experiment_name)
+        self.store = tracking.store(self.tracker)
+        self.cache = Cache(settings.state_dir())
         self.screen = Screen(configuration.step_folders())
-        self.parent: str | None = None
 
     def _export(self) -> None:
         """Tell the steps, through the environment, where they belong."""
-        commit = provenance.commit(ROOT)
-        self.commit = commit
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
             os.environ.pop(name, None)  # of the `mlflow run .` that may have started us
-        state = configuration.save_path(self.config)
+        state = configuration.state_path(self.config)
         _drop_default_store(state)
         os.environ.update(
             {
@@ -105,174 +64,204 @@ class Pipeline:
                 settings.STATE_DIR: str(state),
                 settings.TRACKER: self.tracker,
                 settings.RUN_ID: self.id,
-                settings.GIT_COMMIT: commit.sha if commit else "",
+                settings.GIT_COMMIT: self.commit.sha if self.commit else "",
             }
         )
-        environments.prepare_process()
+
+    @cached_property
+    def executor(self) -> "Executor":
+        """MLflow, connected; asked for only when something has to be run or looked up there."""
+        from pipeline.executor import Executor, mark_dead
+
+        main = self.config.main
+        executor = Executor(self.id, self.folder, main.experiment_name, main.env_manager)
+        mark_dead()
+        return executor
 
     def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
-        """Run one step, unless it was not chosen."""
-        if step not in self.chosen:
-            result = StepResult(step, "skipped")
+        """Bring a step to its result: handed on from before, or run now."""
+        values = {key: _plain(value) for key, value in parameters.items()}
+        if step in self.chosen and not self.config.main.explain:
+            values = {key: self._pinned(step, value) for key, value in values.items()}
+        found = parts(step, values, self.config.main.env_manager, self.store)
+        key = fingerprint(found)
+        if self.config.main.explain:
+            result = self._explain(step, key, found)
+        elif step not in self.chosen:
+            result = self._skipped(step, key)
         else:
-            result = self._execute(step, parameters)
+            with self._alone(step, key):
+                result = self._finished(step, key) or self._execute(step, values, key, found)
         self.results[step] = result
+        self._show(result)
+        return result
+
+    def _pinned(self, step: str, value: Any) -> Any:
+        """An input that no step of this run names: its latest version as it is now.
+
+        Raises:
+            PipelineError: there is none.
+        """
+        if not isinstance(value, Reference) or value.known:
+            return value
+        name = value.partition(":")[0]
+        found = tracking.find(self.tracker, f"{name}:latest")
+        if found is None:
+            raise PipelineError(
+                f"{step} needs {name}, and the step that makes it is not in main.steps",
+                f"no earlier run has made it either: choose that step too, or main.steps=all "
+                f"(looked in: {self.store})",
+            )
+        self.screen.warn(f"{step} uses the latest {name}: {found.version}")
+        return Reference(found.reference, found.digest)
+
+    def _show(self, result: StepResult) -> None:
         produced = "  ".join(f"{o['name']}:{o['version']}" for o in result.outputs)
-        self.screen.ended(step, result.status, result.seconds, produced)
+        self.screen.ended(result.step, result.status, result.seconds, produced)
         for warning in result.warnings:
             self.screen.warn(warning)
-        return result
 
-    def _execute(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
-        log = self.folder / f"{step}.log"
-        report = self.folder / f"{step}.json"
-        os.environ[settings.REPORT] = str(report)
-        self.screen.started(step, log)
+    @contextlib.contextmanager
+    def _alone(self, step: str, key: str) -> Iterator[None]:
+        """Keep other pipelines on this machine from running the same step at the same time."""
+        lock = FileLock(self.cache.lock_path(step, key))
+        self.screen.state(step, "waiting")
+        with lock:
+            yield
+
+    def _finished(self, step: str, key: str) -> StepResult | None:
+        """The step as it was finished before, if it may be handed on; warns if it may not."""
+        if self.config.main.force:
+            return None
+        result = self.cache.get(step, key)
+        if result is None:
+            return self._shared(step, key)
         started = time.monotonic()
-        self.running = step
-        try:
-            with _output_to(log):
-                environments.ensure(ROOT / step, self.config.main.env_manager)
-                submitted = mlflow.projects.run(
-                    str(ROOT / step),
-                    parameters={key: self._parameter(value) for key, value in parameters.items()},
-                    experiment_id=self.experiment,
-                    run_name=step,
-                    env_manager=self.config.main.env_manager,
-                )
-        except KeyboardInterrupt:
-            self._give_up(step, "killed", started)
-            raise
-        except ExecutionException as error:
-            self._give_up(step, "failed", started)
-            raise self._failure(step, report, log, error) from error
-        except Exception:
-            self._give_up(step, "failed", started)
-            raise
-        finally:
-            os.environ.pop(settings.REPORT, None)
-        self.running = None
-        told = json.loads(report.read_text())
-        known = {key: told[key] for key in told if key in StepResult.__dataclass_fields__}
-        result = StepResult(step, "ran", time.monotonic() - started, submitted.run_id, **known)
-        self._tag(result)
+        note = None
+        for source in result.sources:
+            try:
+                if sources.changed(source):
+                    return None
+            except sources.Unreachable as error:
+                note = f"{error}; using what was fetched before ({result.pipeline_run})"
+        problems = damage(result.outputs) or self._missing(result)
+        if problems:
+            for problem in problems:
+                self.screen.warn(f"{problem}; {step} is run again")
+            self.cache.forget(result)
+            return None
+        self.cache.touch(result)
+        result.status, result.seconds = "cached", time.monotonic() - started
+        result.warnings = [note] if note else []
         return result
 
-    def _parameter(self, value: Any) -> str:
-        """A parameter as text: JSON for what is not text, a file for what is long."""
-        if OmegaConf.is_config(value):
-            value = OmegaConf.to_container(value, resolve=True)
-        if value is None:
-            return ""
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        if len(text) <= LONGEST_PARAMETER or isinstance(value, str):
-            return text
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        path = configuration.save_path(self.config) / "parameters" / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return f"@{path}"
+    def _missing(self, result: StepResult) -> list[str]:
+        """Outputs that a server should have and does not."""
+        problems = []
+        for output in result.outputs:
+            if output.get("stored"):
+                continue
+            found = tracking.find(self.tracker, f"{output['name']}:{output['version']}")
+            if found is None or found.digest != output["digest"]:
+                problems.append(f"{output['name']}:{output['version']} is gone from {self.store}")
+        return problems
 
-    def _tag(self, result: StepResult) -> None:
-        """Record on the step's MLflow run exactly what it used and produced."""
-        client = mlflow.MlflowClient()
-        tags = {"pipeline.run_id": self.id, "pipeline.step": result.step}
-        for direction in ("inputs", "outputs"):
-            for artifact in getattr(result, direction):
-                key = f"pipeline.{direction}.{artifact['name']}"
-                tags[key] = f"{artifact['version']} {artifact['digest']}"
-        if result.tracker_url:
-            tags["tracker.url"] = result.tracker_url
-        for key, value in tags.items():
-            client.set_tag(result.mlflow_run, key, value)
+    def _shared(self, step: str, key: str) -> StepResult | None:
+        """The step as a colleague finished it, on the same MLflow server and tracker."""
+        result = self.executor.find(step, key)
+        if result is None or damage(result.outputs) or self._missing(result):
+            return None
+        return result
 
-    def _give_up(self, step: str, status: str, started: float) -> None:
-        """Record a step that failed or was stopped, here and on its MLflow run."""
-        run_id = self._last_child()
-        self.results[step] = StepResult(step, status, time.monotonic() - started, run_id)
-        self.screen.ended(step, status, time.monotonic() - started, "")
-        if run_id:
-            state = RunStatus.to_string(
-                RunStatus.KILLED if status == "killed" else RunStatus.FAILED
-            )
-            mlflow.MlflowClient().set_terminated(run_id, state)
+    def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
+        if self.executor.parent is None:
+            tags = {"pipeline.tracker": self.tracker}
+            text = OmegaConf.to_yaml(self.config, resolve=True)
+            self.executor.start(text, tags, self.commit)
+        self.screen.started(step, self.folder / f"{step}.log")
+        self.running, started = step, time.monotonic()
+        try:
+            result = self.executor.run(step, values)
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt)
+            self.results[step] = StepResult(step, "killed" if killed else "failed")
+            self.results[step].seconds = time.monotonic() - started
+            self._show(self.results[step])
+            raise
+        self.running = None
+        result.fingerprint = key
+        self.executor.record(result)
+        self.cache.put(result, found)
+        return result
 
-    def _last_child(self) -> str | None:
-        """The run of a step that did not come back; MLflow does not say which it was."""
-        found = mlflow.MlflowClient().search_runs(
-            [self.experiment],
-            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent}'",
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-        )
-        done = {result.mlflow_run for result in self.results.values()}
-        return found[0].info.run_id if found and found[0].info.run_id not in done else None
+    def _skipped(self, step: str, key: str) -> StepResult:
+        """A step that was not chosen: its outputs as they are, from the run that fits best."""
+        result = self.cache.get(step, key) or self.cache.latest(step, self.store)
+        if result is None:
+            return StepResult(step, "skipped")
+        result.status, result.seconds, result.warnings = "skipped", None, []
+        if result.fingerprint != key:
+            result.warnings = [f"{step} is not chosen; using what run {result.pipeline_run} made"]
+        return result
 
-    def _failure(self, step: str, report: Path, log: Path, cause: Exception) -> PipelineError:
-        """A step's own words, where it had any; else the end of its log, or MLflow's words."""
-        if report.is_file():
-            error = json.loads(report.read_text())["error"]
-            return PipelineError(
-                f"{step} failed: {error['what']}", f"{error['remedy']}\nfull log: {log}".strip()
-            )
-        tail = "\n".join(last_lines(log)) or str(cause)
-        return PipelineError(f"{step} failed; the end of its log:\n{tail}", f"full log: {log}")
+    def _explain(self, step: str, key: str, found: Parts) -> StepResult:
+        """Whether the step would run, and why; nothing is run or changed."""
+        result = self.cache.get(step, key)
+        reasons = []
+        if step not in self.chosen:
+            reasons = ["it is not in main.steps"]
+        elif self.config.main.force:
+            reasons = ["main.force is set"]
+        elif result is None:
+            reasons = self.cache.why(step, found)
+        else:
+            reasons = _source_changes(result) + damage(result.outputs)
+        if not reasons:
+            result.status, result.seconds, result.warnings = "cached", None, []
+            return result
+        self.screen.explain(step, reasons)
+        return StepResult(step, "skipped" if step not in self.chosen else "would run")
 
     def __enter__(self) -> "Pipeline":
-        run = mlflow.start_run(experiment_id=self.experiment, run_name=self.id)
-        self.parent = run.info.run_id
-        mlflow.set_tags(
-            {
-                "pipeline.run_id": self.id,
-                "pipeline.tracker": self.tracker,
-                "developer": provenance.developer(),
-                **({} if not self.commit else {MLFLOW_GIT_COMMIT: self.commit.sha}),
-                **({} if not self.commit else {"git.dirty": str(self.commit.dirty).lower()}),
-            }
-        )
-        mlflow.log_text(OmegaConf.to_yaml(self.config, resolve=True), "config.yaml")
         self.screen.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self.screen.__exit__()
-        status = "FINISHED" if kind is None else "KILLED"
-        if kind is not None and not issubclass(kind, KeyboardInterrupt):
-            status = "FAILED"
-        last = list(self.results.values())[-1:]
-        if kind is None and last:
-            mlflow.log_metrics(last[0].metrics)
-        mlflow.end_run(status)
-        self._write_summary(status)
-        if kind is None:
-            steps = {name: vars(result) for name, result in self.results.items()}
-            print_result(self.screen.console, steps, self._hints())
-        elif issubclass(kind, KeyboardInterrupt):
+        status = "FINISHED"
+        if kind is not None:
+            status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+        if "executor" in self.__dict__ and self.executor.parent:
+            self.executor.end(status, self.metrics)
+        if not self.config.main.explain:
+            self._write_summary(status)
+        if kind is None and not self.config.main.explain:
+            print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
+        elif status == "KILLED":
             self.screen.console.print(f"interrupted in {self.running}; run again to continue")
         self.screen.close()
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last step's metrics: the model's, where a model was trained."""
+        return next((r.metrics for r in reversed(self.results.values()) if r.metrics), {})
+
     def _hints(self) -> list[str]:
-        return [
-            f"run {self.id}: {self.folder}",
-            "dashboards: make dashboard",
-        ]
+        return [f"run {self.id}: {self.folder}", "dashboards: make dashboard"]
 
     def _write_summary(self, status: str) -> None:
         """``summary.json`` in the run's folder: what ran, on what, with what result."""
+        parent = self.executor.parent if "executor" in self.__dict__ else None
         summary = {
             "run_id": self.id,
             "status": status.lower(),
             "tracker": self.tracker,
-            "mlflow_run": self.parent,
+            "mlflow_run": parent,
             "git_commit": self.commit.sha if self.commit else None,
             "steps": {name: vars(result) for name, result in self.results.items()},
-            "metrics": next(
-                (r.metrics for r in reversed(list(self.results.values())) if r.metrics), {}
-            ),
+            "metrics": self.metrics,
         }
-        partial = self.folder / "summary.json.partial"
-        partial.write_text(json.dumps(summary, indent=2), encoding="utf-8")
-        partial.replace(self.folder / "summary.json")
+        write_whole(self.folder / "summary.json", json.dumps(summary, indent=2))
 
 
 _current: Pipeline | None = None
@@ -298,7 +287,10 @@ def start(config: DictConfig) -> Iterator[Pipeline]:
 
 
 def run(step: str, **parameters: Any) -> StepResult:
-    """Run a step with these parameters; its result names the exact versions it produced.
+    """Bring a step to its result; that names the exact versions it produced.
+
+    A step that was finished before with the same code, environment, parameters and inputs is not
+    run again: its outputs are handed on.
 
     Raises:
         PipelineError: the step failed; the message is its own, or the end of its log.
@@ -306,6 +298,18 @@ def run(step: str, **parameters: Any) -> StepResult:
     if _current is None:
         raise RuntimeError("pipeline.run() outside of `with pipeline.start(config):`")
     return _current.run(step, parameters)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _source_changes(result: StepResult) -> list[str]:
+    changes = []
+    for source in result.sources:
+        with contextlib.suppress(sources.Unreachable):
+            changes.append(sources.changed(source))
+    return [change for change in changes if change]
 
 
 def _run_id(folder: Path) -> str:
@@ -318,29 +322,10 @@ def _drop_default_store(state: Path) -> None:
 
     All state lives in one place, so that name is not taken for a wish.
     """
-    path = mlflow_store.local_path(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    path = settings.sqlite_path(os.environ.get("MLFLOW_TRACKING_URI", ""))
     default = path and path.name == "mlflow.db" and path.parent.resolve() in (ROOT, Path.cwd())
     if default and path.parent.resolve() != state.resolve():
         del os.environ["MLFLOW_TRACKING_URI"]
-
-
-@contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send all that this process and its children print into a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for copy, target in zip(kept, (1, 2), strict=True):
-            os.dup2(copy, target)
-            os.close(copy)
 
 
 @contextlib.contextmanager
@@ -365,6 +350,8 @@ def _interruptible() -> Iterator[None]:
 
 def end_children() -> None:
     """End all processes below this one: asked first, killed after the grace."""
+    import psutil
+
     children = psutil.Process().children(recursive=True)
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):

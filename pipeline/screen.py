@@ -3,10 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,7 +13,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "skipped": "dim"}
+from pipeline.cache import StepResult
+
+STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "would run": "yellow"}
 LAST_LINES = 15
 
 
@@ -45,7 +46,11 @@ class Screen:
         self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
         self.console = Console(file=self._out, highlight=False)
         self._live = Live(
-            console=self.console, get_renderable=self._table, refresh_per_second=8, transient=False
+            console=self.console,
+            get_renderable=self._table,
+            refresh_per_second=8,
+            redirect_stdout=False,  # a step's output goes to its log
+            redirect_stderr=False,
         )
 
     def __enter__(self) -> "Screen":
@@ -67,6 +72,15 @@ class Screen:
         row.state, row.started, row.log = "running", time.monotonic(), log
         self._line(f"{step}: running")
 
+    def state(self, step: str, state: str) -> None:
+        """A step changes its state without a line of its own."""
+        self.rows[step].state = state
+
+    def explain(self, step: str, reasons: list[str]) -> None:
+        """Why a step would run, or not."""
+        for reason in reasons:
+            self.console.print(f"{step}: {reason}", markup=False, soft_wrap=True)
+
     def ended(self, step: str, state: str, seconds: float | None, produced: str) -> None:
         """A step ends in one of the states ran, cached, failed, killed or skipped."""
         row = self.rows[step]
@@ -83,10 +97,11 @@ class Screen:
             print(text, file=self._out, flush=True)
 
     def _table(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for title, justify in (("step", "left"), ("state", "left"), ("seconds", "right")):
-            table.add_column(title, justify=justify, no_wrap=True)
-        table.add_column("produced", overflow="ellipsis", no_wrap=True)
+        table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+        table.add_column("step", no_wrap=True, min_width=max(map(len, self.rows)))
+        table.add_column("state", no_wrap=True, min_width=len("* running"))
+        table.add_column("seconds", justify="right", no_wrap=True, min_width=len("seconds"))
+        table.add_column("produced", overflow="ellipsis", no_wrap=True, ratio=1)
         for row in self.rows.values():
             running = row.state == "running"
             seconds = time.monotonic() - row.started if running else row.seconds
@@ -103,8 +118,8 @@ class Screen:
 
 def last_line(log: Path | None) -> str:
     """The last thing that a running step said."""
-    lines = last_lines(log, 1)
-    return lines[0] if lines else ""
+    lines = [line for line in last_lines(log, 5) if " INFO mlflow." not in line]
+    return lines[-1] if lines else ""
 
 
 def last_lines(log: Path | None, count: int = LAST_LINES) -> list[str]:
@@ -119,12 +134,12 @@ def last_lines(log: Path | None, count: int = LAST_LINES) -> list[str]:
 
 
 def print_result(
-    console: Console, steps: Mapping[str, Mapping[str, Any]], hints: list[str]
+    console: Console,
+    results: Iterable[StepResult],
+    metrics: Mapping[str, float],
+    hints: list[str],
 ) -> None:
     """After the table: the model's metrics, links, and where to look next."""
-    metrics = next(
-        (step["metrics"] for step in reversed(list(steps.values())) if step.get("metrics")), {}
-    )
     if metrics:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in metrics:
@@ -132,9 +147,9 @@ def print_result(
         table.add_row(*(f"{value:.4g}" for value in metrics.values()))
         console.print()
         console.print(table)
-    links = {name: step["tracker_url"] for name, step in steps.items() if step.get("tracker_url")}
-    for name, url in links.items():
-        console.print(f"{name}  {url}", markup=False, soft_wrap=True)
+    for result in results:
+        if result.tracker_url:
+            console.print(f"{result.step}  {result.tracker_url}", markup=False, soft_wrap=True)
     console.print()
     for hint in hints:
         console.print(hint, style="dim", markup=False, soft_wrap=True)

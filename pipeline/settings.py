@@ -43,3 +43,8 @@ def tracking_uri() -> str:
 def trackio_dir() -> Path:
     """Trackio's store: ``TRACKIO_DIR``, or a folder in the state folder."""
     return Path(os.environ.get("TRACKIO_DIR") or state_dir() / "trackio")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a SQLite store, or None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None

@@ -63,6 +63,7 @@ class StepRun:
         self._outputs: list[Artifact] = []
         self._metrics: dict[str, float] = {}
         self._notes: list[str] = []
+        self._sources: list[dict[str, Any]] = []
         self._tracker = tracking.open_run(
             tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
             job_type=name,
@@ -104,6 +105,15 @@ class StepRun:
         """Log a table."""
         self._tracker.log_table(name, table)
 
+    def used_source(self, url: str, **known: Any) -> None:
+        """Say what was read from outside the tracker, so that it is noticed when it changes.
+
+        Args:
+            url: its address.
+            known: what tells this version of it: see :func:`pipeline.sources.changed`.
+        """
+        self._sources.append({"url": url, **known})
+
     def warn(self, message: str) -> None:
         """Tell the user something in one line, now and in the pipeline's summary."""
         print(f"warning: {message}", file=sys.stderr)
@@ -125,14 +135,14 @@ class StepRun:
             "outputs": [_record(artifact) for artifact in self._outputs],
             "metrics": self._metrics,
             "warnings": self._notes,
-            "tracker": self._tracker.kind,
+            "sources": self._sources,
             "tracker_run": self._tracker.id,
             "tracker_url": self._tracker.url,
         }
 
 
-def _record(artifact: Artifact) -> dict[str, str]:
-    fields = ("name", "version", "digest", "type")
+def _record(artifact: Artifact) -> dict[str, Any]:
+    fields = ("name", "version", "digest", "type", "stored")
     return {name: getattr(artifact, name) for name in fields}
 
 

@@ -9,10 +9,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipeline import settings
 from pipeline.errors import PipelineError, did_you_mean
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Artifact:
         type: ``raw_data``, ``processed_data``, ``split_data`` or ``model``.
         metadata: what was recorded beside it.
         path: the local folder that holds its files, once it has been fetched.
+        stored: where a local tracker keeps its files, below the tracker's folder, and the
+            digest each should have; empty where a server keeps them.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Artifact:
     type: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> str:
@@ -146,12 +151,23 @@ def _require_wandb() -> None:
         )
 
 
+def store(kind: str) -> str:
+    """The place that artifacts are in: the tracker, its server if it has one, and the project."""
+    if kind == "wandb":
+        entity = os.environ.get("WANDB_ENTITY", "")
+        where = f"{os.environ.get('WANDB_BASE_URL') or WANDB_CLOUD}/{entity}"
+    else:
+        where = (os.environ.get("TRACKIO_SERVER_URL") or "local").partition("?")[0]
+    return f"{kind} {where} {settings.project()}"
+
+
+def find(kind: str, reference: str) -> Artifact | None:
+    """The exact version that a reference means now, or None; nothing is fetched or recorded."""
+    return import_module(f"pipeline.tracking.{kind}").find(reference)
+
+
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
     """Start a run in the tracker ``kind``, in the project and group that the environment names."""
-    if kind == "wandb":
-        from pipeline.tracking.wandb import WandbRun
-
-        return WandbRun(job_type=job_type, name=name, config=config)
-    from pipeline.tracking.trackio import TrackioRun
-
-    return TrackioRun(job_type=job_type, name=name, config=config)
+    module = import_module(f"pipeline.tracking.{kind}")
+    run = module.WandbRun if kind == "wandb" else module.TrackioRun
+    return run(job_type=job_type, name=name, config=config)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import settings
-from pipeline.digests import content_digest, file_digest
+from pipeline.digests import combined_digest, content_digest, file_digest
 from pipeline.errors import PipelineError
 from pipeline.tracking import Artifact, TrackerRun
 
@@ -14,9 +14,45 @@ os.environ["TRACKIO_DIR"] = str(settings.trackio_dir())  # read when trackio is 
 
 import trackio
 from trackio import cas
+from trackio.remote_client import RemoteClient
+from trackio.sqlite_storage import SQLiteStorage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def find(reference: str) -> Artifact | None:
+    """The exact version that a reference means now, or None."""
+    name, _, spec = reference.partition(":")
+    server = os.environ.get("TRACKIO_SERVER_URL")
+    if server:
+        client = RemoteClient(server, write_token=os.environ.get("TRACKIO_WRITE_TOKEN"))
+        record = client.predict(
+            api_name="/get_artifact_manifest", project=settings.project(), name=name, spec=spec
+        )
+    else:
+        record = SQLiteStorage.get_artifact_manifest(settings.project(), name, spec or None)
+    if record is None:
+        return None
+    manifest = record["manifest"]
+    return Artifact(
+        name,
+        f"v{record['version']}",
+        combined_digest({entry["path"]: entry["digest"] for entry in manifest}),
+        record["type"],
+        record["metadata"] or {},
+        stored={} if server else _stored(manifest),
+    )
+
+
+def _stored(manifest: list[dict[str, Any]]) -> dict[str, str]:
+    """Where the files of a local artifact are, below Trackio's folder, and their digests."""
+    root = settings.trackio_dir()
+    digests = [entry["digest"] for entry in manifest]
+    places = (cas.blob_path(settings.project(), digest) for digest in digests)
+    return {
+        str(place.relative_to(root)): digest for place, digest in zip(places, digests, strict=True)
+    }
 
 
 class TrackioRun(TrackerRun):
@@ -36,6 +72,7 @@ class TrackioRun(TrackerRun):
             auto_log_gpu=False,
         )
         self.id = self._run.id
+        self._remote = bool(os.environ.get("TRACKIO_SERVER_URL"))
 
     def use(self, reference: str, into: Path) -> Artifact:
         try:
@@ -87,7 +124,14 @@ class TrackioRun(TrackerRun):
             self._drop_damaged_blob(file)
         artifact.add_file(path) if path.is_file() else artifact.add_dir(path)
         logged = self._run.log_artifact(artifact)
-        return Artifact(name, logged.version, content_digest(path), type, metadata)
+        return Artifact(
+            name,
+            logged.version,
+            content_digest(path),
+            type,
+            metadata,
+            stored={} if self._remote else _stored(logged.manifest),
+        )
 
     @staticmethod
     def _drop_damaged_blob(file: Path) -> None:

@@ -1,0 +1,222 @@
+"""Runs one step as an MLflow project, and records on its MLflow run what came of it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.projects
+import psutil
+from mlflow.entities import Run, RunStatus
+from mlflow.exceptions import ExecutionException
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
+
+from pipeline import ROOT, environments, mlflow_store, provenance, settings
+from pipeline.cache import StepResult, write_whole
+from pipeline.errors import PipelineError
+from pipeline.screen import last_lines
+
+LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
+FINGERPRINT, RECORD = "pipeline.fingerprint", "pipeline.record"
+SHARED = ("inputs", "outputs", "metrics", "sources", "tracker_run", "tracker_url", "pipeline_run")
+
+
+class Executor:
+    """A parent run in MLflow, and the steps run as its children."""
+
+    def __init__(self, run_id: str, folder: Path, experiment: str, env_manager: str):
+        environments.prepare_process()
+        self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
+        self.experiment = mlflow_store.connect(experiment)
+        self.client = mlflow.MlflowClient()
+        self.parent: str | None = None
+        self._children: set[str] = set()
+        self._marker = markers() / f"{run_id}.json"
+
+    def start(self, config: str, tags: Mapping[str, str], commit: provenance.Commit | None) -> None:
+        """Begin the parent run, with the resolved configuration and the commit."""
+        run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id)
+        self.parent = run.info.run_id
+        self._marker.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self._marker, json.dumps(_process() | {"mlflow_run": self.parent}))
+        told = {"pipeline.run_id": self.run_id, "developer": provenance.developer(), **tags}
+        if commit:
+            told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
+        mlflow.set_tags(told)
+        mlflow.log_text(config, "config.yaml")
+
+    def end(self, status: str, metrics: Mapping[str, float]) -> None:
+        """End the parent run: FINISHED, FAILED or KILLED."""
+        if metrics:
+            mlflow.log_metrics(dict(metrics))
+        mlflow.end_run(status)
+        self._marker.unlink(missing_ok=True)
+
+    def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
+        """Run a step to its end.
+
+        Raises:
+            PipelineError: it failed; the message is the step's own, or the end of its log.
+            KeyboardInterrupt: it was stopped; its MLflow run says KILLED.
+        """
+        log, report = self.folder / f"{step}.log", self.folder / f"{step}.json"
+        os.environ[settings.REPORT] = str(report)
+        started = time.monotonic()
+        try:
+            with _output_to(log):
+                environments.ensure(ROOT / step, self.env_manager)
+                submitted = mlflow.projects.run(
+                    str(ROOT / step),
+                    parameters={key: _text(value) for key, value in parameters.items()},
+                    experiment_id=self.experiment,
+                    run_name=step,
+                    env_manager=self.env_manager,
+                )
+        except KeyboardInterrupt:
+            self._end_child(RunStatus.KILLED)
+            raise
+        except ExecutionException as error:
+            self._end_child(RunStatus.FAILED)
+            raise _failure(step, report, log, error) from error
+        finally:
+            os.environ.pop(settings.REPORT, None)
+        self._children.add(submitted.run_id)
+        told = json.loads(report.read_text(encoding="utf-8"))
+        return StepResult(
+            step,
+            "ran",
+            time.monotonic() - started,
+            pipeline_run=self.run_id,
+            mlflow_run=submitted.run_id,
+            **told,
+        )
+
+    def record(self, result: StepResult) -> None:
+        """Write on a finished step's MLflow run exactly what it used and produced."""
+        tags = {"pipeline.run_id": self.run_id, "pipeline.step": result.step}
+        for direction in ("inputs", "outputs"):
+            for artifact in getattr(result, direction):
+                key = f"pipeline.{direction}.{artifact['name']}"
+                tags[key] = f"{artifact['version']} {artifact['digest']}"
+        if result.tracker_url:
+            tags["tracker.url"] = result.tracker_url
+        tags[RECORD] = json.dumps({name: getattr(result, name) for name in SHARED})
+        tags[FINGERPRINT] = result.fingerprint  # last: whoever finds it finds the rest
+        for key, value in tags.items():
+            self.client.set_tag(result.mlflow_run, key, value)
+
+    def find(self, step: str, fingerprint: str) -> StepResult | None:
+        """A step with this fingerprint that somebody on the same MLflow server has finished."""
+        experiments = [e.experiment_id for e in self.client.search_experiments()]
+        found = self.client.search_runs(
+            experiments,
+            f"tags.`{FINGERPRINT}` = '{fingerprint}' and attributes.status = 'FINISHED'",
+            order_by=["attributes.end_time DESC"],
+            max_results=1,
+        )
+        if not found:
+            return None
+        told = json.loads(found[0].data.tags[RECORD])
+        run_id = found[0].info.run_id
+        return StepResult(step, "cached", fingerprint=fingerprint, mlflow_run=run_id, **told)
+
+    def _end_child(self, status: int) -> None:
+        """Give the step that did not come back its final state; MLflow does not name it."""
+        for run in children(self.client, self.experiment, self.parent):
+            if run.info.run_id not in self._children:
+                self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))
+                self._children.add(run.info.run_id)
+
+
+def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:
+    """The runs below a parent run."""
+    return client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'")
+
+
+def markers() -> Path:
+    """The folder with a file for each run under way on this machine."""
+    return settings.state_dir() / "running"
+
+
+def _process() -> dict[str, Any]:
+    """This process, told apart from a later one with the same number."""
+    started = psutil.Process().create_time()
+    return {"pid": os.getpid(), "started": started, "host": socket.gethostname()}
+
+
+def mark_dead() -> None:
+    """Mark as KILLED the runs whose process was killed before it could say so itself."""
+    client = mlflow.MlflowClient()
+    for marker in markers().glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # another start was faster
+            told = json.loads(marker.read_text(encoding="utf-8"))
+            if told["host"] != socket.gethostname() or _alive(told):
+                continue
+            with contextlib.suppress(mlflow.exceptions.MlflowException):  # deleted by its owner
+                _kill_run(client, client.get_run(told["mlflow_run"]))
+            marker.unlink()
+
+
+def _alive(told: Mapping[str, Any]) -> bool:
+    try:
+        return abs(psutil.Process(told["pid"]).create_time() - told["started"]) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
+    for run in (parent, *children(client, parent.info.experiment_id, parent.info.run_id)):
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _text(value: Any) -> str:
+    """A parameter as text: JSON for what is not text, a file for what is long."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return str(value)
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) <= LONGEST_PARAMETER:
+        return text
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = settings.state_dir() / "parameters" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+    return f"@{path}"
+
+
+def _failure(step: str, report: Path, log: Path, cause: Exception) -> PipelineError:
+    """A step's own words, where it had any; else the end of its log, or MLflow's words."""
+    if report.is_file():
+        error = json.loads(report.read_text(encoding="utf-8"))["error"]
+        remedy = f"{error['remedy']}\nfull log: {log}".strip()
+        return PipelineError(f"{step} failed: {error['what']}", remedy)
+    tail = "\n".join(last_lines(log)) or str(cause)
+    return PipelineError(f"{step} failed; the end of its log:\n{tail}", f"full log: {log}")
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Send all that this process and its children print into a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for copy, target in zip(kept, (1, 2), strict=True):
+            os.dup2(copy, target)
+            os.close(copy)
