@@ -89,11 +89,7 @@ def explain(error: Exception) -> PipelineError:
                 "config.yaml says what it means and shows a value",
             )
         if unknown:
-            key = unknown[1].rstrip(".")
-            return PipelineError(
-                f"there is no setting {key!r}{did_you_mean(key, config.all_keys())}",
-                "python main.py --help lists every setting",
-            )
+            return config.unknown_setting(unknown[1].rstrip("."))
     if isinstance(error, MissingConfigException):
         missing = re.search(r"'(\w+)/([^']+)'", text)
         if missing:

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -123,6 +123,14 @@ def all_keys() -> list[str]:
     return [f"{section}.{key}" for section in Config.__dataclass_fields__ for key in tree[section]]
 
 
+def unknown_setting(key: str) -> PipelineError:
+    """The error for a key that config.yaml does not have."""
+    return PipelineError(
+        f"there is no setting {key!r}{did_you_mean(key, all_keys())}",
+        "python main.py --help lists every setting",
+    )
+
+
 def options(group: str) -> list[str]:
     """The names of a config group's files."""
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
@@ -177,6 +185,13 @@ def check(config: DictConfig) -> None:
     Raises:
         PipelineError: names the key, the value, and what it may be.
     """
+    for section, kind in get_type_hints(Config).items():
+        for key in config[section]:
+            if key not in kind.__dataclass_fields__:
+                raise unknown_setting(f"{section}.{key}")
+    for section in config:
+        if section not in Config.__dataclass_fields__:
+            raise unknown_setting(section)
     if config.main.env_manager not in ENV_MANAGERS:
         name = config.main.env_manager
         raise PipelineError(

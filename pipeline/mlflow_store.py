@@ -17,13 +17,13 @@ def connect(experiment: str) -> str:
     A local store is made under a lock, for MLflow's own migration does not expect company, and
     its experiments keep their files in the state folder rather than in the current one.
     """
+    for talkative in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     uri = settings.tracking_uri()
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     if uri.startswith(("http:", "https:", "databricks")):
         return _experiment_id(client, experiment, None)
-    for talkative in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
     state = settings.state_dir()
     state.mkdir(parents=True, exist_ok=True)
     with FileLock(state / "mlflow.lock"):

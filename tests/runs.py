@@ -1,0 +1,100 @@
+"""Running the pipeline as a user does: ``python main.py`` in a folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+POKEMON = ROOT / "data" / "pokemon.csv"
+SMALL = "model.params.n_estimators=5"  # a forest that is grown in no time
+CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_")
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """This process's environment, without what configures trackers, and with another home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
+    cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return {**kept, "HOME": str(home), "UV_CACHE_DIR": cache, "PATH": path, **more}
+
+
+@dataclass
+class Finished:
+    """How a run of main.py ended."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path | None
+
+    @property
+    def summary(self) -> dict:
+        """Its summary.json."""
+        return json.loads((self.folder / "summary.json").read_text())
+
+    @property
+    def states(self) -> list[str]:
+        """The steps' states, in order."""
+        return [step["status"] for step in self.summary["steps"].values()]
+
+    def outputs(self) -> dict[str, dict]:
+        """Every artifact that the run ended with, by name."""
+        steps = self.summary["steps"].values()
+        return {output["name"]: output for step in steps for output in step["outputs"]}
+
+
+@dataclass
+class Checkout:
+    """A place to run the pipeline in: its own state and home, the repository's code."""
+
+    home: Path
+    root: Path = ROOT
+
+    @property
+    def state(self) -> Path:
+        """The state folder of its runs."""
+        return self.home / "state"
+
+    def command(self, *overrides: str) -> list[str]:
+        """The command line, on the embedded data and in this environment unless told otherwise."""
+        defaults = [
+            f"main.state_dir={self.state}",
+            "main.env_manager=local",
+            f"data.file_url={POKEMON.as_uri()}",
+        ]
+        named = {override.partition("=")[0] for override in overrides}
+        kept = [default for default in defaults if default.partition("=")[0] not in named]
+        return [sys.executable, str(self.root / "main.py"), *overrides, *kept]
+
+    def run(self, *overrides: str, **env: str) -> Finished:
+        """Run main.py to its end."""
+        before = self._folders()
+        done = subprocess.run(
+            self.command(*overrides),
+            cwd=self.home,
+            env=environment(self.home, **env),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        new = self._folders() - before
+        return Finished(done.returncode, done.stdout, done.stderr, max(new, default=None))
+
+    def start(self, *overrides: str, **env: str) -> subprocess.Popen:
+        """Start main.py and return at once."""
+        return subprocess.Popen(
+            self.command(*overrides),
+            cwd=self.home,
+            env=environment(self.home, **env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _folders(self) -> set[Path]:
+        return {path.parent for path in self.state.glob("runs/*/summary.json")}
