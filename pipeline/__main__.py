@@ -1,14 +1,17 @@
 """``python -m pipeline COMMAND``: what there is to do around runs."""
 
 import argparse
+import os
 import sys
 
+from pipeline import settings
 from pipeline.errors import PipelineError
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    top.add_argument("--state-dir", metavar="DIR", help="main.state_dir of the runs, if not the default")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     dashboard = commands.add_parser(
@@ -18,17 +21,58 @@ def parser() -> argparse.ArgumentParser:
     dashboard.add_argument(
         "--no-browser", action="store_true", help="print the addresses and open nothing"
     )
+
+    commands.add_parser("verify", help="check every artifact and every finished step")
+
+    gc = commands.add_parser("gc", help="remove what no kept run refers to")
+    gc.add_argument("--keep", type=int, metavar="N", help="keep the last N runs (default: all)")
+    gc.add_argument("--yes", action="store_true", help="remove it, rather than only show it")
     return top
+
+
+def verify() -> int:
+    """Print what is wrong; 1 if anything is."""
+    from pipeline.maintenance import verify
+
+    problems = verify(settings.state_dir())
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problem(s); a step whose outputs are damaged is run again by itself"
+          if problems else "everything is whole")  # fmt: skip
+    return 1 if problems else 0
+
+
+def gc(keep: int | None, confirmed: bool) -> int:
+    """Show what would go, and remove it if confirmed."""
+    from pipeline.maintenance import garbage, remove
+
+    found = garbage(settings.state_dir(), keep)
+    for line in found.lines():
+        print(line)
+    if not found:
+        print("nothing to remove")
+    elif confirmed:
+        remove(found)
+        print("removed")
+    else:
+        print("nothing has been removed; add --yes to remove this")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     args = parser().parse_args(arguments)
+    if args.state_dir:
+        os.environ[settings.STATE_DIR] = args.state_dir
     try:
         if args.command == "dashboard":
             from pipeline.dashboards import serve
 
             serve(args.host, open_browser=not args.no_browser)
+        elif args.command == "verify":
+            return verify()
+        elif args.command == "gc":
+            return gc(args.keep, args.yes)
     except PipelineError as error:
         print(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
         return 1

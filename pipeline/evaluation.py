@@ -11,6 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.inspection import permutation_importance
 
 TOP_FEATURES = 20
+PERMUTED_ROWS = 2000
 
 
 def probabilities(model: Any, features: pd.DataFrame) -> np.ndarray | None:
@@ -18,12 +19,23 @@ def probabilities(model: Any, features: pd.DataFrame) -> np.ndarray | None:
     return model.predict_proba(features) if hasattr(model, "predict_proba") else None
 
 
+def class_scores(model: Any, features: pd.DataFrame) -> np.ndarray | None:
+    """How much each row belongs to each class, shape (rows, classes).
+
+    Probabilities, else the decision function, or None where the model has neither.
+    """
+    if hasattr(model, "predict_proba") or not hasattr(model, "decision_function"):
+        return probabilities(model, features)
+    margins = model.decision_function(features)
+    return np.column_stack([-margins, margins]) if margins.ndim == 1 else margins
+
+
 def metrics(model: Any, features: pd.DataFrame, target: pd.Series) -> dict[str, float]:
     """The model's metrics on a table.
 
     A classifier gets accuracy, precision, recall and F1 (of the second class where there are
-    two, else the mean over classes), and ROC AUC and average precision where it gives
-    probabilities. A regressor gets RMSE, MAE and R2.
+    two, else the mean over classes), and ROC AUC and average precision where it scores
+    classes. A regressor gets RMSE, MAE and R2.
     """
     predicted = model.predict(features)
     if not is_classifier(model):
@@ -40,7 +52,7 @@ def metrics(model: Any, features: pd.DataFrame, target: pd.Series) -> dict[str, 
         "recall": score.recall_score(target, predicted, zero_division=0, **one),
         "f1": score.f1_score(target, predicted, zero_division=0, **one),
     }
-    chances = probabilities(model, features)
+    chances = class_scores(model, features)
     if chances is not None and set(classes) == set(target):  # undefined if a class is absent
         truth = np.column_stack([target == label for label in classes])
         chosen = [1] if len(classes) == 2 else range(len(classes))
@@ -68,7 +80,12 @@ def importances(model: Any, features: pd.DataFrame, target: pd.Series) -> pd.Ser
     else:
         names = features.columns
         values = permutation_importance(
-            model, features, target, n_repeats=5, random_state=0
+            model,
+            features,
+            target,
+            n_repeats=5,
+            random_state=0,
+            max_samples=min(len(features), PERMUTED_ROWS),
         ).importances_mean
     return pd.Series(values, index=names, name="importance").sort_values(ascending=False)
 
@@ -92,7 +109,7 @@ def figures(
     drawn = {"feature_importance": draw_importances(weights)}
     if is_classifier(model):
         drawn["confusion_matrix"] = draw_confusion(model, features, target)
-        chances = probabilities(model, features)
+        chances = class_scores(model, features)
         if chances is not None:
             drawn["roc_curve"] = draw_curves(model, target, chances, score.roc_curve)
             drawn["precision_recall_curve"] = draw_curves(

@@ -46,6 +46,7 @@ class Executor:
         self.parent = run.info.run_id
         self._marker.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._marker, json.dumps(_process() | {"mlflow_run": self.parent}))
+        self._lifeline = _open_lifeline(self._marker.with_suffix(".alive"))
         told = {"pipeline.run_id": self.run_id, "developer": provenance.developer(), **tags}
         if commit:
             told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
@@ -58,6 +59,8 @@ class Executor:
             mlflow.log_metrics(dict(metrics))
         mlflow.end_run(status)
         self._marker.unlink(missing_ok=True)
+        self._marker.with_suffix(".alive").unlink(missing_ok=True)
+        os.close(self._lifeline)
 
     def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
         """Run a step to its end.
@@ -151,6 +154,13 @@ def _process() -> dict[str, Any]:
     return {"pid": os.getpid(), "started": started, "host": socket.gethostname()}
 
 
+def _open_lifeline(path: Path) -> int:
+    """A pipe that this process holds open as long as it lives, for its steps to listen at."""
+    os.mkfifo(path, 0o600)
+    os.environ[settings.LIFELINE] = str(path)
+    return os.open(path, os.O_RDWR)
+
+
 def mark_dead() -> None:
     """Mark as KILLED the runs whose process was killed before it could say so itself."""
     client = mlflow.MlflowClient()
@@ -162,6 +172,7 @@ def mark_dead() -> None:
             with contextlib.suppress(mlflow.exceptions.MlflowException):  # deleted by its owner
                 _kill_run(client, client.get_run(told["mlflow_run"]))
             marker.unlink()
+            marker.with_suffix(".alive").unlink(missing_ok=True)
 
 
 def _alive(told: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import skops.io
 
 TRUSTED_PACKAGES = ("sklearn.", "numpy.", "pandas.", "scipy.")
@@ -22,8 +23,8 @@ def dumps(model: Any) -> bytes:
     """A fitted model in skops' format.
 
     skops names the parts of a model by their addresses in memory, which differ from process to
-    process; here they are numbered in the order in which they appear, and the archive carries
-    no dates, so equal models are equal files.
+    process; here they are numbered in the order in which they appear, the archive carries no
+    dates, and the unused bytes within a tree's nodes are zero, so equal models are equal files.
     """
     source = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
     numbers: dict[str, int] = {}
@@ -44,8 +45,26 @@ def dumps(model: Any) -> bytes:
         write("schema.json", schema.encode())
         parts = [name.split(".") for name in source.namelist() if name != "schema.json"]
         for address, ending in sorted(parts, key=lambda part: number(part[0])):
-            write(f"{number(address)}.{ending}", source.read(f"{address}.{ending}"))
+            content = source.read(f"{address}.{ending}")
+            content = without_padding(content) if ending == "npy" else content
+            write(f"{number(address)}.{ending}", content)
     return data.getvalue()
+
+
+def without_padding(data: bytes) -> bytes:
+    """A ``.npy`` file whose records, if it has any, have zeros between their fields.
+
+    A copy of such records keeps there whatever the memory held before.
+    """
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype.names is None:
+        return data
+    clean = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        clean[name] = array[name]
+    file = io.BytesIO()
+    np.save(file, clean, allow_pickle=False)
+    return file.getvalue()
 
 
 def save(model: Any, path: Path) -> Path:

@@ -256,6 +256,8 @@ class Pipeline:
             "run_id": self.id,
             "status": status.lower(),
             "tracker": self.tracker,
+            "project": self.config.main.project_name,
+            "experiment": self.config.main.experiment_name,
             "mlflow_run": parent,
             "git_commit": self.commit.sha if self.commit else None,
             "steps": {name: vars(result) for name, result in self.results.items()},

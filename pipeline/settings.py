@@ -7,13 +7,18 @@ import os
 from pathlib import Path
 
 from pipeline import ROOT
+from pipeline.errors import PipelineError
 
 # Set by the orchestrator for its steps; each has a default, so a step also runs alone.
 STATE_DIR = "PIPELINE_STATE_DIR"
 TRACKER = "PIPELINE_TRACKER"
 REPORT = "PIPELINE_STEP_REPORT"
+LIFELINE = "PIPELINE_LIFELINE"
 RUN_ID = "PIPELINE_RUN_ID"
 GIT_COMMIT = "PIPELINE_GIT_COMMIT"
+
+# Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
+TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 
 # config.yaml's main.project_name and main.experiment_name, for a step that runs alone.
 DEFAULT_PROJECT = "pokemon"
@@ -48,3 +53,21 @@ def trackio_dir() -> Path:
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a SQLite store, or None for any other."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def tracker_timeout() -> float:
+    """How many seconds a tracker may leave us without an answer.
+
+    Raises:
+        PipelineError: the variable does not hold a positive number.
+    """
+    text = os.environ.get(TRACKER_TIMEOUT) or "60"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise PipelineError(
+            f"{TRACKER_TIMEOUT}={text!r} is not a number of seconds", "set it to one, such as 60"
+        )
+    return seconds

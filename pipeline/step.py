@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -177,6 +178,8 @@ def main(
     """
     name = Path(file).resolve().parent.name
     args = arguments.parse_args()
+    if os.environ.get(settings.LIFELINE):
+        threading.Thread(target=_end_with_orchestrator, daemon=True).start()
     try:
         _write_report(_run(name, args, go))
     except PipelineError as error:
@@ -184,6 +187,16 @@ def main(
         raise SystemExit(f"error in {name}: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _end_with_orchestrator() -> None:
+    """End this step when the orchestrator is gone: nobody would take its result."""
+    try:
+        with Path(os.environ[settings.LIFELINE]).open("rb") as pipe:
+            pipe.read()  # nothing ever comes; it ends when the other end does
+    except FileNotFoundError:
+        pass  # gone already
+    os._exit(1)
 
 
 def _run(name: str, args: argparse.Namespace, go: Callable) -> dict[str, Any]:

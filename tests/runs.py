@@ -29,11 +29,7 @@ class Finished:
     out: str
     err: str
     folder: Path | None
-
-    @property
-    def summary(self) -> dict:
-        """Its summary.json."""
-        return json.loads((self.folder / "summary.json").read_text())
+    summary: dict
 
     @property
     def states(self) -> list[str]:
@@ -81,8 +77,9 @@ class Checkout:
             timeout=300,
             check=False,
         )
-        new = self._folders() - before
-        return Finished(done.returncode, done.stdout, done.stderr, max(new, default=None))
+        folder = max(self._folders() - before, default=None)
+        summary = json.loads((folder / "summary.json").read_text()) if folder else {}
+        return Finished(done.returncode, done.stdout, done.stderr, folder, summary)
 
     def start(self, *overrides: str, **env: str) -> subprocess.Popen:
         """Start main.py and return at once."""

@@ -1,7 +1,9 @@
 """Trackio as a tracker: a local store with W&B's API, no account and no server."""
 
+import json
 import os
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,3 +156,58 @@ class TrackioRun(TrackerRun):
         if failed:
             self._run.log({"failed": 1})
         self._run.finish()
+
+
+def versions() -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
+    """Every artifact version in the local store: project, name, summary, its run's name."""
+    for database in sorted(settings.trackio_dir().glob("*.db")):
+        project = database.stem
+        with SQLiteStorage._get_connection(database) as connection:
+            rows = connection.execute("SELECT id, producer_run_name FROM artifact_versions")
+            makers = {row["id"]: row["producer_run_name"] for row in rows}
+        for artifact in SQLiteStorage.list_artifacts(project):
+            for version in artifact["versions"]:
+                yield project, artifact["name"], version, makers.get(version["version_id"])
+
+
+def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
+    """Remove artifact versions, and the files that no other version has; ``latest`` moves back.
+
+    Trackio has no call for it; this does what its own ``overwrite`` does, for single versions.
+    """
+    for project in {project for project, _, _ in chosen}:
+        unwanted = {(name, version) for of, name, version in chosen if of == project}
+        database = SQLiteStorage.get_project_db_path(project)
+        with (
+            SQLiteStorage._get_process_lock(project),
+            SQLiteStorage._get_connection(database) as connection,
+        ):
+            left = _remove_rows(connection, unwanted)
+        for blob in settings.trackio_dir().glob(f"artifacts/{project}/blobs/sha256/*/*"):
+            if blob.name not in left:
+                blob.unlink()
+
+
+def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]]) -> set[str]:
+    """Delete versions in one transaction; the digests that remain in use."""
+    rows = connection.execute(
+        "SELECT v.id, v.artifact_id, v.version, a.name FROM artifact_versions v "
+        "JOIN artifacts a ON a.id = v.artifact_id"
+    ).fetchall()
+    for row in rows:
+        if (row["name"], row["version"]) in unwanted:
+            for table in ("artifact_aliases", "run_artifact_links"):
+                sql = f"DELETE FROM {table} WHERE artifact_version_id = ?"
+                connection.execute(sql, (row["id"],))
+            connection.execute("DELETE FROM artifact_versions WHERE id = ?", (row["id"],))
+    connection.execute(
+        "DELETE FROM artifacts WHERE id NOT IN (SELECT artifact_id FROM artifact_versions)"
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO artifact_aliases (artifact_id, alias, artifact_version_id) "
+        "SELECT artifact_id, 'latest', id FROM artifact_versions v WHERE version = "
+        "(SELECT MAX(version) FROM artifact_versions w WHERE w.artifact_id = v.artifact_id)"
+    )
+    connection.commit()
+    manifests = connection.execute("SELECT manifest FROM artifact_versions").fetchall()
+    return {entry["digest"] for row in manifests for entry in json.loads(row["manifest"])}

@@ -1,0 +1,120 @@
+"""Care of the local state: is everything whole, and what can go?"""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import settings
+from pipeline.cache import damage
+from pipeline.digests import file_digest
+from pipeline.errors import PipelineError
+
+RUN_OF_STEP = re.compile(r"-(\d{8}-\d{6}-[0-9a-f]{6}(?:-\d+)?)$")
+
+
+def verify(state: Path) -> list[str]:
+    """Everything that is wrong in the local state, one line each.
+
+    Checked are the outputs of all finished steps, and every file of Trackio's store against the
+    digest that names it.
+    """
+    problems = set()
+    for path in sorted((state / "cache").glob("*/*.json")):
+        step = path.parent.name
+        outputs = json.loads(path.read_text(encoding="utf-8"))["result"]["outputs"]
+        problems |= {f"{step}: {problem}" for problem in damage(outputs)}
+    known = {line.rpartition(" ")[2] for line in problems}
+    for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
+        if str(blob) not in known and ".partial." not in blob.name:
+            found = file_digest(blob)
+            if found != blob.name:
+                problems.add(f"Trackio: {blob} has been changed on disk")
+    return sorted(problems)
+
+
+@dataclass
+class Garbage:
+    """What nothing refers to any more.
+
+    Attributes:
+        runs: folders of runs that are not kept.
+        files: records of finished steps, and what interrupted writes left behind.
+        versions: artifact versions, as (project, name, version, bytes).
+    """
+
+    runs: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    versions: list[tuple[str, str, int, int]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.files or self.versions)
+
+    def lines(self) -> list[str]:
+        """What would be removed, for the user to read first."""
+        said = [f"run       {path.name}" for path in self.runs]
+        said += [f"artifact  {n}:v{v}  ({size:,} bytes, {p})" for p, n, v, size in self.versions]
+        return said + [f"file      {path}" for path in self.files]
+
+
+def garbage(state: Path, keep: int | None) -> Garbage:
+    """What can be removed when only the last ``keep`` runs are kept; None keeps them all.
+
+    An artifact version stays if a kept run used or made it, if it has an alias of the user's, or
+    if it was not made by a run of the pipeline.
+
+    Raises:
+        PipelineError: a run is under way.
+    """
+    if list((state / "running").glob("*.json")):
+        raise PipelineError(
+            "a run is under way, or ended without a word", "wait for it, or start one to tidy up"
+        )
+    folders = sorted(path.parent for path in (state / "runs").glob("**/summary.json"))
+    kept = folders if keep is None else folders[len(folders) - min(keep, len(folders)) :]
+    found = Garbage(runs=[path for path in folders if path not in kept])
+    summaries = [json.loads((path / "summary.json").read_text("utf-8")) for path in kept]
+    needed, prints = _referred_to(summaries)
+    for record in (state / "cache").glob("*/*.json"):
+        if record.stem not in prints:
+            found.files.append(record)
+    found.files += sorted((state / "cache").glob("*/*.partial"))
+    found.files += sorted(settings.trackio_dir().glob("artifacts/*/blobs/**/*.partial.*"))
+    from pipeline.tracking import trackio
+
+    names = {summary["run_id"] for summary in summaries}
+    found.versions = [
+        (project, name, version["version"], version["size_bytes"])
+        for project, name, version, maker in trackio.versions()
+        if (project, name, version["version"]) not in needed
+        and not set(version["aliases"]) - {"latest"}
+        and (made_by := RUN_OF_STEP.search(maker or ""))
+        and made_by[1] not in names
+    ]
+    return found
+
+
+def _referred_to(summaries: list[dict[str, Any]]) -> tuple[set[tuple[str, str, int]], set[str]]:
+    """The artifact versions and the fingerprints that runs refer to."""
+    versions, prints = set(), set()
+    for summary in summaries:
+        for step in summary["steps"].values():
+            prints.add(step["fingerprint"])
+            for artifact in step["inputs"] + step["outputs"]:
+                number = artifact["version"].removeprefix("v")
+                versions.add((summary["project"], artifact["name"], int(number)))
+    return versions, prints
+
+
+def remove(found: Garbage) -> None:
+    """Remove what :func:`garbage` found."""
+    if found.versions:
+        from pipeline.tracking import trackio
+
+        trackio.remove_versions([version[:3] for version in found.versions])
+    for path in found.files:
+        path.unlink(missing_ok=True)
+    for folder in found.runs:
+        shutil.rmtree(folder)

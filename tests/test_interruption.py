@@ -1,0 +1,149 @@
+"""Ctrl-C, and processes that are killed without a word, at any moment."""
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from tests.runs import SMALL, Checkout
+
+MOMENTS = 32
+CHAINS = 2  # run side by side, each in a place of its own
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, threading.Event]]:
+    """A server that accepts a connection, tells so, and says nothing."""
+    asked = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            connection, _ = server.accept()
+            asked.set()
+            connection.recv(1 << 16)
+            connection.recv(1)  # until the client is gone
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/data.csv", asked
+        thread.join(10)
+
+
+def statuses(checkout: Checkout) -> list[str]:
+    """The states of all runs in MLflow."""
+    client = mlflow.MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [run.info.status for run in client.search_runs(experiments)]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_step_and_all_its_processes(
+    tmp_path: Path, silent_server: tuple[str, threading.Event], sent: signal.Signals
+):
+    url, asked = silent_server
+    checkout = Checkout(tmp_path)
+    process = checkout.start(f"data.file_url={url}")
+    assert asked.wait(60)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert any("script.py" in " ".join(child.cmdline()) for child in below)
+    process.send_signal(sent)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "interrupted in 1-Download_data" in out
+    assert "Traceback" not in out
+    assert not [child for child in below if child.is_running()]
+    assert set(statuses(checkout)) == {"KILLED"}
+    summary = json.loads(next(checkout.state.glob("runs/*/summary.json")).read_text())
+    assert summary["steps"]["1-Download_data"]["status"] == "killed"
+    assert not list(checkout.state.glob("running/*"))
+
+
+def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
+    tmp_path: Path, silent_server: tuple[str, threading.Event]
+):
+    url, asked = silent_server
+    checkout = Checkout(tmp_path)
+    process = checkout.start(f"data.file_url={url}")
+    assert asked.wait(60)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=10)
+    psutil.wait_procs(below, timeout=10)
+    assert not [child for child in below if child.is_running()]
+    assert "RUNNING" in statuses(checkout)
+    assert checkout.run("main.steps=[1]").status == 0
+    assert sorted(statuses(checkout)) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+    assert not list(checkout.state.glob("running/*"))
+
+
+def check_state(checkout: Checkout) -> None:
+    """Nothing partial counts as finished: all that is recorded is there, byte for byte."""
+    done = subprocess.run(
+        [*checkout.command()[:1], "-m", "pipeline", "--state-dir", str(checkout.state), "verify"],
+        cwd=checkout.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str) -> bool:
+    """Run, and kill one process after a delay; whether there was still one to kill."""
+    process = checkout.start(*overrides)
+    try:
+        process.wait(delay)
+    except subprocess.TimeoutExpired:
+        tree = psutil.Process(process.pid).children(recursive=True)
+        steps = [child for child in tree if "script.py" in " ".join(child.cmdline())]
+        target = steps[-1] if victim == "step" and steps else process
+        target.kill()
+        process.communicate(timeout=60)
+        psutil.wait_procs(tree, timeout=20)
+        return True
+    process.communicate()
+    assert process.returncode == 0
+    return False
+
+
+def chain(home: Path, seed: int) -> tuple[Checkout, int]:
+    """Kill one run after the other, each taking up what the last one left."""
+    draw, checkout = random.Random(seed), Checkout(home)
+    home.mkdir()
+    settings, hit = [SMALL], 0
+    for number in range(MOMENTS // CHAINS):
+        longest = 16.0  # about what a whole run takes beside another
+        cut = kill_at(checkout, draw.uniform(0.3, longest), draw.choice(["step", "all"]), *settings)
+        hit += cut
+        if number % 4 == 3:
+            check_state(checkout)
+        if not cut:  # all is done: give every step something to do again
+            settings = [SMALL, f"etl.artifact_description=take {number}"]
+            settings += [f"split.random_state={number}", f"data.timeout={30 + number}"]
+    final = checkout.run(*settings)
+    assert final.status == 0, final.err
+    check_state(checkout)
+    fresh = Checkout(home / "fresh")
+    fresh.home.mkdir()
+    expected = fresh.run(*settings)
+    digests = [{n: o["digest"] for n, o in done.outputs().items()} for done in (final, expected)]
+    assert digests[0] == digests[1]
+    assert final.summary["metrics"] == expected.summary["metrics"]
+    assert "RUNNING" not in statuses(checkout)
+    return checkout, hit
+
+
+def test_killed_at_many_moments_the_next_run_finishes(tmp_path: Path):
+    """At 32 moments, drawn with a fixed seed, the orchestrator or a step is killed."""
+    with ThreadPoolExecutor(CHAINS) as pool:
+        ends = list(pool.map(chain, [tmp_path / "a", tmp_path / "b"], [1, 2]))
+    assert sum(hit for _, hit in ends) >= MOMENTS // 2
