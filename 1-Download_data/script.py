@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import sys
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,10 +23,16 @@ DEFAULT_URL = (
 )
 SNAPSHOT = ROOT / "data" / "pokemon.csv"
 CHUNK = 1 << 16
+BACKOFF = 0.5  # seconds before the second further try; doubled for each one after it
+LONGEST_WAIT = 60  # seconds, whatever the server asks for
 
 
 class Unreachable(PipelineError):
     """Nothing answered at the address; the only failure for which the snapshot stands in."""
+
+
+class CutOff(Exception):
+    """An answer that stopped before its end, which urllib3 does not ask for again."""
 
 
 def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) -> dict[str, str]:
@@ -40,7 +47,7 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
         Unreachable: no answer after all tries.
         PipelineError: a status that is an error, more than ``max_bytes``, or another scheme.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0].lower()
     if scheme == "file":
         return copy(url, target, max_bytes)
     if scheme not in ("http", "https"):
@@ -50,9 +57,10 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
         )
     policy = Retry(
         total=retries,
-        backoff_factor=0.5,
+        backoff_factor=BACKOFF,
         status_forcelist=[500, 502, 503, 504],
         raise_on_status=False,
+        retry_after_max=LONGEST_WAIT,
     )
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=policy))
@@ -60,8 +68,11 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
         for attempt in range(retries + 1):
             try:
                 return stream(session, url, target, max_bytes, timeout)
-            except requests.exceptions.ChunkedEncodingError as error:
-                failure = error  # the answer was cut off, which urllib3 does not try again
+            except CutOff as error:
+                failure = error
+                print(f"{error} (try {attempt + 1} of {retries + 1})", file=sys.stderr)
+                if attempt < retries:
+                    time.sleep(min(BACKOFF * 2**attempt, LONGEST_WAIT))
             except (requests.ConnectionError, requests.Timeout) as error:
                 failure = error
                 break
@@ -69,7 +80,6 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
                 raise PipelineError(
                     f"data.file_url={url!r} can't be fetched: {error}", "check the address"
                 ) from error
-            print(f"answer cut off, attempt {attempt + 1} of {retries + 1}", file=sys.stderr)
     raise Unreachable(
         f"data.file_url={url!r} can't be reached: {failure}",
         "check the address and the network, or use a local copy: data.file_url=file:///...",
@@ -86,16 +96,20 @@ def stream(
                 f"data.file_url={url!r} answered {answer.status_code} {answer.reason}",
                 "check the address",
             )
-        expected = int(answer.headers.get("Content-Length", 0)) or None
+        length = answer.headers.get("Content-Length", "")
+        expected = int(length) if length.isdecimal() else None
         if expected and expected > max_bytes:
             raise too_large(url, max_bytes)
         bar = tqdm(total=expected, unit="B", unit_scale=True, disable=None, desc=target.name)
         with target.open("wb") as file, bar:
-            for chunk in answer.iter_content(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-                if file.tell() > max_bytes:
-                    raise too_large(url, max_bytes)
+            try:
+                for chunk in answer.iter_content(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+                    if file.tell() > max_bytes:
+                        raise too_large(url, max_bytes)
+            except requests.RequestException as error:
+                raise CutOff(f"the answer was cut off: {error}") from error
         names = {"etag": "ETag", "last_modified": "Last-Modified"}
         return {key: answer.headers[name] for key, name in names.items() if name in answer.headers}
 
@@ -107,7 +121,10 @@ def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
         raise PipelineError(f"data.file_url={url!r}: there is no file {source}", "check the path")
     if source.stat().st_size > max_bytes:
         raise too_large(url, max_bytes)
-    shutil.copyfile(source, target)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise PipelineError(f"data.file_url={url!r} can't be read: {error}") from error
     return {}
 
 
@@ -134,7 +151,7 @@ def check(path: Path, url: str, sha256: str | None) -> None:
         start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
         if not start:
             raise PipelineError(f"{url!r} is an empty file", "check data.file_url")
-        if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        if start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--", b"<?xml")):
             raise PipelineError(
                 f"{url!r} is a web page, not a CSV file",
                 "use the address of the file itself (on GitHub: the 'Raw' button)",

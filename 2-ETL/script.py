@@ -9,15 +9,20 @@ import pandera.pandas as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import step
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.tables import read_raw, require_columns, snake_case, write_table
+from pipeline.tables import EXACT, read_raw, snake_case, write_table
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
 RULES = ("column", "dtype", "min", "max", "values", "unique", "nullable")
+TRUTH = ("true", "false")
 SHOWN = 20
 
 
 def clean(
-    raw: pd.DataFrame, required: list[str] | None, fill: dict, text_columns: list[str] = ()
+    raw: pd.DataFrame,
+    required: list[str] | None,
+    fill: dict,
+    text_columns: list[str] = (),
+    missing: list[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Tidy names and cells, treat missing values, and drop duplicates. Idempotent.
 
@@ -26,6 +31,7 @@ def clean(
         required: columns a row must have a value in; None means every column not in ``fill``.
         fill: the value for missing cells, per column.
         text_columns: columns that stay text, even where every cell is a number.
+        missing: words that mean "no value"; an empty cell always does.
 
     Returns:
         The clean table, its index being the rows' places in ``raw``; and how many rows were
@@ -35,54 +41,69 @@ def clean(
         PipelineError: two titles become one name, a required column is not there, a fill of
             the wrong type, or no row is left.
     """
+    if raw.empty:
+        raise PipelineError("the table has a header and no rows", "check data.file_url")
     table = raw.rename(columns=snake_case)
     twins = sorted(set(table.columns[table.columns.duplicated()]))
     if twins:
         titles = [str(title) for title in raw.columns if snake_case(title) in twins]
         raise PipelineError(f"the columns {titles} all become {twins}", "rename them in the data")
-    table = fill_missing(tidy(table, text_columns), fill)
+    table = read_types(strip_text(table, missing), text_columns)
+    table = fill_missing(table, fill)
     if required is None:
         required = [column for column in table if column not in fill]
     dropped = {}
     for column in required:
         if column not in table:
             raise unknown_column("etl.required", column, table)
-        missing = table[column].isna()
-        if missing.any():
-            dropped[f"missing {column}"] = int(missing.sum())
-            table = table[~missing]
+        gaps = table[column].isna()
+        if gaps.any():
+            dropped[f"missing {column}"] = int(gaps.sum())
+            table = table[~gaps]
     if table.empty:
         raise PipelineError(
             f"no row is left of {len(raw)}; dropped: {dropped}",
             "list fewer columns in etl.required, or give a value in etl.fill",
         )
-    table = tidy(table, text_columns)  # a dropped row may have held a column's only word
+    table = read_types(table, text_columns)  # a dropped row may have held a column's only word
     twice = table.duplicated()
     if twice.any():
         dropped["duplicate"] = int(twice.sum())
-    return table[~twice], dropped
+        table = table[~twice]
+    return table, dropped
 
 
-def tidy(table: pd.DataFrame, text_columns: list[str]) -> pd.DataFrame:
-    """Strip text cells, make empty ones missing, read columns of numbers or truth as such."""
-    return table.apply(lambda column: tidy_text(column, column.name in text_columns))
+def strip_text(table: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
+    """Strip text cells, and make empty ones and those that mean it missing."""
+
+    def strip(column: pd.Series) -> pd.Series:
+        if not pd.api.types.is_string_dtype(column):
+            return column
+        text = column.str.strip()
+        return text.mask(text.isin(["", *missing]))
+
+    return table.apply(strip)
 
 
-def tidy_text(column: pd.Series, keep: bool) -> pd.Series:
-    """One column of :func:`tidy`; a column that is not text comes back as it is."""
-    if not pd.api.types.is_string_dtype(column):
-        return column
-    text = column.str.strip().replace("", pd.NA)
-    words = text.dropna()
-    if keep or words.empty:
-        return text
-    if words.str.lower().isin(["true", "false"]).all():
-        return (text.str.lower() == "true").astype("boolean").mask(text.isna())
-    try:
-        numbers = pd.to_numeric(text, dtype_backend="numpy_nullable")
-    except (ValueError, TypeError):
-        return text
-    return numbers if numbers.isna().equals(text.isna()) else text
+def read_types(table: pd.DataFrame, text_columns: list[str]) -> pd.DataFrame:
+    """Turn text columns that hold only numbers, or only truth values, into such columns."""
+
+    def read(column: pd.Series) -> pd.Series:
+        if column.name in text_columns or not pd.api.types.is_string_dtype(column):
+            return column
+        words = column.dropna()
+        if words.empty:
+            return column
+        if words.iloc[0].lower() in TRUTH and words.str.lower().isin(TRUTH).all():
+            return (column.str.lower() == "true").astype("boolean").mask(column.isna())
+        try:
+            numbers = pd.to_numeric(column, dtype_backend="numpy_nullable")
+        except (ValueError, TypeError):
+            return column
+        inexact = pd.api.types.is_float_dtype(numbers) and numbers.abs().max() >= EXACT
+        return column if inexact or not numbers.isna().equals(column.isna()) else numbers
+
+    return table.apply(read)
 
 
 def fill_missing(table: pd.DataFrame, fill: dict) -> pd.DataFrame:
@@ -120,34 +141,41 @@ def validate(table: pd.DataFrame, rules: list[dict]) -> pd.DataFrame:
     )
 
 
+def check_rules(rules: list[dict]) -> None:
+    """Refuse entries of ``etl.schema`` that are no rules.
+
+    Raises:
+        PipelineError: names the entry, and the rule or dtype that does not exist.
+    """
+    for rule in rules:
+        if not isinstance(rule, dict) or "column" not in rule:
+            raise PipelineError(
+                f"etl.schema: {rule!r} names no column", "write {column: NAME, dtype: int, ...}"
+            )
+        for key in rule:
+            if key not in RULES:
+                raise PipelineError(
+                    f"etl.schema: unknown rule {key!r} for column {rule['column']!r}"
+                    f"{did_you_mean(key, RULES)}",
+                    f"the rules are: {', '.join(RULES)}",
+                )
+        if rule.get("dtype") not in (None, *DTYPES):
+            raise PipelineError(
+                f"etl.schema: unknown dtype {rule['dtype']!r} for column {rule['column']!r}"
+                f"{did_you_mean(rule['dtype'], DTYPES)}",
+                f"the dtypes are: {', '.join(DTYPES)}",
+            )
+
+
 def schema_column(rule: dict) -> pa.Column:
     """One entry of ``etl.schema`` as a pandera column."""
-    for key in rule:
-        if key not in RULES:
-            raise PipelineError(
-                f"etl.schema: unknown rule {key!r} for column {rule.get('column')!r}"
-                f"{did_you_mean(key, RULES)}",
-                f"the rules are: {', '.join(RULES)}",
-            )
-    dtype = rule.get("dtype")
-    if dtype is not None and dtype not in DTYPES:
-        raise PipelineError(
-            f"etl.schema: unknown dtype {dtype!r} for column {rule['column']!r}",
-            f"the dtypes are: {', '.join(DTYPES)}",
-        )
-    checks = []
-    if rule.get("min") is not None:
-        checks.append(pa.Check.ge(rule["min"]))
-    if rule.get("max") is not None:
-        checks.append(pa.Check.le(rule["max"]))
-    if rule.get("values") is not None:
-        checks.append(pa.Check.isin(rule["values"]))
+    checks = {"min": pa.Check.ge, "max": pa.Check.le, "values": pa.Check.isin}
     return pa.Column(
-        DTYPES.get(dtype),
-        checks,
+        DTYPES.get(rule.get("dtype")),
+        [check(rule[key]) for key, check in checks.items() if rule.get(key) is not None],
         nullable=rule.get("nullable", False),
         unique=rule.get("unique", False),
-        coerce=dtype is not None,
+        coerce=rule.get("dtype") is not None,
     )
 
 
@@ -177,15 +205,16 @@ def unknown_column(key: str, column: str, table: pd.DataFrame) -> PipelineError:
 
 def go(args, run: step.StepRun) -> None:
     """Read the raw artifact, clean and check it, and log the result."""
-    rules = args.schema or []
-    kept = [rule["column"] for rule in rules if rule.get("dtype") == "str"]
-    source = run.use(args.input_artifact).file
-    raw = read_raw(source, args.sep, args.encoding, args.missing, kept)
-    require_columns(source, raw, args.sep)
-    for column in args.fill or {}:
+    rules, fill, missing = args.schema or [], args.fill or {}, args.missing or []
+    check_rules(rules)
+    text = [rule["column"] for rule in rules if rule.get("dtype") == "str"]
+    raw = read_raw(
+        run.use(args.input_artifact).file, args.sep, args.encoding, missing, text_columns=text
+    )
+    for column in fill:
         if column not in map(snake_case, raw.columns):
             run.warn(f"etl.fill names {column!r}, which the table lacks")
-    table, dropped = clean(raw, args.required, args.fill or {}, kept)
+    table, dropped = clean(raw, args.required, fill, text, missing)
     table = validate(table, rules)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}
     run.log_artifact(

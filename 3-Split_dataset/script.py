@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import step
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.tables import read_table, write_table
+from pipeline.tables import read_cells, write_table
 
 
 def split(
@@ -32,44 +32,52 @@ def split(
     """
     if not 0 < test_size < 1:
         raise PipelineError(f"split.test_size={test_size} is not between 0 and 1", "use 0.2, say")
-    if stratify is not None:
-        check_classes(table, stratify)
     try:
         train, test = train_test_split(
-            range(len(table)),
+            pd.RangeIndex(len(table)),
             test_size=test_size,
             random_state=random_state,
-            stratify=None if stratify is None else table[stratify],
+            stratify=None if stratify is None else classes(table, stratify),
         )
     except ValueError as error:  # a part too small for its classes, or empty
         raise PipelineError(
             f"split.test_size={test_size} of {len(table)} rows can't be drawn: {error}",
             "use a share that leaves each part at least one row of each class",
         ) from error
-    return table.iloc[sorted(train)], table.iloc[sorted(test)]
+    return table.iloc[train.sort_values()], table.iloc[test.sort_values()]
 
 
-def check_classes(table: pd.DataFrame, stratify: str) -> None:
-    """Refuse a column that can't be split in proportion."""
+def classes(table: pd.DataFrame, stratify: str) -> pd.Series:
+    """Each row's class, as a number.
+
+    Raises:
+        PipelineError: there is no such column, or it can't be split in proportion.
+    """
     if stratify not in table:
         raise PipelineError(
             f"split.stratify names {stratify!r}, which the table lacks"
             f"{did_you_mean(stratify, table.columns)}",
             f"use one of {', '.join(table.columns)}, or split.stratify=null",
         )
-    counts = table[stratify].value_counts(dropna=False)
-    single = counts[counts == 1].index.tolist()
+    numbers, labels = pd.factorize(table[stratify], sort=True, use_na_sentinel=False)
+    numbers = pd.Series(numbers)
+    single = [str(labels[number]) for number, n in numbers.value_counts().items() if n == 1]
     if single:
         raise PipelineError(
-            f"split.stratify={stratify!r}: {len(single)} of {len(counts)} classes have a single "
+            f"split.stratify={stratify!r}: {len(single)} of {len(labels)} classes have a single "
             f"member, which can't be in both parts: {', '.join(map(repr, single[:5]))}",
             "use split.stratify=null, or a column whose classes all have two rows or more",
         )
+    return numbers
 
 
 def go(args, run: step.StepRun) -> None:
-    """Read the table, split it, and log the two parts."""
-    table = read_table(run.use(args.input_artifact).file)
+    """Read the table, split it, and log the two parts; no cell is changed on the way."""
+    if args.train_artifact_name == args.test_artifact_name:
+        raise PipelineError(
+            f"both parts are named {args.test_artifact_name!r}", "give each its own artifact_name"
+        )
+    table = read_cells(run.use(args.input_artifact).file)
     train, test = split(table, args.test_size, args.random_state, args.stratify)
     parts = {args.train_artifact_name: train, args.test_artifact_name: test}
     for name, part in parts.items():

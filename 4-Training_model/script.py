@@ -1,7 +1,9 @@
 """Fit a scikit-learn pipeline, measure it on the test data, and log the model."""
 
 import importlib
+import inspect
 import sys
+from math import inf
 from pathlib import Path
 
 import mlflow
@@ -12,6 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -47,21 +50,59 @@ def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator
         raise PipelineError(
             f"model.estimator={path!r} is not an estimator", "check its module and name"
         )
-    known = found().get_params()
+    known = [*inspect.signature(found).parameters]
     for param in params:
         if param not in known:
             raise PipelineError(
                 f"model.params: {name} has no parameter {param!r}{did_you_mean(param, known)}",
                 f"its parameters are: {', '.join(known)}",
             )
-    return found(**params)
+    try:
+        estimator = found(**params)
+    except TypeError as error:  # abstract, or built from other estimators
+        raise PipelineError(
+            f"model.estimator={path!r} can't be made: {error}", "choose another class"
+        ) from error
+    if not (is_classifier(estimator) or is_regressor(estimator)):
+        raise PipelineError(
+            f"model.estimator={path!r} predicts neither classes nor numbers",
+            "choose a classifier or a regressor: model=random_forest",
+        )
+    return estimator
+
+
+def read_parts(
+    train_file: Path, test_file: Path, drop: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both parts; a column of words in training is one in the test part, whatever it holds.
+
+    Raises:
+        PipelineError: the test part lacks a column, or has words where training has numbers;
+            columns in ``drop`` don't matter.
+    """
+    train = read_table(train_file)
+    test = read_table(test_file, text_columns=train.select_dtypes("str").columns)
+    for column in train.columns.difference(drop, sort=False):
+        if column not in test:
+            raise PipelineError(
+                f"the test data lacks {column!r}, a column of the training data",
+                "use the two parts of one table",
+            )
+        cells = test[column].dropna()
+        if pd.api.types.is_numeric_dtype(train[column]) and cells.dtype == "str":
+            word = cells[pd.to_numeric(cells, errors="coerce").isna().idxmax()]
+            raise PipelineError(
+                f"{column!r} holds numbers in the training data, and {word!r} in the test data",
+                "give it a dtype in etl.schema, or name it in model.drop",
+            )
+    return train, test
 
 
 def separate(table: pd.DataFrame, target: str, drop: list[str]) -> tuple[pd.DataFrame, pd.Series]:
     """Features and target of a table; numbers as floats, so that a gap never changes a type.
 
     Raises:
-        PipelineError: the target is not there, has gaps, or leaves no feature.
+        PipelineError: the target is not there or has gaps, no feature is left, or one is infinite.
     """
     if target not in table:
         raise PipelineError(
@@ -78,15 +119,20 @@ def separate(table: pd.DataFrame, target: str, drop: list[str]) -> tuple[pd.Data
     if features.empty:
         raise PipelineError("no feature is left", "name fewer columns in model.drop")
     numbers = features.select_dtypes("number").columns
+    infinite = [column for column in numbers if features[column].isin([inf, -inf]).any()]
+    if infinite:
+        raise PipelineError(
+            f"the columns {infinite} hold infinite values", "add inf and -inf to etl.missing"
+        )
     return features.astype(dict.fromkeys(numbers, "float64")), table[target]
 
 
 def build(estimator: BaseEstimator, features: pd.DataFrame, categorical: list[str]) -> Pipeline:
     """Preprocessing and estimator as one pipeline.
 
-    Numbers are imputed by their median and scaled; all other columns, and those named in
-    ``categorical``, are imputed by their commonest value and one-hot encoded, categories not
-    seen in training being ignored.
+    Numbers are imputed by their median and scaled; columns of words, and those named in
+    ``categorical``, are imputed by their commonest value and one-hot encoded; so are truth
+    values. Categories not seen in training are ignored.
     """
     for column in categorical:
         if column not in features:
@@ -96,23 +142,18 @@ def build(estimator: BaseEstimator, features: pd.DataFrame, categorical: list[st
                 f"the features are: {', '.join(features.columns)}",
             )
     numeric = features.select_dtypes("number").columns.difference(categorical, sort=False)
-    rest = features.columns.difference(numeric, sort=False)
+    truth = features.select_dtypes("bool").columns.difference(categorical, sort=False)
+    rest = features.columns.difference([*numeric, *truth], sort=False)
+    one_hot = OneHotEncoder(handle_unknown="ignore")
+    scaled = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    encoded = make_pipeline(SimpleImputer(strategy="most_frequent"), one_hot)
     prepare = ColumnTransformer(
         [
-            (
-                "number",
-                make_pipeline(SimpleImputer(strategy="median"), StandardScaler()),
-                [*numeric],
-            ),
-            (
-                "category",
-                make_pipeline(
-                    SimpleImputer(strategy="most_frequent"),
-                    OneHotEncoder(handle_unknown="ignore"),
-                ),
-                [*rest],
-            ),
+            ("number", scaled, [*numeric]),
+            ("category", encoded, [*rest]),
+            ("truth", one_hot, [*truth]),  # the imputer refuses a table of nothing else
         ],
+        sparse_threshold=0.3 if get_tags(estimator).input_tags.sparse else 0,
         verbose_feature_names_out=False,
     )
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
@@ -149,12 +190,17 @@ def fit(model: Pipeline, features: pd.DataFrame, target: pd.Series) -> Pipeline:
 
 
 def log_to_mlflow(
-    model: Pipeline, example: pd.DataFrame, results: dict, files: dict, tags: dict
-) -> str:
-    """Record parameters, metrics, figures, tags and the model on the MLflow run; its id."""
+    model: Pipeline,
+    features: pd.DataFrame,
+    params: dict,
+    results: dict,
+    files: dict,
+    tags: dict,
+) -> None:
+    """Record parameters, metrics, figures, tags and the model on the MLflow run."""
     with mlflow_store.active_run("4-Training_model") as run:
-        params = {f"estimator.{key}": value for key, value in model[-1].get_params().items()}
-        mlflow.log_params(params)
+        known = run.data.params  # those that `mlflow run` has logged
+        mlflow.log_params({key: value for key, value in params.items() if key not in known})
         mlflow.log_metrics(results)
         mlflow.set_tags(tags)
         for file in files.values():
@@ -162,12 +208,11 @@ def log_to_mlflow(
         mlflow.sklearn.log_model(
             model,
             name="model",
-            signature=infer_signature(example, model.predict(example)),
-            input_example=example,
+            signature=infer_signature(features, model.predict(features.head())),
+            input_example=features.head(),
             pip_requirements=mlflow_store.requirements("scikit-learn", "skops", "pandas"),
             skops_trusted_types=models.trusted_types(models.dumps(model)),
         )
-        return run.info.run_id
 
 
 def predictions(model: Pipeline, table: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
@@ -183,23 +228,24 @@ def predictions(model: Pipeline, table: pd.DataFrame, features: pd.DataFrame) ->
 
 def go(args, run: step.StepRun) -> None:
     """Read both parts, fit, measure, draw, and log to the tracker and to MLflow."""
-    train, test = (
-        read_table(run.use(name).file) for name in (args.train_artifact, args.test_artifact)
-    )
-    for column in args.drop:
+    drop, categorical = args.drop or [], args.categorical or []
+    parts = [run.use(name).file for name in (args.train_artifact, args.test_artifact)]
+    train, test = read_parts(*parts, drop)
+    for column in drop:
         if column not in train:
             run.warn(f"model.drop names {column!r}, which the table lacks")
-    features, target = separate(train, args.target, args.drop)
-    test_features, test_target = separate(test, args.target, args.drop)
-    estimator = make_estimator(args.estimator, args.params, args.allowed)
-    model = fit(build(estimator, features, args.categorical), features, target)
+    features, target = separate(train, args.target, drop)
+    test_features, test_target = separate(test, args.target, drop)
+    estimator = make_estimator(args.estimator, args.params or {}, args.allowed or [])
+    model = fit(build(estimator, features, categorical), features, target)
 
     results = evaluation.metrics(model, test_features, test_target)
     weights = evaluation.importances(model, test_features, test_target)
     files = evaluation.figures(model, test_features, test_target, weights, run.folder)
     tags = {"developer": provenance.developer()}
     tags |= {f"data.{used.name}": f"{used.version} {used.digest}" for used in run.inputs}
-    log_to_mlflow(model, test_features.head(5), results, files, tags)
+    params = {f"estimator.{key}": value for key, value in model[-1].get_params().items()}
+    log_to_mlflow(model, features, vars(args) | params, results, files, tags)
 
     run.log_metrics(results)
     run.log_figures(files)

@@ -118,19 +118,19 @@ class Screen:
 
 def last_line(log: Path | None) -> str:
     """The last thing that a running step said."""
-    lines = [line for line in last_lines(log, 5) if " INFO mlflow." not in line]
-    return lines[-1] if lines else ""
+    lines = last_lines(log, 1)
+    return lines[0] if lines else ""
 
 
 def last_lines(log: Path | None, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a log that are not empty; progress bars as they stood at the end."""
+    """The last lines that a step said; progress bars as they stood at the end."""
     if log is None or not log.is_file():
         return []
     with log.open("rb") as file:
         file.seek(max(log.stat().st_size - 16_384, 0))
         text = file.read().decode("utf-8", errors="replace")
     lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
-    return [line for line in lines if line][-count:]
+    return [line for line in lines if line and " INFO mlflow." not in line][-count:]
 
 
 def print_result(
