@@ -1,0 +1,58 @@
+"""What a colleague has finished, on the same MLflow server and tracker, is not run again."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tests import servers
+from tests.runs import SMALL, Checkout
+
+
+def shares(tmp_path: Path, store: str, *overrides: str) -> None:
+    """Two checkouts with a server between them: what one has run, the other hands on."""
+    quick = (SMALL, *overrides)
+    places = [tmp_path / name for name in ("server", "one", "two")]
+    for place in places:
+        place.mkdir()
+    one, two = Checkout(places[1]), Checkout(places[2])
+    with (
+        servers.mlflow_server(places[0], store) as mlflow_url,
+        servers.trackio_server(places[0]) as trackio_url,
+    ):
+        shared = {"MLFLOW_TRACKING_URI": mlflow_url, "TRACKIO_SERVER_URL": trackio_url}
+        first = one.run(*quick, **shared)
+        assert first.status == 0, first.err
+        ran = [state for state in first.states if state != "skipped"]
+        assert ran == ["ran"] * len(ran)
+        second = two.run(*quick, **shared)
+        assert second.status == 0, second.err
+        assert second.states[: len(ran)] == ["cached"] * len(ran)
+        assert second.outputs() == first.outputs()
+        assert second.summary["metrics"] == first.summary["metrics"]
+        changed = two.run("main.steps=[1,2,3]", "split.test_size=0.3", **shared)
+        assert changed.states[:3] == ["cached", "cached", "ran"]
+
+        client = mlflow.MlflowClient(mlflow_url)
+        experiment = client.get_experiment_by_name("dev").experiment_id
+        runs = client.search_runs([experiment])
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        everything = " ".join(str(run.to_dictionary()) for run in runs)
+        assert servers.TOKEN not in everything
+
+        local = two.run("main.steps=[1]", MLFLOW_TRACKING_URI=mlflow_url)  # another tracker
+        assert local.states[0] == "ran"
+    assert not list(places[1].glob("state/mlflow.db"))
+
+
+def test_through_a_server_on_sqlite(tmp_path: Path):
+    shares(tmp_path, f"sqlite:///{tmp_path / 'server.db'}")
+
+
+@pytest.mark.skipif(
+    servers.postgres_programs() is None,
+    reason="PostgreSQL's server is not installed (Debian: apt-get install postgresql)",
+)
+def test_through_a_server_on_postgresql(tmp_path: Path):
+    with servers.postgres() as store:
+        shares(tmp_path, store, "main.steps=[1,2,3]")
