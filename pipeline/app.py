@@ -14,7 +14,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import ROOT, config
+from pipeline import ROOT, command_line, config
 from pipeline.errors import PipelineError, did_you_mean
 
 INTERRUPTED = 130
@@ -29,7 +29,7 @@ def main(go: Callable) -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets errors through, to be told here
     try:
-        sys.argv[1:] = config.expand_options(sys.argv[1:])
+        sys.argv[1:] = command_line.overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(usage(sys.modules[go.__module__].__doc__ or ""))
             return

@@ -6,7 +6,6 @@ types that Hydra checks overrides against.
 
 import re
 import secrets
-import shlex
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +13,7 @@ from typing import Any, get_type_hints
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -241,60 +238,3 @@ def check(config: DictConfig) -> None:
 def state_path(config: DictConfig) -> Path:
     """The state folder, absolute."""
     return Path(config.main.state_dir).absolute()
-
-
-def expand_options(arguments: list[str]) -> list[str]:
-    """Replace ``--hydra_options=TEXT``, which `mlflow run` hands over, by the words in it."""
-    words = []
-    for argument in arguments:
-        if argument.startswith("--hydra_options="):
-            words += split_options(argument.partition("=")[2])
-        else:
-            words.append(argument)
-    return words
-
-
-def split_options(text: str) -> list[str]:
-    """Part a line of Hydra overrides into words, each as Hydra should see it.
-
-    Words end at white space outside of quotes and brackets. Quotes are a shell's, and go, unless
-    Hydra needs them: inside a list or a dictionary they stay, and so do those around a value that
-    could not be read without them (``main.project_name='a, b'``).
-    """
-    words, word, quote, depth, escaped = [], "", "", 0, False
-    for char in f"{text} ":
-        if escaped or char == "\\":
-            escaped = not escaped
-        elif char.isspace() and not quote and not depth:
-            if word:
-                words.append(_unquote(word))
-            word = ""
-            continue
-        elif quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in "[{(":
-            depth += 1
-        elif char in "]})":
-            depth = max(depth - 1, 0)
-        word += char
-    if word.strip():
-        raise PipelineError(
-            f"hydra_options has an open quote or bracket: {word.strip()!r}", "close it"
-        )
-    return words
-
-
-def _unquote(word: str) -> str:
-    """A word without its shell quotes, where Hydra can read it so."""
-    if word.partition("=")[2].startswith(("[", "{")) and word[0] not in "'\"":
-        return word
-    try:
-        bare = "".join(shlex.split(word))
-        if bare == word or bare.startswith("-"):
-            return bare
-        override = OverridesParser.create().parse_override(bare)
-    except (ValueError, HydraException):
-        return word
-    return word if override.is_sweep_override() else bare
