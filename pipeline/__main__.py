@@ -11,7 +11,9 @@ from pipeline.errors import PipelineError
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
-    top.add_argument("--state-dir", metavar="DIR", help="main.state_dir of the runs, if not the default")
+    top.add_argument(
+        "--state-dir", metavar="DIR", help="main.state_dir of the runs, if not the default"
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     dashboard = commands.add_parser(

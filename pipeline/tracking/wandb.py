@@ -1,0 +1,366 @@
+"""W&B as a tracker: the cloud, or the server that ``WANDB_BASE_URL`` names."""
+
+import base64
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import wandb
+import xxhash
+from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+from pipeline import settings
+from pipeline.digests import content_digest
+from pipeline.errors import PipelineError
+from pipeline.tracking import Artifact, TrackerRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Where the SDK writes: below the state folder. WANDB_CONFIG_DIR stays, it holds the user's login.
+FOLDERS = {
+    "WANDB_DIR": "",
+    "WANDB_CACHE_DIR": "cache",
+    "WANDB_DATA_DIR": "data",
+    "WANDB_ARTIFACT_DIR": "artifacts",
+}
+# What the SDK does unasked and nobody here reads. A variable that is set wins: WANDB_CONSOLE=wrap.
+UNUSED = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "label_disable": True,
+    "save_code": False,
+    "silent": True,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "x_skip_transaction_log": True,
+}
+BYTES_PER_SECOND = 1_000_000  # a transfer slower than this counts as one that hangs
+FAILURES = (wandb.Error, WandbApiFailedError, OSError, ValueError, TypeError, RuntimeError)
+A_FULL_DISK = re.compile("no space left|quota exceeded|file too large", re.IGNORECASE)
+A_WRONG_KEY = re.compile(r"\b40[13]\b|api key|not logged in|permission denied", re.IGNORECASE)
+HASHES = {"MANIFEST_MD5": hashlib.md5, "MANIFEST_XXH128": xxhash.xxh128}
+DIGEST = "sha256"  # in an artifact's metadata: our digest, as W&B keeps another one
+
+Result = TypeVar("Result")
+
+_known_api: wandb.Api | None = None
+
+
+def find(reference: str) -> Artifact | None:
+    """The exact version that a reference means now, or None."""
+
+    def look() -> wandb.Artifact | None:
+        try:
+            return _api().artifact(f"{settings.project()}/{reference}")
+        except (wandb.Error, ValueError) as error:
+            if _is_missing(error):
+                return None
+            raise
+
+    found = _ask(f"find artifact {reference!r}", look)
+    if found is None:
+        return None
+    if DIGEST in found.metadata:
+        return _described(found, found.metadata[DIGEST])
+    with tempfile.TemporaryDirectory() as folder:  # it was logged by others
+        return _described(found, _fetch(found, reference, Path(folder)))
+
+
+class WandbRun(TrackerRun):
+    """A run in W&B."""
+
+    kind = "wandb"
+
+    def __init__(self, *, job_type: str, name: str, config: Mapping[str, Any]):
+        try:
+            self._run = _ask("start a run", lambda: _start_run(job_type, name, config))
+        except PipelineError:
+            _abandon()
+            raise
+        self.id, self.url = self._run.id, self._run.url
+
+    def use(self, reference: str, into: Path) -> Artifact:
+        artifact = _ask(f"read artifact {reference!r}", lambda: self._find(reference))
+        return _described(artifact, _fetch(artifact, reference, into), into)
+
+    def _find(self, reference: str) -> wandb.Artifact:
+        try:
+            return self._run.use_artifact(reference)
+        except (wandb.Error, ValueError) as error:
+            if not _is_missing(error):
+                raise
+            raise PipelineError(
+                f"artifact {reference!r} was not found in W&B project "
+                f"{self._run.entity}/{self._run.project} ({_server()})",
+                "check its name and version, or run the step that makes it",
+            ) from error
+
+    def log_artifact(
+        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+    ) -> Artifact:
+        digest = content_digest(path)
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+        def log() -> wandb.Artifact:
+            artifact = wandb.Artifact(
+                name, type=type, description=description, metadata={**metadata, DIGEST: digest}
+            )
+            add = artifact.add_file if path.is_file() else artifact.add_dir
+            # Nobody changes the files before they are stored, so they need not be copied first.
+            add(str(path), policy="immutable", skip_cache=True)
+            return self._run.log_artifact(artifact).wait()
+
+        size = sum(file.stat().st_size for file in files)
+        logged = _ask(f"log artifact {name!r}", log, size)
+        return Artifact(name, logged.version, digest, type, metadata)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        # The SDK makes the last value of each the run's summary.
+        _ask("log metrics", lambda: self._run.log(dict(metrics)))
+
+    def log_figures(self, figures: Mapping[str, Path]) -> None:
+        def log() -> None:
+            self._run.log({name: wandb.Image(str(path)) for name, path in figures.items()})
+
+        _ask("log figures", log)
+
+    def log_table(self, name: str, table: "pd.DataFrame") -> None:
+        def log() -> None:
+            # To W&B a column of text with gaps is of mixed types.
+            self._run.log({name: wandb.Table(dataframe=table, allow_mixed_types=True)})
+
+        _ask(f"log table {name!r}", log)
+
+    def finish(self, failed: bool = False) -> None:
+        limit = settings.tracker_timeout()
+        try:
+            # A run that has failed, perhaps because the server is away, is not waited for long.
+            _ask("store the run", lambda: self._end(failed), limit=limit / 5 if failed else limit)
+        except PipelineError as error:
+            _abandon()
+            if not failed:
+                raise
+            # What made the step fail is what its user must see.
+            print(f"warning: {error.what}", file=sys.stderr)
+
+    def _end(self, failed: bool) -> None:
+        self._run.finish(exit_code=1 if failed else 0)
+        if not failed:
+            self._await_end()
+        close()
+
+    def _await_end(self) -> None:
+        """Wait until the server knows that the run has ended.
+
+        When the server refuses the stream of metrics, the SDK drops it without an error.
+        """
+        deadline = time.monotonic() + 0.8 * settings.tracker_timeout()
+        found = _api().run(self._run.path)
+        with contextlib.suppress(OSError):
+            os.removedirs(found.dir)  # made by the line above, for files nobody downloads
+        while found.state in ("running", "pending"):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the server has not taken all of it")
+            time.sleep(0.5)  # the server tells nobody; it has to be asked
+            found.load(force=True)
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether the SDK means that there is no such project, artifact or alias."""
+    return "not found" in str(error)
+
+
+def _described(artifact: wandb.Artifact, digest: str, path: Path | None = None) -> Artifact:
+    """An artifact of W&B's as one of ours."""
+    metadata = {key: value for key, value in artifact.metadata.items() if key != DIGEST}
+    name = artifact.name.partition(":")[0]
+    return Artifact(name, artifact.version, digest, artifact.type, metadata, path)
+
+
+def _fetch(artifact: wandb.Artifact, reference: str, into: Path) -> str:
+    """Bring an artifact's files, each compared with the manifest; the digest of them all."""
+    into.mkdir(parents=True, exist_ok=True)
+    _ask(f"read artifact {reference!r}", lambda: _download(artifact, into), artifact.size)
+    return content_digest(into)
+
+
+def _download(artifact: wandb.Artifact, into: Path) -> None:
+    """Fetch the files one by one.
+
+    The SDK's own call for all of them has threads that outlive any limit, and compares nothing.
+    """
+    for name in artifact.manifest.entries:
+        entry = artifact.get_entry(name)
+        _verify(artifact.name, entry, Path(entry.download(str(into), skip_cache=True)))
+
+
+def _verify(artifact: str, entry: ArtifactManifestEntry, path: Path) -> None:
+    """Compare a file with its entry in the manifest; one elsewhere (``s3://``) has no digest.
+
+    Raises:
+        PipelineError: its bytes are others.
+    """
+    if entry.ref is not None:
+        return
+    expected = base64.b64decode(entry.digest).hex()
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, HASHES[entry.digest_algorithm().name]).hexdigest()
+    if found != expected:
+        raise PipelineError(
+            f"artifact {artifact!r} is damaged: {entry.path} should have digest {expected[:12]} "
+            f"and has {found[:12]} ({_server()})",
+            "run the step that made it again (main.force=true)",
+        )
+
+
+def _start_run(job_type: str, name: str, config: Mapping[str, Any]) -> wandb.Run:
+    """``wandb.init``, with a reason when it fails."""
+    _prepare()
+    try:
+        return wandb.init(
+            project=settings.project(),
+            group=settings.experiment(),
+            job_type=job_type,
+            name=name,
+            config=dict(config),
+            reinit="finish_previous",
+        )
+    except wandb.Error as error:
+        if "no message" in str(error):  # what the SDK says when the server refuses the key
+            wandb.Api()  # asks for the user, and says why that is not answered
+        raise
+
+
+def _api() -> wandb.Api:
+    """W&B's public API, to ask what is stored; the same one until :func:`close`."""
+    global _known_api
+    if _known_api is None:
+        _prepare()
+        _known_api = wandb.Api()
+        # It names the service that has just been started. The steps have one each: a step that
+        # is killed must not leave its run in ours.
+        os.environ.pop("WANDB_SERVICE", None)
+    return _known_api
+
+
+def close(exit_code: int = 0) -> None:
+    """End the SDK's service process, once it has stored all it was given."""
+    global _known_api
+    _known_api = None
+    wandb.teardown(exit_code)
+
+
+def _abandon() -> None:
+    """Let go of the SDK, which would hold up the end of this process until it has succeeded."""
+    thread = threading.Thread(target=close, args=(1,), daemon=True)
+    thread.start()
+    thread.join(0.5)
+
+
+def _ask(what: str, call: Callable[[], Result], size: int = 0, limit: float = 0) -> Result:
+    """Call the SDK; what goes wrong, or takes too long, is a PipelineError.
+
+    Some of the SDK's waits have no end, so the call is made in a thread that can be left behind.
+
+    Args:
+        what: what is being done, for the message.
+        call: what to call.
+        size: how many bytes are moved; a second is added for each megabyte.
+        limit: seconds; without it, the tracker's time-out.
+    """
+    limit = (limit or settings.tracker_timeout()) + size / BYTES_PER_SECOND
+    future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except SystemExit as error:  # how the SDK tells that its service has crashed
+            future.set_exception(RuntimeError(f"the SDK's service ended with code {error.code}"))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name=f"wandb: {what}", daemon=True).start()
+    try:
+        return future.result(limit)
+    except FAILURES as error:
+        reason = _reason(error) if future.done() else f"no answer within {limit:.0f} seconds"
+        raise PipelineError(
+            f"W&B ({_server()}) could not {what}: {reason}", _remedy(error)
+        ) from error
+
+
+def _server() -> str:
+    """The address of the server in use."""
+    return wandb.setup().settings.base_url
+
+
+def _prepare() -> None:
+    """Say where the SDK may write, what it need not do and how long it may wait."""
+    seconds = settings.tracker_timeout()
+    for name, folder in FOLDERS.items():
+        os.environ.setdefault(name, str(settings.state_dir() / "wandb" / folder))
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to W&B, about the SDK's own errors
+    os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(max(1, round(seconds))))
+    wanted = {**UNUSED, **_patience(seconds)}
+    ours = {key: wanted[key] for key in wanted if f"WANDB_{key.upper()}" not in os.environ}
+    wandb.setup(wandb.Settings(**ours))
+
+
+def _patience(seconds: float) -> dict[str, Any]:
+    """Settings that make the SDK ask again while the server is away, then give up and say why.
+
+    That takes up to four fifths of the time, so the SDK's own words come before ours. It knows
+    whole seconds only, and makes a pause longer by up to a quarter.
+    """
+    longest = max(1, min(4, int(seconds / 10)))
+    retries, total = 0, 0
+    while total + (pause := min(2**retries, longest)) <= 0.65 * seconds:
+        retries, total = retries + 1, total + pause
+    patience: dict[str, Any] = {
+        "init_timeout": 0.8 * seconds,
+        "finish_timeout": 0.8 * seconds,
+        "finish_timeout_raises": True,
+        "x_service_wait": 0.8 * seconds,
+        "x_graphql_timeout_seconds": max(1, int(seconds / 2)),
+        "x_file_stream_timeout_seconds": max(1, int(seconds / 2)),
+        "x_graphql_retry_max": retries,
+        "x_file_transfer_retry_max": retries,
+        "x_file_stream_retry_max": 10_000,  # after the last one it would drop metrics silently
+    }
+    for client in ("graphql", "file_transfer", "file_stream"):
+        patience[f"x_{client}_retry_wait_min_seconds"] = 1
+        patience[f"x_{client}_retry_wait_max_seconds"] = longest
+    return patience
+
+
+def _reason(error: BaseException) -> str:
+    """The SDK's words, without its advice and without saying a cause twice."""
+    text = str(error).partition("Consider increasing")[0].strip()
+    return text.rpartition("while retrying: ")[2] or type(error).__name__
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about an error of the SDK."""
+    if A_FULL_DISK.search(str(error)):
+        return f"free some space for {settings.state_dir()} and temporary files, and run again"
+    if A_WRONG_KEY.search(str(error)):
+        return "check WANDB_API_KEY and WANDB_BASE_URL, or run `wandb login --relogin`"
+    return (
+        "check the network and WANDB_BASE_URL, and run again; or use the local tracker: "
+        f"main.tracker=trackio\nthe SDK's log: {os.environ['WANDB_DIR']}/wandb"
+    )

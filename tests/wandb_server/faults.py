@@ -1,0 +1,56 @@
+"""What the server does wrong on purpose."""
+
+from collections import deque
+from threading import Event, Lock
+
+DROP = 0  # in place of a status: close the connection without an answer
+
+
+class Faults:
+    """Faults to inject; each can be set and taken back at any time.
+
+    Attributes:
+        status: answer every request with this status while it is set; :data:`DROP` to hang up.
+        only: let faults meet only requests with this text in ``METHOD /path Operation``.
+        wrong_bytes: answer downloads with bytes that are not the stored ones.
+        given: how many requests have met a fault.
+    """
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.only = ""
+        self.wrong_bytes = False
+        self.given = 0
+        self._next: deque[int] = deque()
+        self._held = ""
+        self._released = Event()
+        self._lock = Lock()
+
+    def fail_next(self, count: int, status: int = 503) -> None:
+        """Answer the next requests with a status, or hang up on them with :data:`DROP`."""
+        with self._lock:
+            self._next.extend([status] * count)
+
+    def hold(self, only: str) -> None:
+        """Leave requests with this text without an answer, until :meth:`clear`."""
+        self._held = only
+        self._released.clear()
+
+    def verdict(self, request: str) -> int | None:
+        """How this request is to fail; None means it is to be answered."""
+        if self._held and self._held in request:
+            self._released.wait()
+        with self._lock:
+            if self.only not in request:
+                return None
+            found = self._next.popleft() if self._next else self.status
+            self.given += found is not None
+            return found
+
+    def clear(self) -> None:
+        """No fault any more."""
+        with self._lock:
+            self.status, self.only, self.wrong_bytes = None, "", False
+            self._next.clear()
+        self._held = ""
+        self._released.set()
