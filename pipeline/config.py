@@ -31,6 +31,7 @@ class Main:
     force: bool = MISSING
     explain: bool = MISSING
     tracker: str = MISSING
+    tracker_timeout: float = MISSING
     env_manager: str = MISSING
     state_dir: str = MISSING
 
@@ -194,6 +195,11 @@ def check(config: DictConfig) -> None:
         raise PipelineError(
             f"unknown main.env_manager={name!r}{did_you_mean(name, ENV_MANAGERS)}",
             f"use one of: {', '.join(ENV_MANAGERS)}",
+        )
+    if config.main.tracker_timeout < 1:
+        raise PipelineError(
+            f"main.tracker_timeout={config.main.tracker_timeout} is not a second or more",
+            "give the longest wait for an answer of the tracker, such as 60",
         )
     if not 0 < config.split.test_size < 1:
         raise PipelineError(

@@ -106,6 +106,10 @@ class StepRun:
         """Log a table."""
         self._tracker.log_table(name, table)
 
+    def log_bars(self, name: str, values: "pd.Series") -> None:
+        """Log one number per label as a bar chart."""
+        self._tracker.log_bars(name, values)
+
     def used_source(self, url: str, **known: Any) -> None:
         """Say what was read from outside the tracker, so that it is noticed when it changes.
 

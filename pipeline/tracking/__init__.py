@@ -4,6 +4,7 @@ One small interface, :class:`TrackerRun`, with two implementations: Trackio (loc
 and W&B. :func:`choose` says which one is meant, :func:`open_run` starts a run in it.
 """
 
+import configparser
 import netrc
 import os
 from abc import ABC, abstractmethod
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRACKERS = ("auto", "wandb", "trackio")
-WANDB_CLOUD = "https://api.wandb.ai"
+WANDB_CLOUD = "https://api.forge.coreweave.com"
+WANDB_LOGINS = ("api.forge.coreweave.com", "api.wandb.ai")  # names under which a login is kept
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,41 @@ class TrackerRun(ABC):
         """Record a table."""
 
     @abstractmethod
+    def log_bars(self, name: str, values: "pd.Series") -> None:
+        """Record one number per label as a bar chart, or as a table where there is none."""
+
+    @abstractmethod
     def finish(self, failed: bool = False) -> None:
         """End the run and wait until all of it is stored."""
 
 
+def wandb_server() -> str:
+    """W&B's address: ``WANDB_BASE_URL``, what ``wandb login --host`` kept, or the cloud's."""
+    if os.environ.get("WANDB_BASE_URL"):
+        return os.environ["WANDB_BASE_URL"]
+    kept = configparser.ConfigParser()
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    try:
+        kept.read(folder / "settings", encoding="utf-8")
+    except (configparser.Error, UnicodeError):
+        return WANDB_CLOUD  # W&B says what is wrong with the file, once it is used
+    return kept.get("default", "base_url", fallback=WANDB_CLOUD)
+
+
 def wandb_credentials() -> bool:
     """Whether this machine is logged in to W&B, by environment or by ``wandb login``."""
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or WANDB_CLOUD).hostname
+    server = wandb_server()
+    hosts = [urlsplit(server).netloc, *(WANDB_LOGINS if server == WANDB_CLOUD else ())]
     files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
     for file in (Path(name).expanduser() for name in files if name):
         try:
-            if file.is_file() and netrc.netrc(file).authenticators(host or ""):
-                return True
+            found = netrc.netrc(file).hosts if file.is_file() else {}
         except (netrc.NetrcParseError, OSError):
-            continue  # W&B ignores a file it cannot read; so does the choice of a tracker
+            continue  # W&B passes over a file that it can't read
+        if any(host in found for host in hosts):
+            return True
     return False
 
 
@@ -129,7 +150,7 @@ def choose(name: str) -> str:
             f"set main.tracker to one of: {', '.join(TRACKERS)}",
         )
     if name == "auto":
-        wanted = wandb_credentials() or bool(os.environ.get("WANDB_BASE_URL"))
+        wanted = wandb_credentials() or wandb_server() != WANDB_CLOUD
         name = "wandb" if wanted else "trackio"
     if name == "wandb":
         _require_wandb()
@@ -155,7 +176,7 @@ def store(kind: str) -> str:
     """The place that artifacts are in: the tracker, its server if it has one, and the project."""
     if kind == "wandb":
         entity = os.environ.get("WANDB_ENTITY", "")
-        where = f"{os.environ.get('WANDB_BASE_URL') or WANDB_CLOUD}/{entity}"
+        where = f"{wandb_server()}/{entity}"
     else:
         where = (os.environ.get("TRACKIO_SERVER_URL") or "local").partition("?")[0]
     return f"{kind} {where} {settings.project()}"

@@ -152,6 +152,9 @@ class TrackioRun(TrackerRun):
     def log_table(self, name: str, table: "pd.DataFrame") -> None:
         self._run.log({name: trackio.Table(dataframe=table)})
 
+    def log_bars(self, name: str, values: "pd.Series") -> None:
+        self.log_table(name, values.rename_axis("label").reset_index())
+
     def finish(self, failed: bool = False) -> None:
         if failed:
             self._run.log({"failed": 1})

@@ -146,6 +146,14 @@ class WandbRun(TrackerRun):
 
         _ask(f"log table {name!r}", log)
 
+    def log_bars(self, name: str, values: "pd.Series") -> None:
+        def log() -> None:
+            rows = [[str(label), float(value)] for label, value in values.items()]
+            table = wandb.Table(columns=["label", str(values.name)], data=rows)
+            self._run.log({name: wandb.plot.bar(table, "label", str(values.name), title=name)})
+
+        _ask(f"log chart {name!r}", log)
+
     def finish(self, failed: bool = False) -> None:
         limit = settings.tracker_timeout()
         try:
