@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 import mlflow.projects
 import psutil
-from mlflow.entities import Run, RunStatus
+from mlflow.entities import Run, RunStatus, RunTag
 from mlflow.exceptions import ExecutionException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
@@ -111,9 +111,9 @@ class Executor:
         if result.tracker_url:
             tags["tracker.url"] = result.tracker_url
         tags[RECORD] = json.dumps({name: getattr(result, name) for name in SHARED})
-        tags[FINGERPRINT] = result.fingerprint  # last: whoever finds it finds the rest
-        for key, value in tags.items():
-            self.client.set_tag(result.mlflow_run, key, value)
+        tags[FINGERPRINT] = result.fingerprint
+        batch = [RunTag(key, value) for key, value in tags.items()]
+        self.client.log_batch(result.mlflow_run, tags=batch)
 
     def find(self, step: str, fingerprint: str) -> StepResult | None:
         """A step with this fingerprint that somebody on the same MLflow server has finished."""

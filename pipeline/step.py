@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import settings, tracking
+from pipeline import provenance, settings, tracking
 from pipeline.errors import PipelineError
 from pipeline.tracking import Artifact
 
@@ -158,7 +158,8 @@ def _origin() -> dict[str, str]:
         "git_commit": settings.GIT_COMMIT,
         "mlflow_run_id": "MLFLOW_RUN_ID",
     }
-    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+    known = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+    return {"developer": provenance.developer(), **known}
 
 
 def _write_report(report: Mapping[str, Any]) -> None:

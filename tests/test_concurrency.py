@@ -13,8 +13,7 @@ def settings(number: int) -> list[str]:
 
 
 def test_eight_at_once_end_as_one_after_the_other(tmp_path: Path):
-    (tmp_path / "at once").mkdir()
-    checkout = Checkout(tmp_path / "at once")
+    checkout = Checkout(tmp_path / "at once", new=True)
     processes = [checkout.start(*settings(number)) for number in range(8)]
     outs = [process.communicate(timeout=280)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 8, outs
@@ -25,7 +24,6 @@ def test_eight_at_once_end_as_one_after_the_other(tmp_path: Path):
     together = [checkout.run(*settings(number)) for number in range(8)]
     assert all(done.states == ["cached"] * 4 for done in together)
 
-    (tmp_path / "alone").mkdir()
     alone = Checkout(tmp_path / "alone")
     for number in (0, 5):
         done = alone.run(*settings(number))

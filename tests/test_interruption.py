@@ -118,7 +118,6 @@ def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str) -> b
 def chain(home: Path, seed: int) -> tuple[Checkout, int]:
     """Kill one run after the other, each taking up what the last one left."""
     draw, checkout = random.Random(seed), Checkout(home)
-    home.mkdir()
     settings, hit = [SMALL], 0
     for number in range(MOMENTS // CHAINS):
         longest = 16.0  # about what a whole run takes beside another
@@ -133,7 +132,6 @@ def chain(home: Path, seed: int) -> tuple[Checkout, int]:
     assert final.status == 0, final.err
     check_state(checkout)
     fresh = Checkout(home / "fresh")
-    fresh.home.mkdir()
     expected = fresh.run(*settings)
     digests = [{n: o["digest"] for n, o in done.outputs().items()} for done in (final, expected)]
     assert digests[0] == digests[1]

@@ -12,13 +12,12 @@ from tests.runs import SMALL, Checkout
 def shares(tmp_path: Path, store: str, *overrides: str) -> None:
     """Two checkouts with a server between them: what one has run, the other hands on."""
     quick = (SMALL, *overrides)
-    places = [tmp_path / name for name in ("server", "one", "two")]
-    for place in places:
-        place.mkdir()
-    one, two = Checkout(places[1]), Checkout(places[2])
+    one, two = Checkout(tmp_path / "one", new=True), Checkout(tmp_path / "two", new=True)
+    home = tmp_path / "server"
+    home.mkdir()
     with (
-        servers.mlflow_server(places[0], store) as mlflow_url,
-        servers.trackio_server(places[0]) as trackio_url,
+        servers.mlflow_server(home, store) as mlflow_url,
+        servers.trackio_server(home) as trackio_url,
     ):
         shared = {"MLFLOW_TRACKING_URI": mlflow_url, "TRACKIO_SERVER_URL": trackio_url}
         first = one.run(*quick, **shared)
@@ -42,7 +41,7 @@ def shares(tmp_path: Path, store: str, *overrides: str) -> None:
 
         local = two.run("main.steps=[1]", MLFLOW_TRACKING_URI=mlflow_url)  # another tracker
         assert local.states[0] == "ran"
-    assert not list(places[1].glob("state/mlflow.db"))
+    assert not list(one.home.glob("**/mlflow.db"))
 
 
 def test_through_a_server_on_sqlite(tmp_path: Path):

@@ -10,8 +10,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -184,11 +184,19 @@ def store(kind: str) -> str:
 
 def find(kind: str, reference: str) -> Artifact | None:
     """The exact version that a reference means now, or None; nothing is fetched or recorded."""
-    return import_module(f"pipeline.tracking.{kind}").find(reference)
+    return _implementation(kind).find(reference)
 
 
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
     """Start a run in the tracker ``kind``, in the project and group that the environment names."""
-    module = import_module(f"pipeline.tracking.{kind}")
+    module = _implementation(kind)
     run = module.WandbRun if kind == "wandb" else module.TrackioRun
     return run(job_type=job_type, name=name, config=config)
+
+
+def _implementation(kind: str) -> ModuleType:
+    if kind == "wandb":
+        from pipeline.tracking import wandb as module
+    else:
+        from pipeline.tracking import trackio as module
+    return module

@@ -1,0 +1,131 @@
+"""What counts as a change of a step, and what does not."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import fingerprint
+from pipeline.cache import Cache, StepResult
+from pipeline.fingerprint import Parts, Reference
+from tests.runs import ROOT
+
+PARAMETERS = {"test_size": 0.2, "input_artifact": Reference("clean_data.csv:v3", "abc")}
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the steps and the library, to change things in."""
+    for folder in ("pipeline", "2-ETL", "3-Split_dataset"):
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    return tmp_path
+
+
+def parts(**changed: object) -> Parts:
+    """The split step's parts."""
+    given = {"env_manager": "uv", "store": "trackio local pokemon", "parameters": PARAMETERS}
+    fingerprint.library.cache_clear()
+    return fingerprint.parts("3-Split_dataset", **{**given, **changed})
+
+
+def append(file: Path) -> None:
+    file.write_text(file.read_text() + "\n# a comment\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("3-Split_dataset/script.py", True),
+        ("3-Split_dataset/MLproject", True),
+        ("3-Split_dataset/conda.yml", True),
+        ("pipeline/step.py", True),
+        ("pipeline/tables.py", True),
+        ("pipeline/tracking/trackio.py", True),
+        ("2-ETL/script.py", False),
+        ("pipeline/runner.py", False),
+        ("pipeline/evaluation.py", False),
+        ("pipeline/config.py", False),
+    ],
+)
+def test_files(tree: Path, file: str, counts: bool):
+    before = parts()
+    append(tree / file)
+    after = parts()
+    assert (fingerprint.fingerprint(before) != fingerprint.fingerprint(after)) is counts
+    assert any(file in line for line in fingerprint.differences(before, after)) is counts
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"parameters": {**PARAMETERS, "test_size": 0.3}}, "parameter test_size: 0.2 -> 0.3"),
+        (
+            {"parameters": {**PARAMETERS, "input_artifact": Reference("clean_data.csv:v3", "def")}},
+            "input input_artifact: abc -> def",
+        ),
+        ({"store": "trackio local other"}, "tracker store: trackio local pokemon -> "),
+    ],
+)
+def test_settings(tree: Path, changed: dict, said: str):
+    lines = fingerprint.differences(parts(), parts(**changed))
+    assert len(lines) == 1
+    assert lines[0].startswith(said)
+
+
+def test_an_input_counts_by_its_content_not_its_version(tree: Path):
+    other = {**PARAMETERS, "input_artifact": Reference("renamed.csv:v9", "abc")}
+    assert parts() == parts(parameters=other)
+
+
+def test_a_pin_is_named_with_both_versions(tree: Path):
+    before = parts()
+    file = tree / "3-Split_dataset/conda.yml"
+    file.write_text(file.read_text().replace("pandas==", "pandas==9."))
+    lines = fingerprint.differences(before, parts())
+    assert any(line.startswith("environment pandas: ") and "-> 9." in line for line in lines)
+
+
+def test_the_local_environment_counts_by_what_is_installed(tree: Path):
+    """Where the pins are installed, it makes no difference who built the environment."""
+    assert parts(env_manager="local") == parts(env_manager="uv") == parts(env_manager="conda")
+
+
+@given(st.dictionaries(st.text(min_size=1), st.integers() | st.text() | st.lists(st.integers())))
+def test_order_does_not_matter(parameters: dict):
+    turned = dict(reversed(parameters.items()))
+    one, other = ({"parameter": p} for p in (parameters, turned))
+    assert fingerprint.fingerprint(one) == fingerprint.fingerprint(other)
+
+
+@pytest.fixture
+def finished() -> Callable[[Cache, str, dict], StepResult]:
+    def put(cache: Cache, print_: str, parameters: dict) -> StepResult:
+        result = StepResult("2-ETL", "ran", fingerprint=print_, pipeline_run=print_)
+        cache.put(result, {"parameter": parameters, "tracker": {"store": "here"}})
+        return result
+
+    return put
+
+
+def test_the_nearest_earlier_run_is_compared(tmp_path: Path, finished: Callable):
+    cache = Cache(tmp_path)
+    finished(cache, "one", {"a": 1, "b": 1})
+    finished(cache, "two", {"a": 2, "b": 3})
+    now = {"parameter": {"a": 2, "b": 2}, "tracker": {"store": "here"}}
+    assert cache.why("2-ETL", now) == ["parameter b: 3 -> 2"]
+    assert cache.why("3-Split_dataset", now) == ["it has not been run before"]
+
+
+def test_half_written_records_are_not_there(tmp_path: Path, finished: Callable):
+    cache = Cache(tmp_path)
+    finished(cache, "one", {})
+    (tmp_path / "cache/2-ETL/two.json.77.1.partial").write_text('{"parts": ')
+    assert cache.get("2-ETL", "two") is None
+    assert cache.latest("2-ETL", "here").fingerprint == "one"
+    assert cache.latest("2-ETL", "elsewhere") is None
