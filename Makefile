@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export UV_COMPILE_BYTECODE = 1
 OVERRIDES ?=
 
-.PHONY: help run test dashboard lint lock clean
+.PHONY: help run test dashboard bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -17,10 +17,13 @@ run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split
 
 test: .venv/complete  ## lint, then all tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@.venv/bin/python -m pytest -q
+	@.venv/bin/python -m pytest -q -n 2 --dist loadfile
 
 dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
 	@.venv/bin/python -m pipeline dashboard
+
+bench: .venv/complete  ## measure this pipeline against others; takes an hour or two
+	@.venv/bin/python benchmarks/run.py
 
 lock: .venv/complete  ## resolve pyproject.toml into requirements.lock and the conda.yml files
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 \

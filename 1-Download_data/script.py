@@ -76,7 +76,7 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
             except (requests.ConnectionError, requests.Timeout) as error:
                 failure = error
                 break
-            except requests.RequestException as error:
+            except (requests.RequestException, ValueError) as error:  # a host that can't be one
                 raise PipelineError(
                     f"data.file_url={url!r} can't be fetched: {error}", "check the address"
                 ) from error

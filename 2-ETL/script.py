@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
+from pandas.api.types import is_number, is_numeric_dtype, is_string_dtype
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import step
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.tables import EXACT, read_raw, snake_case, write_table
+from pipeline.tables import read_raw, snake_case, write_table
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
 RULES = ("column", "dtype", "min", "max", "values", "unique", "nullable")
@@ -75,49 +76,49 @@ def clean(
 
 def strip_text(table: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     """Strip text cells, and make empty ones and those that mean it missing."""
-
-    def strip(column: pd.Series) -> pd.Series:
-        if not pd.api.types.is_string_dtype(column):
-            return column
-        text = column.str.strip()
-        return text.mask(text.isin(["", *missing]))
-
-    return table.apply(strip)
+    texts = {name: table[name].str.strip() for name in table if is_string_dtype(table[name])}
+    return table.assign(
+        **{name: text.mask(text.isin(["", *missing])) for name, text in texts.items()}
+    )
 
 
 def read_types(table: pd.DataFrame, text_columns: list[str]) -> pd.DataFrame:
     """Turn text columns that hold only numbers, or only truth values, into such columns."""
+    free = [name for name in table.columns.difference(text_columns) if is_string_dtype(table[name])]
+    return table.assign(**{name: read_column(table[name]) for name in free})
 
-    def read(column: pd.Series) -> pd.Series:
-        if column.name in text_columns or not pd.api.types.is_string_dtype(column):
-            return column
-        words = column.dropna()
-        if words.empty:
-            return column
-        if words.iloc[0].lower() in TRUTH and words.str.lower().isin(TRUTH).all():
-            return (column.str.lower() == "true").astype("boolean").mask(column.isna())
-        try:
-            numbers = pd.to_numeric(column, dtype_backend="numpy_nullable")
-        except (ValueError, TypeError):
-            return column
-        inexact = pd.api.types.is_float_dtype(numbers) and numbers.abs().max() >= EXACT
-        return column if inexact or not numbers.isna().equals(column.isna()) else numbers
 
-    return table.apply(read)
+def read_column(text: pd.Series) -> pd.Series:
+    """A text column as numbers or truth values, if all its words are such, else as it is."""
+    words = text.dropna()
+    if words.empty:
+        return text
+    if words.iloc[0].lower() in TRUTH and words.str.lower().isin(TRUTH).all():
+        return (text.str.lower() == "true").astype("boolean").mask(text.isna())
+    try:
+        numbers = pd.to_numeric(text, dtype_backend="numpy_nullable")
+    except (ValueError, TypeError):
+        return text
+    exact = is_numeric_dtype(numbers)  # whole numbers beyond 64 bits are not
+    return numbers if exact and numbers.isna().equals(text.isna()) else text
 
 
 def fill_missing(table: pd.DataFrame, fill: dict) -> pd.DataFrame:
     """Give missing cells their column's value; a column that is not there is passed over."""
-    for column in fill:
-        if column in table:
-            try:
-                table[column] = table[column].fillna(fill[column])
-            except (TypeError, ValueError) as error:
-                raise PipelineError(
-                    f"etl.fill gives {column!r}, a column of {table[column].dtype}, the value "
-                    f"{fill[column]!r}",
-                    "give a value of the column's own type",
-                ) from error
+    for name in table.columns.intersection(fill):
+        column, value = table[name], fill[name]
+        if is_string_dtype(column):
+            value = str(value)
+        elif column.isna().all():  # it has no type yet
+            table[name] = pd.Series(value, column.index).convert_dtypes()
+            continue
+        try:
+            table[name] = column.fillna(value)
+        except (TypeError, ValueError) as error:
+            raise PipelineError(
+                f"etl.fill gives {name!r}, a column of {column.dtype}, the value {value!r}",
+                "give a value of the column's own type",
+            ) from error
     return table
 
 
@@ -172,7 +173,11 @@ def schema_column(rule: dict) -> pa.Column:
     checks = {"min": pa.Check.ge, "max": pa.Check.le, "values": pa.Check.isin}
     return pa.Column(
         DTYPES.get(rule.get("dtype")),
-        [check(rule[key]) for key, check in checks.items() if rule.get(key) is not None],
+        [
+            check(rule[key], error=f"{key} {rule[key]}")
+            for key, check in checks.items()
+            if rule.get(key) is not None
+        ],
         nullable=rule.get("nullable", False),
         unique=rule.get("unique", False),
         coerce=rule.get("dtype") is not None,
@@ -180,18 +185,28 @@ def schema_column(rule: dict) -> pa.Column:
 
 
 def violations(cases: pd.DataFrame) -> list[str]:
-    """pandera's failure cases, one line for each column and rule."""
+    """pandera's failure cases, one line for each column and rule, in the words of the rules."""
+    words = {"not_nullable": "nullable false", "field_uniqueness": "unique"}
+    words |= {f"coerce_dtype('{name}')": f"dtype {rule}" for rule, name in DTYPES.items()}
+    coercion = cases["check"].str.startswith("coerce_dtype")
+    mistyped = set(cases.loc[coercion, "column"])  # no other rule can be checked on them
+    cases = cases[coercion | ~cases["column"].isin(mistyped)]
     lines = []
     for (column, check), rows in cases.fillna({"column": ""}).groupby(
         ["column", "check"], sort=False
     ):
+        values = [*rows["failure_case"].unique()[:3]]
         if check == "column_in_dataframe":
             lines += [f"{name}: no such column" for name in rows["failure_case"]]
-            continue
-        values = ", ".join(map(repr, rows["failure_case"].drop_duplicates().head(3)))
-        places = [str(int(index) + 1) for index in rows["index"].dropna().head(3)]
-        where = f", data row {', '.join(places)}" if places else ""
-        lines.append(f"{column}: {check} fails for {len(rows)} row(s): {values}{where}")
+        elif rows["index"].isna().all():  # the check itself failed
+            lines.append(f"{column}: {words.get(check, check)} can't be checked: {values[0]}")
+        else:
+            shown = ", ".join(f"{value if is_number(value) else repr(value)}" for value in values)
+            places = ", ".join(str(int(index) + 1) for index in rows["index"].head(3))
+            lines.append(
+                f"{column}: {words.get(check, check)} fails for {len(rows)} row(s): {shown} "
+                f"(data row {places})"
+            )
     return lines
 
 

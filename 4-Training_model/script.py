@@ -249,6 +249,7 @@ def go(args, run: step.StepRun) -> None:
 
     run.log_metrics(results)
     run.log_figures(files)
+    run.log_bars("importances", weights)
     run.log_table("predictions", predictions(model, test, test_features))
     metadata = {**results, "estimator": args.estimator, "target": args.target}
     for name, part in (

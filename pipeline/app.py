@@ -43,7 +43,7 @@ def main(go: Callable) -> None:
         if not isinstance(stop.__cause__, PipelineError):
             raise
         fail(stop.__cause__, wants_traceback)
-    except (PipelineError, HydraException, OmegaConfBaseException) as error:
+    except (PipelineError, HydraException, OmegaConfBaseException, OSError) as error:
         fail(error, wants_traceback)
 
 

@@ -15,8 +15,9 @@ import mlflow
 import mlflow.projects
 import psutil
 from mlflow.entities import Run, RunStatus, RunTag
-from mlflow.exceptions import ExecutionException
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.process import ShellCommandException
 
 from pipeline import ROOT, environments, mlflow_store, provenance, settings
 from pipeline.cache import StepResult, write_whole
@@ -85,7 +86,7 @@ class Executor:
         except KeyboardInterrupt:
             self._end_child(RunStatus.KILLED)
             raise
-        except ExecutionException as error:
+        except (MlflowException, ShellCommandException) as error:
             self._end_child(RunStatus.FAILED)
             raise _failure(step, report, log, error) from error
         finally:
@@ -211,6 +212,11 @@ def _failure(step: str, report: Path, log: Path, cause: Exception) -> PipelineEr
         remedy = f"{error['remedy']}\nfull log: {log}".strip()
         return PipelineError(f"{step} failed: {error['what']}", remedy)
     tail = "\n".join(last_lines(log)) or str(cause)
+    if isinstance(cause, ShellCommandException):
+        return PipelineError(
+            f"the environment of {step} could not be built; the end of its log:\n{tail}",
+            f"see main.env_manager; `local` runs the steps in this environment\nfull log: {log}",
+        )
     return PipelineError(f"{step} failed; the end of its log:\n{tail}", f"full log: {log}")
 
 

@@ -55,6 +55,7 @@ class Pipeline:
         """Tell the steps, through the environment, where they belong."""
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
             os.environ.pop(name, None)  # of the `mlflow run .` that may have started us
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         state = configuration.state_path(self.config)
         _drop_default_store(state)
         os.environ.update(

@@ -1,0 +1,144 @@
+"""Models as files: equal models are equal bytes, and what is read predicts the same."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from conftest import ROOT, Ended, Place, load_step
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import models
+
+training = load_step("4-Training_model")
+
+ESTIMATORS = [
+    "sklearn.ensemble.RandomForestClassifier",
+    "sklearn.ensemble.GradientBoostingClassifier",
+    "sklearn.ensemble.HistGradientBoostingClassifier",
+    "sklearn.linear_model.LogisticRegression",
+    "sklearn.neighbors.KNeighborsClassifier",
+    "sklearn.svm.SVC",
+    "sklearn.neural_network.MLPClassifier",
+]
+SMALL = {"n_estimators": 3, "max_iter": 20}
+
+# Fits a model in a process of its own and prints the digest of its file.
+FIT = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from pipeline import models
+model = RandomForestClassifier(5, random_state=0).fit(*load_iris(return_X_y=True, as_frame=True))
+print(hashlib.sha256(models.dumps(model)).hexdigest())
+"""
+
+
+def table(rows: int = 40) -> pd.DataFrame:
+    """Features of each kind: a number, a word, a truth value, and gaps."""
+    number = pd.Series(np.linspace(0, 1, rows)).mask(lambda x: x.index % 7 == 3)
+    word = pd.Series(["a", "b", "12.npy", '"__id__": 7'] * (rows // 4)).mask(number.isna())
+    return pd.DataFrame({"x": number, "word": word, "truth": [True, False] * (rows // 2)})
+
+
+def fitted(path: str):
+    """A small model of that class."""
+    known = training.make_estimator(path, {}, ["sklearn"]).get_params()
+    params = {key: value for key, value in SMALL.items() if key in known}
+    if "MLP" in path or "Forest" in path or "Gradient" in path:
+        params["random_state"] = 0
+    features = table()
+    target = pd.Series(["yes", "no", "no", "yes"] * 10, name="target")
+    estimator = training.make_estimator(path, params, ["sklearn"])
+    return training.fit(training.build(estimator, features, []), features, target)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("path", ESTIMATORS)
+def test_the_same_model_is_the_same_bytes_and_predicts_the_same(path: str, tmp_path) -> None:
+    model = fitted(path)
+    file = models.save(model, tmp_path / "model.skops")
+    assert models.save(model, tmp_path / "again.skops").read_bytes() == file.read_bytes()
+    assert models.dumps(fitted(path)) == file.read_bytes()
+
+    loaded = models.load(file)
+    assert models.dumps(loaded) == file.read_bytes()
+    assert (loaded.predict(table()) == model.predict(table())).all()
+    if hasattr(model, "predict_proba"):
+        assert (loaded.predict_proba(table()) == model.predict_proba(table())).all()
+
+
+def test_other_processes_make_the_same_bytes() -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIT, ROOT],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("0", "1")
+    ]
+    digests = {process.communicate()[0] for process in started}
+    assert [process.returncode for process in started] == [0, 0]
+    assert len(digests) == 1
+
+
+@settings(max_examples=15)
+@given(st.lists(st.text(max_size=8), min_size=2, max_size=6, unique=True), st.integers(0, 3))
+def test_any_words_survive(categories: list[str], seed: int) -> None:
+    """Categories are kept in the file as text; none of them may be taken for something else."""
+    features = pd.DataFrame({"word": categories * 2, "x": np.arange(len(categories) * 2.0)})
+    target = pd.Series(np.arange(len(features)) % 2)
+    estimator = training.make_estimator(
+        "sklearn.tree.DecisionTreeClassifier", {"random_state": seed}, ["sklearn"]
+    )
+    model = training.fit(training.build(estimator, features, []), features, target)
+    loaded = skops.io.loads(models.dumps(model), trusted=models.trusted_types(models.dumps(model)))
+    assert (loaded.predict(features) == model.predict(features)).all()
+
+
+def test_the_model_artifact_is_the_model(chain: tuple[Place, dict[str, Ended]]) -> None:
+    """The preprocessor is an artifact of its own, and prepares what the model predicts from."""
+    place, ended = chain
+    outputs = {output["name"]: output for output in ended["4-Training_model"].report["outputs"]}
+    assert {output["type"] for output in outputs.values()} == {"model"}
+    model, preprocessor = (
+        models.load(place.file(outputs[name])) for name in ("model", "preprocessor")
+    )
+    features = pd.DataFrame({"type_1": ["Fire", "Water"], "sp_atk": [20.0, 30.0]})
+    prepared = preprocessor.transform(features)
+    assert (model[-1].predict(prepared) == model.predict(features)).all()
+
+
+def test_types_of_other_packages_are_not_trusted(tmp_path) -> None:
+    class Stranger:
+        pass
+
+    path = models.save({"model": Stranger()}, tmp_path / "model.skops")
+    with pytest.raises(skops.io.exceptions.UntrustedTypesFoundException):
+        models.load(path)
+
+
+def test_memory_that_was_used_before_leaves_no_trace() -> None:
+    """Trees' nodes have unused bytes, in which scikit-learn leaves what it finds there."""
+    nodes = np.full(3, 255, dtype="u1").repeat(16).view([("a", "<f8"), ("b", "u1"), ("", "V7")])
+    padded = np.dtype({"names": ["a", "b"], "formats": ["<f8", "u1"], "itemsize": 16})
+    clean = models.without_padding(npy(nodes.view(padded)))
+    zeros = np.zeros(3, padded)
+    for name in ("a", "b"):
+        zeros[name] = nodes[name]
+    assert clean == npy(zeros)
+    assert models.without_padding(npy(np.arange(3))) == npy(np.arange(3))
+
+
+def npy(array: np.ndarray) -> bytes:
+    """An array as a ``.npy`` file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
