@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline import provenance, settings, tracking
 from pipeline.errors import PipelineError
@@ -188,10 +188,18 @@ def main(
     try:
         _write_report(_run(name, args, go))
     except PipelineError as error:
-        _write_report({"error": {"what": error.what, "remedy": error.remedy}})
-        raise SystemExit(f"error in {name}: {error}") from None
+        _fail(name, error)
+    except OSError as error:  # a full disk, a folder that can't be written
+        _fail(name, PipelineError(str(error), "check the disk and its permissions, and run again"))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _fail(name: str, error: PipelineError) -> NoReturn:
+    """Tell an error to the orchestrator and to whoever reads along, and exit."""
+    with contextlib.suppress(OSError):  # on a full disk the exit status has to do
+        _write_report({"error": {"what": error.what, "remedy": error.remedy}})
+    raise SystemExit(f"error in {name}: {error}") from None
 
 
 def _end_with_orchestrator() -> None:

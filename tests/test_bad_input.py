@@ -1,10 +1,12 @@
 """Every mistake a user can make: a few lines that name it, exit status 1, and nothing half-made."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.runs import POKEMON, SMALL, Checkout, Finished
+from tests.runs import POKEMON, ROOT, SMALL, Checkout, Finished, environment
 
 LINES = POKEMON.read_text(encoding="utf-8").splitlines()
 HEADER = LINES[0]
@@ -155,3 +157,20 @@ def test_data(
 def test_a_missing_file_and_a_404(checkout: Checkout):
     _, told = refused(checkout, "data.file_url=file:///nowhere/data.csv")
     assert "there is no file /nowhere/data.csv" in told
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path):
+    """As root nothing is read-only, other than what is no disk."""
+    done = subprocess.run(
+        [sys.executable, "script.py", f"--file_url={POKEMON.as_uri()}", "--artifact_name=a.csv",
+         "--artifact_type=raw_data", "--artifact_description=x"],
+        cwd=ROOT / "1-Download_data",
+        env=environment(tmp_path, PIPELINE_STATE_DIR="/proc/nowhere"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2].startswith("error in 1-Download_data: ")
+    assert "/proc/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
