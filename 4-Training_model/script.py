@@ -23,6 +23,7 @@ from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_table
 
 PREDICTIONS_SHOWN = 1000
+SIGNATURE_ROWS = 10_000  # the types of columns, and whether they have gaps, show in these
 
 
 def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator:
@@ -196,6 +197,7 @@ def log_to_mlflow(
     results: dict,
     files: dict,
     tags: dict,
+    trusted: list[str],
 ) -> None:
     """Record parameters, metrics, figures, tags and the model on the MLflow run."""
     with mlflow_store.active_run("4-Training_model") as run:
@@ -208,10 +210,12 @@ def log_to_mlflow(
         mlflow.sklearn.log_model(
             model,
             name="model",
-            signature=infer_signature(features, model.predict(features.head())),
+            signature=infer_signature(
+                features.head(SIGNATURE_ROWS), model.predict(features.head())
+            ),
             input_example=features.head(),
             pip_requirements=mlflow_store.requirements("scikit-learn", "skops", "pandas"),
-            skops_trusted_types=models.trusted_types(models.dumps(model)),
+            skops_trusted_types=trusted,
         )
 
 
@@ -245,19 +249,23 @@ def go(args, run: step.StepRun) -> None:
     tags = {"developer": provenance.developer()}
     tags |= {f"data.{used.name}": f"{used.version} {used.digest}" for used in run.inputs}
     params = {f"estimator.{key}": value for key, value in model[-1].get_params().items()}
-    log_to_mlflow(model, features, vars(args) | params, results, files, tags)
+    packed = {
+        args.preprocessor_artifact_name: models.dumps(model[:-1]),
+        args.model_artifact_name: models.dumps(model),
+    }
+    trusted = models.trusted_types(packed[args.model_artifact_name])
+    log_to_mlflow(model, features, vars(args) | params, results, files, tags, trusted)
 
     run.log_metrics(results)
     run.log_figures(files)
     run.log_bars("importances", weights)
     run.log_table("predictions", predictions(model, test, test_features))
     metadata = {**results, "estimator": args.estimator, "target": args.target}
-    for name, part in (
-        (args.preprocessor_artifact_name, model[:-1]),
-        (args.model_artifact_name, model),
-    ):
+    for name, data in packed.items():
+        path = run.folder / f"{name}.skops"
+        path.write_bytes(data)
         run.log_artifact(
-            models.save(part, run.folder / f"{name}.skops"),
+            path,
             name=name,
             type="model",
             description=f"{args.estimator} predicting {args.target}",
