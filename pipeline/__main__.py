@@ -29,6 +29,11 @@ def parser() -> argparse.ArgumentParser:
     gc = commands.add_parser("gc", help="remove what no kept run refers to")
     gc.add_argument("--keep", type=int, metavar="N", help="keep the last N runs (default: all)")
     gc.add_argument("--yes", action="store_true", help="remove it, rather than only show it")
+
+    sync = commands.add_parser(
+        "sync-to-wandb", help="copy a run from Trackio to W&B; may be repeated"
+    )
+    sync.add_argument("--run", required=True, metavar="ID", help="the run, as main.py prints it")
     return top
 
 
@@ -61,6 +66,15 @@ def gc(keep: int | None, confirmed: bool) -> int:
     return 0
 
 
+def sync_to_wandb(run: str) -> int:
+    """Copy a run, and print each step's run and its address as soon as it is there."""
+    from pipeline.sync import sync
+
+    for name, url in sync(run):
+        print(f"{name}  {url}", flush=True)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     args = parser().parse_args(arguments)
@@ -75,9 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
             return verify()
         elif args.command == "gc":
             return gc(args.keep, args.yes)
+        elif args.command == "sync-to-wandb":
+            return sync_to_wandb(args.run)
     except PipelineError as error:
         print(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -63,16 +63,7 @@ _known_api: wandb.Api | None = None
 
 def find(reference: str) -> Artifact | None:
     """The exact version that a reference means now, or None."""
-
-    def look() -> wandb.Artifact | None:
-        try:
-            return _api().artifact(f"{settings.project()}/{reference}")
-        except (wandb.Error, ValueError) as error:
-            if _is_missing(error):
-                return None
-            raise
-
-    found = _ask(f"find artifact {reference!r}", look)
+    found = stored_artifact(reference)
     if found is None:
         return None
     if DIGEST in found.metadata:
@@ -81,22 +72,77 @@ def find(reference: str) -> Artifact | None:
         return _described(found, _fetch(found, reference, Path(folder)))
 
 
+def stored_artifact(reference: str) -> wandb.Artifact | None:
+    """The version that a reference means now, as the server has it, or None."""
+
+    def look() -> wandb.Artifact | None:
+        try:
+            return api().artifact(f"{settings.project()}/{reference}")
+        except (wandb.Error, ValueError) as error:
+            if _is_missing(error):
+                return None
+            raise
+
+    return ask(f"find artifact {reference!r}", look)
+
+
+def stored_run(id: str) -> wandb.apis.public.Run | None:
+    """The run with an id, as the server has it, or None."""
+
+    def look() -> wandb.apis.public.Run | None:
+        try:
+            runs = [*api().runs(settings.project(), {"name": id}, lazy=False)]
+        except (wandb.Error, ValueError) as error:
+            if "Could not find project" in str(error):
+                return None
+            raise
+        for run in runs:
+            _remove_folder(run)
+        return runs[0] if runs else None
+
+    return ask(f"find run {id!r}", look)
+
+
 class WandbRun(TrackerRun):
-    """A run in W&B."""
+    """A run in W&B.
+
+    A group and an id can be given for a run that was recorded elsewhere and is copied; a run that
+    has this id already is taken up again.
+
+    Attributes:
+        first_step: how many times something has been logged to it before.
+    """
 
     kind = "wandb"
 
-    def __init__(self, *, job_type: str, name: str, config: Mapping[str, Any]):
+    def __init__(
+        self,
+        *,
+        job_type: str,
+        name: str,
+        config: Mapping[str, Any],
+        group: str | None = None,
+        id: str | None = None,
+    ):
+        given = {"job_type": job_type, "name": name, "config": dict(config)}
+        given |= {"group": group or settings.experiment()}
+        if id is not None:
+            given |= {"id": id, "resume": "allow"}
         try:
-            self._run = _ask("start a run", lambda: _start_run(job_type, name, config))
+            self._run = ask("start a run", lambda: _start_run(given))
         except PipelineError:
             _abandon()
             raise
         self.id, self.url = self._run.id, self._run.url
+        self.first_step = self._run.starting_step
 
     def use(self, reference: str, into: Path) -> Artifact:
-        artifact = _ask(f"read artifact {reference!r}", lambda: self._find(reference))
+        artifact = ask(f"read artifact {reference!r}", lambda: self._find(reference))
         return _described(artifact, _fetch(artifact, reference, into), into)
+
+    def use_unread(self, reference: str) -> None:
+        """Record ``name:version`` as an input, without fetching it."""
+        ask(f"use artifact {reference!r}", lambda: self._find(reference))
 
     def _find(self, reference: str) -> wandb.Artifact:
         try:
@@ -113,6 +159,23 @@ class WandbRun(TrackerRun):
     def log_artifact(
         self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
     ) -> Artifact:
+        return self._store(self._run.log_artifact, name, type, path, description, metadata)
+
+    def use_new(
+        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+    ) -> Artifact:
+        """Record a file or a folder that no run has made as an input."""
+        return self._store(self._run.use_artifact, name, type, path, description, metadata)
+
+    def _store(
+        self,
+        record: Callable[[wandb.Artifact], wandb.Artifact],
+        name: str,
+        type: str,
+        path: Path,
+        description: str,
+        metadata: Mapping[str, Any],
+    ) -> Artifact:
         digest = content_digest(path)
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
@@ -123,28 +186,28 @@ class WandbRun(TrackerRun):
             add = artifact.add_file if path.is_file() else artifact.add_dir
             # Nobody changes the files before they are stored, so they need not be copied first.
             add(str(path), policy="immutable", skip_cache=True)
-            return self._run.log_artifact(artifact).wait()
+            return record(artifact).wait()
 
         size = sum(file.stat().st_size for file in files)
-        logged = _ask(f"log artifact {name!r}", log, size)
+        logged = ask(f"log artifact {name!r}", log, size)
         return Artifact(name, logged.version, digest, type, metadata)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         # The SDK makes the last value of each the run's summary.
-        _ask("log metrics", lambda: self._run.log(dict(metrics)))
+        ask("log metrics", lambda: self._run.log(dict(metrics)))
 
     def log_figures(self, figures: Mapping[str, Path]) -> None:
         def log() -> None:
             self._run.log({name: wandb.Image(str(path)) for name, path in figures.items()})
 
-        _ask("log figures", log)
+        ask("log figures", log)
 
     def log_table(self, name: str, table: "pd.DataFrame") -> None:
         def log() -> None:
             # To W&B a column of text with gaps is of mixed types.
             self._run.log({name: wandb.Table(dataframe=table, allow_mixed_types=True)})
 
-        _ask(f"log table {name!r}", log)
+        ask(f"log table {name!r}", log)
 
     def log_bars(self, name: str, values: "pd.Series") -> None:
         def log() -> None:
@@ -152,13 +215,13 @@ class WandbRun(TrackerRun):
             table = wandb.Table(columns=["label", str(values.name)], data=rows)
             self._run.log({name: wandb.plot.bar(table, "label", str(values.name), title=name)})
 
-        _ask(f"log chart {name!r}", log)
+        ask(f"log chart {name!r}", log)
 
     def finish(self, failed: bool = False) -> None:
         limit = settings.tracker_timeout()
         try:
             # A run that has failed, perhaps because the server is away, is not waited for long.
-            _ask("store the run", lambda: self._end(failed), limit=limit / 5 if failed else limit)
+            ask("store the run", lambda: self._end(failed), limit=limit / 5 if failed else limit)
         except PipelineError as error:
             _abandon()
             if not failed:
@@ -178,14 +241,19 @@ class WandbRun(TrackerRun):
         When the server refuses the stream of metrics, the SDK drops it without an error.
         """
         deadline = time.monotonic() + 0.8 * settings.tracker_timeout()
-        found = _api().run(self._run.path)
-        with contextlib.suppress(OSError):
-            os.removedirs(found.dir)  # made by the line above, for files nobody downloads
+        found = api().run(self._run.path)
+        _remove_folder(found)
         while found.state in ("running", "pending"):
             if time.monotonic() > deadline:
                 raise TimeoutError("the server has not taken all of it")
             time.sleep(0.5)  # the server tells nobody; it has to be asked
             found.load(force=True)
+
+
+def _remove_folder(run: wandb.apis.public.Run) -> None:
+    """Remove the folder that the SDK has made for a run's files, which nobody downloads."""
+    with contextlib.suppress(OSError):
+        os.removedirs(run.dir)
 
 
 def _is_missing(error: Exception) -> bool:
@@ -203,7 +271,7 @@ def _described(artifact: wandb.Artifact, digest: str, path: Path | None = None) 
 def _fetch(artifact: wandb.Artifact, reference: str, into: Path) -> str:
     """Bring an artifact's files, each compared with the manifest; the digest of them all."""
     into.mkdir(parents=True, exist_ok=True)
-    _ask(f"read artifact {reference!r}", lambda: _download(artifact, into), artifact.size)
+    ask(f"read artifact {reference!r}", lambda: _download(artifact, into), artifact.size)
     return content_digest(into)
 
 
@@ -236,25 +304,18 @@ def _verify(artifact: str, entry: ArtifactManifestEntry, path: Path) -> None:
         )
 
 
-def _start_run(job_type: str, name: str, config: Mapping[str, Any]) -> wandb.Run:
+def _start_run(given: Mapping[str, Any]) -> wandb.Run:
     """``wandb.init``, with a reason when it fails."""
     _prepare()
     try:
-        return wandb.init(
-            project=settings.project(),
-            group=settings.experiment(),
-            job_type=job_type,
-            name=name,
-            config=dict(config),
-            reinit="finish_previous",
-        )
+        return wandb.init(project=settings.project(), reinit="finish_previous", **given)
     except wandb.Error as error:
         if "no message" in str(error):  # what the SDK says when the server refuses the key
             wandb.Api()  # asks for the user, and says why that is not answered
         raise
 
 
-def _api() -> wandb.Api:
+def api() -> wandb.Api:
     """W&B's public API, to ask what is stored; the same one until :func:`close`."""
     global _known_api
     if _known_api is None:
@@ -280,7 +341,7 @@ def _abandon() -> None:
     thread.join(0.5)
 
 
-def _ask(what: str, call: Callable[[], Result], size: int = 0, limit: float = 0) -> Result:
+def ask(what: str, call: Callable[[], Result], size: int = 0, limit: float = 0) -> Result:
     """Call the SDK; what goes wrong, or takes too long, is a PipelineError.
 
     Some of the SDK's waits have no end, so the call is made in a thread that can be left behind.

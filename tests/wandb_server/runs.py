@@ -41,7 +41,8 @@ class Run(Node):
     sweep_name = None
     read_only = False
     system_metrics: Mapping[str, Any] = {}
-    event_tail = history_tail = events_tail = None
+    event_tail = None
+    events_tail = "[]"
 
     def __init__(self, project: "Project", name: str):
         self.project = project
@@ -125,6 +126,11 @@ class Run(Node):
     def history_line_count(self) -> int:
         """How often it logged."""
         return len(self.history_rows)
+
+    @property
+    def history_tail(self) -> str:
+        """The last row of history, from which a client that resumes the run takes the step."""
+        return json.dumps([json.dumps(row) for row in self.history_rows[-1:]])
 
     event_line_count = events_line_count = log_line_count = 0
 
