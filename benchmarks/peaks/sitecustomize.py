@@ -1,0 +1,28 @@
+"""Python imports this in every process that a benchmark starts: it notes the peak memory.
+
+`/usr/bin/time -v` tells the largest process of all; this tells which one it was.
+"""
+# Every process waits for what is imported here, so pathlib is not:
+# ruff: noqa: PTH119, PTH109, PTH123
+
+import atexit
+import os
+import sys
+import time
+
+STARTED = time.monotonic()
+
+
+def note() -> None:
+    """Append this process's seconds, peak memory in KiB, folder and command to a file."""
+    with open("/proc/self/status") as status:
+        peak = next((line.split()[1] for line in status if line.startswith("VmHWM")), "0")
+    seconds = time.monotonic() - STARTED
+    command = " ".join(sys.orig_argv)[:200].replace("\n", " ")
+    with open(os.environ["BENCHMARK_PEAKS"], "a") as file:
+        file.write(f"{seconds:.3f}\t{peak}\t{FOLDER}\t{command}\n")
+
+
+if "BENCHMARK_PEAKS" in os.environ:
+    FOLDER = os.path.basename(os.getcwd())
+    atexit.register(note)

@@ -1,0 +1,1 @@
+"""The four steps as a Kedro project with kedro-mlflow."""

@@ -1,0 +1,192 @@
+"""The page of results: what was measured, on what, and what came of it."""
+
+import os
+import platform
+import re
+import statistics
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from forms import CASES, FORMS
+
+TOOLS = {
+    "mlflow": "MLflow",
+    "trackio": "Trackio",
+    "dvc": "DVC",
+    "kedro": "Kedro",
+    "kedro-mlflow": "kedro-mlflow",
+    "metaflow": "Metaflow",
+    "snakemake": "Snakemake",
+    "pandas": "pandas",
+    "scikit-learn": "scikit-learn",
+}
+STEPS = {
+    "download": "1-Download_data",
+    "etl": "2-ETL",
+    "split": "3-Split_dataset",
+    "train": "4-Training_model",
+}
+GIB = 1024  # in MiB
+
+
+def machine() -> dict[str, str]:
+    """What this runs on."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"))
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "cpu": cpu[1] if cpu else platform.processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{int(memory[1]) / 2**20:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+class Results:
+    """The samples, and their medians."""
+
+    def __init__(self, samples: list[dict]):
+        self.samples = samples
+
+    def _median(self, form: str, case: str, pick: Callable[[dict], float | None]) -> float | None:
+        chosen = [s for s in self.samples if (s["form"], s["case"]) == (form, case)]
+        values = [value for value in map(pick, chosen) if value is not None]
+        return statistics.median(values) if values else None
+
+    def seconds(self, form: str, case: str, step: str | None = None) -> float | None:
+        """The median time of a form, or of one of its steps."""
+        return self._median(form, case, lambda sample: _part(sample, step).get("seconds"))
+
+    def mib(self, form: str, case: str, step: str | None = None) -> float | None:
+        """The median peak memory of a form, or of one of its steps."""
+        return self._median(form, case, lambda sample: _part(sample, step).get("mib"))
+
+
+def _part(sample: dict, step: str | None) -> dict:
+    return sample if step is None else sample["steps"].get(step, {})
+
+
+def page(told: dict) -> str:
+    """The page, from what benchmarks.json holds; its text is in page.md."""
+    results = Results(told["samples"])
+    parts = [
+        _surroundings(told),
+        "## Time\n\nSeconds, and the ratio to the four bare scripts in the same case.\n",
+        _comparison(results.seconds, "{:.2f}"),
+        "## Peak memory of the largest process\n\nMiB, and the same ratio.\n",
+        _comparison(results.mib, "{:.0f}"),
+        _steps(results),
+        _figures(results),
+    ]
+    text = Path(__file__).with_name("page.md").read_text(encoding="utf-8")
+    return text.replace("{results}\n", "\n".join(part for part in parts if part))
+
+
+def _surroundings(told: dict) -> str:
+    machine, versions = told["machine"], told["versions"]
+    tools = ", ".join(f"{TOOLS[name]} {versions[name]}" for name in TOOLS if name in versions)
+    return (
+        f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory']}, {machine['system']}, Python {machine['python']}, load "
+        f"{machine['load']} at the start. {tools}. Medians of {told['rounds']} round(s).\n"
+    )
+
+
+def _comparison(pick: Callable[[str, str], float | None], form: str) -> str:
+    """A row for each form, a column for each case: the value, and its ratio to (b)."""
+    cases = [case for case in CASES if any(pick(name, case) is not None for name in FORMS)]
+    rows = []
+    for name, measured in FORMS.items():
+        cells = [_cell(pick(name, case), pick("bare", case), form) for case in cases]
+        if any(cells) and not measured.reference:
+            rows.append([measured.title, *cells])
+    return table(["form", *(CASES[case] for case in cases)], rows)
+
+
+def _cell(value: float | None, base: float | None, form: str) -> str:
+    if value is None:
+        return ""
+    return form.format(value) + (f" ({value / base:.2f})" if base else "")
+
+
+def _steps(results: Results) -> str:
+    """Each step of this pipeline beside its bare script, with the large table."""
+    rows = []
+    for step, title in STEPS.items():
+        cells = []
+        for pick, form in ((results.seconds, "{:.2f}"), (results.mib, "{:.0f}")):
+            bare, ours = pick("bare", "million", step), pick("pipeline", "million", step)
+            if bare is None or ours is None:
+                return ""
+            cells += [form.format(bare), _cell(ours, bare, form)]
+        large = results.seconds("pipeline", "ten-million", step)
+        memory = results.mib("pipeline", "ten-million", step)
+        cells += [
+            "" if large is None else f"{large:.1f}",
+            "" if memory is None else f"{memory:.0f}",
+        ]
+        rows.append([title, *cells])
+    titles = ["step", "bare, s", "this pipeline, s", "bare, MiB", "this pipeline, MiB"]
+    return "## Each step with 1 million rows, and 10 million\n\n" + table(
+        [*titles, "10 million, s", "10 million, MiB"], rows
+    )
+
+
+def _figures(results: Results) -> str:
+    """What was to be reached, and whether it was."""
+    rows = []
+
+    def compare(what: str, value: float | None, base: float | None, limit: float) -> None:
+        if value is not None and base:
+            ratio = value / base
+            told = f"{value:.2f} / {base:.2f} = {ratio:.2f}"
+            rows.append([what, f"{limit:g}", told, "yes" if ratio <= limit else "**no**"])
+
+    def ours(case: str) -> float | None:
+        return results.seconds("pipeline", case)
+
+    compare(
+        "nothing changed, to `dvc repro`", ours("nothing"), results.seconds("dvc", "nothing"), 0.5
+    )
+    script = results.seconds("training", "parameter")
+    library = results.seconds("import-mlflow", "parameter")
+    if script and library:
+        compare(
+            "one model parameter changed, to 1.3 x the bare training script "
+            f"({script:.2f} s) + `import mlflow` ({library:.2f} s)",
+            ours("parameter"),
+            1.3 * script + library,
+            1.0,
+        )
+    compare("first run, to (b)", ours("first"), results.seconds("bare", "first"), 2.0)
+    compare("first run, to (c)", ours("first"), results.seconds("mlflow", "first"), 0.65)
+    compare("1 million rows, to (b)", ours("million"), results.seconds("bare", "million"), 1.3)
+    for step, title in STEPS.items():
+        compare(
+            f"1 million rows, peak memory of {title} (MiB), to its bare script",
+            results.mib("pipeline", "million", step),
+            results.mib("bare", "million", step),
+            1.3,
+        )
+    for step in ("etl", "split"):
+        small = results.seconds("pipeline", "million", step)
+        compare(
+            f"10 million rows, seconds of {STEPS[step]}, to 10 x those of 1 million",
+            results.seconds("pipeline", "ten-million", step),
+            small and 10 * small,
+            1.2,
+        )
+    peak = results.mib("pipeline", "ten-million")
+    compare("10 million rows, peak memory (GiB), to 24 GiB", peak and peak / GIB, 24, 1.0)
+    if not rows:
+        return ""
+    return "## Figures to reach\n\n" + table(["figure", "at most", "measured", "reached"], rows)
+
+
+def table(titles: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table; all columns but the first are right-aligned."""
+    marks = ["---", *("---:" for _ in titles[1:])]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (titles, marks, *rows))

@@ -1,0 +1,237 @@
+"""Measure this pipeline against other ways to run the same four steps.
+
+python benchmarks/run.py                                  # all of it: hours
+python benchmarks/run.py --quick                          # one round, small data: minutes
+python benchmarks/run.py --forms bare,dvc,pipeline --cases nothing --rounds 3
+python benchmarks/run.py --tabulate                       # the page again, from the last figures
+
+Environments, data and state are kept in --cache; the results are written to --output.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import report
+import rows
+import yaml
+from forms import CASES, FORMS, Form, overrides
+from measure import HERE, ROOT, TIME, Measured, build, run, surroundings, versions
+
+SNAPSHOT = ROOT / "data" / "pokemon.csv"
+ROWS = {"million": 1_000_000, "ten-million": 10_000_000}
+TABLES = ("clean_data.csv", "train_data.csv", "test_data.csv")
+
+
+class Bench:
+    """The forms in their environments and folders, and what has been measured of them."""
+
+    def __init__(self, cache: Path, forms: list[str]):
+        self.cache = cache
+        self.forms = {name: FORMS[name] for name in forms}
+        self.samples: list[dict] = []
+        self.outcomes: dict[str, dict] = {}
+        self._settings: dict[str, dict] = {}
+        needed = {**self.forms, "pipeline": FORMS["pipeline"]}  # which also tells the settings
+        self.environments = {}
+        for name, form in needed.items():
+            print(f"environment of {form.title}", file=sys.stderr)
+            self.environments[name] = build(form.packages, form.free, cache)
+
+    def folder(self, name: str, case: str) -> Path:
+        """A form's working folder; the cases of the small table share one."""
+        return self.cache / "work" / name / (case if case in ROWS else "small")
+
+    def address(self, case: str) -> Path:
+        """The data set of a case."""
+        target = self.cache / "data" / f"pokemon-{ROWS.get(case, 'snapshot')}.csv"
+        if case in ROWS:
+            rows.write(SNAPSHOT, ROWS[case], target)
+        elif not target.exists() or target.read_bytes() != SNAPSHOT.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(SNAPSHOT, target)
+        return target
+
+    def settings(self, case: str) -> dict:
+        """All of the pipeline's settings in a case, resolved, for the other forms."""
+        if case not in self._settings:
+            self._settings[case] = self._resolve(case)
+        return self._settings[case]
+
+    def _resolve(self, case: str) -> dict:
+        words = overrides(case, self.address(case).as_uri())
+        told = subprocess.run(
+            ["python", "main.py", *words, "--cfg", "job", "--resolve"],
+            cwd=ROOT,
+            env=surroundings(self.environments["pipeline"], self.cache / "work" / "settings"),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        places = {"code": str(HERE / "science.py"), "address": str(self.address(case))}
+        return {**yaml.safe_load(told), **places}
+
+    def prepare(self, name: str, case: str) -> None:
+        """A working folder as it is before the first run."""
+        form, folder = self.forms[name], self.folder(name, case)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        if form.files:
+            shutil.copytree(HERE / "peers" / form.files, folder, dirs_exist_ok=True)
+        if form.setup:
+            run(form.setup, [], folder, surroundings(self.environments[name], folder))
+
+    def run(self, name: str, case: str, *more: str) -> Measured:
+        """Run a form once in a case, in a new folder if the case is a first run.
+
+        Args:
+            name, case: of the form and of the case.
+            more: further overrides for the pipeline.
+        """
+        form, folder = self.forms[name], self.folder(name, case)
+        if case == "first" or case in ROWS:
+            self.prepare(name, case)
+        settings = json.dumps(self.settings(case), indent=1)
+        (folder / "settings.json").write_text(settings, encoding="utf-8")
+        words = overrides(case, self.address(case).as_uri())
+        words += [f"main.state_dir={folder / 'state'}", *more]
+        environment = surroundings(self.environments[name], folder)
+        measured = run(form.command(case), words, folder, environment)
+        told = f"{case:11}  {name:15}  {measured.seconds:7.2f} s  {measured.mib:6.0f} MiB"
+        print(told, file=sys.stderr)
+        return measured
+
+    def check(self, name: str, case: str) -> None:
+        """Compare what a form came to with what the others did.
+
+        Raises:
+            RuntimeError: it is something else.
+        """
+        found = outcome(self.folder(name, case))
+        expected = self.outcomes.setdefault(case, found)
+        if found != expected:
+            raise RuntimeError(f"{name} came to {found} in {case}, and another to {expected}")
+
+    def round(self, number: int, cases: list[str]) -> None:
+        """Every case of every form once, in an order drawn anew; round 0 is the warm-up."""
+        for case in CASES:
+            names = [name for name in self.forms if needed(self.forms[name], case, cases)]
+            random.Random(f"{number} {case}").shuffle(names)
+            for name in names:
+                measured = self.run(name, case)
+                if not self.forms[name].reference:
+                    self.check(name, case)
+                if number and case in cases and case in self.forms[name].cases:
+                    self.keep(name, case, number, measured)
+                if case in ROWS:
+                    shutil.rmtree(self.folder(name, case))
+
+    def ten_million(self) -> None:
+        """Download, clean and split 10 million rows with this pipeline, once."""
+        name, case = "pipeline", "ten-million"
+        self.keep(name, case, 1, self.run(name, case, "main.steps=[download,etl,split]"))
+        shutil.rmtree(self.folder(name, case))
+
+    def keep(self, name: str, case: str, number: int, measured: Measured) -> None:
+        """Add to the samples."""
+        self.samples.append({"form": name, "case": case, "round": number, **vars(measured)})
+
+    def versions(self) -> dict[str, str]:
+        """The version of each tool."""
+        found = {}
+        for environment in self.environments.values():
+            found |= {k: v for k, v in versions(environment).items() if k in report.TOOLS}
+        return found
+
+
+def needed(form: Form, case: str, cases: list[str]) -> bool:
+    """Whether a form is run in a case: to be measured, or because other cases start from it."""
+    small = [chosen for chosen in cases if chosen in form.cases and chosen not in ROWS]
+    return (case in cases and case in form.cases) or (case == "first" and bool(small))
+
+
+def outcome(folder: Path) -> dict:
+    """What a form came to: its tables by digest, and the model's metrics."""
+    summaries = sorted(folder.glob("state/runs/*/summary.json"), key=os.path.getmtime)
+    if summaries:
+        told = json.loads(summaries[-1].read_text(encoding="utf-8"))
+        outputs = [output for step in told["steps"].values() for output in step["outputs"]]
+        digests = {o["name"]: o["digest"] for o in outputs if o["name"] in TABLES}
+        metrics = told["metrics"]
+    else:
+        digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in TABLES}
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    rounded = {name: round(value, 9) for name, value in metrics.items()}
+    return {"tables": digests, "metrics": rounded}
+
+
+def chosen_from(known: list[str]) -> Callable[[str], list[str]]:
+    """An argument type: names separated by commas, each of them known."""
+
+    def read(text: str) -> list[str]:
+        unknown = set(text.split(",")) - set(known)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+        return [name for name in known if name in text.split(",")]
+
+    return read
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    cases = [*CASES, "ten-million"]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--forms", type=chosen_from([*FORMS]), default=[*FORMS], help=", ".join(FORMS)
+    )
+    parser.add_argument("--cases", type=chosen_from(cases), default=cases, help=", ".join(cases))
+    parser.add_argument("--rounds", type=int, default=5, help="after a warm-up; default 5")
+    parser.add_argument("--quick", action="store_true", help="one round, no warm-up, 800 rows")
+    parser.add_argument("--tabulate", action="store_true", help="measure nothing")
+    parser.add_argument("--cache", type=Path, default=cache / "pokemon-pipeline-bench")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    return parser.parse_args()
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """All that benchmarks.json holds."""
+    if not Path(TIME).exists():
+        sys.exit(f"error: there is no {TIME}\n  on Debian: apt-get install time")
+    rounds = 1 if args.quick else args.rounds
+    cases = [case for case in args.cases if not (args.quick and case in ROWS)]
+    machine = report.machine()
+    bench = Bench(args.cache.absolute(), args.forms)
+    if not args.quick:
+        bench.round(0, [case for case in cases if case not in ROWS] or ["first"])
+    for number in range(1, rounds + 1):
+        bench.round(number, cases)
+    if "ten-million" in cases and "pipeline" in args.forms:
+        bench.ten_million()
+    versions = bench.versions()
+    return {"machine": machine, "versions": versions, "rounds": rounds, "samples": bench.samples}
+
+
+def main() -> None:
+    """Build, measure, and write the figures and the page of them."""
+    args = arguments()
+    figures = args.output.with_suffix(".json")
+    if not args.tabulate:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        figures.write_text(json.dumps(measure(args), indent=1) + "\n", encoding="utf-8")
+    told = json.loads(figures.read_text(encoding="utf-8"))
+    args.output.write_text(report.page(told), encoding="utf-8")
+    print(args.output)
+
+
+if __name__ == "__main__":
+    main()
