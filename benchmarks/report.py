@@ -82,7 +82,7 @@ def page(told: dict) -> str:
         _figures(results),
     ]
     text = Path(__file__).with_name("page.md").read_text(encoding="utf-8")
-    return text.replace("{results}\n", "\n".join(part for part in parts if part))
+    return text.replace("{results}", "\n".join(part for part in parts if part))
 
 
 def _surroundings(told: dict) -> str:

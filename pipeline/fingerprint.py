@@ -100,7 +100,8 @@ def library(script: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def _imports(file: Path) -> set[Path]:
+@cache
+def _imports(file: Path) -> frozenset[Path]:
     names = set()
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
@@ -113,7 +114,7 @@ def _imports(file: Path) -> set[Path]:
             module = ROOT.joinpath(*name.split("."))
             candidates = (module.with_suffix(".py"), module / "__init__.py")
             files |= {path for path in candidates if path.is_file()}
-    return files
+    return frozenset(files)
 
 
 def environment(conda_file: Path, env_manager: str) -> dict[str, str]:
@@ -128,6 +129,7 @@ def environment(conda_file: Path, env_manager: str) -> dict[str, str]:
     return {"python": here} | {name: _installed(name) for name in pins}
 
 
+@cache
 def _installed(package: str) -> str:
     try:
         return metadata.version(package)

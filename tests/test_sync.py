@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from unittest import mock
@@ -53,16 +54,17 @@ for run in sys.argv[2:]:
 class Recorded(Checkout):
     """Runs of the pipeline in Trackio.
 
-    In ``first`` the last step has failed; ``whole`` takes over two of its steps and splits the data
+    In ``first`` the third step has failed; ``whole`` takes over its first step and cleans the data
     in another way.
     """
 
     def record(self) -> None:
         """Run the pipeline, and give its model an alias."""
-        first = self.run(*ON_TRACKIO, "split.test_size=0.3", "model.categorical=[nothing]")
+        other = ("etl.missing=['',Fire]", "split.stratify=nothing")
+        first = self.run(*ON_TRACKIO, "main.steps=[1,2,3]", *other)
         whole = self.run(*ON_TRACKIO, "main.experiment_name=prod")
-        assert first.states == ["ran", "ran", "ran", "failed"], first.err
-        assert whole.states == ["cached", "cached", "ran", "ran"], whole.err
+        assert first.states == ["ran", "ran", "failed"], first.err
+        assert whole.states == ["cached", "ran", "ran", "ran"], whole.err
         self.python(GIVE_ALIAS)
         ids = {name: run.summary["run_id"] for name, run in (("first", first), ("whole", whole))}
         (self.home / "runs.json").write_text(json.dumps(ids))
@@ -118,7 +120,7 @@ class Recorded(Checkout):
 
     def refused(self, name: str, server: WandbServer, **env: str) -> str:
         """Try to copy a run to W&B; the few lines that are printed instead."""
-        done = self.sync(self.id(name), server, **{"PIPELINE_TRACKER_TIMEOUT": "3", **env})
+        done = self.sync(self.id(name), server, **{"PIPELINE_TRACKER_TIMEOUT": "2", **env})
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         error = done.stderr[done.stderr.index("error: ") :]
@@ -148,15 +150,33 @@ def copy(recorded: Recorded) -> Iterator[WandbServer]:
         assert running.unanswered == []
 
 
+@dataclass
+class Crowd:
+    """A server that had a model before the runs came, the newer one first.
+
+    Attributes:
+        server: the server.
+        refused: the error when it took no files of runs.
+        warned: what was warned when it did.
+    """
+
+    server: WandbServer
+    refused: str
+    warned: str
+
+
 @pytest.fixture(scope="module")
-def crowd(recorded: Recorded) -> Iterator[tuple[WandbServer, str]]:
-    """A server that had a model before both runs came, the newer one first; and what was warned."""
+def crowd(recorded: Recorded) -> Iterator[Crowd]:
+    """A server with many things."""
     with WandbServer() as running:
         recorded.python(LOG_TO_WANDB, WANDB_DIR=str(recorded.home), **running.environment())
+        running.faults.only, running.faults.status = "PUT /storage/runs", 404
+        refused = recorded.refused("whole", running)
+        running.faults.clear()
         done = recorded.sync(recorded.id("whole"), running)
         assert done.returncode == 0, done.stderr
         recorded.copied("first", running)
-        yield running, done.stderr
+        yield Crowd(running, refused, done.stderr)
         assert running.unanswered == []
 
 
@@ -202,7 +222,7 @@ def test_runs_have_their_place_config_and_metrics(recorded: Recorded, api: wandb
     first, whole = recorded.id("first"), recorded.id("whole")
     runs = [api.run(f"tester/pokemon/{id}") for id in recorded.tracker_runs("whole")]
     assert len(api.runs("tester/pokemon")) == 4
-    for run, step, made_by in zip(runs, STEPS, (first, first, whole, whole), strict=True):
+    for run, step, made_by in zip(runs, STEPS, (first, whole, whole, whole), strict=True):
         assert (run.name, run.job_type, run.state) == (f"{step}-{made_by}", step, "finished")
         assert run.group == ("dev" if made_by == first else "prod")
         assert run.config["pipeline_run_id"] == made_by
@@ -228,16 +248,16 @@ def test_lineage_is_the_same(recorded: Recorded, api: wandb.Api):
     for run in [api.run(f"tester/pokemon/{id}") for id in ids]:
         used = {artifact.name for artifact in run.used_artifacts()}
         found.append((used, {a.name for a in run.logged_artifacts() if a.type != "run_table"}))
-    train, test = "train_data.csv:v0", "test_data.csv:v0"  # the second versions in Trackio
+    clean, train, test = "clean_data.csv:v0", "train_data.csv:v0", "test_data.csv:v0"
     assert found == [
         (set(), {"pokemon.csv:v0"}),
-        ({"pokemon.csv:v0"}, {"clean_data.csv:v0"}),
-        ({"clean_data.csv:v0"}, {train, test}),
+        ({"pokemon.csv:v0"}, {clean}),
+        ({clean}, {train, test}),
         ({train, test}, {"preprocessor:v0", "model:v0"}),
     ]
-    clean = api.artifact("tester/pokemon/clean_data.csv:v0")
-    assert clean.logged_by().id == ids[1]
-    assert [run.id for run in clean.used_by()] == [ids[2]]
+    stored = api.artifact(f"tester/pokemon/{clean}")
+    assert stored.logged_by().id == ids[1]
+    assert [run.id for run in stored.used_by()] == [ids[2]]
 
 
 def test_artifacts_have_their_bytes_aliases_and_metadata(
@@ -253,8 +273,8 @@ def test_artifacts_have_their_bytes_aliases_and_metadata(
     assert model.metadata["sha256"] == blob.name
     file = Path(model.download(str(tmp_path / "model")), "model.skops")
     assert file.read_bytes() == blob.read_bytes()
-    train = api.artifact("tester/pokemon/train_data.csv:latest")
-    assert (train.version, train.metadata["trackio_version"]) == ("v0", "v1")
+    clean = api.artifact("tester/pokemon/clean_data.csv:latest")
+    assert (clean.version, clean.metadata["trackio_version"]) == ("v0", "v1")
 
 
 def test_figures_tables_and_charts_are_there(recorded: Recorded, copy: WandbServer, api: wandb.Api):
@@ -281,33 +301,32 @@ def test_a_second_copy_changes_nothing(recorded: Recorded, copy: WandbServer):
 
 
 def test_an_older_run_takes_nothing_from_a_newer_one(
-    recorded: Recorded, copy: WandbServer, crowd: tuple[WandbServer, str]
+    recorded: Recorded, copy: WandbServer, crowd: Crowd
 ):
-    server, _ = crowd
-    assert {*recorded.tracker_runs("first"), *copy.runs} < set(server.runs)
-    versions = [server.artifacts[f"train_data.csv:v{number}"] for number in (0, 1)]
+    assert {*recorded.tracker_runs("first"), *copy.runs} < set(crowd.server.runs)
+    versions = [crowd.server.artifacts[f"clean_data.csv:v{number}"] for number in (0, 1)]
     assert [one.alias_names for one in versions] == [["latest"], []]
     assert [json.loads(one.metadata)["trackio_version"] for one in versions] == ["v1", "v0"]
     assert [one.made_by.name for one in versions] == [
-        recorded.tracker_runs(run)[2] for run in ("whole", "first")
+        recorded.tracker_runs(run)[1] for run in ("whole", "first")
     ]
 
 
-def test_aliases_that_wandb_has_elsewhere_stay_there(crowd: tuple[WandbServer, str]):
-    server, warned = crowd
-    assert warned.startswith("warning: in W&B the alias 'champion' stays on model:v0; in Trackio ")
-    assert sorted(server.artifacts["model:v0"].alias_names) == ["champion", "latest"]
-    assert server.artifacts["model:v1"].alias_names == []
+def test_aliases_that_wandb_has_elsewhere_stay_there(crowd: Crowd):
+    warning = "warning: in W&B the alias 'champion' stays on model:v0; in Trackio it is on model:v0"
+    assert crowd.warned.startswith(warning)
+    assert sorted(crowd.server.artifacts["model:v0"].alias_names) == ["champion", "latest"]
+    assert crowd.server.artifacts["model:v1"].alias_names == []
 
 
-def test_a_failed_step_is_copied_as_failed(recorded: Recorded, crowd: tuple[WandbServer, str]):
-    server, _ = crowd
+def test_a_failed_step_is_copied_as_failed(recorded: Recorded, crowd: Crowd):
+    server = crowd.server
     failed = next(run for run in server.runs.values() if run.state == "failed")
-    assert failed.display_name == f"4-Training_model-{recorded.id('first')}"
-    assert {one.name for one in failed.used} == {"train_data.csv:v1", "test_data.csv:v1"}
+    assert failed.display_name == f"3-Split_dataset-{recorded.id('first')}"
+    assert [artifact.name for artifact in failed.used] == ["clean_data.csv:v1"]
     assert (failed.logged, failed.history_rows) == ([], [])
     asked = len(server.requests)
-    assert recorded.copied("first", server)[3].startswith(failed.display_name)
+    assert recorded.copied("first", server)[2].startswith(failed.display_name)
     assert not [one for one in server.requests[asked:] if one.operation.startswith("Upsert")]
 
 
@@ -351,21 +370,16 @@ def test_a_copy_that_was_cut_off_is_completed(
 
 
 def test_files_that_the_server_refused_are_sent_again(
-    recorded: Recorded, copy: WandbServer, server: WandbServer
+    recorded: Recorded, copy: WandbServer, crowd: Crowd
 ):
-    # The SDK passes over it in silence when the files of a run are refused.
-    server.faults.only, server.faults.status = "PUT /storage/runs", 404
-    error = recorded.refused("whole", server)
-    assert error.startswith(f"error: 4-Training_model-{recorded.id('whole')} (4 of 4) was not ")
-    assert "W&B has not kept " in error
-    assert "confusion_matrix" in error
-    server.faults.clear()
-    recorded.copied("whole", server)
-    assert holdings(server)["versions"] == holdings(copy)["versions"]
-    first, again = (one.runs[recorded.tracker_runs("whole")[3]] for one in (copy, server))
-    assert set(again.summary) == set(first.summary)
-    assert [sum("f1" in row for row in run.history_rows) for run in (first, again)] == [1, 1]
-    recorded.copied("whole", server)
+    name = f"4-Training_model-{recorded.id('whole')}"
+    assert crowd.refused.startswith(f"error: {name} (4 of 4) was not copied: W&B has not kept ")
+    assert "confusion_matrix" in crowd.refused
+    assert "importances" in crowd.refused
+    trained = recorded.tracker_runs("whole")[3]
+    runs = [server.runs[trained] for server in (copy, crowd.server)]
+    assert set(runs[0].summary) == set(runs[1].summary)
+    assert [sum("f1" in row for row in run.history_rows) for run in runs] == [1, 1]
 
 
 def test_files_that_are_gone_or_damaged_are_named(
@@ -376,7 +390,7 @@ def test_files_that_are_gone_or_damaged_are_named(
     changed.blob("whole", "model").unlink()
     changed.figures()[0].unlink()
     error = changed.refused("whole", server)
-    assert "clean_data.csv:v0 has been changed on disk" in error
+    assert "clean_data.csv:v1 has been changed on disk" in error
     assert "model:v0 is missing its file" in error
     assert f"of 4-Training_model-{changed.id('whole')} is missing its file" in error
     assert server.requests == []
@@ -431,4 +445,4 @@ def test_a_server_that_is_away(recorded: Recorded, server: WandbServer):
     error = recorded.refused("whole", server)
     assert "(1 of 4) was not copied: W&B " in error
     assert "connection refused" in error
-    assert time.monotonic() - started < 3 + 6  # its patience, and Python with the imports
+    assert time.monotonic() - started < 2 + 6  # its patience, and Python with the imports
