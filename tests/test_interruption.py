@@ -16,7 +16,7 @@ import pytest
 
 from tests.runs import SMALL, Checkout
 
-MOMENTS = 32
+MOMENTS = 30
 CHAINS = 2  # run side by side, each in a place of its own
 
 
@@ -120,7 +120,7 @@ def chain(home: Path, seed: int) -> tuple[Checkout, int]:
     draw, checkout = random.Random(seed), Checkout(home)
     settings, hit = [SMALL], 0
     for number in range(MOMENTS // CHAINS):
-        longest = 16.0  # about what a whole run takes beside another
+        longest = 11.0  # about what a whole run takes beside another
         cut = kill_at(checkout, draw.uniform(0.3, longest), draw.choice(["step", "all"]), *settings)
         hit += cut
         if number % 4 == 3:
@@ -141,7 +141,7 @@ def chain(home: Path, seed: int) -> tuple[Checkout, int]:
 
 
 def test_killed_at_many_moments_the_next_run_finishes(tmp_path: Path):
-    """At 32 moments, drawn with a fixed seed, the orchestrator or a step is killed."""
+    """At 30 moments, drawn with a fixed seed, the orchestrator or a step is killed."""
     with ThreadPoolExecutor(CHAINS) as pool:
         ends = list(pool.map(chain, [tmp_path / "a", tmp_path / "b"], [1, 2]))
     assert sum(hit for _, hit in ends) >= MOMENTS // 2
