@@ -93,7 +93,7 @@ class Pipeline:
             result = self._skipped(step, key)
         else:
             with self._alone(step, key):
-                result = self._finished(step, key) or self._execute(step, values, key, found)
+                result = self._finished(step, key, found) or self._execute(step, values, key, found)
         self.results[step] = result
         self._show(result)
         return result
@@ -131,13 +131,14 @@ class Pipeline:
         with lock:
             yield
 
-    def _finished(self, step: str, key: str) -> StepResult | None:
-        """The step as it was finished before, if it may be handed on; warns if it may not."""
+    def _finished(self, step: str, key: str, found: Parts) -> StepResult | None:
+        """The step as it was finished before, here or by a colleague, if it may be handed on."""
         if self.config.main.force:
             return None
-        result = self.cache.get(step, key)
+        known = self.cache.get(step, key)
+        result = known or self.executor.find(step, key)
         if result is None:
-            return self._shared(step, key)
+            return None
         started = time.monotonic()
         note = None
         for source in result.sources:
@@ -148,11 +149,14 @@ class Pipeline:
                 note = f"{error}; using what was fetched before ({result.pipeline_run})"
         problems = damage(result.outputs) or self._missing(result)
         if problems:
-            for problem in problems:
+            for problem in problems if known else ():  # what a colleague lacks is no news here
                 self.screen.warn(f"{problem}; {step} is run again")
             self.cache.forget(result)
             return None
-        self.cache.touch(result)
+        if known:
+            self.cache.touch(result)
+        else:
+            self.cache.put(result, found)
         result.status, result.seconds = "cached", time.monotonic() - started
         result.warnings = [note] if note else []
         return result
@@ -167,13 +171,6 @@ class Pipeline:
             if found is None or found.digest != output["digest"]:
                 problems.append(f"{output['name']}:{output['version']} is gone from {self.store}")
         return problems
-
-    def _shared(self, step: str, key: str) -> StepResult | None:
-        """The step as a colleague finished it, on the same MLflow server and tracker."""
-        result = self.executor.find(step, key)
-        if result is None or damage(result.outputs) or self._missing(result):
-            return None
-        return result
 
     def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
         if self.executor.parent is None:
