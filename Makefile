@@ -5,8 +5,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The steps' environments and ours: compile when building, or every first import is slow
 export UV_COMPILE_BYTECODE = 1
 OVERRIDES ?=
+COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
+	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test dashboard bench lock clean
+.PHONY: help run test dashboard bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -15,19 +17,21 @@ help:  ## this list
 run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split.test_size=0.3"
 	@.venv/bin/python main.py $(OVERRIDES)
 
-test: .venv/complete  ## lint, then all tests
+test: .venv/extras  ## lint, then all tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@.venv/bin/python -m pytest -q -n 2 --dist loadfile
 
 dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
 	@.venv/bin/python -m pipeline dashboard
 
-bench: .venv/complete  ## measure this pipeline against others; takes an hour or two
+bench: .venv/extras  ## measure this pipeline against others; takes an hour or two
 	@.venv/bin/python benchmarks/run.py
 
-lock: .venv/complete  ## resolve pyproject.toml into requirements.lock and the conda.yml files
-	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --python-version 3.11 \
-		--no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
+extras: .venv/extras  ## install what only some need: sweeps, Ray, the app, notebooks, DVC, Azure
+
+lock: .venv/complete  ## resolve pyproject.toml into the two locks and the conda.yml files
+	@.venv/bin/uv $(COMPILE) --upgrade -o requirements.lock
+	@.venv/bin/uv $(COMPILE) --upgrade --all-extras -c requirements.lock -o requirements-dev.lock
 	@.venv/bin/python -m pipeline.pins
 
 clean:  ## remove local state: runs, artifacts, metrics, models
@@ -40,3 +44,8 @@ clean:  ## remove local state: runs, artifacts, metrics, models
 	@.venv/bin/python -m pip install -q --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
 	@.venv/bin/uv pip sync -q --python .venv/bin/python requirements.lock
 	@touch .venv/complete
+
+# The same and more: the second lock holds the first
+.venv/extras: requirements-dev.lock .venv/complete
+	@.venv/bin/uv pip sync -q --python .venv/bin/python requirements-dev.lock
+	@touch .venv/extras

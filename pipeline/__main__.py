@@ -9,35 +9,49 @@ from pipeline.errors import PipelineError
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """The commands, each with its options and, as ``go``, the function that carries it out."""
     top = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     top.add_argument(
         "--state-dir", metavar="DIR", help="main.state_dir of the runs, if not the default"
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    dashboard = commands.add_parser(
+    command = commands.add_parser(
         "dashboard", help="serve Trackio's and MLflow's dashboards until Ctrl-C"
     )
-    dashboard.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    dashboard.add_argument(
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument(
         "--no-browser", action="store_true", help="print the addresses and open nothing"
     )
+    command.set_defaults(go=dashboard)
 
-    commands.add_parser("verify", help="check every artifact and every finished step")
+    command = commands.add_parser("verify", help="check every artifact and every finished step")
+    command.set_defaults(go=verify)
 
-    gc = commands.add_parser("gc", help="remove what no kept run refers to")
-    gc.add_argument("--keep", type=int, metavar="N", help="keep the last N runs (default: all)")
-    gc.add_argument("--yes", action="store_true", help="remove it, rather than only show it")
+    command = commands.add_parser("gc", help="remove what no kept run refers to")
+    command.add_argument(
+        "--keep", type=int, metavar="N", help="keep the last N runs (default: all)"
+    )
+    command.add_argument("--yes", action="store_true", help="remove it, rather than only show it")
+    command.set_defaults(go=gc)
 
-    sync = commands.add_parser(
+    command = commands.add_parser(
         "sync-to-wandb", help="copy a run from Trackio to W&B; may be repeated"
     )
-    sync.add_argument("--run", required=True, metavar="ID", help="the run, as main.py prints it")
+    command.add_argument("--run", required=True, metavar="ID", help="the run, as main.py prints it")
+    command.set_defaults(go=sync_to_wandb)
     return top
 
 
-def verify() -> int:
+def dashboard(args: argparse.Namespace) -> int:
+    """Serve the dashboards."""
+    from pipeline.dashboards import serve
+
+    serve(args.host, open_browser=not args.no_browser)
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
     """Print what is wrong; 1 if anything is."""
     from pipeline.maintenance import verify
 
@@ -49,16 +63,16 @@ def verify() -> int:
     return 1 if problems else 0
 
 
-def gc(keep: int | None, confirmed: bool) -> int:
+def gc(args: argparse.Namespace) -> int:
     """Show what would go, and remove it if confirmed."""
     from pipeline.maintenance import garbage, remove
 
-    found = garbage(settings.state_dir(), keep)
+    found = garbage(settings.state_dir(), args.keep)
     for line in found.lines():
         print(line)
     if not found:
         print("nothing to remove")
-    elif confirmed:
+    elif args.yes:
         remove(found)
         print("removed")
     else:
@@ -66,11 +80,11 @@ def gc(keep: int | None, confirmed: bool) -> int:
     return 0
 
 
-def sync_to_wandb(run: str) -> int:
+def sync_to_wandb(args: argparse.Namespace) -> int:
     """Copy a run, and print each step's run and its address as soon as it is there."""
     from pipeline.sync import sync
 
-    for name, url in sync(run):
+    for name, url in sync(args.run):
         print(f"{name}  {url}", flush=True)
     return 0
 
@@ -81,22 +95,12 @@ def main(arguments: list[str] | None = None) -> int:
     if args.state_dir:
         os.environ[settings.STATE_DIR] = args.state_dir
     try:
-        if args.command == "dashboard":
-            from pipeline.dashboards import serve
-
-            serve(args.host, open_browser=not args.no_browser)
-        elif args.command == "verify":
-            return verify()
-        elif args.command == "gc":
-            return gc(args.keep, args.yes)
-        elif args.command == "sync-to-wandb":
-            return sync_to_wandb(args.run)
+        return args.go(args)
     except PipelineError as error:
         print(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from pipeline import ROOT
 PIN = re.compile(r"^(\s+- )([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
 
 
-def locked() -> dict[str, str]:
-    """Every package of requirements.lock, with its version."""
-    text = (ROOT / "requirements.lock").read_text()
+def locked(lock: str = "requirements.lock") -> dict[str, str]:
+    """Every package of a lock file, with its version."""
+    text = (ROOT / lock).read_text()
     return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
 
 

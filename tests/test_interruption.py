@@ -1,5 +1,6 @@
 """Ctrl-C, and processes that are killed without a word, at any moment."""
 
+import contextlib
 import json
 import random
 import signal
@@ -97,6 +98,14 @@ def check_state(checkout: Checkout) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def runs_script(process: psutil.Process) -> bool:
+    """Whether a process is a step; one that has just ended is not."""
+    try:
+        return "script.py" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie too
+        return False
+
+
 def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str) -> bool:
     """Run, and kill one process after a delay; whether there was still one to kill."""
     process = checkout.start(*overrides)
@@ -104,9 +113,10 @@ def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str) -> b
         process.wait(delay)
     except subprocess.TimeoutExpired:
         tree = psutil.Process(process.pid).children(recursive=True)
-        steps = [child for child in tree if "script.py" in " ".join(child.cmdline())]
+        steps = [child for child in tree if runs_script(child)]
         target = steps[-1] if victim == "step" and steps else process
-        target.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # a step that has just ended
+            target.kill()
         process.communicate(timeout=60)
         psutil.wait_procs(tree, timeout=20)
         return True
