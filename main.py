@@ -7,6 +7,10 @@ python main.py explain split.test_size=0.3            # what would run, and why;
 python main.py --help                                 # every setting
 """
 
+import gc
+
+gc.disable()  # imports leave no garbage: on again in pipeline.start()
+
 import hydra
 from omegaconf import DictConfig
 

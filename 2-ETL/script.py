@@ -1,5 +1,9 @@
 """Clean a raw table, check it against its schema, and log it as a processed-data artifact."""
 
+import gc
+
+gc.disable()  # imports leave no garbage: on again in step.main()
+
 import sys
 from pathlib import Path
 

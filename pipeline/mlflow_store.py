@@ -1,14 +1,19 @@
 """MLflow's store: one SQLite database in the state folder, or the server that was named."""
 
+import contextlib
 import logging
 import os
+import sqlite3
 from contextlib import AbstractContextManager
 from importlib import metadata
+from pathlib import Path
 
 import mlflow
 from filelock import FileLock
 
 from pipeline import settings
+
+SCHEMA = Path(__file__).with_name("mlflow_schema.sql")  # made by pipeline/pins.py
 
 
 def connect(experiment: str) -> str:
@@ -27,7 +32,24 @@ def connect(experiment: str) -> str:
     state = settings.state_dir()
     state.mkdir(parents=True, exist_ok=True)
     with FileLock(state / "mlflow.lock"):
+        if uri == f"sqlite:///{state / settings.DATABASE}":  # nobody else's, under our lock
+            make_database(state / settings.DATABASE)
         return _experiment_id(client, experiment, (state / "mlflow" / "artifacts").as_uri())
+
+
+def make_database(path: Path) -> None:
+    """Make an SQLite database as MLflow's own migrations would, in a tenth of their time.
+
+    One that exists, and those of another version of MLflow, are left to MLflow.
+    """
+    with SCHEMA.open(encoding="utf-8") as script:
+        if path.exists() or not script.readline().startswith(f"-- MLflow {mlflow.__version__}:"):
+            return
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(partial)) as database:
+            database.executescript(script.read())
+    partial.replace(path)
 
 
 def _experiment_id(client: mlflow.MlflowClient, name: str, location: str | None) -> str:

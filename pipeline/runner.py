@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import ROOT, provenance, settings, sources, tracking
+from pipeline import ROOT, provenance, settings, sources, startup, tracking
 from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
@@ -73,7 +73,8 @@ class Pipeline:
     @cached_property
     def executor(self) -> "Executor":
         """MLflow, connected; asked for only when something has to be run or looked up there."""
-        from pipeline.executor import Executor, mark_dead
+        with startup.importing():
+            from pipeline.executor import Executor, mark_dead
 
         main = self.config.main
         executor = Executor(self.id, self.folder, main.experiment_name, main.env_manager)
@@ -276,6 +277,7 @@ def start(config: DictConfig) -> Iterator[Pipeline]:
         PipelineError: a setting that can't work, before anything is run.
     """
     global _current
+    startup.imported()
     try:
         with _interruptible(), Pipeline(config) as _current:
             yield _current

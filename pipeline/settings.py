@@ -24,6 +24,8 @@ TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 DEFAULT_PROJECT = "pokemon"
 DEFAULT_EXPERIMENT = "dev"
 
+DATABASE = "mlflow.db"  # MLflow's, in the state folder
+
 
 def state_dir() -> Path:
     """The folder that holds all local state."""
@@ -42,7 +44,7 @@ def experiment() -> str:
 
 def tracking_uri() -> str:
     """MLflow's store: ``MLFLOW_TRACKING_URI``, or SQLite in the state folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / DATABASE}"
 
 
 def trackio_dir() -> Path:

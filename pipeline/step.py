@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline import provenance, settings, tracking
+from pipeline import provenance, settings, startup, tracking
 from pipeline.errors import PipelineError
 from pipeline.tracking import Artifact
 
@@ -215,6 +215,7 @@ def _end_with_orchestrator() -> None:
 def _run(name: str, args: argparse.Namespace, go: Callable) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         run = StepRun(name, args, Path(folder))
+        startup.imported()  # the tracker's library was the last one
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(run.finish, failed=True)
             go(args, run)

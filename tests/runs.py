@@ -1,11 +1,9 @@
 """Running the pipeline as a user does: ``python main.py`` in a folder of its own."""
 
-import functools
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,35 +42,19 @@ class Finished:
         return {output["name"]: output for step in steps for output in step["outputs"]}
 
 
-@functools.cache
-def empty_store() -> bytes:
-    """MLflow's database with nothing in it: making one takes seconds, and tests make many."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "mlflow.db")
-        make = f"import mlflow; mlflow.MlflowClient('sqlite:///{file}').search_experiments()"
-        command = [sys.executable, "-c", make]
-        subprocess.run(command, env=environment(Path(folder)), check=True, capture_output=True)
-        return file.read_bytes()
-
-
 @dataclass
 class Checkout:
     """A place to run the pipeline in: its own state and home, the repository's code.
 
     Attributes:
         home: its home folder.
-        new: whether MLflow's database has yet to be made, as on a user's first run.
     """
 
     home: Path
-    new: bool = False
     root: Path = ROOT
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
-        if not self.new:
-            self.state.mkdir(exist_ok=True)
-            (self.state / "mlflow.db").write_bytes(empty_store())
 
     @property
     def state(self) -> Path:

@@ -13,7 +13,7 @@ def settings(number: int) -> list[str]:
 
 
 def test_eight_at_once_end_as_one_after_the_other(tmp_path: Path):
-    checkout = Checkout(tmp_path / "at once", new=True)
+    checkout = Checkout(tmp_path / "at once")
     processes = [checkout.start(*settings(number)) for number in range(8)]
     outs = [process.communicate(timeout=280)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 8, outs

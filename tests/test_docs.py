@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import fingerprint, pins
+from pipeline import fingerprint, mlflow_store, pins
 from pipeline.__main__ import parser
 from pipeline.config import Config, all_keys
 from tests.runs import ROOT, environment
@@ -83,6 +83,12 @@ def test_conda_files_have_the_locked_versions():
         assert text == pins.pinned(text, pins.locked()), f"run `make lock`: {path} is out of date"
 
 
+def test_the_schema_is_what_this_mlflow_would_make():
+    written, made = mlflow_store.SCHEMA.read_text(encoding="utf-8"), pins.mlflow_schema()
+    lines = [sorted(line.rstrip(", ") for line in text.splitlines()) for text in (written, made)]
+    assert lines[0] == lines[1], "run `make lock`"  # MLflow names its constraints in any order
+
+
 def test_direct_dependencies_are_locked_as_written():
     written = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     every = pins.locked("requirements-dev.lock")
@@ -96,8 +102,8 @@ def test_steps_import_nothing_of_the_orchestrator(script: Path):
     names = {path.relative_to(ROOT / "pipeline").as_posix() for path in fingerprint.library(script)}
     assert names <= {
         "__init__.py", "digests.py", "errors.py", "evaluation.py", "mlflow_store.py", "models.py",
-        "provenance.py", "settings.py", "step.py", "tables.py", "tracking/__init__.py",
-        "tracking/trackio.py", "tracking/wandb.py",
+        "provenance.py", "settings.py", "startup.py", "step.py", "tables.py",
+        "tracking/__init__.py", "tracking/trackio.py", "tracking/wandb.py",
     }  # fmt: skip
     assert "hydra" not in script.read_text(encoding="utf-8")
 

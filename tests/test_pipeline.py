@@ -17,7 +17,7 @@ STEPS = ["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model"]
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return Checkout(tmp_path_factory.mktemp("a home"), new=True)
+    return Checkout(tmp_path_factory.mktemp("a home"))
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_every_model_in_conf_trains(checkout: Checkout, first: Finished):
 
 def test_a_project_of_its_own_environments(tmp_path: Path):
     """MLflow builds each step's environment with uv; the results are the same."""
-    done = Checkout(tmp_path, new=True).run(SMALL, "main.env_manager=uv")
+    done = Checkout(tmp_path).run(SMALL, "main.env_manager=uv")
     assert done.status == 0, done.err
     assert done.states == ["ran"] * 4
     environments = [path for path in (tmp_path / ".mlflow/envs").iterdir() if path.is_dir()]

@@ -12,7 +12,7 @@ from tests.runs import SMALL, Checkout
 def shares(tmp_path: Path, store: str, *overrides: str) -> None:
     """Two checkouts with a server between them: what one has run, the other hands on."""
     quick = (SMALL, *overrides)
-    one, two = Checkout(tmp_path / "one", new=True), Checkout(tmp_path / "two", new=True)
+    one, two = Checkout(tmp_path / "one"), Checkout(tmp_path / "two")
     home = tmp_path / "server"
     home.mkdir()
     with (

@@ -130,7 +130,7 @@ class Recorded(Checkout):
     def twin(self, home: Path) -> "Recorded":
         """The same runs in another place, to be changed."""
         shutil.copytree(self.home, home, dirs_exist_ok=True)
-        return Recorded(home, new=True)
+        return Recorded(home)
 
 
 @pytest.fixture(scope="module")
@@ -405,7 +405,7 @@ def test_a_run_that_cannot_be_found(server: WandbServer, tmp_path: Path):
         (runs / run / "summary.json").write_text(json.dumps(summary))
     (runs / "killed").mkdir()
     asked = ["nothing", "20261121-3", "killed", "sweep", "sweep-0", "20261121-1", "20261121-2"]
-    said = Recorded(tmp_path, new=True).python(
+    said = Recorded(tmp_path).python(
         SYNC_EACH, str(tmp_path / "state"), *asked, **server.environment()
     )
     errors = said.split("error: ")[1:]
