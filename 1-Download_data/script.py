@@ -1,14 +1,16 @@
 """Fetch a data set from an address and log its bytes, untouched, as a raw-data artifact."""
 
-import gc
+import sys
+from pathlib import Path
 
-gc.disable()  # imports leave no garbage: on again in step.main()
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline import startup
+
+startup.begin(__name__)  # before the imports that take long
 
 import itertools
 import shutil
-import sys
 import time
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -16,7 +18,6 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import ROOT, step
 from pipeline.digests import file_digest
 from pipeline.errors import PipelineError

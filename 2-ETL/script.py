@@ -1,17 +1,18 @@
 """Clean a raw table, check it against its schema, and log it as a processed-data artifact."""
 
-import gc
-
-gc.disable()  # imports leave no garbage: on again in step.main()
-
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline import startup
+
+startup.begin(__name__)  # before the imports that take long
+
 
 import pandas as pd
 import pandera.pandas as pa
 from pandas.api.types import is_number, is_numeric_dtype, is_string_dtype
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import step
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_raw, snake_case, write_table

@@ -1,16 +1,17 @@
 """Split a table into a training and a test part, and log both as split-data artifacts."""
 
-import gc
-
-gc.disable()  # imports leave no garbage: on again in step.main()
-
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline import startup
+
+startup.begin(__name__)  # before the imports that take long
+
 
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import step
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_cells, write_table

@@ -1,14 +1,16 @@
 """Fit a scikit-learn pipeline, measure it on the test data, and log the model."""
 
-import gc
+import sys
+from pathlib import Path
 
-gc.disable()  # imports leave no garbage: on again in step.main()
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline import startup
+
+startup.begin(__name__)  # before the imports that take long
 
 import importlib
 import inspect
-import sys
 from math import inf
-from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -21,7 +23,6 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import evaluation, mlflow_store, models, provenance, step
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_table

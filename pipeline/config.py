@@ -33,6 +33,7 @@ class Main:
     tracker: str = MISSING
     tracker_timeout: float = MISSING
     env_manager: str = MISSING
+    standby: int = MISSING
     state_dir: str = MISSING
 
 

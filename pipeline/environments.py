@@ -21,6 +21,7 @@ from mlflow.utils.virtualenv import (
 )
 
 from pipeline.errors import PipelineError
+from pipeline.standby import record_interpreter
 
 MARKER = ".complete"
 
@@ -53,11 +54,10 @@ def ensure(step: Path, env_manager: str) -> None:
     root = Path(_get_mlflow_virtualenv_root())
     root.mkdir(parents=True, exist_ok=True)
     folder = root / _get_virtualenv_name(spec, step)
-    if (folder / MARKER).exists():
-        return
-    with FileLock(f"{folder}.lock"):
-        if (folder / MARKER).exists():
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        _create_virtualenv(step, spec, folder, env_manager=env_manager)
-        (folder / MARKER).touch()
+    if not (folder / MARKER).exists():
+        with FileLock(f"{folder}.lock"):
+            if not (folder / MARKER).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                _create_virtualenv(step, spec, folder, env_manager=env_manager)
+                (folder / MARKER).touch()
+    record_interpreter(step.name, folder / "bin" / "python")

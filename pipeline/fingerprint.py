@@ -47,16 +47,21 @@ def parts(step: str, parameters: Mapping[str, Any], env_manager: str, store: str
         env_manager: ``local`` takes the versions installed here, any other those of conda.yml.
         store: the tracker and project that its outputs are in.
     """
-    folder = ROOT / step
-    files = [*step_files(folder), *library(folder / "script.py")]
     inputs = {k: v.digest for k, v in parameters.items() if isinstance(v, Reference)}
     return {
-        "code": {path.relative_to(ROOT).as_posix(): file_digest(path) for path in files},
-        "environment": environment(folder / "conda.yml", env_manager),
+        "code": code(step),
+        "environment": environment(ROOT / step / "conda.yml", env_manager),
         "parameter": {k: v for k, v in parameters.items() if k not in inputs},
         "input": inputs,
         "tracker": {"store": store},
     }
+
+
+def code(step: str) -> dict[str, str]:
+    """A step's own files and those of the library that it imports, by path, with their digests."""
+    folder = ROOT / step
+    files = [*step_files(folder), *library(folder / "script.py")]
+    return {path.relative_to(ROOT).as_posix(): file_digest(path) for path in files}
 
 
 def fingerprint(found: Parts) -> str:

@@ -24,8 +24,9 @@ from pipeline import ROOT, provenance, settings, sources, startup, tracking
 from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
-from pipeline.fingerprint import Parts, Reference, fingerprint, parts
+from pipeline.fingerprint import Parts, Reference, code, fingerprint, parts
 from pipeline.screen import Screen, print_result
+from pipeline.standby import Standbys
 
 if TYPE_CHECKING:
     from pipeline.executor import Executor
@@ -50,6 +51,7 @@ class Pipeline:
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(configuration.step_folders())
+        self.standbys = Standbys(config.main.env_manager)
 
     def _export(self) -> None:
         """Tell the steps, through the environment, where they belong."""
@@ -137,6 +139,8 @@ class Pipeline:
         if self.config.main.force:
             return None
         known = self.cache.get(step, key)
+        if not known:
+            self._prepare(step)
         result = known or self.executor.find(step, key)
         if result is None:
             return None
@@ -173,15 +177,24 @@ class Pipeline:
                 problems.append(f"{output['name']}:{output['version']} is gone from {self.store}")
         return problems
 
+    def _prepare(self, step: str) -> None:
+        """Start the script of a step that is about to run, and those of the next, in standby."""
+        if self.config.main.standby:
+            place = self.chosen.index(step)
+            for name in self.chosen[place : place + 1 + self.config.main.standby]:
+                self.standbys.prepare(name, code(name))
+
     def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
         if self.executor.parent is None:
             tags = {"pipeline.tracker": self.tracker}
             text = OmegaConf.to_yaml(self.config, resolve=True)
             self.executor.start(text, tags, self.commit)
+        self._prepare(step)
         self.screen.started(step, self.folder / f"{step}.log")
         self.running, started = step, time.monotonic()
         try:
-            result = self.executor.run(step, values)
+            with self.standbys.turn(step, found["code"]):
+                result = self.executor.run(step, values)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
             self.results[step] = StepResult(step, "killed" if killed else "failed")
@@ -228,6 +241,7 @@ class Pipeline:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self.screen.__exit__()
+        self.standbys.close()
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"

@@ -3,13 +3,28 @@
 Importing them makes hundreds of thousands of objects that live until the end. The garbage
 collector goes through them over and over while they are made, and once more at exit: a third of
 the processor time of a process that only imports mlflow and scikit-learn.
+
+A step's script may also have been started before its turn; see :mod:`pipeline.standby`.
 """
 
 import atexit
 import contextlib
 import gc
+import json
+import os
+import select
+import socket
 import sys
-from collections.abc import Iterator
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline import settings
+
+TAKEN = b"+"  # what the one in standby answers to the one whose work it takes over
+KILLED = 137  # the exit status of a process that was killed, in a shell
 
 
 @contextlib.contextmanager
@@ -25,9 +40,120 @@ def importing() -> Iterator[None]:
             gc.freeze()
 
 
+def begin(name: str) -> None:
+    """A step's script begins: collect no garbage until :func:`imported`.
+
+    Does not return where another process that has the imports behind it takes over.
+
+    Args:
+        name: the script's ``__name__``; nothing is done where it is imported by another.
+    """
+    if name != "__main__":
+        return
+    gc.disable()
+    address = os.environ.pop(settings.STANDBY, None)
+    if address and settings.STANDBY_LISTENER not in os.environ:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(address)
+            _hand_over(connection)
+
+
 def imported() -> None:
-    """The imports that a script began with :func:`gc.disable` are done."""
+    """The imports are done."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
         atexit.register(gc.freeze)  # nothing is searched for garbage that all goes at once
+
+
+def _hand_over(connection: socket.socket) -> None:
+    """Give this process's work away, and end as it ends; returns if nobody takes it."""
+    told = {"argv": sys.argv, "environment": dict(os.environ), "folder": str(Path.cwd())}
+    text = json.dumps(told).encode()
+    socket.send_fds(connection, [len(text).to_bytes(8, "big")], [0, 1, 2])
+    connection.sendall(text)
+    if connection.recv(1) != TAKEN:
+        return
+    try:
+        status = connection.recv(16)
+    except KeyboardInterrupt:
+        status = b"130"
+    except OSError:  # it was killed
+        status = b""
+    os._exit(int(status or KILLED))
+
+
+@contextlib.contextmanager
+def turn(prepare: Callable[[], None]) -> Iterator[None]:
+    """Run a script's work at once, or in standby: when its turn comes, for whoever asks.
+
+    In standby the exit status goes to the one who asked, once all has been printed.
+
+    Args:
+        prepare: what can be done before, in standby.
+    """
+    listener = os.environ.pop(settings.STANDBY_LISTENER, None)
+    if not listener:
+        yield
+        return
+    prepare()
+    connection = _wait_for_turn(int(listener))
+    done = threading.Event()
+    threading.Thread(target=_end_with, args=[connection, done], daemon=True).start()
+    status = 1
+    try:
+        yield
+        status = 0
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+    except BaseException:  # told, as Python would, before the other one is
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    done.set()
+    with contextlib.suppress(OSError):
+        connection.sendall(str(status).encode())
+    sys.exit(status)
+
+
+def _wait_for_turn(listener: int) -> socket.socket:
+    """Wait for one to take over from, and become it; ends with the orchestrator."""
+    server = socket.socket(fileno=listener)
+    try:
+        ready, _, _ = select.select([server, 0], [], [])
+    except KeyboardInterrupt:
+        _leave()
+    if server not in ready:  # standard input has ended: nobody needs this process any more
+        _leave()
+    connection, _ = server.accept()
+    header, places, _, _ = socket.recv_fds(connection, 8, 3)
+    length, text = int.from_bytes(header, "big"), b""
+    while len(text) < length:
+        part = connection.recv(length - len(text))
+        if not part:
+            _leave()
+        text += part
+    told = json.loads(text)
+    for place, target in zip(places, (0, 1, 2), strict=True):
+        os.dup2(place, target)
+        os.close(place)
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    os.chdir(told["folder"])
+    sys.argv[:] = told["argv"]
+    connection.sendall(TAKEN)
+    return connection
+
+
+def _end_with(connection: socket.socket, done: threading.Event) -> None:
+    """End when the process that was taken over from is gone: nobody would take the result."""
+    with contextlib.suppress(OSError):
+        connection.recv(1)  # nothing ever comes; it ends when the other end does
+    if not done.is_set():
+        _leave()
+
+
+def _leave() -> NoReturn:
+    os._exit(1)

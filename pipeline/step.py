@@ -6,6 +6,7 @@ A script parses its arguments with :func:`parser`, and gives :func:`main` a func
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -182,17 +183,26 @@ def main(
         go: reads artifacts from the run, calls the science, logs what came out.
     """
     name = Path(file).resolve().parent.name
-    args = arguments.parse_args()
-    if os.environ.get(settings.LIFELINE):
-        threading.Thread(target=_end_with_orchestrator, daemon=True).start()
-    try:
-        _write_report(_run(name, args, go))
-    except PipelineError as error:
-        _fail(name, error)
-    except OSError as error:  # a full disk, a folder that can't be written
-        _fail(name, PipelineError(str(error), "check the disk and its permissions, and run again"))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    with startup.turn(_prepare):
+        args = arguments.parse_args()
+        if os.environ.get(settings.LIFELINE):
+            threading.Thread(target=_end_with_orchestrator, daemon=True).start()
+        try:
+            _write_report(_run(name, args, go))
+        except PipelineError as error:
+            _fail(name, error)
+        except OSError as error:  # a full disk, a folder that can't be written
+            remedy = "check the disk and its permissions, and run again"
+            _fail(name, PipelineError(str(error), remedy))
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+
+def _prepare() -> None:
+    """Import what this step will need later on."""
+    tracking.load(os.environ[settings.TRACKER])
+    if "mlflow" in sys.modules and settings.sqlite_path(settings.tracking_uri()):
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 def _fail(name: str, error: PipelineError) -> NoReturn:

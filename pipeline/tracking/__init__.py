@@ -184,17 +184,18 @@ def store(kind: str) -> str:
 
 def find(kind: str, reference: str) -> Artifact | None:
     """The exact version that a reference means now, or None; nothing is fetched or recorded."""
-    return _implementation(kind).find(reference)
+    return load(kind).find(reference)
 
 
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
     """Start a run in the tracker ``kind``, in the project and group that the environment names."""
-    module = _implementation(kind)
+    module = load(kind)
     run = module.WandbRun if kind == "wandb" else module.TrackioRun
     return run(job_type=job_type, name=name, config=config)
 
 
-def _implementation(kind: str) -> ModuleType:
+def load(kind: str) -> ModuleType:
+    """Import the implementation of the tracker ``kind``."""
     if kind == "wandb":
         from pipeline.tracking import wandb as module
     else:
