@@ -22,6 +22,7 @@ from mlflow.utils.process import ShellCommandException
 from pipeline import ROOT, environments, mlflow_store, provenance, settings
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
+from pipeline.history import SUMMARY
 from pipeline.screen import last_lines
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
@@ -54,10 +55,11 @@ class Executor:
         mlflow.set_tags(told)
         mlflow.log_text(config, "config.yaml")
 
-    def end(self, status: str, metrics: Mapping[str, float]) -> None:
-        """End the parent run: FINISHED, FAILED or KILLED."""
+    def end(self, status: str, metrics: Mapping[str, float], summary: str) -> None:
+        """End the parent run: FINISHED, FAILED or KILLED, with what all its steps came to."""
         if metrics:
             mlflow.log_metrics(dict(metrics))
+        mlflow.log_text(summary, SUMMARY)
         mlflow.end_run(status)
         self._marker.unlink(missing_ok=True)
         self._marker.with_suffix(".alive").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -25,6 +26,7 @@ from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Parts, Reference, fingerprint, parts
+from pipeline.history import SUMMARY
 from pipeline.screen import Screen, print_result
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Pipeline:
     def __init__(self, config: DictConfig):
         configuration.check(config)
         self.config = config
+        self.started = datetime.now(UTC)
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.id = _run_id(self.folder)
         self.chosen = configuration.chosen_steps(config.main.steps)
@@ -231,10 +234,8 @@ class Pipeline:
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-        if "executor" in self.__dict__ and self.executor.parent:
-            self.executor.end(status, self.metrics)
         if not self.config.main.explain:
-            self._write_summary(status)
+            self._record(status)
         if kind is None and not self.config.main.explain:
             print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
         elif status == "KILLED":
@@ -249,21 +250,30 @@ class Pipeline:
     def _hints(self) -> list[str]:
         return [f"run {self.id}: {self.folder}", "dashboards: make dashboard"]
 
-    def _write_summary(self, status: str) -> None:
-        """``summary.json`` in the run's folder: what ran, on what, with what result."""
+    def _record(self, status: str) -> None:
+        """``summary.json``, in the run's folder and on its MLflow run if it has one."""
         parent = self.executor.parent if "executor" in self.__dict__ else None
         summary = {
             "run_id": self.id,
             "status": status.lower(),
+            "started": self.started.isoformat(),
+            "developer": provenance.developer(),
             "tracker": self.tracker,
             "project": self.config.main.project_name,
             "experiment": self.config.main.experiment_name,
             "mlflow_run": parent,
             "git_commit": self.commit.sha if self.commit else None,
+            "git_dirty": self.commit.dirty if self.commit else None,
             "steps": {name: vars(result) for name, result in self.results.items()},
             "metrics": self.metrics,
+            "config": OmegaConf.to_container(self.config, resolve=True),
         }
-        write_whole(self.folder / "summary.json", json.dumps(summary, indent=2))
+        text = json.dumps(summary, indent=2)
+        try:
+            write_whole(self.folder / SUMMARY, text)
+        finally:  # a full disk here must not leave a run in MLflow that never ends
+            if parent:
+                self.executor.end(status, self.metrics, text)
 
 
 _current: Pipeline | None = None
