@@ -14,7 +14,6 @@ from pipeline.compare import Comparison, commit, number
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.history import lower_is_better
 
-
 LONGEST = 60  # characters of a value that a page shows at once
 
 

@@ -33,6 +33,8 @@ class Main:
     tracker: str = MISSING
     tracker_timeout: float = MISSING
     env_manager: str = MISSING
+    backend: str = MISSING
+    backend_config: Any = MISSING
     state_dir: str = MISSING
 
 

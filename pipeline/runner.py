@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import ROOT, provenance, settings, sources, startup, tracking
+from pipeline import ROOT, provenance, remote, settings, sources, startup, tracking
 from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
@@ -50,6 +50,7 @@ class Pipeline:
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
         self._export()
+        self.backend = remote.choose(config, self.tracker)
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(configuration.step_folders())
@@ -80,7 +81,9 @@ class Pipeline:
             from pipeline.executor import Executor, mark_dead
 
         main = self.config.main
-        executor = Executor(self.id, self.folder, main.experiment_name, main.env_manager)
+        executor = Executor(
+            self.id, self.folder, main.experiment_name, main.env_manager, self.backend
+        )
         mark_dead()
         return executor
 
@@ -90,6 +93,7 @@ class Pipeline:
         if step in self.chosen and not self.config.main.explain:
             values = {key: self._pinned(step, value) for key, value in values.items()}
         found = parts(step, values, self.config.main.env_manager, self.store)
+        found["environment"] |= self.backend.environment
         key = fingerprint(found)
         if self.config.main.explain:
             result = self._explain(step, key, found)

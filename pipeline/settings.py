@@ -17,6 +17,13 @@ LIFELINE = "PIPELINE_LIFELINE"
 RUN_ID = "PIPELINE_RUN_ID"
 GIT_COMMIT = "PIPELINE_GIT_COMMIT"
 
+# For a step that runs on another machine: a file in its project's folder with what it would
+# find here in its command line and its environment, and tags of its MLflow run for its report.
+DEVELOPER = "PIPELINE_DEVELOPER"
+HANDED_OVER = "handed_over.json"
+BY_MLFLOW = "mlflow:"
+REPORT_TAG = "pipeline.report."
+
 # Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
 TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 
