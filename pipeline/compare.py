@@ -18,6 +18,7 @@ from pipeline.history import History, RunRecord, lower_is_better
 PLACES = {"main.state_dir"}  # where a run was made is no difference of its own
 SIDE_BY_SIDE = 3  # more runs than these are shown as lines
 LONGEST = 36  # characters of a value in the terminal
+LONGEST_NAME = 18  # of a developer or an experiment
 ABSENT = "-"
 
 
@@ -138,15 +139,20 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def _print_runs(comparison: Comparison, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("", justify="right")
-    table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in comparison.runs))
-    for name in ("experiment", "developer", "commit"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for number, run in enumerate(comparison.runs, 1):
-        state = "" if run.status == "finished" else f"  {run.status}"
-        table.add_row(
-            str(number), run.id + state, Text(run.experiment), Text(run.developer), commit(run)
-        )
+    lines = [
+        [
+            str(number),
+            run.id if run.status == "finished" else f"{run.id}  {run.status}",
+            *windows([run.experiment], LONGEST_NAME),
+            *windows([run.developer], LONGEST_NAME),
+            commit(run),
+        ]
+        for number, run in enumerate(comparison.runs, 1)
+    ]
+    for name in ("", "run", "experiment", "developer", "commit"):
+        table.add_column(name, no_wrap=name not in ("experiment", "developer"))
+    for line in lines:
+        table.add_row(*map(Text, line))
     console.print(table)
     if any(run.dirty for run in comparison.runs):
         console.print("* with changes that were not committed", style="dim")
@@ -187,7 +193,8 @@ def windows(texts: Sequence[str], width: int) -> list[str]:
     """Texts cut to a width, from shortly before the place where they begin to differ."""
     if max(map(len, texts)) <= width:
         return list(texts)
-    common = len(os.path.commonprefix(list(texts)))  # noqa: RUF071 - these are no paths
+    same = os.path.commonprefix(list(texts))  # noqa: RUF071 - these are no paths
+    common = len(same) if len(texts) > 1 else 0
     start = common - 8 if common > width // 2 else 0
     cut = [("…" if start else "") + text[start:] for text in texts]
     return [text if len(text) <= width else f"{text[: width - 1]}…" for text in cut]

@@ -2,11 +2,11 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import yaml
 from mlflow.entities import Run
@@ -94,9 +94,8 @@ def _answers() -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        uri = urlsplit(settings.tracking_uri())
-        place = uri._replace(netloc=uri.netloc.rpartition("@")[2], query="").geturl()
+        told = f"({settings.tracking_uri()}): {str(error).splitlines()[0][:300]}"
         raise PipelineError(
-            f"MLflow does not answer ({place}): {str(error).splitlines()[0][:300]}",
+            f"MLflow does not answer {re.sub(r'//[^/@ ]*@', '//', told)}",
             "check MLFLOW_TRACKING_URI, and that the server runs",
         ) from error

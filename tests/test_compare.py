@@ -241,7 +241,8 @@ def test_many_runs_fit_on_a_terminal_and_a_page(here: Team):
         for number in range(32)
     ]
     text = printed(Comparison(many, "f1"))
-    assert sum(line.startswith("32  ") for line in text.splitlines()) >= 5
+    assert sum(line.startswith("32  ") for line in text.splitlines()) == 4
+    assert text.splitlines()[32].endswith((run.commit[:8], run.commit[:8] + "*"))
     page = compare_files.as_html(Comparison(many))
     assert "<b>" not in page
     assert "&lt;b&gt;Misty &amp; co" in page

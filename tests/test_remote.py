@@ -182,18 +182,6 @@ def test_kubernetes_is_sent_an_image_and_a_job_and_its_steps_results_come_back(s
     assert len(site.cluster.requests) == asked
 
 
-def test_a_steps_own_words_come_back_from_kubernetes(site: Site):
-    done = site.run(*KUBERNETES, "main.steps=[1]", "data.sha256=" + "0" * 64)
-    assert done.status == 1
-    assert "1-Download_data failed: " in done.err
-    assert "0" * 64 in done.err
-    assert "Traceback" not in done.err
-    (run,) = site.client.search_runs(
-        ["1"], "attributes.status = 'FAILED' and tags.`mlflow.parentRunId` != ''"
-    )
-    assert run.info.run_name == "1-Download_data"
-
-
 def test_databricks_is_sent_the_project_and_a_job(site: Site):
     options = ("main.backend=databricks", "main.backend_config=databricks.json")
     done = site.run(
@@ -210,18 +198,24 @@ def test_databricks_is_sent_the_project_and_a_job(site: Site):
     assert tags["mlflow.databricks.runURL"] == "https://example/7"
 
 
-def test_a_plugins_backend_returns_at_once_and_its_step_is_waited_for(site: Site, tmp_path: Path):
+def test_a_plugins_backend_is_waited_for_and_a_steps_own_words_come_back(
+    site: Site, tmp_path: Path
+):
     config = {"folder": f"{tmp_path}/far", "secrets": {"TRACKIO_WRITE_TOKEN": servers.TOKEN}}
     (tmp_path / "far.json").write_text(json.dumps(config))
-    options = ("main.backend=far", f"main.backend_config={tmp_path}/far.json", "data.retries=2")
-    done = site.run(*options, "main.steps=[1]")
-    assert done.status == 0, done.err + done.out
-    assert done.outputs()["pokemon.csv"]["digest"]
+    options = ("main.backend=far", f"main.backend_config={tmp_path}/far.json", "main.steps=[1]")
+    done = site.run(*options, "data.sha256=" + "0" * 64)
+    assert done.status == 1
+    assert "1-Download_data failed: " in done.err
+    assert "0" * 64 in done.err
+    assert "Traceback" not in done.err
 
     (tmp_path / "far.json").write_text(json.dumps({"lazy": True}))
-    silent = site.run(*options, "main.steps=[1]", "main.force=true")
+    silent = site.run(*options, "main.force=true")
     assert silent.status == 1
     assert "1-Download_data ended on main.backend=far and reported nothing" in silent.err
+    failed = site.client.search_runs(["1"], "attributes.status = 'FAILED'")
+    assert len(failed) == 4  # both runs, and the step in each
 
 
 @contextlib.contextmanager
@@ -256,6 +250,7 @@ def test_an_interrupted_run_cancels_its_job(site: Site):
         out, _ = running.communicate(timeout=60)
     assert running.returncode == 130, out
     assert site.cluster.requests[-1][0] == "DELETE"
+    assert "interrupted in 1-Download_data" in out
     killed = site.client.search_runs(["1"], "attributes.status = 'KILLED'")
     assert len(killed) == 2
 
