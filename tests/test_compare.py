@@ -39,7 +39,7 @@ class Team:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
-    checkout = Checkout(folder / "one", new=True)
+    checkout = Checkout(folder / "one")
     with servers.mlflow_server(folder, f"sqlite:///{folder / 'server.db'}") as url:
         shared = {"MLFLOW_TRACKING_URI": url}
         runs = [

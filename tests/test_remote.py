@@ -103,7 +103,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         servers.trackio_server(folder / "server") as tracker,
         cluster(folder / "machine", TRACKIO_WRITE_TOKEN=servers.TOKEN) as machine,
     ):
-        checkout = Checkout(folder / "home", new=True)
+        checkout = Checkout(folder / "home")
         env = prepare(checkout.home, f"127.0.0.1:{machine.port}")
         shared = {"MLFLOW_TRACKING_URI": tracking, "TRACKIO_SERVER_URL": tracker}
         yield Site(checkout, machine, mlflow.MlflowClient(tracking), env | shared)
