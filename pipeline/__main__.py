@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from pipeline import settings
 from pipeline.errors import PipelineError
@@ -40,7 +41,28 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--run", required=True, metavar="ID", help="the run, as main.py prints it")
     command.set_defaults(go=sync_to_wandb)
+
+    command = commands.add_parser(
+        "compare", help="what differs between runs: parameters, metrics, data, code"
+    )
+    command.add_argument(
+        "runs", nargs="*", metavar="RUN", help="a run's id, its beginning, or `last`"
+    )
+    command.add_argument("--best", type=_count, metavar="N", help="the N best runs (10)")
+    command.add_argument("--experiment", metavar="NAME", help="only runs of this experiment")
+    command.add_argument("--metric", metavar="NAME", help="sort by this, the best first")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="write it to a .csv, .json or .html file"
+    )
+    command.set_defaults(go=compare)
     return top
+
+
+def _count(text: str) -> int:
+    """A number of one or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of one or more")
+    return int(text)
 
 
 def dashboard(args: argparse.Namespace) -> int:
@@ -86,6 +108,23 @@ def sync_to_wandb(args: argparse.Namespace) -> int:
 
     for name, url in sync(args.run):
         print(f"{name}  {url}", flush=True)
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Show what differs between runs, or write it to a file."""
+    from rich.console import Console
+
+    from pipeline import compare, compare_files
+
+    if args.output:
+        compare_files.check(args.output)
+    found = compare.choose(args.runs, args.best, args.experiment, args.metric)
+    if args.output:
+        compare_files.write(found, args.output)
+        print(args.output)
+    else:
+        compare.show(found, Console(highlight=False))
     return 0
 
 

@@ -34,6 +34,8 @@ class Main:
     tracker_timeout: float = MISSING
     env_manager: str = MISSING
     standby: int = MISSING
+    backend: str = MISSING
+    backend_config: Any = MISSING
     state_dir: str = MISSING
 
 

@@ -16,12 +16,15 @@ import mlflow.projects
 import psutil
 from mlflow.entities import Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.process import ShellCommandException
 
-from pipeline import ROOT, environments, mlflow_store, provenance, settings
+from pipeline import ROOT, environments, mlflow_store, provenance, remote, settings
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
+from pipeline.history import SUMMARY
+from pipeline.remote import Backend
 from pipeline.screen import last_lines
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
@@ -32,8 +35,11 @@ SHARED = ("inputs", "outputs", "metrics", "sources", "tracker_run", "tracker_url
 class Executor:
     """A parent run in MLflow, and the steps run as its children."""
 
-    def __init__(self, run_id: str, folder: Path, experiment: str, env_manager: str):
+    def __init__(
+        self, run_id: str, folder: Path, experiment: str, env_manager: str, backend: Backend
+    ):
         environments.prepare_process()
+        self.backend = backend
         self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
         self.experiment = mlflow_store.connect(experiment)
         self.client = mlflow.MlflowClient()
@@ -54,10 +60,11 @@ class Executor:
         mlflow.set_tags(told)
         mlflow.log_text(config, "config.yaml")
 
-    def end(self, status: str, metrics: Mapping[str, float]) -> None:
-        """End the parent run: FINISHED, FAILED or KILLED."""
+    def end(self, status: str, metrics: Mapping[str, float], summary: str) -> None:
+        """End the parent run: FINISHED, FAILED or KILLED, with what all its steps came to."""
         if metrics:
             mlflow.log_metrics(dict(metrics))
+        mlflow.log_text(summary, SUMMARY)
         mlflow.end_run(status)
         self._marker.unlink(missing_ok=True)
         self._marker.with_suffix(".alive").unlink(missing_ok=True)
@@ -75,23 +82,24 @@ class Executor:
         started = time.monotonic()
         try:
             with _output_to(log):
-                environments.ensure(ROOT / step, self.env_manager)
-                submitted = mlflow.projects.run(
-                    str(ROOT / step),
-                    parameters={key: _text(value) for key, value in parameters.items()},
-                    experiment_id=self.experiment,
-                    run_name=step,
-                    env_manager=self.env_manager,
-                )
+                submitted = self._submit(step, parameters)
         except KeyboardInterrupt:
             self._end_child(RunStatus.KILLED)
             raise
         except (MlflowException, ShellCommandException) as error:
-            self._end_child(RunStatus.FAILED)
-            raise _failure(step, report, log, error) from error
+            self._fetch_report(self._end_child(RunStatus.FAILED), report)
+            raise _failure(step, report, log, error, self.backend) from error
         finally:
             os.environ.pop(settings.REPORT, None)
         self._children.add(submitted.run_id)
+        self._fetch_report(submitted.run_id, report)
+        if not report.is_file():
+            self.client.set_terminated(submitted.run_id, "FAILED")
+            raise PipelineError(
+                f"{step} ended on main.backend={self.backend.name} and reported nothing",
+                "the backend has to hand MLFLOW_RUN_ID and MLFLOW_TRACKING_URI to the step: "
+                f"docs/remote.md\nfull log: {log}",
+            )
         told = json.loads(report.read_text(encoding="utf-8"))
         return StepResult(
             step,
@@ -101,6 +109,28 @@ class Executor:
             mlflow_run=submitted.run_id,
             **told,
         )
+
+    def _submit(self, step: str, parameters: Mapping[str, Any]) -> SubmittedRun:
+        """Have MLflow run a step, here or elsewhere, and wait for its end."""
+        options = {
+            "parameters": {key: _text(value) for key, value in parameters.items()},
+            "experiment_id": self.experiment,
+            "run_name": step,
+            "env_manager": self.env_manager,
+        }
+        if self.backend.remote:
+            arguments = {key: as_text(value) for key, value in parameters.items()}
+            folder = self.folder / "remote" / step
+            return remote.run(self.backend, step, arguments, folder, **options)
+        environments.ensure(ROOT / step, self.env_manager)
+        return mlflow.projects.run(str(ROOT / step), **options)
+
+    def _fetch_report(self, run_id: str | None, path: Path) -> None:
+        """Bring the report of a step that ran elsewhere to where one of here would be."""
+        if run_id and self.backend.remote:
+            told = remote.report(self.client.get_run(run_id))
+            if told is not None:
+                write_whole(path, json.dumps(told))
 
     def record(self, result: StepResult) -> None:
         """Write on a finished step's MLflow run exactly what it used and produced."""
@@ -131,12 +161,15 @@ class Executor:
         run_id = found[0].info.run_id
         return StepResult(step, "cached", fingerprint=fingerprint, mlflow_run=run_id, **told)
 
-    def _end_child(self, status: int) -> None:
+    def _end_child(self, status: int) -> str | None:
         """Give the step that did not come back its final state; MLflow does not name it."""
+        ended = None
         for run in children(self.client, self.experiment, self.parent):
             if run.info.run_id not in self._children:
                 self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))
                 self._children.add(run.info.run_id)
+                ended = run.info.run_id
+        return ended
 
 
 def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:
@@ -189,14 +222,17 @@ def _kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _text(value: Any) -> str:
-    """A parameter as text: JSON for what is not text, a file for what is long."""
+def as_text(value: Any) -> str:
+    """A parameter as text: JSON for what is not text."""
     if value is None:
         return ""
-    if isinstance(value, str):
-        return str(value)
-    text = json.dumps(value, ensure_ascii=False)
-    if len(text) <= LONGEST_PARAMETER:
+    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _text(value: Any) -> str:
+    """A parameter as text; a file for what is long."""
+    text = as_text(value)
+    if isinstance(value, str) or len(text) <= LONGEST_PARAMETER:
         return text
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = settings.state_dir() / "parameters" / f"{name}.json"
@@ -205,12 +241,19 @@ def _text(value: Any) -> str:
     return f"@{path}"
 
 
-def _failure(step: str, report: Path, log: Path, cause: Exception) -> PipelineError:
+def _failure(
+    step: str, report: Path, log: Path, cause: Exception, backend: Backend
+) -> PipelineError:
     """A step's own words, where it had any; else the end of its log, or MLflow's words."""
     if report.is_file():
         error = json.loads(report.read_text(encoding="utf-8"))["error"]
         remedy = f"{error['remedy']}\nfull log: {log}".strip()
         return PipelineError(f"{step} failed: {error['what']}", remedy)
+    if backend.remote:
+        return PipelineError(
+            f"{step} failed on main.backend={backend.name}: {remote.shortened(str(cause))}",
+            f"what it printed is where the backend keeps it; what was said here: {log}",
+        )
     tail = "\n".join(last_lines(log)) or str(cause)
     if isinstance(cause, ShellCommandException):
         return PipelineError(

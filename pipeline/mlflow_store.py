@@ -16,25 +16,29 @@ from pipeline import settings
 SCHEMA = Path(__file__).with_name("mlflow_schema.sql")  # made by pipeline/pins.py
 
 
+def client() -> mlflow.MlflowClient:
+    """MLflow, pointed at its store."""
+    for talkative in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(settings.tracking_uri())
+    return mlflow.MlflowClient()
+
+
 def connect(experiment: str) -> str:
     """Point MLflow at the store, and make the experiment if it is new; returns its id.
 
     A local store is made under a lock, for MLflow's own migration does not expect company, and
     its experiments keep their files in the state folder rather than in the current one.
     """
-    for talkative in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
-    uri = settings.tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
+    store, uri = client(), settings.tracking_uri()
     if uri.startswith(("http:", "https:", "databricks")):
-        return _experiment_id(client, experiment, None)
+        return _experiment_id(store, experiment, None)
     state = settings.state_dir()
     state.mkdir(parents=True, exist_ok=True)
     with FileLock(state / "mlflow.lock"):
         if uri == f"sqlite:///{state / settings.DATABASE}":  # nobody else's, under our lock
             make_database(state / settings.DATABASE)
-        return _experiment_id(client, experiment, (state / "mlflow" / "artifacts").as_uri())
+        return _experiment_id(store, experiment, (state / "mlflow" / "artifacts").as_uri())
 
 
 def make_database(path: Path) -> None:

@@ -1,9 +1,12 @@
 """Who runs this, and from which code."""
 
 import getpass
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline import settings
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ def _git(*arguments: str, cwd: Path | None = None) -> str | None:
 
 
 def developer() -> str:
-    """git's user name, else the login name."""
-    name = _git("config", "user.name")
+    """git's user name, else the login name; elsewhere, the one who sent the step there."""
+    name = os.environ.get(settings.DEVELOPER) or _git("config", "user.name")
     if name:
         return name
     try:

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -20,11 +21,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import ROOT, provenance, settings, sources, startup, tracking
+from pipeline import ROOT, provenance, remote, settings, sources, startup, tracking
 from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Parts, Reference, code, fingerprint, parts
+from pipeline.history import SUMMARY
 from pipeline.screen import Screen, print_result
 from pipeline.standby import Standbys
 
@@ -40,6 +42,7 @@ class Pipeline:
     def __init__(self, config: DictConfig):
         configuration.check(config)
         self.config = config
+        self.started = datetime.now(UTC)
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.id = _run_id(self.folder)
         self.chosen = configuration.chosen_steps(config.main.steps)
@@ -48,6 +51,7 @@ class Pipeline:
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
         self._export()
+        self.backend = remote.choose(config, self.tracker)
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(configuration.step_folders())
@@ -79,7 +83,9 @@ class Pipeline:
             from pipeline.executor import Executor, mark_dead
 
         main = self.config.main
-        executor = Executor(self.id, self.folder, main.experiment_name, main.env_manager)
+        executor = Executor(
+            self.id, self.folder, main.experiment_name, main.env_manager, self.backend
+        )
         mark_dead()
         return executor
 
@@ -89,6 +95,7 @@ class Pipeline:
         if step in self.chosen and not self.config.main.explain:
             values = {key: self._pinned(step, value) for key, value in values.items()}
         found = parts(step, values, self.config.main.env_manager, self.store)
+        found["environment"] |= self.backend.environment
         key = fingerprint(found)
         if self.config.main.explain:
             result = self._explain(step, key, found)
@@ -179,7 +186,7 @@ class Pipeline:
 
     def _prepare(self, step: str) -> None:
         """Start the script of a step that is about to run, and those of the next, in standby."""
-        if self.config.main.standby:
+        if self.config.main.standby and self.config.main.backend == "local":
             place = self.chosen.index(step)
             for name in self.chosen[place : place + 1 + self.config.main.standby]:
                 self.standbys.prepare(name, code(name))
@@ -245,10 +252,8 @@ class Pipeline:
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-        if "executor" in self.__dict__ and self.executor.parent:
-            self.executor.end(status, self.metrics)
         if not self.config.main.explain:
-            self._write_summary(status)
+            self._record(status)
         if kind is None and not self.config.main.explain:
             print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
         elif status == "KILLED":
@@ -263,21 +268,30 @@ class Pipeline:
     def _hints(self) -> list[str]:
         return [f"run {self.id}: {self.folder}", "dashboards: make dashboard"]
 
-    def _write_summary(self, status: str) -> None:
-        """``summary.json`` in the run's folder: what ran, on what, with what result."""
+    def _record(self, status: str) -> None:
+        """``summary.json``, in the run's folder and on its MLflow run if it has one."""
         parent = self.executor.parent if "executor" in self.__dict__ else None
         summary = {
             "run_id": self.id,
             "status": status.lower(),
+            "started": self.started.isoformat(),
+            "developer": provenance.developer(),
             "tracker": self.tracker,
             "project": self.config.main.project_name,
             "experiment": self.config.main.experiment_name,
             "mlflow_run": parent,
             "git_commit": self.commit.sha if self.commit else None,
+            "git_dirty": self.commit.dirty if self.commit else None,
             "steps": {name: vars(result) for name, result in self.results.items()},
             "metrics": self.metrics,
+            "config": OmegaConf.to_container(self.config, resolve=True),
         }
-        write_whole(self.folder / "summary.json", json.dumps(summary, indent=2))
+        text = json.dumps(summary, indent=2)
+        try:
+            write_whole(self.folder / SUMMARY, text)
+        finally:  # a full disk here must not leave a run in MLflow that never ends
+            if parent:
+                self.executor.end(status, self.metrics, text)
 
 
 _current: Pipeline | None = None

@@ -19,6 +19,13 @@ GIT_COMMIT = "PIPELINE_GIT_COMMIT"
 STANDBY = "PIPELINE_STANDBY"
 STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
 
+# For a step that runs on another machine: a file in its project's folder with what it would
+# find here in its command line and its environment, and tags of its MLflow run for its report.
+DEVELOPER = "PIPELINE_DEVELOPER"
+HANDED_OVER = "handed_over.json"
+BY_MLFLOW = "mlflow:"
+REPORT_TAG = "pipeline.report."
+
 # Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
 TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 

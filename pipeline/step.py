@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+LONGEST_TAG = 4000  # characters of the report in one tag
+
+
 def json_value(text: str) -> Any:
     """An argument that is JSON (``[1, 2]``, ``{"a": 1}``, ``0.2``); empty means None.
 
@@ -166,10 +169,37 @@ def _origin() -> dict[str, str]:
 def _write_report(report: Mapping[str, Any]) -> None:
     """Hand the report to the orchestrator, whole or not at all."""
     target = os.environ.get(settings.REPORT)
-    if target:
+    if target == settings.BY_MLFLOW:
+        _tag_run(json.dumps(report))
+    elif target:
         partial = Path(f"{target}.partial")
         partial.write_text(json.dumps(report), encoding="utf-8")
         partial.replace(target)
+
+
+def _tag_run(text: str) -> None:
+    """Put the report on this step's MLflow run, in tags as long as any server takes them."""
+    import mlflow
+
+    run, size = os.environ.get("MLFLOW_RUN_ID"), LONGEST_TAG
+    parts = (text[start : start + size] for start in range(0, len(text), size))
+    tags = {f"{settings.REPORT_TAG}{number:03}": part for number, part in enumerate(parts)}
+    if not run:
+        raise PipelineError(
+            "MLFLOW_RUN_ID is not set, so nobody would learn what this step has made",
+            "the backend has to set it, and MLFLOW_TRACKING_URI: docs/remote.md",
+        )
+    try:
+        entities = [mlflow.entities.RunTag(key, value) for key, value in tags.items()]
+        mlflow.MlflowClient().log_batch(run, tags=entities)
+    except mlflow.exceptions.MlflowException as error:
+        raise PipelineError(f"MLflow does not take the report: {error}") from error
+
+
+def _handed_over(folder: Path) -> dict[str, Any]:
+    """What a step on another machine was sent; nothing here."""
+    path = folder / settings.HANDED_OVER
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def main(
@@ -182,9 +212,13 @@ def main(
         arguments: the script's parser.
         go: reads artifacts from the run, calls the science, logs what came out.
     """
-    name = Path(file).resolve().parent.name
+    folder = Path(file).resolve().parent
     with startup.turn(_prepare):
-        args = arguments.parse_args()
+        handed = _handed_over(folder)
+        name = handed.get("step", folder.name)
+        for variable, value in handed.get("environment", {}).items():
+            os.environ.setdefault(variable, value)
+        args = arguments.parse_args(handed.get("arguments"))
         if os.environ.get(settings.LIFELINE):
             threading.Thread(target=_end_with_orchestrator, daemon=True).start()
         try:
@@ -207,7 +241,7 @@ def _prepare() -> None:
 
 def _fail(name: str, error: PipelineError) -> NoReturn:
     """Tell an error to the orchestrator and to whoever reads along, and exit."""
-    with contextlib.suppress(OSError):  # on a full disk the exit status has to do
+    with contextlib.suppress(OSError, PipelineError):  # then the exit status has to do
         _write_report({"error": {"what": error.what, "remedy": error.remedy}})
     raise SystemExit(f"error in {name}: {error}") from None
 
