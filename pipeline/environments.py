@@ -20,6 +20,7 @@ from mlflow.utils.virtualenv import (
     _get_virtualenv_name,
 )
 
+from pipeline import provenance
 from pipeline.errors import PipelineError
 
 MARKER = ".complete"
@@ -49,10 +50,8 @@ def ensure(step: Path, env_manager: str) -> None:
     """
     if env_manager not in ("uv", "virtualenv"):
         return
-    spec = _PythonEnv.from_conda_yaml(step / "conda.yml")
-    root = Path(_get_mlflow_virtualenv_root())
-    root.mkdir(parents=True, exist_ok=True)
-    folder = root / _get_virtualenv_name(spec, step)
+    spec, folder = _place(step)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if (folder / MARKER).exists():
         return
     with FileLock(f"{folder}.lock"):
@@ -61,3 +60,17 @@ def ensure(step: Path, env_manager: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         _create_virtualenv(step, spec, folder, env_manager=env_manager)
         (folder / MARKER).touch()
+
+
+def installed(step: Path) -> list[str] | None:
+    """The packages of a step's environment, or None if it has not been built."""
+    _, folder = _place(step)
+    if not (folder / MARKER).exists():
+        return None
+    return provenance.packages(folder.glob("lib/python*/site-packages"))
+
+
+def _place(step: Path) -> tuple[_PythonEnv, Path]:
+    """What a step's ``conda.yml`` asks for, and the folder of that environment."""
+    spec = _PythonEnv.from_conda_yaml(step / "conda.yml")
+    return spec, Path(_get_mlflow_virtualenv_root()) / _get_virtualenv_name(spec, step)
