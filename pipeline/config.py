@@ -36,6 +36,7 @@ class Main:
     backend: str = MISSING
     backend_config: Any = MISSING
     state_dir: str = MISSING
+    artifact_root: str | None = MISSING
 
 
 @dataclass
@@ -204,6 +205,12 @@ def check(config: DictConfig) -> None:
         raise PipelineError(
             f"unknown main.env_manager={name!r}{did_you_mean(name, ENV_MANAGERS)}",
             f"use one of: {', '.join(ENV_MANAGERS)}",
+        )
+    azure = (config.main.artifact_root or "").startswith("wasbs:")
+    if azure and config.main.env_manager != "local":
+        raise PipelineError(
+            "main.artifact_root is in Azure, whose library the steps' own environments lack",
+            "set main.env_manager=local, or let an MLflow server keep the files: docs/azure.md",
         )
     if config.main.tracker_timeout < 1:
         raise PipelineError(

@@ -20,7 +20,7 @@ from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.process import ShellCommandException
 
-from pipeline import ROOT, environments, mlflow_store, provenance, remote, settings
+from pipeline import ROOT, azure, environments, mlflow_store, provenance, remote, settings
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
 from pipeline.evidence import LOCK, TABLES
@@ -69,13 +69,16 @@ class Executor:
         if commit:
             told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
         mlflow.set_tags(told)
-        mlflow.log_text(config, "config.yaml")
+        self._address = run.info.artifact_uri
+        with azure.told(self._address):
+            mlflow.log_text(config, "config.yaml")
 
     def end(self, status: str, metrics: Mapping[str, float], summary: str) -> None:
         """End the parent run: FINISHED, FAILED or KILLED, with what all its steps came to."""
         if metrics:
             mlflow.log_metrics(dict(metrics))
-        mlflow.log_text(summary, SUMMARY)
+        with azure.told(self._address):
+            mlflow.log_text(summary, SUMMARY)
         mlflow.end_run(status)
         self._marker.unlink(missing_ok=True)
         self._marker.with_suffix(".alive").unlink(missing_ok=True)
@@ -162,9 +165,10 @@ class Executor:
     def _attach(self, result: StepResult) -> None:
         """Put what a step ran with, and the tables it made, beside its MLflow run's model."""
         lock = settings.lock_file(result.environment).read_text(encoding="utf-8")
-        self.client.log_text(result.mlflow_run, lock, LOCK)
-        for table in self.folder.glob(f"{result.step}.*.csv"):
-            self.client.log_artifact(result.mlflow_run, str(table), TABLES)
+        with azure.told(self._address):
+            self.client.log_text(result.mlflow_run, lock, LOCK)
+            for table in self.folder.glob(f"{result.step}.*.csv"):
+                self.client.log_artifact(result.mlflow_run, str(table), TABLES)
 
     def find(self, step: str, fingerprint: str) -> StepResult | None:
         """A step with this fingerprint that somebody on the same MLflow server has finished."""

@@ -72,6 +72,7 @@ class Pipeline:
                 "WANDB_RUN_GROUP": self.config.main.experiment_name,
                 settings.STATE_DIR: str(state),
                 settings.TRACKER: self.tracker,
+                settings.ARTIFACT_ROOT: self.config.main.artifact_root or "",
                 settings.TRACKER_TIMEOUT: str(self.config.main.tracker_timeout),
                 settings.RUN_ID: self.id,
                 settings.GIT_COMMIT: self.commit.sha if self.commit else "",

@@ -4,6 +4,7 @@ Every environment variable this project reads of its own is named here.
 """
 
 import os
+import re
 from pathlib import Path
 
 from pipeline import ROOT
@@ -27,6 +28,9 @@ DEVELOPER = "PIPELINE_DEVELOPER"
 HANDED_OVER = "handed_over.json"
 BY_MLFLOW = "mlflow:"
 REPORT_TAG = "pipeline.report."
+
+# Where MLflow keeps the files of new experiments: main.artifact_root.
+ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"
 
 # Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
 TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
@@ -56,6 +60,22 @@ def experiment() -> str:
 def tracking_uri() -> str:
     """MLflow's store: ``MLFLOW_TRACKING_URI``, or SQLite in the state folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / DATABASE}"
+
+
+def artifact_root() -> str | None:
+    """Where MLflow keeps the files of new experiments; None: as its server says, or state_dir.
+
+    Raises:
+        PipelineError: the variable holds no address.
+    """
+    text = os.environ.get(ARTIFACT_ROOT) or None
+    wasbs = r"wasbs://[^@/?#]+@[^@/?#]+\.blob\.core\.[^@/?#]+(/[^@?#]*)?"
+    if text and not re.fullmatch(wasbs if text.startswith("wasbs:") else r"\w+://[^@?#]*", text):
+        raise PipelineError(
+            "main.artifact_root (or " + ARTIFACT_ROOT + ") is not the address of a folder",
+            "write it as wasbs://CONTAINER@ACCOUNT.blob.core.windows.net/FOLDER, without a key",
+        )
+    return text.rstrip("/") if text else None
 
 
 def trackio_dir() -> Path:

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,13 @@ class TrackioRun(TrackerRun):
         return _fetched(artifact, reference, into)
 
     def log_artifact(
-        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+        self,
+        name: str,
+        type: str,
+        path: Path,
+        description: str,
+        metadata: Mapping[str, Any],
+        aliases: Sequence[str] = (),
     ) -> Artifact:
         artifact = trackio.Artifact(
             name, type=type, description=description, metadata=dict(metadata)
@@ -151,7 +157,7 @@ class TrackioRun(TrackerRun):
         for file in files:
             self._drop_damaged_blob(file)
         artifact.add_file(path) if path.is_file() else artifact.add_dir(path)
-        logged = self._run.log_artifact(artifact)
+        logged = self._run.log_artifact(artifact, aliases=[*aliases])
         return Artifact(
             name,
             logged.version,
@@ -185,6 +191,7 @@ class TrackioRun(TrackerRun):
         if failed:
             self._run.log({"failed": 1})
         self._run.finish()
+        trackio.context_vars.current_run.set(None)  # or it is finished again when Python ends
 
 
 def versions() -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
