@@ -90,7 +90,9 @@ class Branch:
     def _refuse_branch(self) -> None:
         """A name that can't be a branch, or a branch that other files belong to."""
         try:
-            self._git.run("check-ref-format", f"refs/heads/{self.name}")
+            words = ("check-ref-format", "--branch", self.name)  # it looks up @{-1} and the like
+            if self.name == "HEAD" or self._git.run(*words) != self.name:
+                raise GitError("not a plain name")
         except GitError as error:
             raise PipelineError(
                 f"wrapper_branch={self.name!r} can't be the name of a branch", "choose another"
