@@ -53,6 +53,7 @@ class Pipeline:
         self.running: str | None = None
         self._export()
         self.backend = remote.choose(config, self.tracker)
+        settings.artifact_root()  # refuses what is no address
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(configuration.step_folders())

@@ -48,6 +48,8 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
             )
         with mlflow_store.active_run(name) as run:
             id, address = run.info.run_id, run.info.artifact_uri
+            with azure.told(address):
+                mlflow.artifacts.list_artifacts(run_id=id)  # a wrong key shows before the work
             result = function(*args, **kwargs)
             check(name, result)
             with azure.told(address):
@@ -120,7 +122,10 @@ def log_model(model: Any) -> None:
 
 
 def sklearn_options(model: Any) -> dict[str, Any]:
-    """How MLflow is to write a model of scikit-learn."""
+    """How MLflow is to write a model of scikit-learn.
+
+    One that needs no other package says so; for the rest MLflow finds out, which takes seconds.
+    """
     from skops import io
 
     from pipeline.models import TRUSTED_PACKAGES
@@ -128,5 +133,6 @@ def sklearn_options(model: Any) -> dict[str, Any]:
     with contextlib.suppress(io.exceptions.UnsupportedTypeException, TypeError, AttributeError):
         types = io.get_untrusted_types(data=io.dumps(model))
         if all(name.startswith(TRUSTED_PACKAGES) for name in types):
-            return {"skops_trusted_types": types}
+            needs = mlflow_store.requirements("scikit-learn", "skops", "pandas")
+            return {"skops_trusted_types": types, "pip_requirements": needs}
     return {"serialization_format": "cloudpickle"}
