@@ -13,6 +13,9 @@ from pipeline import azure, provenance, settings, tracking
 from pipeline.digests import file_digest
 from pipeline.errors import PipelineError
 
+# A server that is away is asked again for some seconds, not for minutes
+PATIENCE = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
+
 
 class Store(contextlib.AbstractContextManager, ABC):
     """A place for the files of one call; what it says of them is what the commit refers to."""
@@ -75,22 +78,25 @@ class AzureStore(Store):
                 f"wrapper_data_store={azure.redacted(address)!r} is not the address of a folder",
                 "write it as abfs://container/folder; without it, data goes to the tracker",
             )
-        self._address = f"{address.rstrip('/')}/{id}"
+        self._root, self._folder = f"abfs://{found[1]}", f"{(found[2] or '').strip('/')}/{id}"
         connection = azure.connection(address)
         with azure.told(address):
-            from adlfs import AzureBlobFileSystem
+            from azure.storage.blob import ContainerClient
 
-            self._files = AzureBlobFileSystem(
-                connection_string=connection, skip_instance_cache=True
+            self._container = ContainerClient.from_connection_string(
+                connection, found[1], **PATIENCE
             )
-            if not self._files.exists(found[1]):
+            if not self._container.exists():
                 raise PipelineError(
                     f"the storage account has no container {found[1]!r}",
                     "make it, or name another in wrapper_data_store",
                 )
 
     def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
-        address = f"{self._address}/{name}"
-        with azure.told(address):
-            self._files.put_file(str(path), address)
-        return {"address": address, "digest": file_digest(path)}
+        blob = f"{self._folder}/{name}".lstrip("/")
+        with azure.told(self._root), path.open("rb") as file:
+            self._container.upload_blob(blob, file)
+        return {"address": f"{self._root}/{blob}", "digest": file_digest(path)}
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._container.close()
