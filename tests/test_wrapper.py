@@ -487,7 +487,25 @@ def conflicting(top: Path) -> None:
 def test_a_conflict_that_is_not_resolved(top: Path, action: str):
     conflicting(top)
     git(top, action, "HEAD^" if action == "revert" else "topic", check=False)
-    refused(top, lambda: call(top), f"a {action} is under way", f"git {action} --abort")
+    refused(top, lambda: call(top), f"git {action} is under way", f"git {action} --abort")
+
+
+def test_conflicts_of_no_command_under_way(top: Path):
+    (top / "code.py").write_text("stashed\n")
+    git(top, "stash", "-q")
+    (top / "code.py").write_text("other\n")
+    git(top, "commit", "-qam", "other")
+    git(top, "stash", "pop", check=False)
+    refused(top, lambda: call(top), "conflicts", "git add")
+
+
+def test_a_patch_that_does_not_apply(top: Path):
+    conflicting(top)
+    (top.parent / "one.patch").write_text(
+        git(top, "format-patch", "-1", "--stdout", "topic") + "\n"
+    )
+    git(top, "am", "-q", "../one.patch", check=False)
+    refused(top, lambda: call(top), "git am is under way", "git am --abort")
 
 
 def test_a_detached_head(top: Path):

@@ -20,20 +20,14 @@ from filelock import FileLock
 from pipeline import settings
 from pipeline.cache import write_whole
 from pipeline.errors import PipelineError
-from pipeline.git import EMPTY_TREE, GitError, Repository
+from pipeline.git import EMPTY_TREE, GitError
+from wrapper import checks
+from wrapper.trees import NOTHING, TreeRepository
 
 REFERENCES = "data_references"  # folder of what our commits say about data: one file a function
-NOTHING = "0" * 40  # to git: a ref that is not there yet
 TABLES = {".csv", ".tsv", ".parquet", ".feather", ".arrow", ".npy", ".npz", ".h5", ".pkl", ".xlsx"}
 LARGEST_MB = 50  # untracked files above this are hardly code
 LOCK_SECONDS = 10  # how long another git process may hold the index
-UNDER_WAY = {
-    "MERGE_HEAD": "merge",
-    "rebase-merge": "rebase",
-    "rebase-apply": "rebase",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-}
 
 
 class Branch:
@@ -62,68 +56,14 @@ class Branch:
             raise PipelineError(
                 f"{folder} is a bare repository: it has no files", "name a working tree"
             )
-        self._git = Repository(Path(self._repo.working_tree_dir))
+        self._git = TreeRepository(Path(self._repo.working_tree_dir))
         self.top, self.name = self._git.top, name
-        self._refuse_state()
-        self._refuse_branch()
-        self._refuse_identity()
-        self._refuse_read_only()
+        checks.refuse(self._repo, self._git, name)
         self.current = self._repo.head.ref.name == name
         self.base = self._tip() or self._git.commit("HEAD")
 
     def _tip(self) -> str | None:
         return self._git.commit(f"refs/heads/{self.name}")
-
-    def _refuse_state(self) -> None:
-        for file, action in UNDER_WAY.items():
-            if Path(self._repo.git_dir, file).exists():
-                raise PipelineError(
-                    f"a {action} is under way in {self.top}",
-                    f"finish it, or undo it: git {action} --abort",
-                )
-        if self._repo.head.is_detached:
-            raise PipelineError(
-                f"HEAD of {self.top} is detached: no branch is checked out",
-                "check one out: git switch BRANCH",
-            )
-
-    def _refuse_branch(self) -> None:
-        """A name that can't be a branch, or a branch that other files belong to."""
-        try:
-            words = ("check-ref-format", "--branch", self.name)  # it looks up @{-1} and the like
-            if self.name == "HEAD" or self._git.run(*words) != self.name:
-                raise GitError("not a plain name")
-        except GitError as error:
-            raise PipelineError(
-                f"wrapper_branch={self.name!r} can't be the name of a branch", "choose another"
-            ) from error
-        for tree in self._git.run("worktree", "list", "--porcelain", "-z").split("\0\0"):
-            told = dict(line.partition(" ")[::2] for line in tree.split("\0"))
-            elsewhere = "prunable" not in told and Path(told.get("worktree", "")) != self.top
-            if elsewhere and told.get("branch") == f"refs/heads/{self.name}":
-                raise PipelineError(
-                    f"branch {self.name!r} is checked out in another worktree: {told['worktree']}",
-                    "choose another wrapper_branch, or switch that worktree to another branch",
-                )
-
-    def _refuse_identity(self) -> None:
-        try:
-            for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-                self._git.run("-c", "user.useConfigOnly=true", "var", who)
-        except GitError as error:
-            raise PipelineError(
-                "git does not know who commits",
-                "tell it: git config user.name NAME, git config user.email ADDRESS",
-            ) from error
-
-    def _refuse_read_only(self) -> None:
-        common = Path(self._repo.common_dir)
-        for folder in (common, common / "objects", common / "refs", Path(self._repo.git_dir)):
-            if not os.access(folder, os.W_OK):
-                raise PipelineError(
-                    f"{folder} can't be written, so nothing can be committed",
-                    "check its permissions and its disk",
-                )
 
     def tree(self, data: Iterable[Path] = ()) -> str:
         """The working tree as it stands, untracked files included and ignored ones not.
@@ -145,18 +85,18 @@ class Branch:
                   file=sys.stderr)  # fmt: skip
         self._refuse_large(path for path in untracked if path not in tables)
         tree = self._git.tree([*left, *tables])
-        with self._index_of(tree) as index:
+        with self._git.index_of(tree) as index:
             for path in left:
                 if path.is_relative_to(self.top) and path != self.top:
                     name = path.relative_to(self.top).as_posix()
-                    self._remove(self._entries(tree, name), index)
-                    self._add(self._entries(self.base, name), index)
+                    self._git.remove(self._git.entries(tree, name), index)
+                    self._git.add(self._git.entries(self.base, name), index)
             return self._git.run("write-tree", env=index)
 
     def _known_data(self) -> list[Path]:
         """The files of data that references in the branch name."""
         paths = []
-        for _, blob in self._entries(self.base, REFERENCES).values():
+        for _, blob in self._git.entries(self.base, REFERENCES).values():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a file of somebody else's
                 about = json.loads(self._git.run("cat-file", "blob", blob))
                 paths.append(self.top / about["source"]["path"])
@@ -193,11 +133,11 @@ class Branch:
         with FileLock(lock), self._locked_index() as locked:
             before = self._tip()
             self._refuse_undoing(tree)
-            with self._index_of(tree) as index:
-                self._add(self._others_references(tree), index)
+            with self._git.index_of(tree) as index:
+                self._git.add(self._others_references(tree), index)
                 for path, text in files.items():
                     blob = self._git.run("hash-object", "-w", "--stdin", text=text)
-                    self._add({path: ("100644", blob)}, index)
+                    self._git.add({path: ("100644", blob)}, index)
                 try:
                     commit = self._commit(message, index)
                     if tag:
@@ -219,7 +159,7 @@ class Branch:
         tip = self._tip()
         if not self.current or tip == self.base:
             return
-        lost = self._changed(self.base or EMPTY_TREE, tip) & self._changed(tree, tip)
+        lost = self._git.changed(self.base or EMPTY_TREE, tip) & self._git.changed(tree, tip)
         lost = {name for name in lost if not name.startswith(f"{REFERENCES}/")}
         if lost:
             raise PipelineError(
@@ -230,8 +170,8 @@ class Branch:
 
     def _others_references(self, tree: str) -> dict[str, tuple[str, str]]:
         """References in the branch that the working tree never had."""
-        found = self._entries(self._tip(), REFERENCES)
-        known = self._entries(self.base if self.current else tree, REFERENCES)
+        found = self._git.entries(self._tip(), REFERENCES)
+        known = self._git.entries(self.base if self.current else tree, REFERENCES)
         return {path: entry for path, entry in found.items() if path not in known}
 
     def _commit(self, message: str, index: Mapping[str, str]) -> str:
@@ -296,17 +236,17 @@ class Branch:
         else:
             lock.unlink()  # git makes a new one, and no empty file is an index
         index, before = {"GIT_INDEX_FILE": str(lock)}, before or EMPTY_TREE
-        staged = self._changed("--cached", before, env=index)
+        staged = self._git.changed("--cached", before, env=index)
         above = {parent.as_posix() for name in staged for parent in Path(name).parents}
-        changed = self._changed(before, after)
+        changed = self._git.changed(before, after)
         free = {
             name
             for name in changed - staged - above
             if not any(parent.as_posix() in staged for parent in Path(name).parents)
         }
-        wanted = self._entries(after)
-        self._remove(free - wanted.keys(), index)
-        self._add({name: wanted[name] for name in free & wanted.keys()}, index)
+        wanted = self._git.entries(after)
+        self._git.remove(free - wanted.keys(), index)
+        self._git.add({name: wanted[name] for name in free & wanted.keys()}, index)
         for name, text in files.items():
             path = self.top / name
             path.parent.mkdir(exist_ok=True)
@@ -314,34 +254,6 @@ class Branch:
         with contextlib.suppress(GitError):  # what it says: some files differ from the index
             self._git.run("update-index", "-q", "--refresh", env=index)
         lock.replace(self._git.index)
-
-    def _changed(self, *words: str, env: Mapping[str, str] | None = None) -> set[str]:
-        """Paths that differ, between two commits or between a commit and an index."""
-        form = ("--no-renames", "--no-ext-diff", "--ignore-submodules=none", "--name-only", "-z")
-        return set(filter(None, self._git.run("diff", *form, *words, env=env).split("\0")))
-
-    def _entries(self, tree: str | None, below: str = "") -> dict[str, tuple[str, str]]:
-        """Mode and object of each file of a tree, or of those below a path."""
-        if tree is None:
-            return {}
-        told = self._git.run("ls-tree", "-rz", "--full-tree", tree, *([below] if below else []))
-        entries = (line.partition("\t") for line in told.split("\0") if line)
-        return {path: (about.split()[0], about.split()[2]) for about, _, path in entries}
-
-    @contextlib.contextmanager
-    def _index_of(self, tree: str) -> Iterator[dict[str, str]]:
-        """The environment in which git works on a temporary index of a tree."""
-        with tempfile.TemporaryDirectory(prefix="index-") as folder:
-            index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
-            self._git.run("read-tree", tree, env=index)
-            yield index
-
-    def _add(self, entries: Mapping[str, tuple[str, str]], index: Mapping[str, str]) -> None:
-        text = "".join(f"{mode} {blob}\t{path}\0" for path, (mode, blob) in entries.items())
-        self._git.run("update-index", "-z", "--index-info", text=text, env=index)
-
-    def _remove(self, paths: Iterable[str], index: Mapping[str, str]) -> None:
-        self._add(dict.fromkeys(paths, ("0", NOTHING)), index)
 
 
 def _said(error: git.GitCommandError) -> str:
