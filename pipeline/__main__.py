@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import settings
+from pipeline import azure, settings
 from pipeline.errors import PipelineError
 
 
@@ -253,6 +253,7 @@ def checkout(args: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     args = parser().parse_args(arguments)
+    azure.guard_tracebacks()
     if args.state_dir:
         os.environ[settings.STATE_DIR] = args.state_dir
     try:

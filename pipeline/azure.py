@@ -3,7 +3,9 @@
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterator
+from types import TracebackType
 
 from pipeline.errors import PipelineError
 
@@ -37,6 +39,18 @@ def redacted(text: str) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return re.sub(r"(?i)(\bsig=|AccountKey=)[^&;\s'\"]+", rf"\1{HIDDEN}", text)
+
+
+def guard_tracebacks() -> None:
+    """Keep the secrets out of what Python prints of an error that nobody caught."""
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        import traceback
+
+        sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+    if os.environ.get(CONNECTION):
+        sys.excepthook = show
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline import provenance, settings, startup, tracking
+from pipeline import azure, provenance, settings, startup, tracking
 from pipeline.errors import PipelineError
 from pipeline.tracking import Artifact
 
@@ -237,6 +237,7 @@ def main(
     name = handed.get("step", folder.name)
     for variable, value in handed.get("environment", {}).items():
         os.environ.setdefault(variable, value)
+    azure.guard_tracebacks()
     args = arguments.parse_args(handed.get("arguments"))
     if os.environ.get(settings.LIFELINE):
         threading.Thread(target=_end_with_orchestrator, daemon=True).start()

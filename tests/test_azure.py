@@ -259,6 +259,23 @@ def test_the_errors_of_the_library_are_told_without_the_signature(monkeypatch: p
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_an_error_that_nobody_caught_is_shown_without_the_key(tmp_path: Path):
+    raising = "from pipeline import azure; azure.guard_tracebacks(); raise ValueError('at sig=XYZ')"
+    done = subprocess.run(
+        [sys.executable, "-c", raising],
+        env=environment(
+            tmp_path,
+            PYTHONPATH=str(ROOT),
+            AZURE_STORAGE_CONNECTION_STRING="UseDevelopmentStorage=true",
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: at sig=***\n")
+
+
 @given(st.text(), st.text(), st.text("abcXYZ019+/=", min_size=8))
 def test_a_key_is_in_no_text(before: str, after: str, key: str):
     with pytest.MonkeyPatch.context() as patch:
