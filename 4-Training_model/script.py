@@ -23,7 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
-from pipeline import evaluation, mlflow_store, models, provenance, step
+from pipeline import azure, evaluation, mlflow_store, models, provenance, step
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_table
 
@@ -205,7 +205,8 @@ def log_to_mlflow(
     trusted: list[str],
 ) -> None:
     """Record parameters, metrics, figures, tags and the model on the MLflow run."""
-    with mlflow_store.active_run("4-Training_model") as run:
+    active = mlflow_store.active_run("4-Training_model")
+    with active as run, azure.told(run.info.artifact_uri):
         known = run.data.params  # those that `mlflow run` has logged
         mlflow.log_params({key: value for key, value in params.items() if key not in known})
         mlflow.log_metrics(results)

@@ -14,7 +14,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import ROOT, command_line, config
+from pipeline import ROOT, azure, command_line, config
 from pipeline.errors import PipelineError, did_you_mean
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ def main(go: Callable) -> None:
     Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
     the traceback is shown.
     """
+    azure.guard_tracebacks()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets errors through, to be told here
     try:

@@ -37,6 +37,7 @@ class Main:
     backend: str = MISSING
     backend_config: Any = MISSING
     state_dir: str = MISSING
+    artifact_root: str | None = MISSING
 
 
 @dataclass
@@ -89,12 +90,19 @@ class Model:
 
 
 @dataclass
+class Provenance:
+    snapshot: bool = MISSING
+    max_file_mb: float = MISSING
+
+
+@dataclass
 class Config:
     main: Main = field(default_factory=Main)
     data: Data = field(default_factory=Data)
     etl: Etl = field(default_factory=Etl)
     split: Split = field(default_factory=Split)
     model: Model = field(default_factory=Model)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 class GroupFolder(SearchPathPlugin):
@@ -199,6 +207,12 @@ def check(config: DictConfig) -> None:
             f"unknown main.env_manager={name!r}{did_you_mean(name, ENV_MANAGERS)}",
             f"use one of: {', '.join(ENV_MANAGERS)}",
         )
+    azure = (config.main.artifact_root or "").startswith("wasbs:")
+    if azure and config.main.env_manager != "local":
+        raise PipelineError(
+            "main.artifact_root is in Azure, whose library the steps' own environments lack",
+            "set main.env_manager=local, or let an MLflow server keep the files: docs/azure.md",
+        )
     if config.main.tracker_timeout < 1:
         raise PipelineError(
             f"main.tracker_timeout={config.main.tracker_timeout} is not a second or more",
@@ -208,6 +222,11 @@ def check(config: DictConfig) -> None:
         raise PipelineError(
             f"split.test_size={config.split.test_size} is not between 0 and 1",
             "give the test part's share of the rows, such as 0.2",
+        )
+    if config.provenance.max_file_mb <= 0:
+        raise PipelineError(
+            f"provenance.max_file_mb={config.provenance.max_file_mb:g} is not above 0",
+            "give the size above which untracked files are refused, such as 10",
         )
     for key in ("data.file_url", "model.target"):
         if OmegaConf.is_missing(config[key.partition(".")[0]], key.partition(".")[2]):

@@ -20,16 +20,27 @@ from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.process import ShellCommandException
 
-from pipeline import ROOT, environments, mlflow_store, provenance, remote, settings
+from pipeline import ROOT, azure, environments, mlflow_store, provenance, remote, settings
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
+from pipeline.evidence import LOCK, TABLES
 from pipeline.history import SUMMARY
 from pipeline.remote import Backend
 from pipeline.screen import last_lines
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
 FINGERPRINT, RECORD = "pipeline.fingerprint", "pipeline.record"
-SHARED = ("inputs", "outputs", "metrics", "sources", "tracker_run", "tracker_url", "pipeline_run")
+SHARED = (
+    "inputs",
+    "outputs",
+    "metrics",
+    "sources",
+    "environment",
+    "tables",
+    "tracker_run",
+    "tracker_url",
+    "pipeline_run",
+)
 
 
 class Executor:
@@ -58,13 +69,16 @@ class Executor:
         if commit:
             told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
         mlflow.set_tags(told)
-        mlflow.log_text(config, "config.yaml")
+        self._address = run.info.artifact_uri
+        with azure.told(self._address):
+            mlflow.log_text(config, "config.yaml")
 
     def end(self, status: str, metrics: Mapping[str, float], summary: str) -> None:
         """End the parent run: FINISHED, FAILED or KILLED, with what all its steps came to."""
         if metrics:
             mlflow.log_metrics(dict(metrics))
-        mlflow.log_text(summary, SUMMARY)
+        with azure.told(self._address):
+            mlflow.log_text(summary, SUMMARY)
         mlflow.end_run(status)
         self._marker.unlink(missing_ok=True)
         self._marker.with_suffix(".alive").unlink(missing_ok=True)
@@ -101,6 +115,7 @@ class Executor:
                 f"docs/remote.md\nfull log: {log}",
             )
         told = json.loads(report.read_text(encoding="utf-8"))
+        told["environment"] = keep_lock("\n".join(told["environment"]) + "\n")
         return StepResult(
             step,
             "ran",
@@ -144,7 +159,16 @@ class Executor:
         tags[RECORD] = json.dumps({name: getattr(result, name) for name in SHARED})
         tags[FINGERPRINT] = result.fingerprint
         batch = [RunTag(key, value) for key, value in tags.items()]
-        self.client.log_batch(result.mlflow_run, tags=batch)
+        self._attach(result)
+        self.client.log_batch(result.mlflow_run, tags=batch)  # last: now the step counts
+
+    def _attach(self, result: StepResult) -> None:
+        """Put what a step ran with, and the tables it made, beside its MLflow run's model."""
+        lock = settings.lock_file(result.environment).read_text(encoding="utf-8")
+        with azure.told(self._address):
+            self.client.log_text(result.mlflow_run, lock, LOCK)
+            for table in self.folder.glob(f"{result.step}.*.csv"):
+                self.client.log_artifact(result.mlflow_run, str(table), TABLES)
 
     def find(self, step: str, fingerprint: str) -> StepResult | None:
         """A step with this fingerprint that somebody on the same MLflow server has finished."""
@@ -220,6 +244,16 @@ def _kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
     for run in (parent, *children(client, parent.info.experiment_id, parent.info.run_id)):
         if run.info.status == "RUNNING":
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def keep_lock(text: str) -> str:
+    """Keep an environment's lock, once however many steps ran with it; its digest."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = settings.lock_file(digest)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    return digest
 
 
 def as_text(value: Any) -> str:

@@ -12,6 +12,7 @@ import mlflow
 from filelock import FileLock
 
 from pipeline import settings
+from pipeline.errors import PipelineError
 
 SCHEMA = Path(__file__).with_name("mlflow_schema.sql")  # made by pipeline/pins.py
 
@@ -30,15 +31,25 @@ def connect(experiment: str) -> str:
     A local store is made under a lock, for MLflow's own migration does not expect company, and
     its experiments keep their files in the state folder rather than in the current one.
     """
-    store, uri = client(), settings.tracking_uri()
+    store, uri, root = client(), settings.tracking_uri(), settings.artifact_root()
     if uri.startswith(("http:", "https:", "databricks")):
-        return _experiment_id(store, experiment, None)
-    state = settings.state_dir()
-    state.mkdir(parents=True, exist_ok=True)
-    with FileLock(state / "mlflow.lock"):
-        if uri == f"sqlite:///{state / settings.DATABASE}":  # nobody else's, under our lock
-            make_database(state / settings.DATABASE)
-        return _experiment_id(store, experiment, (state / "mlflow" / "artifacts").as_uri())
+        found = _experiment_id(store, experiment, root)
+    else:
+        state = settings.state_dir()
+        state.mkdir(parents=True, exist_ok=True)
+        local = (state / "mlflow" / "artifacts").as_uri()
+        with FileLock(state / "mlflow.lock"):
+            if uri == f"sqlite:///{state / settings.DATABASE}":  # nobody else's, under our lock
+                make_database(state / settings.DATABASE)
+            found = _experiment_id(store, experiment, root or local)
+    place = store.get_experiment(found).artifact_location if root else root
+    if place != root:
+        raise PipelineError(
+            f"MLflow keeps the files of experiment {experiment!r} in {place}, "
+            f"and main.artifact_root is {root}",
+            "choose another main.experiment_name: an experiment's place is fixed when it is made",
+        )
+    return found
 
 
 def make_database(path: Path) -> None:

@@ -4,6 +4,7 @@ Every environment variable this project reads of its own is named here.
 """
 
 import os
+import re
 from pathlib import Path
 
 from pipeline import ROOT
@@ -18,6 +19,10 @@ RUN_ID = "PIPELINE_RUN_ID"
 GIT_COMMIT = "PIPELINE_GIT_COMMIT"
 STANDBY = "PIPELINE_STANDBY"
 STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
+# The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
+CODE = ("PIPELINE_SNAPSHOT", "PIPELINE_SNAPSHOT_REF", "PIPELINE_GIT_DIRTY", "PIPELINE_GIT_DIFF")
+# Set by `python -m pipeline reproduce`: the run from which this one goes on
+BASED_ON = "PIPELINE_BASED_ON"
 
 # For a step that runs on another machine: a file in its project's folder with what it would
 # find here in its command line and its environment, and tags of its MLflow run for its report.
@@ -25,6 +30,9 @@ DEVELOPER = "PIPELINE_DEVELOPER"
 HANDED_OVER = "handed_over.json"
 BY_MLFLOW = "mlflow:"
 REPORT_TAG = "pipeline.report."
+
+# Where MLflow keeps the files of new experiments: main.artifact_root.
+ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"
 
 # Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
 TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
@@ -56,9 +64,30 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / DATABASE}"
 
 
+def artifact_root() -> str | None:
+    """Where MLflow keeps the files of new experiments; None: as its server says, or state_dir.
+
+    Raises:
+        PipelineError: the variable holds no address.
+    """
+    text = os.environ.get(ARTIFACT_ROOT) or None
+    wasbs = r"wasbs://[^@/?#]+@[^@/?#]+\.blob\.core\.[^@/?#]+(/[^@?#]*)?"
+    if text and not re.fullmatch(wasbs if text.startswith("wasbs:") else r"\w+://[^@?#]*", text):
+        raise PipelineError(
+            "main.artifact_root (or " + ARTIFACT_ROOT + ") is not the address of a folder",
+            "write it as wasbs://CONTAINER@ACCOUNT.blob.core.windows.net/FOLDER, without a key",
+        )
+    return text.rstrip("/") if text else None
+
+
 def trackio_dir() -> Path:
     """Trackio's store: ``TRACKIO_DIR``, or a folder in the state folder."""
     return Path(os.environ.get("TRACKIO_DIR") or state_dir() / "trackio")
+
+
+def lock_file(digest: str, state: Path | None = None) -> Path:
+    """Where the lock of an environment that steps ran with is kept."""
+    return (state or state_dir()) / "environments" / f"{digest}.txt"
 
 
 def sqlite_path(uri: str) -> Path | None:

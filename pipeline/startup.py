@@ -16,7 +16,6 @@ import select
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -109,7 +108,7 @@ def turn(prepare: Callable[[], None]) -> Iterator[None]:
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
     except BaseException:  # told, as Python would, before the other one is
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     sys.stdout.flush()
     sys.stderr.flush()
     done.set()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline import provenance, settings, startup, tracking
+from pipeline import azure, provenance, settings, startup, tracking
 from pipeline.errors import PipelineError
 from pipeline.tracking import Artifact
 
@@ -68,6 +68,7 @@ class StepRun:
         self._outputs: list[Artifact] = []
         self._metrics: dict[str, float] = {}
         self._notes: list[str] = []
+        self._name, self._tables = name, []
         self._sources: list[dict[str, Any]] = []
         self._tracker = tracking.open_run(
             tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
@@ -109,6 +110,8 @@ class StepRun:
     def log_table(self, name: str, table: "pd.DataFrame") -> None:
         """Log a table."""
         self._tracker.log_table(name, table)
+        self._tables.append(name)
+        _keep_table(f"{self._name}.{name}.csv", table)
 
     def log_bars(self, name: str, values: "pd.Series") -> None:
         """Log one number per label as a bar chart."""
@@ -145,6 +148,8 @@ class StepRun:
             "metrics": self._metrics,
             "warnings": self._notes,
             "sources": self._sources,
+            "environment": provenance.environment_lock(),
+            "tables": self._tables,
             "tracker_run": self._tracker.id,
             "tracker_url": self._tracker.url,
         }
@@ -161,6 +166,10 @@ def _origin() -> dict[str, str]:
         "pipeline_run_id": settings.RUN_ID,
         "git_commit": settings.GIT_COMMIT,
         "mlflow_run_id": "MLFLOW_RUN_ID",
+        "based_on": settings.BASED_ON,
+        **dict(
+            zip(("git_snapshot", "git_ref", "git_dirty", "git_diff"), settings.CODE, strict=True)
+        ),
     }
     known = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
     return {"developer": provenance.developer(), **known}
@@ -175,6 +184,18 @@ def _write_report(report: Mapping[str, Any]) -> None:
         partial = Path(f"{target}.partial")
         partial.write_text(json.dumps(report), encoding="utf-8")
         partial.replace(target)
+
+
+def _keep_table(name: str, table: "pd.DataFrame") -> None:
+    """Leave a table as CSV where the orchestrator finds it, so that two runs' can be compared."""
+    target = os.environ.get(settings.REPORT)
+    if target == settings.BY_MLFLOW:
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        client.log_text(os.environ["MLFLOW_RUN_ID"], table.to_csv(index=False), f"tables/{name}")
+    elif target:
+        table.to_csv(Path(target).with_name(name), index=False)
 
 
 def _tag_run(text: str) -> None:
@@ -218,6 +239,7 @@ def main(
         name = handed.get("step", folder.name)
         for variable, value in handed.get("environment", {}).items():
             os.environ.setdefault(variable, value)
+        azure.guard_tracebacks()
         args = arguments.parse_args(handed.get("arguments"))
         if os.environ.get(settings.LIFELINE):
             threading.Thread(target=_end_with_orchestrator, daemon=True).start()

@@ -1,7 +1,9 @@
 """Real servers on loopback for the tests, started with a wait and ended without a trace."""
 
+import base64
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 from tests.runs import environment
 
 TOKEN = "token-of-the-tests"
+AZURE_ACCOUNT = "testaccount"
 
 
 def free_port() -> int:
@@ -70,6 +73,20 @@ def trackio_server(home: Path) -> Iterator[str]:
     env = environment(home, TRACKIO_DIR=str(home / "trackio"), TRACKIO_WRITE_TOKEN=TOKEN)
     with process([sys.executable, "-c", show], port, home / "trackio.log", env=env, cwd=home):
         yield f"http://127.0.0.1:{port}/?write_token={TOKEN}"
+
+
+@contextlib.contextmanager
+def azurite(home: Path) -> Iterator[str]:
+    """Azure Blob Storage's emulator, with an account of its own; its connection string."""
+    port, key = free_port(), base64.b64encode(secrets.token_bytes(64)).decode()
+    command = ["azurite-blob", "--blobPort", str(port), "--location", str(home / "azurite")]
+    command += ["--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+    env = environment(home, AZURITE_ACCOUNTS=f"{AZURE_ACCOUNT}:{key}")
+    with process(command, port, home / "azurite.log", env=env, cwd=home):
+        yield (
+            f"DefaultEndpointsProtocol=http;AccountName={AZURE_ACCOUNT};AccountKey={key};"
+            f"BlobEndpoint=http://127.0.0.1:{port}/{AZURE_ACCOUNT};"
+        )
 
 
 def postgres_programs() -> Path | None:

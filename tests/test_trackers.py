@@ -39,8 +39,8 @@ def file(name, text):
     Path(name).write_text(text)
     return Path(name)
 
-def log(run, name, path, **metadata):
-    found = run.log_artifact(name, "raw_data", path, "a table", metadata)
+def log(run, name, path, aliases=(), **metadata):
+    found = run.log_artifact(name, "raw_data", path, "a table", metadata, aliases)
     return [found.version, found.digest]
 
 def told(call):
@@ -77,7 +77,7 @@ def test_versions_digests_and_references(tracker: tuple[str, dict[str, str]], tm
         """
 run = start("make")
 answer["first"] = log(run, "data.csv", file("data.csv", "a,b\\n1,2\\n"), rows=1)
-answer["same"] = log(run, "data.csv", file("data.csv", "a,b\\n1,2\\n"), rows=1)
+answer["same"] = log(run, "data.csv", file("data.csv", "a,b\\n1,2\\n"), ["monday"], rows=1)
 answer["other"] = log(run, "data.csv", file("data.csv", "a,b\\n3,4\\n"), rows=2)
 folder = Path("parts"); folder.mkdir(); (folder / "sub").mkdir()
 file("parts/b.txt", "b"); file("parts/sub/a.txt", "a")
@@ -94,8 +94,12 @@ answer["none"] = told(lambda: run.use("nothing:v0", Path("in8")))
 answer["no alias"] = told(lambda: run.use("data.csv:production", Path("in7")))
 run.finish()
 
+parts = tracking.fetch(kind, "parts:v0", Path("in6"))
+answer["fetched"] = [parts.digest, sorted(p.name for p in Path("in6").rglob("*.txt"))]
+answer["not fetched"] = told(lambda: tracking.fetch(kind, "nothing:v0", Path("in5")))
 latest, first = (tracking.find(kind, f"data.csv:{version}") for version in ("latest", "v0"))
 answer["found"] = [latest.reference, first.digest]
+answer["alias"] = tracking.find(kind, "data.csv:monday").reference
 answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "nothing:latest")]
 """,
     )
@@ -105,9 +109,12 @@ answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "
     for reference in ("data.csv:v1", "data.csv:latest", "data.csv"):
         assert answer[reference] == ["data.csv:v1", "a,b\n3,4\n", {"rows": 2}, "raw_data"]
     assert answer["parts"] == [answer["folder"][1], ["a.txt", "b.txt"]]
-    assert "'nothing:v0' was not found" in answer["none"]
+    assert answer["fetched"] == answer["parts"]
+    for way in ("none", "not fetched"):
+        assert "'nothing:v0' was not found" in answer[way]
     assert "'data.csv:production' was not found" in answer["no alias"]
     assert answer["found"] == ["data.csv:v1", answer["first"][1]]
+    assert answer["alias"] == "data.csv:v0"
     assert answer["not found"] == [None, None]
 
 

@@ -8,7 +8,7 @@ import configparser
 import netrc
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -83,9 +83,18 @@ class TrackerRun(ABC):
 
     @abstractmethod
     def log_artifact(
-        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+        self,
+        name: str,
+        type: str,
+        path: Path,
+        description: str,
+        metadata: Mapping[str, Any],
+        aliases: Sequence[str] = (),
     ) -> Artifact:
-        """Record a file or a folder as an output; bytes already there make no new version."""
+        """Record a file or a folder as an output; bytes already there make no new version.
+
+        The version, new or not, gets the aliases.
+        """
 
     @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -185,6 +194,15 @@ def store(kind: str) -> str:
 def find(kind: str, reference: str) -> Artifact | None:
     """The exact version that a reference means now, or None; nothing is fetched or recorded."""
     return load(kind).find(reference)
+
+
+def fetch(kind: str, reference: str, into: Path) -> Artifact:
+    """Bring an exact version's files into a folder, outside of any run.
+
+    Raises:
+        PipelineError: it does not exist, or its bytes do not match their digest.
+    """
+    return load(kind).fetch(reference, into)
 
 
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,6 +71,18 @@ def find(reference: str) -> Artifact | None:
         return _described(found, found.metadata[DIGEST])
     with tempfile.TemporaryDirectory() as folder:  # it was logged by others
         return _described(found, _fetch(found, reference, Path(folder)))
+
+
+def fetch(reference: str, into: Path) -> Artifact:
+    """Bring a version's files into a folder, and let no run count as their reader."""
+    found = stored_artifact(reference)
+    if found is None:
+        raise PipelineError(
+            f"artifact {reference!r} was not found in W&B project {settings.project()!r} "
+            f"({_server()})",
+            "check its name and version, or run the step that makes it",
+        )
+    return _described(found, _fetch(found, reference, into), into)
 
 
 def stored_artifact(reference: str) -> wandb.Artifact | None:
@@ -157,9 +170,17 @@ class WandbRun(TrackerRun):
             ) from error
 
     def log_artifact(
-        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+        self,
+        name: str,
+        type: str,
+        path: Path,
+        description: str,
+        metadata: Mapping[str, Any],
+        aliases: Sequence[str] = (),
     ) -> Artifact:
-        return self._store(self._run.log_artifact, name, type, path, description, metadata)
+        named = ["latest", *aliases]
+        record = functools.partial(self._run.log_artifact, aliases=named)
+        return self._store(record, name, type, path, description, metadata)
 
     def use_new(
         self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]

@@ -1,0 +1,102 @@
+"""Where the decorators' data goes: the artifact store, or a folder in Azure Blob Storage."""
+
+import contextlib
+import functools
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from pipeline import azure, provenance, settings, tracking
+from pipeline.digests import file_digest
+from pipeline.errors import PipelineError
+
+# A server that is away is asked again for some seconds, not for minutes
+PATIENCE = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
+
+
+class Store(contextlib.AbstractContextManager, ABC):
+    """A place for the files of one call; what it says of them is what the commit refers to."""
+
+    @abstractmethod
+    def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
+        """Keep a file; how to find it, and its digest."""
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """End what was begun."""
+
+
+def open_store(address: str | None, function: str, id: str) -> Store:
+    """The place at an address in Azure; without one, the tracker."""
+    return AzureStore(address, id) if address else TrackerStore(function, id)
+
+
+class TrackerStore(Store):
+    """The tracker, Trackio or W&B: each file is an artifact, with the id as an alias.
+
+    Bytes that are there already make no new version; the version gets one more alias.
+    """
+
+    def __init__(self, function: str, id: str):
+        self._function, self._id = function, id
+        self._kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
+
+    @functools.cached_property
+    def _run(self) -> tracking.TrackerRun:
+        """A run, begun when there is something to keep."""
+        with contextlib.redirect_stdout(sys.stderr):  # Trackio's greeting is not the user's output
+            return tracking.open_run(
+                self._kind,
+                job_type=self._function,
+                name=f"{self._function}-{self._id}",
+                config={"id": self._id, "developer": provenance.developer()},
+            )
+
+    def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
+        kept = self._run.log_artifact(name, type, path, "", {}, aliases=[self._id])
+        return {
+            "artifact": kept.reference,
+            "store": tracking.store(self._kind),
+            "digest": kept.digest,
+        }
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if "_run" in self.__dict__:
+            with contextlib.redirect_stdout(sys.stderr):
+                self._run.finish(failed=kind is not None)
+
+
+class AzureStore(Store):
+    """A folder in Azure Blob Storage, ``abfs://container/folder``, with one below it per id."""
+
+    def __init__(self, address: str, id: str):
+        found = re.fullmatch(r"abfs://([a-z0-9-]+)(/[^@?#]*)?", address)
+        if not found:
+            raise PipelineError(
+                f"wrapper_data_store={azure.redacted(address)!r} is not the address of a folder",
+                "write it as abfs://container/folder; without it, data goes to the tracker",
+            )
+        self._root, self._folder = f"abfs://{found[1]}", f"{(found[2] or '').strip('/')}/{id}"
+        connection = azure.connection(address)
+        with azure.told(address):
+            from azure.storage.blob import ContainerClient
+
+            self._container = ContainerClient.from_connection_string(
+                connection, found[1], **PATIENCE
+            )
+            if not self._container.exists():
+                raise PipelineError(
+                    f"the storage account has no container {found[1]!r}",
+                    "make it, or name another in wrapper_data_store",
+                )
+
+    def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
+        blob = f"{self._folder}/{name}".lstrip("/")
+        with azure.told(self._root), path.open("rb") as file:
+            self._container.upload_blob(blob, file)
+        return {"address": f"{self._root}/{blob}", "digest": file_digest(path)}
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._container.close()
