@@ -301,7 +301,7 @@ def test_a_run_of_a_colleague(partial: Clone, tmp_path: Path):
     run = ids(partial)[0]
     git(tmp_path, "clone", "-q", str(partial.root), "theirs")
     theirs = Clone(tmp_path / "home", root=tmp_path / "theirs")
-    (theirs.state / "runs").mkdir()
+    (theirs.state / "runs").mkdir(parents=True)
     store = f"sqlite:///{partial.state}/mlflow.db"
     shared = {"MLFLOW_TRACKING_URI": store, "TRACKIO_DIR": str(partial.state / "trackio")}
     told = refused(theirs, "reproduce", run, **shared)
