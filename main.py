@@ -58,20 +58,24 @@ def go(config: DictConfig) -> float | None:
             random_state=split.random_state,
             stratify=split.stratify,
         )
-        trained = pipeline.run(
-            "4-Training_model",
-            train_artifact=parts[split.train_artifact_name],
-            test_artifact=parts[split.test_artifact_name],
-            target=model.target,
-            drop=model.drop,
-            categorical=model.categorical,
-            estimator=model.estimator,
-            params=model.params,
-            allowed=model.allowed,
-            model_artifact_name=model.artifact_name,
-            preprocessor_artifact_name=model.preprocessor_artifact_name,
-        )
-    return trained.metric(model.metric)
+        with pipeline.within(model.timeout):
+            trained = pipeline.run(
+                "4-Training_model",
+                train_artifact=parts[split.train_artifact_name],
+                test_artifact=parts[split.test_artifact_name],
+                target=model.target,
+                drop=model.drop,
+                categorical=model.categorical,
+                estimator=model.estimator,
+                params=model.params,
+                allowed=model.allowed,
+                validation=model.validation,
+                cv=model.cv,
+                seed=split.random_state,
+                model_artifact_name=model.artifact_name,
+                preprocessor_artifact_name=model.preprocessor_artifact_name,
+            )
+        return trained.metric(model.metric)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
-from pipeline import azure, evaluation, mlflow_store, models, provenance, step
+from pipeline import azure, evaluation, mlflow_store, models, provenance, step, validation
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_table
 
@@ -200,6 +200,7 @@ def log_to_mlflow(
     features: pd.DataFrame,
     params: dict,
     results: dict,
+    folds: pd.DataFrame,
     files: dict,
     tags: dict,
     trusted: list[str],
@@ -210,6 +211,8 @@ def log_to_mlflow(
         known = run.data.params  # those that `mlflow run` has logged
         mlflow.log_params({key: value for key, value in params.items() if key not in known})
         mlflow.log_metrics(results)
+        for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
+            mlflow.log_metrics(measured, step=fold)
         mlflow.set_tags(tags)
         for file in files.values():
             mlflow.log_artifact(str(file), "figures")
@@ -247,9 +250,11 @@ def go(args, run: step.StepRun) -> None:
     features, target = separate(train, args.target, drop)
     test_features, test_target = separate(test, args.target, drop)
     estimator = make_estimator(args.estimator, args.params or {}, args.allowed or [])
-    model = fit(build(estimator, features, categorical), features, target)
+    model = build(estimator, features, categorical)
+    how = validation.How(args.validation, args.cv, args.seed)
+    model, results, folds = validation.train(fit, model, features, target, how)
 
-    results = evaluation.metrics(model, test_features, test_target)
+    results |= evaluation.metrics(model, test_features, test_target)
     weights = evaluation.importances(model, test_features, test_target)
     files = evaluation.figures(model, test_features, test_target, weights, run.folder)
     tags = {"developer": provenance.developer()}
@@ -260,9 +265,11 @@ def go(args, run: step.StepRun) -> None:
         args.model_artifact_name: models.dumps(model),
     }
     trusted = models.trusted_types(packed[args.model_artifact_name])
-    log_to_mlflow(model, features, vars(args) | params, results, files, tags, trusted)
+    log_to_mlflow(model, features, vars(args) | params, results, folds, files, tags, trusted)
 
     run.log_metrics(results)
+    if not folds.empty:
+        run.log_table("folds", folds.reset_index())
     run.log_figures(files)
     run.log_bars("importances", weights)
     run.log_table("predictions", predictions(model, test, test_features))
@@ -313,6 +320,21 @@ def arguments():
         type=step.json_value,
         default='["sklearn"]',
         help="JSON list of packages it may come from",
+    )
+    parser.add_argument(
+        "--validation",
+        type=step.json_value,
+        default="0",
+        help="share of the training rows to hold out and measure on",
+    )
+    parser.add_argument(
+        "--cv",
+        type=step.json_value,
+        default="",
+        help="measure by cross-validation with so many folds; empty: don't",
+    )
+    parser.add_argument(
+        "--seed", type=step.json_value, default="42", help="seed of the held-out rows and the folds"
     )
     parser.add_argument("--model_artifact_name", default="model", help="name of the model artifact")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """The library under ``main.py`` and the steps' scripts.
 
-``main.py`` uses :func:`start`, :func:`run` and :func:`main`, which are loaded on first use; a
-step's script imports :mod:`pipeline.step` (and :mod:`pipeline.tables`,
+``main.py`` uses :func:`start`, :func:`run`, :func:`within` and :func:`main`, which are loaded on
+first use; a step's script imports :mod:`pipeline.step` (and :mod:`pipeline.tables`,
 :mod:`pipeline.evaluation`) and gets nothing of Hydra or the orchestrator with it.
 """
 
@@ -11,10 +11,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
-__all__ = ["ROOT", "main", "run", "start"]
+__all__ = ["ROOT", "main", "run", "start", "within"]
 
 
-_ORCHESTRATOR = {"start": "runner", "run": "runner", "main": "app"}
+_ORCHESTRATOR = {"start": "runner", "run": "runner", "within": "runner", "main": "app"}
 
 
 def __getattr__(name: str) -> Any:

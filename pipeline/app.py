@@ -46,6 +46,9 @@ def main(go: Callable) -> None:
         fail(stop.__cause__, wants_traceback)
     except (PipelineError, HydraException, OmegaConfBaseException, OSError) as error:
         fail(error, wants_traceback)
+    finally:
+        if "pipeline.sweeps" in sys.modules:
+            sys.modules["pipeline.sweeps"].stopped()
 
 
 def usage(summary: str) -> str:

@@ -1,17 +1,24 @@
 """Finished steps, by fingerprint: one small file each, whole or not there at all."""
 
 import json
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from pipeline import settings
 from pipeline.digests import file_digest
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Parts, Reference, differences
+
+# Keeps others from running a step at the same time; a launcher that spans machines has its own.
+lock: Callable[[Path], AbstractContextManager] = FileLock
 
 
 @dataclass
@@ -47,17 +54,36 @@ class StepResult:
         )
 
     def metric(self, name: str | None) -> float | None:
-        """A metric by name; None means the usual one, and None comes back where there is none."""
+        """A metric by name, as it was measured without the test data, where it was.
+
+        None means the usual one, and None comes back where there is none.
+
+        Raises:
+            PipelineError: it was not measured, or is not a number.
+        """
         if name is None:
             name = next((usual for usual in ("f1", "r2") if usual in self.metrics), None)
         if name is None or self.status in ("skipped", "would run"):
             return None
-        if name not in self.metrics:
+        found = measured_as(name, self.metrics)
+        if found is None:
             raise PipelineError(
                 f"model.metric={name!r} was not measured",
                 f"use one of: {', '.join(self.metrics)}",
             )
-        return self.metrics[name]
+        if math.isnan(self.metrics[found]):
+            raise PipelineError(
+                f"{found} is not a number (NaN) for this model and these rows",
+                "choose another model.metric, or give it more rows to be measured on",
+            )
+        return self.metrics[found]
+
+
+def measured_as(name: str, metrics: Mapping[str, float]) -> str | None:
+    """The name under which a metric was measured best: by folds, on held-out rows, or on the test
+    data."""
+    names = (f"cv_{name}_mean", f"val_{name}", name)
+    return next((name for name in names if name in metrics), None)
 
 
 class Cache:

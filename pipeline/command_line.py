@@ -42,10 +42,10 @@ def readable(word: str) -> str:
     key, value = found.groups()
     if value.startswith(("[", "{")):
         try:
-            return f"{key}={_rendered(json.loads(value))}"
+            return f"{key}={quoted(json.loads(value))}"
         except ValueError:
             return word  # Hydra's own form, or a mistake that Hydra names best
-    return word if value[:1] in ("'", '"') or _parses(word) else f"{key}={_rendered(value)}"
+    return word if value[:1] in ("'", '"') or _parses(word) else f"{key}={quoted(value)}"
 
 
 def _parses(word: str) -> bool:
@@ -61,13 +61,13 @@ def _key(key: str) -> str:
     return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
 
 
-def _rendered(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value from JSON in Hydra's grammar, whose keys are never quoted."""
     if isinstance(value, dict):
-        items = [f"{_key(key)}: {_rendered(item)}" for key, item in value.items()]
+        items = [f"{_key(key)}: {quoted(item)}" for key, item in value.items()]
         return f"{{{', '.join(items)}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_rendered, value))}]"
+        return f"[{', '.join(map(quoted, value))}]"
     if not isinstance(value, str):
         return json.dumps(value)
     escaped = re.sub(r"(\\*)'", r"\1\1\'", value)

@@ -13,13 +13,17 @@ from typing import Any, get_type_hints
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline import ROOT
 from pipeline.errors import PipelineError, did_you_mean
 
+LARGER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "r2")
+SMALLER_IS_BETTER = ("rmse", "mae")
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
 
@@ -85,6 +89,10 @@ class Model:
     params: dict[str, Any] = MISSING
     allowed: list[str] = MISSING
     metric: str | None = MISSING
+    validation: float = MISSING
+    cv: int | None = MISSING
+    timeout: float | None = MISSING
+    space: dict[str, str] = MISSING
     artifact_name: str = MISSING
     preprocessor_artifact_name: str = MISSING
 
@@ -118,7 +126,13 @@ def register() -> None:
     Plugins.instance().register(GroupFolder)
     OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
     OmegaConf.register_new_resolver("root_url", lambda path: (ROOT / path).as_uri(), replace=True)
+    OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)
     OmegaConf.register_new_resolver("run_id", new_run_id, replace=True, use_cache=True)
+
+
+def _in_sweep(value: float) -> float:
+    """A number that counts in the trials of a sweep, and is 0 in a single run."""
+    return value if HydraConfig.get().mode is RunMode.MULTIRUN else 0.0
 
 
 def new_run_id() -> str:
@@ -228,6 +242,7 @@ def check(config: DictConfig) -> None:
             f"provenance.max_file_mb={config.provenance.max_file_mb:g} is not above 0",
             "give the size above which untracked files are refused, such as 10",
         )
+    check_measuring(config.model)
     for key in ("data.file_url", "model.target"):
         if OmegaConf.is_missing(config[key.partition(".")[0]], key.partition(".")[2]):
             raise PipelineError(
@@ -261,6 +276,31 @@ def check(config: DictConfig) -> None:
             raise PipelineError(
                 f"two artifacts are named {name!r}", "give each *.artifact_name its own name"
             )
+
+
+def check_measuring(model: DictConfig) -> None:
+    """Refuse a metric that nobody measures, and impossible ways of measuring it.
+
+    Raises:
+        PipelineError: names the key, the value, and what it may be.
+    """
+    known = (*LARGER_IS_BETTER, *SMALLER_IS_BETTER)
+    if model.metric is not None and model.metric not in known:
+        raise PipelineError(
+            f"model.metric={model.metric!r} is not measured{did_you_mean(model.metric, known)}",
+            f"use one of: {', '.join(known)}",
+        )
+    if not 0 <= model.validation < 1:
+        raise PipelineError(
+            f"model.validation={model.validation} is not a share of the training rows",
+            "give one such as 0.2, or 0 for none",
+        )
+    if model.cv is not None and model.cv < 2:
+        raise PipelineError(f"model.cv={model.cv} is not two folds or more", "use 5, or null")
+    if model.timeout is not None and model.timeout <= 0:
+        raise PipelineError(
+            f"model.timeout={model.timeout} is not a number of seconds", "use 600, or null"
+        )
 
 
 def state_path(config: DictConfig) -> Path:

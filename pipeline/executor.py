@@ -30,6 +30,7 @@ from pipeline.screen import last_lines
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
 FINGERPRINT, RECORD = "pipeline.fingerprint", "pipeline.record"
+ERROR = "pipeline.error"
 SHARED = (
     "inputs",
     "outputs",
@@ -58,23 +59,41 @@ class Executor:
         self._children: set[str] = set()
         self._marker = markers() / f"{run_id}.json"
 
-    def start(self, config: str, tags: Mapping[str, str], commit: provenance.Commit | None) -> None:
-        """Begin the parent run, with the resolved configuration and the commit."""
+    def start(
+        self,
+        config: str,
+        tags: Mapping[str, str],
+        commit: provenance.Commit | None,
+        parameters: Mapping[str, str],
+    ) -> None:
+        """Begin the parent run, with the resolved configuration and the commit.
+
+        Args:
+            parameters: what a sweep gave to this trial.
+        """
         run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id)
         self.parent = run.info.run_id
-        self._marker.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._marker, json.dumps(_process() | {"mlflow_run": self.parent}))
+        mark(self._marker, self.parent)
         self._lifeline = _open_lifeline(self._marker.with_suffix(".alive"))
         told = {"pipeline.run_id": self.run_id, "developer": provenance.developer(), **tags}
         if commit:
             told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
         mlflow.set_tags(told)
+        mlflow.log_params(parameters)
         self._address = run.info.artifact_uri
         with azure.told(self._address):
             mlflow.log_text(config, "config.yaml")
 
-    def end(self, status: str, metrics: Mapping[str, float], summary: str) -> None:
-        """End the parent run: FINISHED, FAILED or KILLED, with what all its steps came to."""
+    def end(
+        self,
+        status: str,
+        metrics: Mapping[str, float],
+        summary: str,
+        error: BaseException | None = None,
+    ) -> None:
+        """End the parent run: FINISHED, FAILED (and why) or KILLED, with what its steps came to."""
+        if isinstance(error, PipelineError):
+            mlflow.set_tag(ERROR, str(error)[:LONGEST_PARAMETER])
         if metrics:
             mlflow.log_metrics(dict(metrics))
         with azure.told(self._address):
@@ -198,7 +217,19 @@ class Executor:
 
 def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:
     """The runs below a parent run."""
-    return client.search_runs([experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'")
+    below, found, token = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", [], None
+    while True:
+        page = client.search_runs([experiment], below, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def mark(marker: Path, run: str) -> None:
+    """Write the file that says which process a run in MLflow belongs to."""
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(marker, json.dumps(_process() | {"mlflow_run": run}))
 
 
 def markers() -> Path:
@@ -225,22 +256,32 @@ def mark_dead() -> None:
     for marker in markers().glob("*.json"):
         with contextlib.suppress(FileNotFoundError):  # another start was faster
             told = json.loads(marker.read_text(encoding="utf-8"))
-            if told["host"] != socket.gethostname() or _alive(told):
+            if told["host"] != socket.gethostname() or alive(told):
                 continue
             with contextlib.suppress(mlflow.exceptions.MlflowException):  # deleted by its owner
-                _kill_run(client, client.get_run(told["mlflow_run"]))
+                kill_run(client, client.get_run(told["mlflow_run"]))
             marker.unlink()
             marker.with_suffix(".alive").unlink(missing_ok=True)
 
 
-def _alive(told: Mapping[str, Any]) -> bool:
+def is_alive(marker: Path) -> bool:
+    """Whether the process that wrote a marker on this machine is there."""
+    if not marker.is_file():
+        return False
+    told = json.loads(marker.read_text(encoding="utf-8"))
+    return told["host"] == socket.gethostname() and alive(told)
+
+
+def alive(told: Mapping[str, Any]) -> bool:
+    """Whether the process of a marker is there."""
     try:
         return abs(psutil.Process(told["pid"]).create_time() - told["started"]) < 1
     except psutil.NoSuchProcess:
         return False
 
 
-def _kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
+def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
+    """Mark a run and those below it as KILLED, where they are said to run."""
     for run in (parent, *children(client, parent.info.experiment_id, parent.info.run_id)):
         if run.info.status == "RUNNING":
             client.set_terminated(run.info.run_id, "KILLED")

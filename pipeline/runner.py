@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -16,12 +17,23 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import ROOT, provenance, remote, settings, snapshot, sources, startup, tracking
+from pipeline import (
+    ROOT,
+    cache,
+    handover,
+    provenance,
+    remote,
+    settings,
+    snapshot,
+    sources,
+    startup,
+    tracking,
+    trials,
+)
 from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
@@ -52,35 +64,15 @@ class Pipeline:
         self.snapshot: snapshot.Snapshot | None = None
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
-        self._export()
+        self.trial = trials.current()
+        group = self.trial.sweep if self.trial else config.main.experiment_name
+        handover.export(config, self.id, group, self.tracker, self.commit)
         self.backend = remote.choose(config, self.tracker)
         settings.artifact_root()  # refuses what is no address
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
-        self.screen = Screen(configuration.step_folders())
+        self.screen = Screen(configuration.step_folders(), quiet=self.trial is not None)
         self.standbys = Standbys(config.main.env_manager)
-
-    def _export(self) -> None:
-        """Tell the steps, through the environment, where they belong."""
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-            os.environ.pop(name, None)  # of the `mlflow run .` that may have started us
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        state = configuration.state_path(self.config)
-        _drop_default_store(state)
-        for name in settings.CODE:
-            os.environ.pop(name, None)  # of the trial before this one
-        os.environ.update(
-            {
-                "WANDB_PROJECT": self.config.main.project_name,
-                "WANDB_RUN_GROUP": self.config.main.experiment_name,
-                settings.STATE_DIR: str(state),
-                settings.TRACKER: self.tracker,
-                settings.ARTIFACT_ROOT: self.config.main.artifact_root or "",
-                settings.TRACKER_TIMEOUT: str(self.config.main.tracker_timeout),
-                settings.RUN_ID: self.id,
-                settings.GIT_COMMIT: self.commit.sha if self.commit else "",
-            }
-        )
 
     @cached_property
     def executor(self) -> "Executor":
@@ -141,10 +133,9 @@ class Pipeline:
 
     @contextlib.contextmanager
     def _alone(self, step: str, key: str) -> Iterator[None]:
-        """Keep other pipelines on this machine from running the same step at the same time."""
-        lock = FileLock(self.cache.lock_path(step, key))
+        """Keep other pipelines from running the same step at the same time."""
         self.screen.state(step, "waiting")
-        with lock:
+        with cache.lock(self.cache.lock_path(step, key)):
             yield
 
     def _finished(self, step: str, key: str, found: Parts) -> StepResult | None:
@@ -159,7 +150,8 @@ class Pipeline:
             return None
         started = time.monotonic()
         note = None
-        for source in result.sources:
+        fresh = self.trial and (result.pipeline_run or "").startswith(f"{self.trial.sweep}-")
+        for source in () if fresh else result.sources:  # all trials of a sweep have the same data
             try:
                 if sources.changed(source):
                     return None
@@ -199,14 +191,7 @@ class Pipeline:
 
     def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
         if self.executor.parent is None:
-            self.snapshot = self._keep_code()
-            tags = {"pipeline.tracker": self.tracker}
-            if self.snapshot:
-                tags |= self.snapshot.tags()
-            if os.environ.get(settings.BASED_ON):
-                tags["pipeline.based_on"] = os.environ[settings.BASED_ON]
-            text = OmegaConf.to_yaml(self.config, resolve=True)
-            self.executor.start(text, tags, self.commit)
+            self._begin()
         self._prepare(step)
         self.screen.started(step, self.folder / f"{step}.log")
         self.running, started = step, time.monotonic()
@@ -224,6 +209,22 @@ class Pipeline:
         self.executor.record(result)
         self.cache.put(result, found)
         return result
+
+    def _begin(self) -> None:
+        """Begin the run in MLflow that the steps go below; in a sweep it belongs to the sweep's."""
+        self.snapshot = self._keep_code()
+        tags, parameters = {"pipeline.tracker": self.tracker}, {}
+        if self.snapshot:
+            tags |= self.snapshot.tags()
+        if os.environ.get(settings.BASED_ON):
+            tags["pipeline.based_on"] = os.environ[settings.BASED_ON]
+        if self.trial:
+            tags |= self.trial.tags()
+            parameters = self.trial.parameters
+        text = OmegaConf.to_yaml(self.config, resolve=True)
+        self.executor.start(text, tags, self.commit, parameters)
+        if self.trial:
+            trials.recorded = self.executor.parent
 
     def _keep_code(self) -> snapshot.Snapshot | None:
         """Keep the code in git, because a step is about to run; None where that can't be done."""
@@ -270,6 +271,8 @@ class Pipeline:
 
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
+        if self.trial and not self.trial.done and not self.config.main.explain:
+            self._begin()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -279,8 +282,8 @@ class Pipeline:
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
         if not self.config.main.explain:
-            self._record(status)
-        if kind is None and not self.config.main.explain:
+            self._record(status, error)
+        if kind is None and not self.config.main.explain and not self.trial:
             print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
         elif status == "KILLED":
             self.screen.console.print(f"interrupted in {self.running}; run again to continue")
@@ -294,7 +297,7 @@ class Pipeline:
     def _hints(self) -> list[str]:
         return [f"run {self.id}: {self.folder}", "dashboards: make dashboard"]
 
-    def _record(self, status: str) -> None:
+    def _record(self, status: str, error: BaseException | None) -> None:
         """``summary.json``, in the run's folder and on its MLflow run if it has one."""
         parent = self.executor.parent if "executor" in self.__dict__ else None
         summary = {
@@ -306,6 +309,7 @@ class Pipeline:
             "project": self.config.main.project_name,
             "experiment": self.config.main.experiment_name,
             "mlflow_run": parent,
+            "sweep": self.trial.sweep if self.trial else None,
             "git_commit": self.commit.sha if self.commit else None,
             "git_dirty": self.commit.dirty if self.commit else None,
             "steps": {name: vars(result) for name, result in self.results.items()},
@@ -319,7 +323,7 @@ class Pipeline:
             write_whole(self.folder / SUMMARY, text)
         finally:  # a full disk here must not leave a run in MLflow that never ends
             if parent:
-                self.executor.end(status, self.metrics, text)
+                self.executor.end(status, self.metrics, text, error)
 
 
 _current: Pipeline | None = None
@@ -359,6 +363,36 @@ def run(step: str, **parameters: Any) -> StepResult:
     return _current.run(step, parameters)
 
 
+@contextlib.contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Give up the step that runs in this block after so many seconds; None waits for ever.
+
+    Raises:
+        PipelineError: it ran out of time; its processes are gone.
+    """
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        end_children()
+
+    timer = threading.Timer(seconds, stop) if seconds else None
+    if timer:
+        timer.start()
+    try:
+        yield
+    except PipelineError as error:
+        if not late.is_set():
+            raise
+        raise PipelineError(
+            f"{_current.running} ran out of time after {seconds:g} s (model.timeout)",
+            f"give it more, or less to do: model.timeout={2 * seconds:g}",
+        ) from error
+    finally:
+        if timer:
+            timer.cancel()
+
+
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
@@ -374,17 +408,6 @@ def _source_changes(result: StepResult) -> list[str]:
 def _run_id(folder: Path) -> str:
     """A run is named after its folder; a trial of a sweep after the sweep's and its number."""
     return f"{folder.parent.name}-{folder.name}" if folder.name.isdigit() else folder.name
-
-
-def _drop_default_store(state: Path) -> None:
-    """`mlflow run .` without MLFLOW_TRACKING_URI names a database in the current folder.
-
-    All state lives in one place, so that name is not taken for a wish.
-    """
-    path = settings.sqlite_path(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    default = path and path.name == "mlflow.db" and path.parent.resolve() in (ROOT, Path.cwd())
-    if default and path.parent.resolve() != state.resolve():
-        del os.environ["MLFLOW_TRACKING_URI"]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What a run looks like: a live table on a terminal, plain lines elsewhere."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,13 @@ from pipeline.cache import StepResult
 
 STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "would run": "yellow"}
 LAST_LINES = 15
+# How a metric was measured, and what it is then called
+WAYS = {
+    "cv mean": r"cv_(.+)_mean",
+    "cv std": r"cv_(.+)_std",
+    "validation": r"val_(.+)",
+    "test": r"(.+)",
+}
 
 
 @dataclass
@@ -36,9 +44,13 @@ class Screen:
     """Shows the steps as they run.
 
     It writes to its own copy of standard output, for a running step's output goes to a file.
+
+    Attributes:
+        quiet: show warnings only; a sweep has a line for each trial instead.
     """
 
     steps: list[str]
+    quiet: bool = False
     rows: dict[str, Row] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,12 +66,12 @@ class Screen:
         )
 
     def __enter__(self) -> "Screen":
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.quiet:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.quiet:
             self._live.stop()
 
     def close(self) -> None:
@@ -93,7 +105,7 @@ class Screen:
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
     def _line(self, text: str) -> None:
-        if not self.console.is_terminal:
+        if not (self.console.is_terminal or self.quiet):
             print(text, file=self._out, flush=True)
 
     def _table(self) -> Group:
@@ -141,15 +153,28 @@ def print_result(
 ) -> None:
     """After the table: the model's metrics, links, and where to look next."""
     if metrics:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in metrics:
-            table.add_column(name, justify="right")
-        table.add_row(*(f"{value:.4g}" for value in metrics.values()))
         console.print()
-        console.print(table)
+        console.print(_metrics_table(metrics))
     for result in results:
         if result.tracker_url:
             console.print(f"{result.step}  {result.tracker_url}", markup=False, soft_wrap=True)
     console.print()
     for hint in hints:
         console.print(hint, style="dim", markup=False, soft_wrap=True)
+
+
+def _metrics_table(metrics: Mapping[str, float]) -> Table:
+    """A row for each way of measuring, where there are several: ``val_f1`` goes below ``f1``."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        way = next(way for way, named in WAYS.items() if re.fullmatch(named, key))
+        name = re.fullmatch(WAYS[way], key)[1]
+        rows.setdefault(way, {})[name] = value
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in names if len(rows) == 1 else ("", *names):
+        table.add_column(name, justify="right")
+    for way, row in sorted(rows.items()):
+        cells = (f"{row[name]:.4g}" if name in row else "" for name in names)
+        table.add_row(*cells) if len(rows) == 1 else table.add_row(way, *cells)
+    return table

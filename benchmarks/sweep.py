@@ -1,0 +1,153 @@
+"""Measure a sweep against the same fits in a bare script with joblib, and how its cost grows.
+
+python benchmarks/sweep.py                                   # a quarter of an hour and more
+python benchmarks/sweep.py --trials 4 --rows 800 --trees 5 --growth 2 4 --jobs 1     # a try-out
+
+The trials are random forests that differ in their seed, so that each costs the same. The bare
+script fits the same rows and measures the same fold; it logs, keeps and draws nothing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import rows
+from measure import ROOT
+
+SNAPSHOT = ROOT / "data" / "pokemon.csv"
+BARE = Path(__file__).with_name("bare_fits.py")
+
+
+class Place:
+    """A folder with state of its own, in which sweeps are run."""
+
+    def __init__(self, folder: Path, data: Path):
+        self.folder, self.data = folder, data
+        dropped = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        self.environment = {**kept, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return self.folder / "state"
+
+    def seconds(self, *command: str | Path) -> float:
+        """How long this interpreter takes for a command.
+
+        Raises:
+            RuntimeError: it failed; the end of its output.
+        """
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError((done.stdout + done.stderr)[-2000:])
+        return time.perf_counter() - started
+
+    def run(self, *overrides: str) -> float:
+        """The seconds of main.py with these overrides."""
+        fixed = [f"main.state_dir={self.state}", "main.env_manager=local"]
+        fixed.append(f"data.file_url={self.data.as_uri()}")
+        if self.data != SNAPSHOT:
+            fixed += ["etl.schema=[]", "main.tracker=trackio"]
+        return self.seconds(ROOT / "main.py", *overrides, *fixed)
+
+    def sweep(self, trials: int, trees: int, jobs: int, first: int) -> float:
+        """The seconds of a sweep whose seeds begin at ``first``."""
+        seeds = ",".join(str(first + index) for index in range(trials))
+        return self.run(
+            "-m",
+            "hydra/launcher=joblib",
+            f"hydra.launcher.n_jobs={jobs}",
+            f"model.params.n_estimators={trees}",
+            f"model.params.random_state={seeds}",
+        )
+
+    def times_run(self) -> dict[str, int]:
+        """How often each step was run, as MLflow has it."""
+        import mlflow
+
+        client = mlflow.MlflowClient(f"sqlite:///{self.state / 'mlflow.db'}")
+        names, token = Counter(), None
+        while True:
+            page = client.search_runs(["1"], page_token=token)
+            names.update(run.info.run_name for run in page if run.info.run_name[1] == "-")
+            token = page.token
+            if not token:
+                return dict(sorted(names.items()))
+
+    def training_data(self) -> Path:
+        """The training part that the sweep's trials had."""
+        records = (self.state / "cache" / "3-Split_dataset").glob("*.json")
+        outputs = json.loads(next(records).read_text())["result"]["outputs"]
+        train = next(output for output in outputs if output["name"] == "train_data.csv")
+        return self.state / "trackio" / next(iter(train["stored"]))
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict:
+    """All figures, by name."""
+    data = SNAPSHOT
+    if options.rows > 800:
+        data = folder / "data.csv"
+        rows.write(SNAPSHOT, options.rows, data)
+    place = Place(folder, data)
+    swept = place.sweep(options.trials, options.trees, options.jobs, first=0)
+    times_run = place.times_run()
+    bare = place.seconds(
+        BARE, place.training_data(), str(options.trials), str(options.trees), str(options.jobs)
+    )
+    overhead = (swept - bare) * options.jobs / options.trials
+    found = {
+        **{name: getattr(options, name) for name in ("trials", "trees", "rows", "jobs")},
+        "processors": os.cpu_count(),
+        "sweep_seconds": round(swept, 1),
+        "bare_seconds": round(bare, 1),
+        "ratio": round(swept / bare, 2),
+        "overhead_per_trial_seconds": round(overhead, 2),
+        "times_run": times_run,
+    }
+    growth = {}
+    for number, trials in enumerate(options.growth):
+        small = Place(folder / str(trials), SNAPSHOT)
+        small.folder.mkdir()
+        small.run("main.steps=[1,2,3]")  # so that the trials alone are measured
+        took = small.sweep(trials, 5, options.jobs, first=1000 * (number + 1))
+        growth[trials] = round(took / trials, 2)
+    found["seconds_per_trial"] = growth
+    if len(growth) > 1:
+        found["growth"] = round(growth[max(growth)] / growth[min(growth)], 2)
+    return found
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=100_000, help="of the data set, repeated")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--growth", type=int, nargs="*", default=[8, 128], metavar="TRIALS")
+    parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        text = json.dumps(measure(options, Path(folder)), indent=2)
+    print(text)
+    if options.output:
+        options.output.write_text(f"{text}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What Hydra finds here by itself: ``hydra/sweeper=optuna`` and ``hydra/launcher=ray``.
+
+Hydra imports this at every start, so the work is elsewhere, and imported when it is wanted. Their
+settings are in conf/hydra.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from pipeline.errors import PipelineError
+
+
+class OptunaSweeper(Sweeper):
+    """Lets Optuna propose the trials: :mod:`pipeline.tuning`."""
+
+    def __init__(self, **options: Any):
+        self.options = options
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take the sweep's configuration, and make the launcher."""
+        self.config, self.context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run trials until there are enough."""
+        from pipeline import tuning
+
+        tuning.tune(self.config, self.context.config_loader, self.launcher, arguments, self.options)
+
+
+class RayLauncher(Launcher):
+    """Runs trials on an existing Ray cluster: :mod:`pipeline.ray_cluster`."""
+
+    def __init__(self, **options: Any):
+        self.options = options
+        self.cluster: Any = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take the sweep's configuration."""
+        self.config, self.context, self.task = config, hydra_context, task_function
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run trials at once, and wait for them."""
+        from pipeline import ray_cluster
+
+        try:
+            self.cluster = self.cluster or ray_cluster.Cluster(**self.options)
+        except PipelineError as error:
+            raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
+        load = self.context.config_loader.load_sweep_config
+        configs = [load(self.config, list(overrides)) for overrides in job_overrides]
+        return self.cluster.run(self.task, self.context.callbacks, configs, initial_job_idx)

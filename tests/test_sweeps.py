@@ -1,0 +1,161 @@
+"""Many trials: recorded as one, safe from each other's failures, and taken up where they ended."""
+
+import json
+import signal
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+from tests.runs import SMALL, Checkout, Finished
+
+TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
+
+
+@dataclass
+class Swept:
+    """A sweep that has ended, and where."""
+
+    checkout: Checkout
+    done: Finished
+
+    def runs(self) -> list[Run]:
+        """All runs in MLflow, in the order of their beginning."""
+        client = mlflow.MlflowClient(f"sqlite:///{self.checkout.state / 'mlflow.db'}")
+        return client.search_runs(["1"], order_by=["attributes.start_time ASC"])
+
+    def below(self, run: Run) -> list[Run]:
+        """The runs whose parent a run is."""
+        parent = "mlflow.parentRunId"
+        return [r for r in self.runs() if r.data.tags.get(parent) == run.info.run_id]
+
+    def sweeps(self) -> list[Run]:
+        """The runs of sweeps."""
+        return [run for run in self.runs() if run.data.tags.get("pipeline.kind") == "sweep"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Four trials, two at a time; one of them fails."""
+    checkout = Checkout(tmp_path_factory.mktemp("sweeps") / "home")
+    return Swept(checkout, checkout.run("-m", "hydra/launcher=joblib", TRIALS))
+
+
+def test_trials_are_recorded_below_one_run(swept: Swept):
+    (parent,) = swept.sweeps()
+    assert parent.info.status == "FINISHED"
+    trials = {int(run.data.tags["pipeline.trial"]): run for run in swept.below(parent)}
+    states = [trials[number].info.status for number in range(4)]
+    assert states == ["FINISHED", "FINISHED", "FINISHED", "FAILED"]
+    for number, run in trials.items():
+        assert run.data.params["model.params.n_estimators"] == "2340"[number]
+        assert run.info.end_time > run.info.start_time
+    for number in range(3):
+        metrics = trials[number].data.metrics
+        assert metrics["objective"] == metrics["val_f1"] != metrics["f1"]
+    assert "n_estimators" in trials[3].data.tags["pipeline.error"]
+    steps = [step.info.run_name for run in trials.values() for step in swept.below(run)]
+    once = ["1-Download_data", "2-ETL", "3-Split_dataset"]
+    assert sorted(steps) == [*once, *["4-Training_model"] * 4]
+
+
+def test_the_failed_trial_ends_neither_the_others_nor_in_silence(swept: Swept):
+    assert swept.done.status == 1
+    assert "error: 1 of 4 trials failed; trial 3: 4-Training_model failed" in swept.done.err
+    assert "Traceback" not in swept.done.err + swept.done.out
+
+
+def test_trials_are_one_group_in_the_tracker(swept: Swept):
+    (parent,) = swept.sweeps()
+    with closing(sqlite3.connect(swept.checkout.state / "trackio" / "pokemon.db")) as store:
+        configs = [json.loads(row[0]) for row in store.execute("select config from configs")]
+    groups = {config["_Group"] for config in configs}
+    assert groups == {parent.data.tags["pipeline.sweep"]}
+    assert "sweep" in {config["job_type"] for config in configs}
+
+
+def test_the_sweep_is_summed_up(swept: Swept):
+    (parent,) = swept.sweeps()
+    folder = swept.checkout.state / "runs" / parent.data.tags["pipeline.sweep"] / "sweep"
+    figures = ("optimization_history", "parallel_coordinates")
+    assert {path.stem for path in folder.glob("*.png")} >= set(figures)
+    assert "plotly" in (folder / "sweep.html").read_text(encoding="utf-8").lower()
+    table = pd.read_csv(folder / "trials.csv")
+    assert list(table.state) == ["finished"] * 3 + ["failed"]
+    best = table.loc[table.val_f1.idxmax()]
+    assert parent.data.metrics["best"] == pytest.approx(best.val_f1)
+    assert "n_estimators  val_f1  seconds" in swept.done.out
+    assert "python main.py model.params.n_estimators=" in swept.done.out
+    client = mlflow.MlflowClient(f"sqlite:///{swept.checkout.state / 'mlflow.db'}")
+    logged = {Path(f.path).name for f in client.list_artifacts(parent.info.run_id, "sweep")}
+    assert logged >= {"sweep.html", "trials.csv", *(f"{name}.png" for name in figures)}
+
+
+def test_out_of_time(swept: Swept):
+    done = swept.checkout.run("-m", "model.params.random_state=7", "model.timeout=0.1,600", SMALL)
+    assert "1 of 2 trials failed; trial 0: 4-Training_model ran out of time" in done.err
+    states = [run.info.status for run in swept.below(swept.sweeps()[-1])]
+    assert states == ["FAILED", "FINISHED"]
+
+
+def test_same_command_tries_the_failed_trials_again(swept: Swept):
+    before = len(swept.sweeps())
+    done = swept.checkout.run("-m", "hydra/launcher=basic", TRIALS)
+    assert "goes on: 3 of its trials are finished" in done.out
+    assert len(swept.sweeps()) == before
+    assert len(swept.below(swept.sweeps()[0])) == 5  # the failed one twice, the others once
+
+
+def test_tuning_goes_on_after_an_interruption(swept: Swept):
+    tune = ("-m", "hydra/sweeper=optuna", "model.params.n_estimators=range(2,6)")
+    tune = (*tune, "hydra.sweeper.n_trials=3")
+    first = swept.checkout.start(*tune)
+    for line in first.stdout:
+        if line.startswith("trial 0"):
+            first.send_signal(signal.SIGINT)
+            break
+    rest = first.stdout.read()
+    assert first.wait(120) == 130, rest
+    assert "has not ended; the same command goes on with it" in rest
+    assert swept.sweeps()[-1].info.status == "KILLED"
+
+    done = swept.checkout.run(*tune)
+    assert done.status == 0, done.err
+    assert "goes on: 1 of its trials are finished" in done.out
+    assert done.out.count("trial ") - done.out.count("n_trials") >= 2
+    parent = swept.sweeps()[-1]
+    assert parent.info.status == "FINISHED"
+    finished = [run for run in swept.below(parent) if run.info.status == "FINISHED"]
+    assert len(finished) == 3
+    assert len({str(sorted(run.data.params.items())) for run in finished}) == 3
+
+
+NO_METRIC = "model.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
+NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean 'max_depth'?)"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["model.metric=rocauc", "split.test_size=0.2,0.3"], NO_METRIC),
+        (["hydra/sweeper=optuna", "+model.params.max_dept=range(2,9)"], NO_PARAMETER),
+        (["hydra/sweeper=optuna", "model.space=null"], "model.space"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.storage=nosuch://x"], "can't be opened"),
+        (["hydra/launcher=ray", "hydra.launcher.address=x", "split.test_size=0.2,0.3"],
+         "MLFLOW_TRACKING_URI and TRACKIO_SERVER_URL"),
+    ],
+)  # fmt: skip
+def test_refused_before_any_trial(swept: Swept, overrides: list[str], told: str):
+    before = {run.info.run_id for run in swept.runs()}
+    done = swept.checkout.run("-m", *overrides)
+    assert done.status == 1
+    assert told in done.err, done.err
+    assert "Traceback" not in done.err
+    assert len(done.err.splitlines()) <= 5, done.err
+    new = [run for run in swept.runs() if run.info.run_id not in before]
+    assert not [run for run in new if "pipeline.trial" in run.data.tags]
