@@ -370,15 +370,20 @@ def within(seconds: float | None) -> Iterator[None]:
     Raises:
         PipelineError: it ran out of time; its processes are gone.
     """
-    late = threading.Event()
+    if not seconds:
+        yield
+        return
+    over, late = threading.Event(), threading.Event()
 
-    def stop() -> None:
-        late.set()
-        end_children()
+    def watch() -> None:
+        wait = seconds
+        while not over.wait(wait):  # what is started after the end is ended too
+            late.set()
+            end_children()
+            wait = 0.2
 
-    timer = threading.Timer(seconds, stop) if seconds else None
-    if timer:
-        timer.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     except PipelineError as error:
@@ -389,8 +394,8 @@ def within(seconds: float | None) -> Iterator[None]:
             f"give it more, or less to do: model.timeout={2 * seconds:g}",
         ) from error
     finally:
-        if timer:
-            timer.cancel()
+        over.set()
+        watcher.join()
 
 
 def _plain(value: Any) -> Any:
