@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from notebooks.project import Project, open_project, write_program
+from notebooks.project import Project, open_project, require_dvc, write_program
 from pipeline.errors import PipelineError
 
 NAMES = (
@@ -100,7 +100,7 @@ def _to_dvc(script: Path, args: argparse.Namespace, output: str | None, project:
     from notebooks import dvc
 
     target = project.target(output or project.command(script), args.force)
-    dvc.require_dvc(project.root)
+    require_dvc(project.root)
     text = dvc.command(script, target, project, args.docstring_conf)
     _warn(dvc.without_value(dvc.read(script, project, args.docstring_conf)))
     _write(target, text, project)
@@ -265,13 +265,19 @@ def export_dvc(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="as for main.py: split.test_size=0.3")
 
     def go(args: argparse.Namespace, project: Project) -> int:
-        from notebooks.dvc import require_dvc
         from pipeline import ROOT, dvc_export
+        from pipeline.cache import write_whole
 
-        files = {name: project.target(ROOT / name, args.force) for name in dvc_export.FILES}
+        if project.root != ROOT or not (ROOT / "main.py").is_file():
+            raise PipelineError(
+                f"{project.root} is not the checkout that this command belongs to, {ROOT}",
+                "go to the checkout, and use its own: python -m notebooks export_dvc",
+            )
         require_dvc(ROOT)
-        for name, text in dvc_export.files(args.overrides).items():
-            dvc_export.write_whole(files[name], text)
+        texts = dvc_export.files(args.overrides)
+        targets = {name: project.target(ROOT / name, args.force) for name in texts}
+        for name, text in texts.items():
+            write_whole(targets[name], text)
             print(f"wrote {name}")
         return 0
 

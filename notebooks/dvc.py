@@ -3,35 +3,17 @@
 import ast
 import os
 import shlex
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from notebooks import declarations
 from notebooks.declarations import LINKS, Declarations
-from notebooks.project import Project
+from notebooks.project import Project, require_dvc
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
-
-
-def require_dvc(root: Path) -> None:
-    """Refuse to go on without the program, or outside of a repository.
-
-    Raises:
-        PipelineError: says which, and how to get it.
-    """
-    beside = Path(sys.executable).parent
-    if not shutil.which("dvc", path=f"{os.environ.get('PATH', '')}{os.pathsep}{beside}"):
-        raise PipelineError(
-            "there is no program dvc on the path",
-            "install it: make extras, or pip install -e '.[dvc]'",
-        )
-    if not any((folder / ".dvc").is_dir() for folder in (root, *root.parents)):
-        raise PipelineError(f"{root} is in no DVC repository", "make it one: dvc init")
 
 
 def command(script: Path, name: Path, project: Project, conf: str | None) -> str:

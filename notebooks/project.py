@@ -1,7 +1,10 @@
 """Where a project's notebooks, scripts and commands are: ``.mlvtools``, names, and paths."""
 
 import json
+import os
 import re
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,3 +167,19 @@ def write_program(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
     path.chmod(0o755)
+
+
+def require_dvc(root: Path) -> None:
+    """Refuse to go on without the program, or outside of a repository.
+
+    Raises:
+        PipelineError: says which, and how to get it.
+    """
+    beside = Path(sys.executable).parent
+    if not shutil.which("dvc", path=f"{os.environ.get('PATH', '')}{os.pathsep}{beside}"):
+        raise PipelineError(
+            "there is no program dvc on the path",
+            "install it: make extras, or pip install -e '.[dvc]'",
+        )
+    if not any((folder / ".dvc").is_dir() for folder in (root, *root.parents)):
+        raise PipelineError(f"{root} is in no DVC repository", "make it one: dvc init")
