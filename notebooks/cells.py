@@ -214,9 +214,9 @@ def _assigned(tree: ast.Module, declared: Declarations, cells: list[Cell]) -> di
     for node in tree.body:
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                values |= dict.fromkeys(stored(target), node.value)
+                values |= _pairs(target, node.value)
         elif isinstance(node, ast.AnnAssign) and node.value:
-            values |= dict.fromkeys(stored(node.target), node.value)
+            values |= _pairs(node.target, node.value)
     for name in declared.parameters:
         if name in values:
             continue
@@ -228,6 +228,21 @@ def _assigned(tree: ast.Module, declared: Declarations, cells: list[Cell]) -> di
             f"give it the value that the notebook works with: {name} = ...",
         )
     return {name: value for name, value in values.items() if name in declared.parameters}
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> dict[str, ast.expr]:
+    """Each name in an assignment's target, and its part of the value."""
+    if isinstance(target, ast.Name):
+        return {target.id: value}
+    if all(isinstance(side, ast.Tuple | ast.List) for side in (target, value)):
+        names, parts = target.elts, value.elts
+        plain = not any(isinstance(part, ast.Starred) for part in [*names, *parts])
+        if plain and len(names) == len(parts):
+            found: dict[str, ast.expr] = {}
+            for pair in zip(names, parts, strict=True):
+                found |= _pairs(*pair)
+            return found
+    return dict.fromkeys(stored(target), target)  # which part is whose shows at run time only
 
 
 def stored(tree: ast.AST) -> set[str]:
