@@ -273,9 +273,15 @@ def _head(step: Step, body: Body) -> str:
         [
             f'{header("notebook_to_step", step.notebook)}"""{summary}"""',
             "",
-            *[*future, *imports, *rest],
+            *[*future, *imports],
             "",
             "sys.path.insert(0, str(Path(__file__).resolve().parents[1]))",
+            "from pipeline import startup",
+            "",
+            "startup.begin(__name__)  # before the imports that take long",
+            "",
+            *rest,
+            "",
             "from pipeline import step",
             "from pipeline.errors import PipelineError",
         ]

@@ -333,10 +333,10 @@ def start(config: DictConfig) -> Iterator[Pipeline]:
         PipelineError: a setting that can't work, before anything is run.
     """
     global _current
+    startup.imported()
     if _current is not None:  # somebody stands in, who runs nothing
         yield _current
         return
-    startup.imported()
     try:
         with _interruptible(), Pipeline(config) as _current:
             yield _current
