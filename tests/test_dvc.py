@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline.digests import content_digest
-from tests.runs import ROOT, SMALL, Checkout, empty_store, environment
+from tests.runs import ROOT, SMALL, Checkout, environment
 
 
 class Clone:
@@ -27,8 +27,6 @@ class Clone:
             if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "examples/")):
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, self.root / name)
-        (self.root / ".pipeline").mkdir()
-        (self.root / ".pipeline" / "mlflow.db").write_bytes(empty_store())
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess:
         """Run a command in the clone to its end."""

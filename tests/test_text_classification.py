@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import ROOT, empty_store, environment
+from tests.runs import ROOT, environment
 
 EXAMPLE = ROOT / "examples" / "text_classification"
 
@@ -21,7 +21,9 @@ class Work:
         self.folder, self.home = folder / "work", folder / "home"
         self.home.mkdir()
         self.database = folder / "mlflow.db"
-        self.database.write_bytes(empty_store())
+        schema = (ROOT / "pipeline" / "mlflow_schema.sql").read_text()
+        with contextlib.closing(sqlite3.connect(self.database)) as database:
+            database.executescript(schema)  # MLflow itself takes seconds for it
 
     def run(self, *command: str | Path) -> str:
         """What a command prints that has to succeed."""
