@@ -46,7 +46,8 @@ clean:  ## remove local state: runs, artifacts, metrics, models
 	@.venv/bin/uv pip sync -q --python .venv/bin/python requirements.lock
 	@touch .venv/complete
 
-# The same and more: the second lock holds the first
+# The same and more: the second lock holds the first; and the checkout itself, for its commands
 .venv/extras: requirements-dev.lock .venv/complete
 	@.venv/bin/uv pip sync -q --python .venv/bin/python requirements-dev.lock
+	@.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
 	@touch .venv/extras

@@ -89,7 +89,7 @@ class Pipeline:
 
     def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
         """Bring a step to its result: handed on from before, or run now."""
-        values = {key: _plain(value) for key, value in parameters.items()}
+        values = {key: plain(value) for key, value in parameters.items()}
         if step in self.chosen and not self.config.main.explain:
             values = {key: self._pinned(step, value) for key, value in values.items()}
         found = parts(step, values, self.config.main.env_manager, self.store)
@@ -338,6 +338,9 @@ def start(config: DictConfig) -> Iterator[Pipeline]:
     """
     global _current
     startup.imported()
+    if _current is not None:  # somebody stands in, who runs nothing
+        yield _current
+        return
     try:
         with _interruptible(), Pipeline(config) as _current:
             yield _current
@@ -345,6 +348,17 @@ def start(config: DictConfig) -> Iterator[Pipeline]:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise  # a trial's failure is the sweep's to record
         raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
+    finally:
+        _current = None
+
+
+@contextlib.contextmanager
+def standing_in(recorder: Any) -> Iterator[None]:
+    """Let something else answer :func:`run`, in order to see which steps are asked for."""
+    global _current
+    _current = recorder
+    try:
+        yield
     finally:
         _current = None
 
@@ -398,7 +412,8 @@ def within(seconds: float | None) -> Iterator[None]:
         watcher.join()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of the configuration as plain lists and dictionaries."""
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 

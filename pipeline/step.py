@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -96,6 +97,8 @@ class StepRun:
         """Log a file or folder as an artifact."""
         artifact = self._tracker.log_artifact(name, type, path, description, metadata or {})
         self._outputs.append(artifact)
+        if os.environ.get(settings.COPIES):
+            _keep_copy(path, Path(os.environ[settings.COPIES], name))
         return artifact
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -158,6 +161,17 @@ class StepRun:
 def _record(artifact: Artifact) -> dict[str, Any]:
     fields = ("name", "version", "digest", "type", "stored")
     return {name: getattr(artifact, name) for name in fields}
+
+
+def _keep_copy(path: Path, target: Path) -> None:
+    """Copy an artifact: as a file, if it is one file of that name, else as a folder."""
+    if path.is_dir():
+        shutil.copytree(path, target)
+    elif path.name == target.name:
+        shutil.copyfile(path, target)
+    else:
+        target.mkdir()
+        shutil.copyfile(path, target / path.name)
 
 
 def _origin() -> dict[str, str]:

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# A second pipeline, which shares the data that the first one has prepared.
+. "$(dirname "$0")/../start.sh"
+cp "$here"/notebooks/nearest.ipynb notebooks/
+ipynb_to_dvc -n notebooks/nearest.ipynb
+commands/mlvtools_nearest_dvc
+
+# Only the new stage runs
+dvc repro
+dvc dag
+dvc metrics show
+
+# As one shell script: what this pipeline needs, and not the first one's classifier
+export_pipeline --dvc mlvtools_nearest -o nearest.sh
+git add .
+git commit -qm "A second pipeline"
