@@ -29,6 +29,7 @@ class StepResult:
     metrics: dict[str, float] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    environment: str | None = None  # digest of the lock of the packages it ran with
     tracker_run: str | None = None
     tracker_url: str | None = None
 

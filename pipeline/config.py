@@ -89,12 +89,19 @@ class Model:
 
 
 @dataclass
+class Provenance:
+    snapshot: bool = MISSING
+    max_file_mb: float = MISSING
+
+
+@dataclass
 class Config:
     main: Main = field(default_factory=Main)
     data: Data = field(default_factory=Data)
     etl: Etl = field(default_factory=Etl)
     split: Split = field(default_factory=Split)
     model: Model = field(default_factory=Model)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 class GroupFolder(SearchPathPlugin):
@@ -208,6 +215,11 @@ def check(config: DictConfig) -> None:
         raise PipelineError(
             f"split.test_size={config.split.test_size} is not between 0 and 1",
             "give the test part's share of the rows, such as 0.2",
+        )
+    if config.provenance.max_file_mb <= 0:
+        raise PipelineError(
+            f"provenance.max_file_mb={config.provenance.max_file_mb:g} is not above 0",
+            "give the size above which untracked files are refused, such as 10",
         )
     for key in ("data.file_url", "model.target"):
         if OmegaConf.is_missing(config[key.partition(".")[0]], key.partition(".")[2]):

@@ -29,7 +29,17 @@ from pipeline.screen import last_lines
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
 FINGERPRINT, RECORD = "pipeline.fingerprint", "pipeline.record"
-SHARED = ("inputs", "outputs", "metrics", "sources", "tracker_run", "tracker_url", "pipeline_run")
+LOCK, TABLES = "environment.lock.txt", "tables"  # artifacts of a step's MLflow run
+SHARED = (
+    "inputs",
+    "outputs",
+    "metrics",
+    "sources",
+    "environment",
+    "tracker_run",
+    "tracker_url",
+    "pipeline_run",
+)
 
 
 class Executor:
@@ -101,6 +111,7 @@ class Executor:
                 f"docs/remote.md\nfull log: {log}",
             )
         told = json.loads(report.read_text(encoding="utf-8"))
+        told["environment"] = keep_lock("\n".join(told["environment"]) + "\n")
         return StepResult(
             step,
             "ran",
@@ -144,7 +155,15 @@ class Executor:
         tags[RECORD] = json.dumps({name: getattr(result, name) for name in SHARED})
         tags[FINGERPRINT] = result.fingerprint
         batch = [RunTag(key, value) for key, value in tags.items()]
-        self.client.log_batch(result.mlflow_run, tags=batch)
+        self._attach(result)
+        self.client.log_batch(result.mlflow_run, tags=batch)  # last: now the step counts
+
+    def _attach(self, result: StepResult) -> None:
+        """Put what a step ran with, and the tables it made, beside its MLflow run's model."""
+        lock = lock_file(result.environment).read_text(encoding="utf-8")
+        self.client.log_text(result.mlflow_run, lock, LOCK)
+        for table in self.folder.glob(f"{result.step}.*.csv"):
+            self.client.log_artifact(result.mlflow_run, str(table), TABLES)
 
     def find(self, step: str, fingerprint: str) -> StepResult | None:
         """A step with this fingerprint that somebody on the same MLflow server has finished."""
@@ -220,6 +239,21 @@ def _kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
     for run in (parent, *children(client, parent.info.experiment_id, parent.info.run_id)):
         if run.info.status == "RUNNING":
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def keep_lock(text: str) -> str:
+    """Keep an environment's lock, once however many steps ran with it; its digest."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = lock_file(digest)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    return digest
+
+
+def lock_file(digest: str) -> Path:
+    """The file of an environment's lock."""
+    return settings.state_dir() / "environments" / f"{digest}.txt"
 
 
 def as_text(value: Any) -> str:

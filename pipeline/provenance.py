@@ -1,8 +1,11 @@
-"""Who runs this, and from which code."""
+"""Who runs this, from which code, and with which packages."""
 
 import getpass
 import os
+import platform
 import subprocess
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,11 @@ def _git(*arguments: str, cwd: Path | None = None) -> str | None:
     """Output of a git command, or None where git or what was asked for is not there."""
     try:
         answer = subprocess.run(
-            ["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+            ["git", "--no-optional-locks", *arguments],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         return None
@@ -45,3 +52,27 @@ def commit(root: Path) -> Commit | None:
     if not sha:
         return None
     return Commit(sha, dirty=bool(_git("status", "--porcelain", cwd=root)))
+
+
+def environment_lock() -> list[str]:
+    """This process's environment: a line on the interpreter, then each package, exactly.
+
+    The form is that of a requirements file, so that uv or pip can build it again.
+    """
+    host = f"{platform.system()} {platform.machine()}"
+    return [f"# Python {platform.python_version()}, {host}", *packages(map(Path, sys.path))]
+
+
+def packages(folders: Iterable[Path]) -> list[str]:
+    """The packages that are installed in these folders, as ``name==version``, sorted.
+
+    The names of their folders say it all; reading each one's metadata takes a hundred times as
+    long.
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        for path in [*folder.glob("*.dist-info"), *folder.glob("*.egg-info")]:
+            name, dash, version = path.stem.partition("-")
+            if dash:  # what comes first on the path is what is imported
+                found.setdefault(name.lower().replace("_", "-"), version.partition("-")[0])
+    return [f"{name}=={version}" for name, version in sorted(found.items())]

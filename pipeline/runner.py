@@ -21,11 +21,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import ROOT, provenance, remote, settings, sources, startup, tracking
+from pipeline import ROOT, provenance, remote, settings, snapshot, sources, startup, tracking
 from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Parts, Reference, code, fingerprint, parts
+from pipeline.git import GitError
 from pipeline.history import SUMMARY
 from pipeline.screen import Screen, print_result
 from pipeline.standby import Standbys
@@ -48,6 +49,7 @@ class Pipeline:
         self.chosen = configuration.chosen_steps(config.main.steps)
         self.tracker = tracking.choose(config.main.tracker)
         self.commit = provenance.commit(ROOT)
+        self.snapshot: snapshot.Snapshot | None = None
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
         self._export()
@@ -64,6 +66,8 @@ class Pipeline:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         state = configuration.state_path(self.config)
         _drop_default_store(state)
+        for name in settings.CODE:
+            os.environ.pop(name, None)  # of the trial before this one
         os.environ.update(
             {
                 "WANDB_PROJECT": self.config.main.project_name,
@@ -193,7 +197,12 @@ class Pipeline:
 
     def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
         if self.executor.parent is None:
+            self.snapshot = self._keep_code()
             tags = {"pipeline.tracker": self.tracker}
+            if self.snapshot:
+                tags |= self.snapshot.tags()
+            if os.environ.get(settings.BASED_ON):
+                tags["pipeline.based_on"] = os.environ[settings.BASED_ON]
             text = OmegaConf.to_yaml(self.config, resolve=True)
             self.executor.start(text, tags, self.commit)
         self._prepare(step)
@@ -213,6 +222,21 @@ class Pipeline:
         self.executor.record(result)
         self.cache.put(result, found)
         return result
+
+    def _keep_code(self) -> snapshot.Snapshot | None:
+        """Keep the code in git, because a step is about to run; None where that can't be done."""
+        if not self.config.provenance.snapshot:
+            return None
+        message = f"run {self.id}\n\nThe code of a run of the pipeline, as it stood."
+        state = [settings.state_dir(), settings.trackio_dir()]
+        limit = self.config.provenance.max_file_mb
+        try:
+            taken = snapshot.take(ROOT, self.id, message, limit, exclude=state)
+        except GitError as error:
+            self.screen.warn(f"this run's code is not kept in git: {error.what}")
+            return None
+        os.environ.update(zip(settings.CODE, taken.tags().values(), strict=True))
+        return taken
 
     def _skipped(self, step: str, key: str) -> StepResult:
         """A step that was not chosen: its outputs as they are, from the run that fits best."""
@@ -285,6 +309,8 @@ class Pipeline:
             "steps": {name: vars(result) for name, result in self.results.items()},
             "metrics": self.metrics,
             "config": OmegaConf.to_container(self.config, resolve=True),
+            "snapshot": vars(self.snapshot) if self.snapshot else None,
+            "based_on": os.environ.get(settings.BASED_ON),
         }
         text = json.dumps(summary, indent=2)
         try:

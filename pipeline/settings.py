@@ -18,6 +18,10 @@ RUN_ID = "PIPELINE_RUN_ID"
 GIT_COMMIT = "PIPELINE_GIT_COMMIT"
 STANDBY = "PIPELINE_STANDBY"
 STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
+# The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
+CODE = ("PIPELINE_SNAPSHOT", "PIPELINE_SNAPSHOT_REF", "PIPELINE_GIT_DIRTY", "PIPELINE_GIT_DIFF")
+# Set by `python -m pipeline reproduce`: the run from which this one goes on
+BASED_ON = "PIPELINE_BASED_ON"
 
 # For a step that runs on another machine: a file in its project's folder with what it would
 # find here in its command line and its environment, and tags of its MLflow run for its report.

@@ -109,6 +109,8 @@ class StepRun:
     def log_table(self, name: str, table: "pd.DataFrame") -> None:
         """Log a table."""
         self._tracker.log_table(name, table)
+        if os.environ.get(settings.REPORT):  # beside it, for the orchestrator
+            table.to_csv(table_file(Path(os.environ[settings.REPORT]), name), index=False)
 
     def log_bars(self, name: str, values: "pd.Series") -> None:
         """Log one number per label as a bar chart."""
@@ -145,9 +147,15 @@ class StepRun:
             "metrics": self._metrics,
             "warnings": self._notes,
             "sources": self._sources,
+            "environment": provenance.environment_lock(),
             "tracker_run": self._tracker.id,
             "tracker_url": self._tracker.url,
         }
+
+
+def table_file(report: Path, name: str) -> Path:
+    """Where a step leaves a copy of a table that it logs."""
+    return report.with_suffix(f".{name}.csv")
 
 
 def _record(artifact: Artifact) -> dict[str, Any]:
@@ -161,6 +169,10 @@ def _origin() -> dict[str, str]:
         "pipeline_run_id": settings.RUN_ID,
         "git_commit": settings.GIT_COMMIT,
         "mlflow_run_id": "MLFLOW_RUN_ID",
+        "based_on": settings.BASED_ON,
+        **dict(
+            zip(("git_snapshot", "git_ref", "git_dirty", "git_diff"), settings.CODE, strict=True)
+        ),
     }
     known = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
     return {"developer": provenance.developer(), **known}

@@ -66,6 +66,7 @@ class Checkout:
         defaults = [
             f"main.state_dir={self.state}",
             "main.env_manager=local",
+            "provenance.snapshot=false",  # or each test would leave a ref in this repository
             f"data.file_url={POKEMON.as_uri()}",
         ]
         named = {override.partition("=")[0] for override in overrides}
