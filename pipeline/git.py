@@ -165,7 +165,16 @@ class Repository:
         within = [
             path.relative_to(top) for path in left if path != top and path.is_relative_to(top)
         ]
-        return [".", *(f":(exclude,top,literal){path.as_posix()}" for path in within)]
+        named = [path for path in within if not self._ignored(path)]
+        return [".", *(f":(exclude,top,literal){path.as_posix()}" for path in named)]
+
+    def _ignored(self, path: Path) -> bool:
+        """Whether git ignores a path: to name one of those is an error, even to leave it out."""
+        try:
+            git(self.top, "check-ignore", "--quiet", "--", path)
+        except GitError:
+            return False
+        return True
 
     @contextlib.contextmanager
     def _temporary_index(self) -> Iterator[dict[str, str]]:

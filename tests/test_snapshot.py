@@ -237,3 +237,10 @@ def test_export(repository: Path, tmp_path: Path):
     assert set(seen(tmp_path / "out")) == FILES
     assert (tmp_path / "out" / "staged.py").read_text() == "# staged, then changed\n"
     assert seen(repository) == before
+
+
+def test_a_folder_that_is_ignored_may_be_named_as_one_to_leave_out(repository: Path):
+    (repository / "state").mkdir()
+    (repository / "state" / "mlflow.db").write_text("state")
+    taken = take(repository, exclude=[repository / "state", repository / "folder"])
+    assert names(repository, taken.commit) == FILES - {"folder/new.py"}
