@@ -94,6 +94,9 @@ answer["none"] = told(lambda: run.use("nothing:v0", Path("in8")))
 answer["no alias"] = told(lambda: run.use("data.csv:production", Path("in7")))
 run.finish()
 
+parts = tracking.fetch(kind, "parts:v0", Path("in6"))
+answer["fetched"] = [parts.digest, sorted(p.name for p in Path("in6").rglob("*.txt"))]
+answer["not fetched"] = told(lambda: tracking.fetch(kind, "nothing:v0", Path("in5")))
 latest, first = (tracking.find(kind, f"data.csv:{version}") for version in ("latest", "v0"))
 answer["found"] = [latest.reference, first.digest]
 answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "nothing:latest")]
@@ -105,7 +108,9 @@ answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "
     for reference in ("data.csv:v1", "data.csv:latest", "data.csv"):
         assert answer[reference] == ["data.csv:v1", "a,b\n3,4\n", {"rows": 2}, "raw_data"]
     assert answer["parts"] == [answer["folder"][1], ["a.txt", "b.txt"]]
-    assert "'nothing:v0' was not found" in answer["none"]
+    assert answer["fetched"] == answer["parts"]
+    for way in ("none", "not fetched"):
+        assert "'nothing:v0' was not found" in answer[way]
     assert "'data.csv:production' was not found" in answer["no alias"]
     assert answer["found"] == ["data.csv:v1", answer["first"][1]]
     assert answer["not found"] == [None, None]
