@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipeline import settings
 from pipeline.errors import PipelineError
@@ -55,7 +56,71 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FILE", help="write it to a .csv, .json or .html file"
     )
     command.set_defaults(go=compare)
+
+    _add_records(commands)
     return top
+
+
+def _add_records(commands: Any) -> None:
+    """The commands on what is recorded of each run."""
+    run = {"metavar": "RUN_ID", "help": "as main.py prints it, the beginning of one, or last"}
+
+    command = commands.add_parser(
+        "reproduce", help="run a run again and compare; or go on from it with something changed"
+    )
+    command.add_argument("run", **run)
+    command.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-9,
+        metavar="T",
+        help="relative difference up to which numbers count as equal (1e-9)",
+    )
+    command.add_argument(
+        "--env-manager", metavar="NAME", help="who builds the environments, if not the same as then"
+    )
+    command.add_argument(
+        "--code",
+        choices=["recorded", "current"],
+        default="recorded",
+        help="current: go on from it with the code as it is now",
+    )
+    command.add_argument(
+        "--data",
+        choices=["recorded", "latest"],
+        default="recorded",
+        help="latest: go on from it with what is at the data's address now",
+    )
+    command.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="changes",
+        help="go on from it with these settings",
+    )
+    command.set_defaults(go=reproduce)
+
+    command = commands.add_parser("log", help="the last runs, and what each of them changed")
+    command.add_argument("--experiment", metavar="NAME", help="only runs of this experiment")
+    command.add_argument("-n", type=_count, default=20, metavar="N", help="how many (20)")
+    command.set_defaults(go=log)
+
+    command = commands.add_parser("show", help="all that is recorded of a run")
+    command.add_argument("run", **run)
+    command.set_defaults(go=show)
+
+    command = commands.add_parser("diff", help="what differs between two runs, the code included")
+    command.add_argument("runs", nargs=2, **run)
+    command.set_defaults(go=diff)
+
+    command = commands.add_parser("checkout", help="lay a run's code, data and model out")
+    command.add_argument("run", **run)
+    command.add_argument(
+        "--into", type=Path, required=True, metavar="DIR", help="a folder, new or empty"
+    )
+    command.set_defaults(go=checkout)
 
 
 def _count(text: str) -> int:
@@ -128,6 +193,63 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
+def reproduce(args: argparse.Namespace) -> int:
+    """Compare a run with its repetition, or start one that is linked to it."""
+    import signal
+
+    from pipeline import reproduce
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
+    if (args.code, args.data, args.changes) == ("recorded", "recorded", []):
+        return 0 if reproduce.again(args.run, args.env_manager, args.tolerance) else 1
+    return reproduce.go_on(
+        args.run,
+        code=args.code,
+        data=args.data,
+        changes=args.changes,
+        env_manager=args.env_manager,
+    )
+
+
+def log(args: argparse.Namespace) -> int:
+    """Show the last runs."""
+    from rich.console import Console
+
+    from pipeline import changes
+
+    changes.log(Console(highlight=False, soft_wrap=True), args.experiment, args.n)
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Show a run."""
+    from rich.console import Console
+
+    from pipeline import changes
+
+    changes.show(Console(highlight=False, soft_wrap=True), args.run)
+    return 0
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Show what differs between two runs."""
+    from rich.console import Console
+
+    from pipeline import changes
+
+    changes.diff(Console(highlight=False), *args.runs)
+    return 0
+
+
+def checkout(args: argparse.Namespace) -> int:
+    """Lay a run out."""
+    from pipeline.restore import checkout
+
+    for line in checkout(args.run, args.into):
+        print(line)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     args = parser().parse_args(arguments)
@@ -140,6 +262,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `log | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

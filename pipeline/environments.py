@@ -20,6 +20,7 @@ from mlflow.utils.virtualenv import (
     _get_virtualenv_name,
 )
 
+from pipeline import provenance
 from pipeline.errors import PipelineError
 from pipeline.standby import record_interpreter
 
@@ -50,10 +51,8 @@ def ensure(step: Path, env_manager: str) -> None:
     """
     if env_manager not in ("uv", "virtualenv"):
         return
-    spec = _PythonEnv.from_conda_yaml(step / "conda.yml")
-    root = Path(_get_mlflow_virtualenv_root())
-    root.mkdir(parents=True, exist_ok=True)
-    folder = root / _get_virtualenv_name(spec, step)
+    spec, folder = _place(step)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if not (folder / MARKER).exists():
         with FileLock(f"{folder}.lock"):
             if not (folder / MARKER).exists():
@@ -61,3 +60,17 @@ def ensure(step: Path, env_manager: str) -> None:
                 _create_virtualenv(step, spec, folder, env_manager=env_manager)
                 (folder / MARKER).touch()
     record_interpreter(step.name, folder / "bin" / "python")
+
+
+def installed(step: Path) -> list[str] | None:
+    """The packages of a step's environment, or None if it has not been built."""
+    _, folder = _place(step)
+    if not (folder / MARKER).exists():
+        return None
+    return provenance.packages(folder.glob("lib/python*/site-packages"))
+
+
+def _place(step: Path) -> tuple[_PythonEnv, Path]:
+    """What a step's ``conda.yml`` asks for, and the folder of that environment."""
+    spec = _PythonEnv.from_conda_yaml(step / "conda.yml")
+    return spec, Path(_get_mlflow_virtualenv_root()) / _get_virtualenv_name(spec, step)

@@ -23,13 +23,13 @@ from mlflow.utils.process import ShellCommandException
 from pipeline import ROOT, environments, mlflow_store, provenance, remote, settings
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
+from pipeline.evidence import LOCK, TABLES
 from pipeline.history import SUMMARY
 from pipeline.remote import Backend
 from pipeline.screen import last_lines
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
 FINGERPRINT, RECORD = "pipeline.fingerprint", "pipeline.record"
-LOCK, TABLES = "environment.lock.txt", "tables"  # artifacts of a step's MLflow run
 SHARED = (
     "inputs",
     "outputs",
@@ -160,7 +160,7 @@ class Executor:
 
     def _attach(self, result: StepResult) -> None:
         """Put what a step ran with, and the tables it made, beside its MLflow run's model."""
-        lock = lock_file(result.environment).read_text(encoding="utf-8")
+        lock = settings.lock_file(result.environment).read_text(encoding="utf-8")
         self.client.log_text(result.mlflow_run, lock, LOCK)
         for table in self.folder.glob(f"{result.step}.*.csv"):
             self.client.log_artifact(result.mlflow_run, str(table), TABLES)
@@ -244,16 +244,11 @@ def _kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
 def keep_lock(text: str) -> str:
     """Keep an environment's lock, once however many steps ran with it; its digest."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    path = lock_file(digest)
+    path = settings.lock_file(digest)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
     return digest
-
-
-def lock_file(digest: str) -> Path:
-    """The file of an environment's lock."""
-    return settings.state_dir() / "environments" / f"{digest}.txt"
 
 
 def as_text(value: Any) -> str:

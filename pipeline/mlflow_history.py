@@ -31,7 +31,7 @@ class MlflowHistory:
 
     def experiments(self) -> dict[str, str]:
         """The id of each experiment, by name."""
-        with _answers():
+        with answers():
             found = self.client.search_experiments()
         return {e.name: e.experiment_id for e in found}
 
@@ -44,7 +44,7 @@ class MlflowHistory:
         conditions = " and ".join(filter(None, [f"tags.`{TRACKER}` != ''", condition]))
         token = None
         while wanted:
-            with _answers():
+            with answers():
                 page = self.client.search_runs(
                     wanted, conditions, order_by=order, max_results=PAGE, page_token=token
                 )
@@ -60,7 +60,7 @@ class MlflowHistory:
             PipelineError: the record is damaged, or MLflow does not answer.
         """
         id = run.info.run_id
-        with _answers():
+        with answers():
             files = {file.path for file in self.client.list_artifacts(id)}
             if SUMMARY in files:
                 return record(self._text(id, SUMMARY), f"MLflow run {id}, {SUMMARY}")
@@ -89,7 +89,7 @@ class MlflowHistory:
 
 
 @contextlib.contextmanager
-def _answers() -> Iterator[None]:
+def answers() -> Iterator[None]:
     """Say in a few lines that MLflow does not answer, and where, without a password."""
     try:
         yield

@@ -65,6 +65,11 @@ def trackio_dir() -> Path:
     return Path(os.environ.get("TRACKIO_DIR") or state_dir() / "trackio")
 
 
+def lock_file(digest: str, state: Path | None = None) -> Path:
+    """Where the lock of an environment that steps ran with is kept."""
+    return (state or state_dir()) / "environments" / f"{digest}.txt"
+
+
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a SQLite store, or None for any other."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None

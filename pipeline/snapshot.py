@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.git import EMPTY_TREE, Repository
+from pipeline.git import EMPTY_TREE, GitError, Repository
 
 REFS = "refs/pipeline"
 FETCH = f"git fetch origin '{REFS}/*:{REFS}/*'"
@@ -97,3 +97,18 @@ def find(folder: Path, run_id: str) -> tuple[Repository, str]:
             f"if the run was made elsewhere, push {REFS}/* there and fetch them here:\n  {FETCH}",
         )
     return repository, commit
+
+
+def known(folder: Path) -> set[str]:
+    """The runs whose code is kept in this repository; none where there is no repository."""
+    try:
+        refs = Repository(folder).run("for-each-ref", "--format=%(refname)", f"{REFS}/")
+    except GitError:
+        return set()
+    return {ref.removeprefix(f"{REFS}/") for ref in refs.split()}
+
+
+def forget(folder: Path, runs: Iterable[str]) -> None:
+    """Let git drop the code of runs, in its own time."""
+    for run in runs:
+        Repository(folder).run("update-ref", "-d", f"{REFS}/{run}")

@@ -1,6 +1,5 @@
 """The code of a run is kept in git, and nothing that the user sees of git changes by it."""
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -9,36 +8,7 @@ import pytest
 
 from pipeline import snapshot
 from pipeline.git import GitError, Repository
-
-IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-
-
-def git(folder: Path, *words: str, **env: str) -> str:
-    """git as a user runs it, with nobody's settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    clean = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    command = ["git", *IDENTITY, *words]
-    done = subprocess.run(
-        command, cwd=folder, env={**kept, **clean, **env}, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
-
-
-def seen(folder: Path) -> dict[str, str]:
-    """All of a user's files and of git's, byte for byte, but for objects and the runs' refs."""
-    files = [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
-    names = {path: path.relative_to(folder).as_posix() for path in files}
-    passed = (".git/objects/", ".git/refs/pipeline/")
-    return {
-        name: str(path.readlink()) if path.is_symlink() else _digest(path)
-        for path, name in names.items()
-        if not name.startswith(passed)
-    }
-
-
-def _digest(path: Path) -> str:
-    return f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_mtime_ns}"
+from tests.clones import IDENTITY, git, seen
 
 
 @pytest.fixture
@@ -147,6 +117,9 @@ def test_during_a_merge_or_rebase(repository: Path, how: str):
     taken = take(repository)
     assert seen(repository) == before
     assert "<<<<<<<" in git(repository, "show", f"{taken.commit}:kept.py")
+    with Repository(repository).worktree(taken.commit) as tree:
+        assert "<<<<<<<" in (tree / "kept.py").read_text()
+    assert seen(repository) == before
     assert taken.dirty
 
 
@@ -217,6 +190,17 @@ def test_large_untracked_files_are_refused_with_a_list(repository: Path):
     assert seen(repository) == before
     assert not (repository / ".git" / "refs" / "pipeline").exists()
     assert take(repository, limit=4).dirty
+
+
+def test_a_repository_that_cannot_be_written(repository: Path):
+    """As root nothing is read-only, other than what is no disk."""
+    objects = repository / ".git" / "objects"
+    objects.rename(repository.parent / "objects")
+    objects.symlink_to("/proc")
+    before = seen(repository)
+    with pytest.raises(GitError, match=r"unable to|insufficient permission"):
+        take(repository)
+    assert seen(repository) == before
 
 
 def test_no_repository(tmp_path: Path):
