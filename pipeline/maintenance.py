@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import settings
+from pipeline import ROOT, settings, snapshot
 from pipeline.cache import damage
 from pipeline.digests import file_digest
 from pipeline.errors import PipelineError
@@ -41,20 +41,26 @@ class Garbage:
 
     Attributes:
         runs: folders of runs that are not kept.
+        snapshots: ids of those runs whose code is kept in git, and no kept run goes back to it.
+        copies: folders of what was copied or made again to reproduce a run.
         files: records of finished steps, and what interrupted writes left behind.
         versions: artifact versions, as (project, name, version, bytes).
     """
 
     runs: list[Path] = field(default_factory=list)
+    snapshots: list[str] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     versions: list[tuple[str, str, int, int]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.files or self.versions)
+        return bool(self.runs or self.snapshots or self.copies or self.files or self.versions)
 
     def lines(self) -> list[str]:
         """What would be removed, for the user to read first."""
         said = [f"run       {path.name}" for path in self.runs]
+        said += [f"code      {snapshot.REFS}/{id}" for id in self.snapshots]
+        said += [f"copy      {path}" for path in self.copies]
         said += [f"artifact  {n}:v{v}  ({size:,} bytes, {p})" for p, n, v, size in self.versions]
         return said + [f"file      {path}" for path in self.files]
 
@@ -80,6 +86,9 @@ def garbage(state: Path, keep: int | None) -> Garbage:
     for record in (state / "cache").glob("*/*.json"):
         if record.stem not in prints:
             found.files.append(record)
+    found.snapshots = _unneeded_snapshots(found.runs, summaries)
+    if not list(state.glob("reproductions/*/running/*.json")):
+        found.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
     found.files += sorted((state / "cache").glob("*/*.partial"))
     found.files += sorted(settings.trackio_dir().glob("artifacts/*/blobs/**/*.partial.*"))
     from pipeline.tracking import trackio
@@ -94,6 +103,15 @@ def garbage(state: Path, keep: int | None) -> Garbage:
         and made_by[1] not in names
     ]
     return found
+
+
+def _unneeded_snapshots(runs: list[Path], kept: list[dict[str, Any]]) -> list[str]:
+    """The runs whose code made nothing that is kept."""
+    steps = [step for summary in kept for step in summary["steps"].values()]
+    needed = {step.get("pipeline_run") for step in steps}
+    gone = [json.loads((path / "summary.json").read_text("utf-8"))["run_id"] for path in runs]
+    there = snapshot.known(ROOT)
+    return [id for id in gone if id in there and id not in needed]
 
 
 def _referred_to(summaries: list[dict[str, Any]]) -> tuple[set[tuple[str, str, int]], set[str]]:
@@ -116,5 +134,6 @@ def remove(found: Garbage) -> None:
         trackio.remove_versions([version[:3] for version in found.versions])
     for path in found.files:
         path.unlink(missing_ok=True)
-    for folder in found.runs:
+    snapshot.forget(ROOT, found.snapshots)
+    for folder in found.runs + found.copies:
         shutil.rmtree(folder)
