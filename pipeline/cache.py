@@ -30,6 +30,7 @@ class StepResult:
     sources: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     environment: str | None = None  # digest of the lock of the packages it ran with
+    tables: list[str] = field(default_factory=list)
     tracker_run: str | None = None
     tracker_url: str | None = None
 

@@ -44,15 +44,14 @@ def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
 
     Args:
         step: the step.
-        folder: that of the run that ran it; without it they come from MLflow.
+        folder: that of the run that ran it, if it is here; otherwise they come from MLflow.
     """
-    if folder is None:
-        files = _of_mlflow(step, TABLES)
+    names = {name: f"{step.step}.{name}.csv" for name in step.tables}
+    if folder and all((folder / file).is_file() for file in names.values()):
+        files = {file: (folder / file).read_text(encoding="utf-8") for file in names.values()}
     else:
-        paths = folder.glob(f"{step.step}.*.csv")
-        files = {path.name: path.read_text(encoding="utf-8") for path in paths}
-    begin = f"{step.step}."
-    return {name[len(begin) : -len(".csv")]: text for name, text in sorted(files.items())}
+        files = _of_mlflow(step, TABLES)
+    return {name: files[file] for name, file in names.items() if file in files}
 
 
 def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:

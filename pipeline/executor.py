@@ -36,6 +36,7 @@ SHARED = (
     "metrics",
     "sources",
     "environment",
+    "tables",
     "tracker_run",
     "tracker_url",
     "pipeline_run",

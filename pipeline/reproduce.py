@@ -122,6 +122,7 @@ def _config(
     config = {section: dict(values) for section, values in run.config.items()}
     config["main"] |= {"state_dir": str(state), "tracker": "trackio", "env_manager": env_manager}
     config["main"] |= {"steps": list(steps), "force": True, "explain": False}
+    config["main"] |= {"backend": "local", "backend_config": None}
     config["provenance"]["snapshot"] = False
     return config
 

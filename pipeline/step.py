@@ -68,6 +68,7 @@ class StepRun:
         self._outputs: list[Artifact] = []
         self._metrics: dict[str, float] = {}
         self._notes: list[str] = []
+        self._name, self._tables = name, []
         self._sources: list[dict[str, Any]] = []
         self._tracker = tracking.open_run(
             tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
@@ -109,8 +110,8 @@ class StepRun:
     def log_table(self, name: str, table: "pd.DataFrame") -> None:
         """Log a table."""
         self._tracker.log_table(name, table)
-        if os.environ.get(settings.REPORT):  # beside it, for the orchestrator
-            table.to_csv(table_file(Path(os.environ[settings.REPORT]), name), index=False)
+        self._tables.append(name)
+        _keep_table(f"{self._name}.{name}.csv", table)
 
     def log_bars(self, name: str, values: "pd.Series") -> None:
         """Log one number per label as a bar chart."""
@@ -148,14 +149,10 @@ class StepRun:
             "warnings": self._notes,
             "sources": self._sources,
             "environment": provenance.environment_lock(),
+            "tables": self._tables,
             "tracker_run": self._tracker.id,
             "tracker_url": self._tracker.url,
         }
-
-
-def table_file(report: Path, name: str) -> Path:
-    """Where a step leaves a copy of a table that it logs."""
-    return report.with_suffix(f".{name}.csv")
 
 
 def _record(artifact: Artifact) -> dict[str, Any]:
@@ -187,6 +184,18 @@ def _write_report(report: Mapping[str, Any]) -> None:
         partial = Path(f"{target}.partial")
         partial.write_text(json.dumps(report), encoding="utf-8")
         partial.replace(target)
+
+
+def _keep_table(name: str, table: "pd.DataFrame") -> None:
+    """Leave a table as CSV where the orchestrator finds it, so that two runs' can be compared."""
+    target = os.environ.get(settings.REPORT)
+    if target == settings.BY_MLFLOW:
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        client.log_text(os.environ["MLFLOW_RUN_ID"], table.to_csv(index=False), f"tables/{name}")
+    elif target:
+        table.to_csv(Path(target).with_name(name), index=False)
 
 
 def _tag_run(text: str) -> None:
