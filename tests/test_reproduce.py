@@ -288,7 +288,7 @@ def test_a_version_that_is_gone_from_the_index(partial: Clone, capsys):
 )
 def test_mistakes(partial: Clone, words: list[str], told: str, capsys, monkeypatch):
     monkeypatch.setenv(settings.STATE_DIR, str(partial.state))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it, and it must not stay
     before = seen(partial.root)
     words = [ids(partial)[1] if word == "RUN" else word for word in words]
     assert main(["--state-dir", str(partial.state), *words]) == 1
@@ -301,7 +301,7 @@ def test_a_run_of_a_colleague(partial: Clone, tmp_path: Path):
     run = ids(partial)[0]
     git(tmp_path, "clone", "-q", str(partial.root), "theirs")
     theirs = Clone(tmp_path / "home", root=tmp_path / "theirs")
-    (theirs.state / "runs").mkdir()
+    (theirs.state / "runs").mkdir(parents=True)
     store = f"sqlite:///{partial.state}/mlflow.db"
     shared = {"MLFLOW_TRACKING_URI": store, "TRACKIO_DIR": str(partial.state / "trackio")}
     told = refused(theirs, "reproduce", run, **shared)
