@@ -285,7 +285,8 @@ def launch(code: Path, words: Iterable[str], variables: Mapping[str, str]) -> in
     def stop(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in asked}
     try:
         status = process.wait()
     finally:

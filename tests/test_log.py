@@ -10,6 +10,7 @@ from pipeline import changes, settings
 from pipeline.__main__ import main
 from pipeline.digests import file_digest
 from tests.clones import Clone, git, seen
+from tests.runs import POKEMON
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     assert place.run("main.steps=[1,2]").status == 0
     place.edit("2-ETL/script.py", "def go(", "LIMIT = 3\n\n\ndef go(")
     (place.root / "new notes.txt").write_text("untracked\n")
-    change = 'etl.schema=[{"column": "name", "unique": false}]'
+    data = place.home / "fewer.csv"
+    data.write_text("".join(POKEMON.read_text().splitlines(keepends=True)[:300]))
+    changed = (f"data.file_url={data.as_uri()}", "etl.required=[]", "main.experiment_name=prod")
     for _ in range(2):
-        done = place.run("main.steps=[1,2]", change, "etl.required=[]", "main.experiment_name=prod")
+        done = place.run("main.steps=[1,2]", *changed)
         assert done.status == 0, done.err
     return place
 
@@ -30,6 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def run(place: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     """Run a command in this process: its output."""
     monkeypatch.setenv(settings.STATE_DIR, str(place.state))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it, and it must not stay
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(changes, "ROOT", place.root)
 
@@ -59,7 +63,7 @@ def test_log(place: Clone, run):
     assert "code 2-ETL/script.py, new notes.txt" in lines
     assert "data clean_data.csv v0 -> v1" in lines
     assert any(line.startswith("parameter etl.required null -> []") for line in lines)
-    assert any(re.search(r"rows_after \d+ \(\+\d+\)", line.replace(".0000", "")) for line in lines)
+    assert any(re.search(r"rows_after \d+ \(-\d+\)", line.replace(".0000", "")) for line in lines)
     assert "code" not in told[0]  # it handed on what the second made
     assert "(" not in told[2].partition("metrics")[2]  # the first has none to compare with
     assert run("log", "--experiment", "prod", "-n", "1").count("run 2") == 1
