@@ -72,6 +72,8 @@ def go(config: DictConfig) -> float | None:
                 validation=model.validation,
                 cv=model.cv,
                 seed=split.random_state,
+                name=model.name,
+                cleaning=model.cleaning,
                 model_artifact_name=model.artifact_name,
                 preprocessor_artifact_name=model.preprocessor_artifact_name,
             )

@@ -93,6 +93,8 @@ class Model:
     cv: int | None = MISSING
     timeout: float | None = MISSING
     space: dict[str, str] = MISSING
+    name: str = MISSING
+    cleaning: dict[str, Any] = MISSING
     artifact_name: str = MISSING
     preprocessor_artifact_name: str = MISSING
 
@@ -258,6 +260,11 @@ def check(config: DictConfig) -> None:
         raise PipelineError(
             f"main.project_name={config.main.project_name!r} can't name a project",
             "use letters, digits, dash and underscore",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", config.model.name):
+        raise PipelineError(
+            f"model.name={config.model.name!r} can't name a model in the registry",
+            "use letters, digits, dot, dash, underscore: model.name=...",
         )
     names = [
         config.data.artifact_name,

@@ -51,26 +51,37 @@ def ensure(step: Path, env_manager: str) -> None:
     """
     if env_manager not in ("uv", "virtualenv"):
         return
-    spec, folder = _place(step)
+    record_interpreter(step.name, build(step, env_manager))
+
+
+def python_of(folder: Path) -> Path:
+    """The Python of the environment that a folder's ``conda.yml`` describes, built or not."""
+    name = _get_virtualenv_name(_PythonEnv.from_conda_yaml(folder / "conda.yml"), folder)
+    return Path(_get_mlflow_virtualenv_root()) / name / "bin" / "python"
+
+
+def is_built(python: Path) -> bool:
+    """Whether an environment is there, and whole."""
+    return (python.parents[1] / MARKER).exists()
+
+
+def build(step: Path, env_manager: str) -> Path:
+    """Build the environment of a folder's ``conda.yml``, unless it is there; its Python."""
+    spec, python = _PythonEnv.from_conda_yaml(step / "conda.yml"), python_of(step)
+    folder = python.parents[1]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if not (folder / MARKER).exists():
+    if not is_built(python):
         with FileLock(f"{folder}.lock"):
-            if not (folder / MARKER).exists():
+            if not is_built(python):
                 shutil.rmtree(folder, ignore_errors=True)
                 _create_virtualenv(step, spec, folder, env_manager=env_manager)
                 (folder / MARKER).touch()
-    record_interpreter(step.name, folder / "bin" / "python")
+    return python
 
 
 def installed(step: Path) -> list[str] | None:
     """The packages of a step's environment, or None if it has not been built."""
-    _, folder = _place(step)
-    if not (folder / MARKER).exists():
+    python = python_of(step)
+    if not is_built(python):
         return None
-    return provenance.packages(folder.glob("lib/python*/site-packages"))
-
-
-def _place(step: Path) -> tuple[_PythonEnv, Path]:
-    """What a step's ``conda.yml`` asks for, and the folder of that environment."""
-    spec = _PythonEnv.from_conda_yaml(step / "conda.yml")
-    return spec, Path(_get_mlflow_virtualenv_root()) / _get_virtualenv_name(spec, step)
+    return provenance.packages(python.parents[1].glob("lib/python*/site-packages"))

@@ -89,6 +89,27 @@ def test_the_training_run_holds_parameters_metrics_figures_tags_and_model(
     assert [model.source_run_id for model in models] == [run.info.run_id]
 
 
+def test_the_model_is_a_version_in_the_registry(first: Finished, client: mlflow.MlflowClient):
+    """With the run that made it, its data by version and digest, its metrics and its commit."""
+    run = first.summary["steps"]["4-Training_model"]["mlflow_run"]
+    (found,) = [
+        version
+        for version in client.search_model_versions("name = 'pokemon-legendary'")
+        if version.run_id == run
+    ]
+    outputs = first.outputs()
+    for role in ("train", "test"):
+        part = outputs[f"{role}_data.csv"]
+        told = f"{role}_data.csv:{part['version']} {part['digest']}"
+        assert found.tags[f"data.{role}"] == told
+    assert found.tags["pipeline.run_id"] == first.summary["run_id"]
+    assert found.tags["git.commit"] == first.summary["git_commit"]
+    assert float(found.tags["metric.f1"]) == first.summary["metrics"]["f1"]
+    model = outputs["model"]
+    assert found.tags["tracker.artifact"] == f"model:{model['version']} {model['digest']}"
+    assert "candidate" in client.get_registered_model(found.name).aliases
+
+
 def test_trackio_has_the_runs_and_their_lineage(checkout: Checkout, first: Finished):
     asked = """
 import json, trackio

@@ -266,7 +266,7 @@ def test_artifacts_have_their_bytes_aliases_and_metadata(
     model = api.artifact("tester/pokemon/model:champion")
     assert (model.name, model.type) == ("model:champion", "model")
     assert model.version == "v0"
-    assert sorted(model.aliases) == ["champion", "latest"]
+    assert sorted(model.aliases) == ["candidate", "champion", "latest"]
     assert model.description.endswith("predicting legendary")
     assert model.metadata["f1"] == pytest.approx(recorded.summary("whole")["metrics"]["f1"])
     blob = recorded.blob("whole", "model")
@@ -316,7 +316,7 @@ def test_aliases_that_wandb_has_elsewhere_stay_there(crowd: Crowd):
     warning = "warning: in W&B the alias 'champion' stays on model:v0; in Trackio it is on model:v0"
     assert crowd.warned.startswith(warning)
     assert sorted(crowd.server.artifacts["model:v0"].alias_names) == ["champion", "latest"]
-    assert crowd.server.artifacts["model:v1"].alias_names == []
+    assert crowd.server.artifacts["model:v1"].alias_names == ["candidate"]
 
 
 def test_a_failed_step_is_copied_as_failed(recorded: Recorded, crowd: Crowd):

@@ -112,7 +112,7 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
         "test_data.csv:v0": [],
         "test_data.csv:v1": ["latest"],
         "model:v0": [],
-        "model:v1": ["latest"],
+        "model:v1": ["candidate", "latest"],
     }
     assert versions["model:v1"]["type"] == "model"
     training = runs[f"4-Training_model-{two}"]

@@ -205,6 +205,15 @@ def fetch(kind: str, reference: str, into: Path) -> Artifact:
     return load(kind).fetch(reference, into)
 
 
+def set_alias(kind: str, reference: str, alias: str) -> None:
+    """Let an alias mean this version from now on; it leaves the version that had it before.
+
+    Raises:
+        PipelineError: there is no such version, or the tracker can't do it.
+    """
+    load(kind).set_alias(reference, alias)
+
+
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
     """Start a run in the tracker ``kind``, in the project and group that the environment names."""
     module = load(kind)
