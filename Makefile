@@ -8,7 +8,7 @@ OVERRIDES ?=
 COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test dashboard bench extras lock clean
+.PHONY: help run test serve dashboard bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -20,6 +20,9 @@ run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split
 test: .venv/extras  ## lint, then all tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@.venv/bin/python -m pytest -q -n 2 --dist loadfile
+
+serve: .venv/complete  ## the model in production, over HTTP on loopback, until Ctrl-C
+	@.venv/bin/python -m pipeline serve
 
 dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
 	@.venv/bin/python -m pipeline dashboard

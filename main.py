@@ -68,6 +68,8 @@ def go(config: DictConfig) -> float | None:
             estimator=model.estimator,
             params=model.params,
             allowed=model.allowed,
+            name=model.name,
+            cleaning=model.cleaning,
             model_artifact_name=model.artifact_name,
             preprocessor_artifact_name=model.preprocessor_artifact_name,
         )

@@ -11,7 +11,7 @@ startup.begin(__name__)  # before the imports that take long
 
 import pandas as pd
 import pandera.pandas as pa
-from pandas.api.types import is_number, is_numeric_dtype, is_string_dtype
+from pandas.api.types import is_float_dtype, is_number, is_numeric_dtype, is_string_dtype
 
 from pipeline import step
 from pipeline.errors import PipelineError, did_you_mean
@@ -49,12 +49,7 @@ def clean(
     """
     if raw.empty:
         raise PipelineError("the table has a header and no rows", "check data.file_url")
-    table = raw.rename(columns=snake_case)
-    twins = sorted(set(table.columns[table.columns.duplicated()]))
-    if twins:
-        titles = [str(title) for title in raw.columns if snake_case(title) in twins]
-        raise PipelineError(f"the columns {titles} all become {twins}", "rename them in the data")
-    table = read_types(strip_text(table, missing), text_columns)
+    table = read_types(strip_text(tidy_titles(raw), missing), text_columns)
     table = fill_missing(table, fill)
     if required is None:
         required = [column for column in table if column not in fill]
@@ -77,6 +72,20 @@ def clean(
         dropped["duplicate"] = int(twice.sum())
         table = table[~twice]
     return table, dropped
+
+
+def tidy_titles(raw: pd.DataFrame) -> pd.DataFrame:
+    """The table with its titles as names: ``Sp. Atk`` becomes ``sp_atk``.
+
+    Raises:
+        PipelineError: two titles become one name.
+    """
+    table = raw.rename(columns=snake_case)
+    twins = sorted(set(table.columns[table.columns.duplicated()]))
+    if twins:
+        titles = [str(title) for title in raw.columns if snake_case(title) in twins]
+        raise PipelineError(f"the columns {titles} all become {twins}", "rename them in the data")
+    return table
 
 
 def strip_text(table: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
@@ -133,11 +142,10 @@ def validate(table: pd.DataFrame, rules: list[dict]) -> pd.DataFrame:
     Raises:
         PipelineError: lists every violation: column, rule, how many rows, values and places.
     """
-    schema = pa.DataFrameSchema({rule["column"]: schema_column(rule) for rule in rules})
-    try:
-        return schema.validate(table, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        lines = violations(error.failure_cases)
+    table, cases = check(table, rules)
+    if cases.empty:
+        return table
+    lines = violations(cases)
     more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     raise PipelineError(
         "\n  ".join(
@@ -145,6 +153,38 @@ def validate(table: pd.DataFrame, rules: list[dict]) -> pd.DataFrame:
         ),
         "correct the data, or etl.schema (your own data: data=csv has no schema)",
     )
+
+
+def check(table: pd.DataFrame, rules: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A clean table with the types of ``etl.schema``, and each cell that breaks a rule of it.
+
+    Returns:
+        The table; and a row per such cell: its column, the rule, its value, its row's index.
+    """
+    schema = pa.DataFrameSchema({rule["column"]: schema_column(rule) for rule in rules})
+    names = {"check": "rule", "failure_case": "value"}
+    broken = [fractions(table, rule["column"]) for rule in rules if rule.get("dtype") == "int"]
+    try:
+        checked = schema.validate(table, lazy=True)
+        return checked, pd.concat(broken) if broken else pd.DataFrame()
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+    coercion = cases["check"].str.startswith("coerce_dtype")
+    mistyped = set(cases.loc[coercion, "column"])  # no other rule can be checked on them
+    words = {"not_nullable": "nullable false", "field_uniqueness": "unique"}
+    words |= {f"coerce_dtype('{name}')": f"dtype {rule}" for rule, name in DTYPES.items()}
+    cases = cases[coercion | ~cases["column"].isin(mistyped)].replace({"check": words})
+    cases = cases[["column", "check", "failure_case", "index"]].rename(columns=names)
+    return table, pd.concat([*broken, cases])
+
+
+def fractions(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The cells of a column that are no whole numbers, which pandas would cut to such."""
+    values = table[name] if name in table else pd.Series(dtype=object)
+    if not is_float_dtype(values):
+        return pd.DataFrame()
+    lost = values[values.notna() & (values % 1 != 0)].astype(object)
+    return pd.DataFrame({"column": name, "rule": "dtype int", "value": lost, "index": lost.index})
 
 
 def check_rules(rules: list[dict]) -> None:
@@ -190,27 +230,21 @@ def schema_column(rule: dict) -> pa.Column:
 
 
 def violations(cases: pd.DataFrame) -> list[str]:
-    """pandera's failure cases, one line for each column and rule, in the words of the rules."""
-    words = {"not_nullable": "nullable false", "field_uniqueness": "unique"}
-    words |= {f"coerce_dtype('{name}')": f"dtype {rule}" for rule, name in DTYPES.items()}
-    coercion = cases["check"].str.startswith("coerce_dtype")
-    mistyped = set(cases.loc[coercion, "column"])  # no other rule can be checked on them
-    cases = cases[coercion | ~cases["column"].isin(mistyped)]
+    """What :func:`check` has found, one line for each column and rule."""
     lines = []
-    for (column, check), rows in cases.fillna({"column": ""}).groupby(
-        ["column", "check"], sort=False
+    for (column, rule), rows in cases.fillna({"column": ""}).groupby(
+        ["column", "rule"], sort=False
     ):
-        values = [*rows["failure_case"].unique()[:3]]
-        if check == "column_in_dataframe":
-            lines += [f"{name}: no such column" for name in rows["failure_case"]]
+        values = [*rows["value"].unique()[:3]]
+        if rule == "column_in_dataframe":
+            lines += [f"{name}: no such column" for name in rows["value"]]
         elif rows["index"].isna().all():  # the check itself failed
-            lines.append(f"{column}: {words.get(check, check)} can't be checked: {values[0]}")
+            lines.append(f"{column}: {rule} can't be checked: {values[0]}")
         else:
             shown = ", ".join(f"{value if is_number(value) else repr(value)}" for value in values)
             places = ", ".join(str(int(index) + 1) for index in rows["index"].head(3))
             lines.append(
-                f"{column}: {words.get(check, check)} fails for {len(rows)} row(s): {shown} "
-                f"(data row {places})"
+                f"{column}: {rule} fails for {len(rows)} row(s): {shown} (data row {places})"
             )
     return lines
 

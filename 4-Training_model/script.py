@@ -1,4 +1,4 @@
-"""Fit a scikit-learn pipeline, measure it on the test data, and log the model."""
+"""Fit a scikit-learn pipeline, measure it on the test data, and register the model."""
 
 import sys
 from pathlib import Path
@@ -10,11 +10,13 @@ startup.begin(__name__)  # before the imports that take long
 
 import importlib
 import inspect
+import json
 from math import inf
 
 import mlflow
 import pandas as pd
 from mlflow.models import infer_signature
+from mlflow.models.model import ModelInfo
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -23,7 +25,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
-from pipeline import evaluation, mlflow_store, models, provenance, step
+from pipeline import evaluation, mlflow_store, models, provenance, registration, step
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_table
 
@@ -203,7 +205,8 @@ def log_to_mlflow(
     files: dict,
     tags: dict,
     trusted: list[str],
-) -> None:
+    preparation: Path,
+) -> ModelInfo:
     """Record parameters, metrics, figures, tags and the model on the MLflow run."""
     with mlflow_store.active_run("4-Training_model") as run:
         known = run.data.params  # those that `mlflow run` has logged
@@ -212,7 +215,7 @@ def log_to_mlflow(
         mlflow.set_tags(tags)
         for file in files.values():
             mlflow.log_artifact(str(file), "figures")
-        mlflow.sklearn.log_model(
+        return mlflow.sklearn.log_model(
             model,
             name="model",
             signature=infer_signature(
@@ -221,7 +224,29 @@ def log_to_mlflow(
             input_example=features.head(),
             pip_requirements=mlflow_store.requirements("scikit-learn", "skops", "pandas"),
             skops_trusted_types=trusted,
+            extra_files=[str(preparation)],
         )
+
+
+def feature_kinds(features: pd.DataFrame) -> dict[str, str]:
+    """What each feature holds: ``number``, ``truth``, ``truth or gap`` or ``text``."""
+    kinds = dict.fromkeys(features, "text")
+    for name in features:
+        if pd.api.types.is_bool_dtype(features[name]):
+            kinds[name] = "truth"
+        elif pd.api.types.is_numeric_dtype(features[name]):
+            kinds[name] = "number"
+        elif features[name].dtype == object:  # truth values with gaps; words have a type
+            kinds[name] = "truth or gap"
+    return kinds
+
+
+def write_preparation(features: pd.DataFrame, args, folder: Path) -> Path:
+    """What has to be known to predict from raw rows, as a file of the model."""
+    path = folder / models.PREPARATION
+    told = {"target": args.target, "drop": args.drop or [], "features": feature_kinds(features)}
+    path.write_text(json.dumps(told | {"cleaning": args.cleaning or {}}, indent=1), "utf-8")
+    return path
 
 
 def predictions(model: Pipeline, table: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
@@ -259,7 +284,9 @@ def go(args, run: step.StepRun) -> None:
         args.model_artifact_name: models.dumps(model),
     }
     trusted = models.trusted_types(packed[args.model_artifact_name])
-    log_to_mlflow(model, features, vars(args) | params, results, files, tags, trusted)
+    preparation = write_preparation(features, args, run.folder)
+    params = vars(args) | params
+    logged = log_to_mlflow(model, features, params, results, files, tags, trusted, preparation)
 
     run.log_metrics(results)
     run.log_figures(files)
@@ -276,6 +303,9 @@ def go(args, run: step.StepRun) -> None:
             description=f"{args.estimator} predicting {args.target}",
             metadata=metadata,
         )
+    used, stored = dict(zip(("train", "test"), run.inputs, strict=True)), run.outputs[-1]
+    registration.register(args.name, logged, run.folder / "stored", used, stored, results)
+    run.set_alias(stored, registration.CANDIDATE)
 
 
 def arguments():
@@ -312,6 +342,13 @@ def arguments():
         type=step.json_value,
         default='["sklearn"]',
         help="JSON list of packages it may come from",
+    )
+    parser.add_argument("--name", default="pokemon-legendary", help="its name in the registry")
+    parser.add_argument(
+        "--cleaning",
+        type=step.json_value,
+        default="{}",
+        help="JSON: the settings with which raw rows were read and cleaned (2-ETL's)",
     )
     parser.add_argument("--model_artifact_name", default="model", help="name of the model artifact")
     parser.add_argument(

@@ -4,9 +4,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import settings
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.registry import Promotion
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="FILE", help="write it to a .csv, .json or .html file"
     )
     command.set_defaults(go=compare)
+    _add_model_commands(commands)
     return top
 
 
@@ -63,6 +68,59 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of one or more")
     return int(text)
+
+
+def _add_model_commands(commands: "argparse._SubParsersAction") -> None:
+    """From a trained model to its use."""
+    command = commands.add_parser("promote", help="put a model into production, through a gate")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--version", metavar="N", help="a version's number; default: the candidate")
+    which.add_argument("--run", metavar="ID", help="the version that a run has made")
+    which.add_argument("--best", action="store_true", help="the one that scored best")
+    command.add_argument("--to", choices=["production"], default="production", help="its new place")
+    command.add_argument("--force", action="store_true", help="even if the gate says no")
+    command.add_argument("--why", default="", help="a reason, for the history; --force needs one")
+    command.add_argument("settings", nargs="*", help="such as promotion.margin=0.05")
+    _model_options(command)
+    command.set_defaults(go=promote)
+
+    command = commands.add_parser("rollback", help="put the previous model back into production")
+    command.add_argument("--why", default="", help="a reason, for the history")
+    _model_options(command)
+    command.set_defaults(go=rollback)
+
+    command = commands.add_parser("predict", help="score a CSV file of raw rows")
+    command.add_argument("--model", default="production", help="alias or number of a version")
+    command.add_argument("--input", required=True, type=Path, metavar="CSV", help="raw rows")
+    command.add_argument("--output", required=True, type=Path, metavar="CSV", help="what to write")
+    command.add_argument("--sep", help="between cells; default: as in the training data")
+    command.add_argument("--encoding", help="of the file; default: as in the training data")
+    command.add_argument("--chunk", type=int, metavar="ROWS", help="rows at once")
+    _model_options(command)
+    command.set_defaults(go=predict)
+
+    command = commands.add_parser("serve", help="serve a model over HTTP until Ctrl-C")
+    command.add_argument("--model", default="production", help="alias or number of a version")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument("--port", type=int, default=5001, help="port to listen on")
+    command.add_argument(
+        "--max-bytes", type=int, default=16_000_000, help="larger requests are refused"
+    )
+    _model_options(command)
+    command.set_defaults(go=serve)
+
+
+def _model_options(command: argparse.ArgumentParser) -> None:
+    """Which registered model is meant, and who builds the environment it runs in."""
+    command.add_argument(
+        "--name", default=settings.DEFAULT_MODEL, help="model.name (default: %(default)s)"
+    )
+    command.add_argument(
+        "--env-manager",
+        choices=["uv", "virtualenv", "local"],
+        default="uv",
+        help="who builds the model's own environment; local: this one (default: %(default)s)",
+    )
 
 
 def dashboard(args: argparse.Namespace) -> int:
@@ -125,6 +183,65 @@ def compare(args: argparse.Namespace) -> int:
         print(args.output)
     else:
         compare.show(found, Console(highlight=False))
+
+
+def promote(args: argparse.Namespace) -> int:
+    """Measure a version, print the comparison, and put it into production if it passes."""
+    if args.force and not args.why.strip():
+        raise PipelineError("--force needs a reason", "add --why 'REASON'; the history keeps it")
+    from pipeline import promotion, registry
+
+    gate = promotion.gate(args.settings)
+    version = promotion.choose(args.name, args.version, args.run, args.best, gate.metric)
+    if registry.PRODUCTION in version.aliases:
+        print(f"version {version.number} of {args.name} is in production already")
+    else:
+        verdict = promotion.judge(version, gate, args.env_manager)
+        print("\n".join(verdict.lines()), flush=True)
+        _print_promotion(promotion.promote(version, verdict, args.why, args.force))
+    return _move_tracker_aliases(args.name)
+
+
+def rollback(args: argparse.Namespace) -> int:
+    """Put the previous version back."""
+    from pipeline import promotion
+
+    _print_promotion(promotion.rollback(args.name, args.why, args.env_manager))
+    return _move_tracker_aliases(args.name)
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Score a file, and say how many rows could not be."""
+    from pipeline import batch
+
+    if args.chunk is not None and args.chunk < 1:
+        raise PipelineError(f"--chunk {args.chunk} is no number of rows", "leave it out: 20000")
+    options = {"sep": args.sep, "encoding": args.encoding, "chunk": args.chunk}
+    for line in batch.predict(
+        args.name, args.model, args.input, args.output, args.env_manager, **options
+    ):
+        print(line)
+    return 0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Become the model's server."""
+    from pipeline import serving
+
+    serving.serve(args.name, args.model, args.host, args.port, args.max_bytes, args.env_manager)
+    return 0
+
+
+def _print_promotion(done: "Promotion") -> None:
+    was = f"was {done.old}" if done.old else "the first one"
+    print(f"version {done.new} is in production ({was}): {done.why}", flush=True)
+
+
+def _move_tracker_aliases(name: str) -> int:
+    from pipeline import promotion
+
+    for problem in promotion.move_tracker_aliases(name):
+        print(f"warning: the tracker's alias is not moved: {problem}", file=sys.stderr)
     return 0
 
 

@@ -84,6 +84,8 @@ class Model:
     params: dict[str, Any] = MISSING
     allowed: list[str] = MISSING
     metric: str | None = MISSING
+    name: str = MISSING
+    cleaning: dict[str, Any] = MISSING
     artifact_name: str = MISSING
     preprocessor_artifact_name: str = MISSING
 
@@ -224,6 +226,11 @@ def check(config: DictConfig) -> None:
         raise PipelineError(
             f"main.project_name={config.main.project_name!r} can't name a project",
             "use letters, digits, dash and underscore",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", config.model.name):
+        raise PipelineError(
+            f"model.name={config.model.name!r} can't name a model in the registry",
+            "use letters, digits, dot, dash, underscore: model.name=...",
         )
     names = [
         config.data.artifact_name,

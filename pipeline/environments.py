@@ -50,14 +50,29 @@ def ensure(step: Path, env_manager: str) -> None:
     """
     if env_manager not in ("uv", "virtualenv"):
         return
-    spec = _PythonEnv.from_conda_yaml(step / "conda.yml")
-    root = Path(_get_mlflow_virtualenv_root())
-    root.mkdir(parents=True, exist_ok=True)
-    folder = root / _get_virtualenv_name(spec, step)
-    if not (folder / MARKER).exists():
+    record_interpreter(step.name, build(step, env_manager))
+
+
+def python_of(folder: Path) -> Path:
+    """The Python of the environment that a folder's ``conda.yml`` describes, built or not."""
+    name = _get_virtualenv_name(_PythonEnv.from_conda_yaml(folder / "conda.yml"), folder)
+    return Path(_get_mlflow_virtualenv_root()) / name / "bin" / "python"
+
+
+def is_built(python: Path) -> bool:
+    """Whether an environment is there, and whole."""
+    return (python.parents[1] / MARKER).exists()
+
+
+def build(step: Path, env_manager: str) -> Path:
+    """Build the environment of a folder's ``conda.yml``, unless it is there; its Python."""
+    spec, python = _PythonEnv.from_conda_yaml(step / "conda.yml"), python_of(step)
+    folder = python.parents[1]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not is_built(python):
         with FileLock(f"{folder}.lock"):
-            if not (folder / MARKER).exists():
+            if not is_built(python):
                 shutil.rmtree(folder, ignore_errors=True)
                 _create_virtualenv(step, spec, folder, env_manager=env_manager)
                 (folder / MARKER).touch()
-    record_interpreter(step.name, folder / "bin" / "python")
+    return python

@@ -12,6 +12,7 @@ import mlflow
 from filelock import FileLock
 
 from pipeline import settings
+from pipeline.errors import PipelineError
 
 SCHEMA = Path(__file__).with_name("mlflow_schema.sql")  # made by pipeline/pins.py
 
@@ -20,8 +21,21 @@ def client() -> mlflow.MlflowClient:
     """MLflow, pointed at its store."""
     for talkative in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(settings.tracking_uri())
     return mlflow.MlflowClient()
+
+
+def existing() -> mlflow.MlflowClient:
+    """The same, to read what is there; a local store is not made.
+
+    Raises:
+        PipelineError: nothing has been recorded yet.
+    """
+    file = settings.sqlite_path(settings.tracking_uri())
+    if file and not file.exists():
+        raise PipelineError(f"nothing has been recorded yet: no {file}", "make run comes first")
+    return client()
 
 
 def connect(experiment: str) -> str:

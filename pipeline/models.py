@@ -10,6 +10,7 @@ import numpy as np
 import skops.io
 
 TRUSTED_PACKAGES = ("sklearn.", "numpy.", "pandas.", "scipy.")
+PREPARATION = "preparation.json"  # beside a logged model: how raw rows become its features
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

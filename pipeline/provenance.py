@@ -39,6 +39,13 @@ def developer() -> str:
         return "unknown"
 
 
+def changed_since(sha: str, root: Path, *paths: str) -> bool:
+    """Whether files differ from what they were at a commit; not, where that can't be told."""
+    if _git("cat-file", "-e", f"{sha}^{{commit}}", cwd=root) is None:
+        return False
+    return bool(_git("diff", "--name-only", sha, "--", *paths, cwd=root))
+
+
 def commit(root: Path) -> Commit | None:
     """The commit of the working tree at ``root``, or None outside a git repository."""
     sha = _git("rev-parse", "--verify", "HEAD", cwd=root)

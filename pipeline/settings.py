@@ -32,6 +32,7 @@ TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 # config.yaml's main.project_name and main.experiment_name, for a step that runs alone.
 DEFAULT_PROJECT = "pokemon"
 DEFAULT_EXPERIMENT = "dev"
+DEFAULT_MODEL = "pokemon-legendary"
 
 DATABASE = "mlflow.db"  # MLflow's, in the state folder
 

@@ -97,6 +97,10 @@ class StepRun:
         self._outputs.append(artifact)
         return artifact
 
+    def set_alias(self, artifact: Artifact, alias: str) -> None:
+        """Let an alias mean this version of an artifact from now on."""
+        tracking.set_alias(self._tracker.kind, artifact.reference, alias)
+
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log numbers as the run's result."""
         self._tracker.log_metrics(metrics)
@@ -132,6 +136,11 @@ class StepRun:
     def inputs(self) -> list[Artifact]:
         """The artifacts used so far."""
         return list(self._inputs)
+
+    @property
+    def outputs(self) -> list[Artifact]:
+        """The artifacts logged so far."""
+        return list(self._outputs)
 
     def finish(self, failed: bool = False) -> None:
         """End the run in the tracker."""

@@ -152,6 +152,15 @@ def test_titles_that_collide() -> None:
     assert "['Sp. Atk', 'sp atk'] all become ['sp_atk']" in told
 
 
+def test_a_fraction_is_no_whole_number() -> None:
+    """pandas would cut it to one, and say nothing."""
+    for cells in (["1", "2.5", ""], ["1", "2.5", "300"]):
+        table = etl.read_types(pd.DataFrame({"a": cells}, dtype="str").replace("", None), [])
+        rules = [{"column": "a", "dtype": "int", "max": 255, "nullable": True}]
+        with pytest.raises(PipelineError, match=r"a: dtype int fails for 1 row\(s\): 2.5"):
+            etl.validate(table, rules)
+
+
 def test_the_types_of_the_schema() -> None:
     rules = [
         {"column": "code", "dtype": "str"},

@@ -94,6 +94,13 @@ answer["none"] = told(lambda: run.use("nothing:v0", Path("in8")))
 answer["no alias"] = told(lambda: run.use("data.csv:production", Path("in7")))
 run.finish()
 
+moved = []
+for version in ("v0", "v1", "v0"):
+    tracking.set_alias(kind, f"data.csv:{version}", "production")
+    moved.append(tracking.find(kind, "data.csv:production").version)
+answer["moved"] = moved
+answer["still latest"] = tracking.find(kind, "data.csv:latest").version
+answer["no such version"] = told(lambda: tracking.set_alias(kind, "data.csv:v9", "production"))
 latest, first = (tracking.find(kind, f"data.csv:{version}") for version in ("latest", "v0"))
 answer["found"] = [latest.reference, first.digest]
 answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "nothing:latest")]
@@ -109,6 +116,9 @@ answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "
     assert "'data.csv:production' was not found" in answer["no alias"]
     assert answer["found"] == ["data.csv:v1", answer["first"][1]]
     assert answer["not found"] == [None, None]
+    assert answer["moved"] == ["v0", "v1", "v0"]
+    assert answer["still latest"] == "v1"
+    assert "no 'data.csv:v9'" in answer["no such version"]
 
 
 def test_results_of_every_kind_are_taken(tracker: tuple[str, dict[str, str]], tmp_path: Path):

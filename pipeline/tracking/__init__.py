@@ -187,6 +187,15 @@ def find(kind: str, reference: str) -> Artifact | None:
     return load(kind).find(reference)
 
 
+def set_alias(kind: str, reference: str, alias: str) -> None:
+    """Let an alias mean this version from now on; it leaves the version that had it before.
+
+    Raises:
+        PipelineError: there is no such version, or the tracker can't do it.
+    """
+    _implementation(kind).set_alias(reference, alias)
+
+
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
     """Start a run in the tracker ``kind``, in the project and group that the environment names."""
     module = load(kind)

@@ -15,7 +15,7 @@ from pipeline.tracking import Artifact, TrackerRun
 os.environ["TRACKIO_DIR"] = str(settings.trackio_dir())  # read when trackio is imported
 
 import trackio
-from trackio import cas
+from trackio import cas, context_vars
 from trackio.remote_client import RemoteClient
 from trackio.sqlite_storage import SQLiteStorage
 
@@ -25,15 +25,8 @@ if TYPE_CHECKING:
 
 def find(reference: str) -> Artifact | None:
     """The exact version that a reference means now, or None."""
-    name, _, spec = reference.partition(":")
-    server = os.environ.get("TRACKIO_SERVER_URL")
-    if server:
-        client = RemoteClient(server, write_token=os.environ.get("TRACKIO_WRITE_TOKEN"))
-        record = client.predict(
-            api_name="/get_artifact_manifest", project=settings.project(), name=name, spec=spec
-        )
-    else:
-        record = SQLiteStorage.get_artifact_manifest(settings.project(), name, spec or None)
+    name = reference.partition(":")[0]
+    record = _record(reference)
     if record is None:
         return None
     manifest = record["manifest"]
@@ -43,8 +36,58 @@ def find(reference: str) -> Artifact | None:
         combined_digest({entry["path"]: entry["digest"] for entry in manifest}),
         record["type"],
         record["metadata"] or {},
-        stored={} if server else _stored(manifest),
+        stored={} if _server() else _stored(manifest),
     )
+
+
+def _server() -> RemoteClient | None:
+    """The Trackio server in use, if it is not the local store."""
+    url = os.environ.get("TRACKIO_SERVER_URL")
+    return RemoteClient(url, write_token=os.environ.get("TRACKIO_WRITE_TOKEN")) if url else None
+
+
+def _record(reference: str) -> dict[str, Any] | None:
+    """What Trackio has on the version that a reference means now."""
+    name, _, spec = reference.partition(":")
+    if server := _server():
+        given = {"project": settings.project(), "name": name, "spec": spec}
+        return server.predict(api_name="/get_artifact_manifest", **given)
+    return SQLiteStorage.get_artifact_manifest(settings.project(), name, spec or None)
+
+
+def set_alias(reference: str, alias: str) -> None:
+    """Let an alias mean this version from now on.
+
+    A Trackio server has no call for it, only logs the same content again with the alias, and
+    never moves one to an older version.
+    """
+    record = _record(reference)
+    if record is None:
+        raise PipelineError(
+            f"there is no {reference!r} in Trackio project {settings.project()!r} to be {alias!r}",
+            "run the step that makes it, or register another version",
+        )
+    server = _server()
+    if server is None:
+        ids = record["artifact_id"], alias, record["version_id"]
+        SQLiteStorage.reassign_alias(settings.project(), *ids)
+        return
+    given = {key: record[key] for key in ("name", "type", "description", "metadata", "manifest")}
+    logged = server.predict(
+        api_name="/artifact_log",
+        project=settings.project(),
+        aliases=[alias],
+        run_name=record["producer_run_name"],
+        run_id=record["producer_run_id"],
+        hf_token=None,
+        **given,
+    )
+    if alias not in logged["aliases"]:
+        raise PipelineError(
+            f"the alias {alias!r} is on a newer version than {reference}, and a Trackio server "
+            "moves an alias forward only",
+            "MLflow's registry has it right, and is what predict and serve go by",
+        )
 
 
 def _stored(manifest: list[dict[str, Any]]) -> dict[str, str]:
@@ -159,6 +202,8 @@ class TrackioRun(TrackerRun):
         if failed:
             self._run.log({"failed": 1})
         self._run.finish()
+        if context_vars.current_run.get() is self._run:  # or Trackio ends it again at exit
+            context_vars.current_run.set(None)
 
 
 def versions() -> Iterator[tuple[str, str, dict[str, Any], str | None]]:

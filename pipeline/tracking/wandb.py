@@ -86,6 +86,22 @@ def stored_artifact(reference: str) -> wandb.Artifact | None:
     return ask(f"find artifact {reference!r}", look)
 
 
+def set_alias(reference: str, alias: str) -> None:
+    """Let an alias mean this version from now on; W&B takes it from the one that had it."""
+    found = stored_artifact(reference)
+    if found is None:
+        raise PipelineError(
+            f"there is no {reference!r} in W&B project {settings.project()!r} to be {alias!r}",
+            "run the step that makes it, or register another version",
+        )
+
+    def save() -> None:
+        found.aliases = sorted({*found.aliases, alias})
+        found.save()
+
+    ask(f"set the alias {alias!r} of {reference!r}", save)
+
+
 def stored_run(id: str) -> wandb.apis.public.Run | None:
     """The run with an id, as the server has it, or None."""
 

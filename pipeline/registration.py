@@ -1,0 +1,84 @@
+"""Registers a trained model as a version in MLflow's registry, with where it came from.
+
+The other side, which reads the registry, is :mod:`pipeline.registry`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from pipeline import ROOT, models, provenance, settings, tracking
+from pipeline.digests import combined_digest, file_digest
+from pipeline.tracking import Artifact
+
+CANDIDATE = "candidate"
+# What is read of a logged model, each below its folder; the rest is for people and for MLflow.
+FILES = ("model.skops", "requirements.txt", f"extra_files/{models.PREPARATION}")
+TRIES = 10
+
+
+def register(
+    name: str,
+    logged: ModelInfo,
+    folder: Path,
+    used: Mapping[str, Artifact],
+    artifact: Artifact,
+    metrics: Mapping[str, float],
+) -> str:
+    """Make a logged model the newest version of ``name``, and its candidate; the version.
+
+    Args:
+        name: the registered model, made if it is new.
+        logged: what MLflow says of the model.
+        folder: a temporary folder, for the files as MLflow has stored them.
+        used: the data it was fitted and measured on, by role.
+        artifact: the same model in the tracker.
+        metrics: what it scored.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
+    kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
+    commit = os.environ.get(settings.GIT_COMMIT) or getattr(provenance.commit(ROOT), "sha", "")
+    tags = {
+        "pipeline.run_id": os.environ.get(settings.RUN_ID, ""),
+        "git.commit": commit,
+        "model.digest": digest(stored),
+        "tracker.store": tracking.store(kind),
+        "tracker.artifact": f"{artifact.reference} {artifact.digest}",
+        **{f"data.{role}": f"{one.reference} {one.digest}" for role, one in used.items()},
+        **{f"metric.{metric}": repr(value) for metric, value in metrics.items()},
+    }
+    version = _create(client, name, logged, {key: text for key, text in tags.items() if text})
+    client.set_registered_model_alias(name, CANDIDATE, version.version)
+    return version.version
+
+
+def _create(
+    client: mlflow.MlflowClient, name: str, logged: ModelInfo, tags: Mapping[str, str]
+) -> ModelVersion:
+    """A new version; its number is the store's to give, which may refuse when many ask at once."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            return client.create_model_version(
+                name, logged.model_uri, logged.run_id, dict(tags), model_id=logged.model_id
+            )
+        except MlflowException as error:
+            if attempt == TRIES or "Giving up" not in str(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def digest(folder: Path) -> str:
+    """One digest of all that is read of a logged model."""
+    return combined_digest({name: file_digest(folder / name) for name in FILES})
