@@ -8,7 +8,7 @@ OVERRIDES ?=
 COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test serve dashboard bench extras lock clean
+.PHONY: help run test report app serve dashboard bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,6 +26,9 @@ serve: .venv/complete  ## the model in production, over HTTP on loopback, until 
 
 dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
 	@.venv/bin/python -m pipeline dashboard
+
+report: .venv/complete  ## open the last report
+	@.venv/bin/python -m pipeline report
 
 bench: .venv/extras  ## measure this pipeline against others; takes an hour or two
 	@.venv/bin/python benchmarks/run.py

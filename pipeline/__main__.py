@@ -30,6 +30,10 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(go=dashboard)
 
+    command = commands.add_parser("report", help="open the last report")
+    command.add_argument("--no-browser", action="store_true", help="only print where it is")
+    command.set_defaults(go=report)
+
     command = commands.add_parser("verify", help="check every artifact and every finished step")
     command.set_defaults(go=verify)
 
@@ -128,6 +132,19 @@ def dashboard(args: argparse.Namespace) -> int:
     from pipeline.dashboards import serve
 
     serve(args.host, open_browser=not args.no_browser)
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Print where the last report is, and open it."""
+    import webbrowser
+
+    from pipeline.report import last_report
+
+    path = last_report()
+    print(path)
+    if not args.no_browser:
+        webbrowser.open(path.as_uri())
     return 0
 
 

@@ -20,6 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from pipeline import ROOT
 from pipeline.errors import PipelineError, did_you_mean
 
+NOT_IN_SWEEPS = ("5-Report",)  # unless main.steps names it: nobody reads a report per trial
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
 
@@ -91,12 +92,25 @@ class Model:
 
 
 @dataclass
+class Report:
+    identifier: str | None = MISSING
+    mistakes: int = MISSING
+    resamples: int = MISSING
+    random_state: int = MISSING
+    previous: str | None = MISSING
+    artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
 class Config:
     main: Main = field(default_factory=Main)
     data: Data = field(default_factory=Data)
     etl: Etl = field(default_factory=Etl)
     split: Split = field(default_factory=Split)
     model: Model = field(default_factory=Model)
+    report: Report = field(default_factory=Report)
 
 
 class GroupFolder(SearchPathPlugin):
@@ -145,19 +159,20 @@ def step_folders() -> list[str]:
     return sorted(folders, key=lambda name: int(name.partition("-")[0]))
 
 
-def chosen_steps(wanted: Any) -> list[str]:
+def chosen_steps(wanted: Any, sweep: bool = False) -> list[str]:
     """The steps that ``main.steps`` picks, in order.
 
     Args:
         wanted: ``all``, or names, which may be a step's folder (``2-ETL``), its number (``2``),
             or the beginning of what follows it (``etl``, ``split``, ``train``).
+        sweep: whether this is a trial of a sweep, for which ``all`` leaves the report out.
 
     Raises:
         PipelineError: a name that no step has, or that several have.
     """
     folders = step_folders()
     if wanted == "all":
-        return folders
+        return [folder for folder in folders if not (sweep and folder in NOT_IN_SWEEPS)]
     names = [wanted] if isinstance(wanted, str | int) else list(wanted)
     chosen = set()
     for name in map(str, names):
@@ -211,6 +226,16 @@ def check(config: DictConfig) -> None:
             f"split.test_size={config.split.test_size} is not between 0 and 1",
             "give the test part's share of the rows, such as 0.2",
         )
+    for key, least in (("resamples", 1), ("mistakes", 0)):
+        if config.report[key] < least:
+            raise PipelineError(
+                f"report.{key}={config.report[key]} is too few", f"give {least} or more"
+            )
+    if not config.report.artifact_name.endswith(".html"):
+        raise PipelineError(
+            f"report.artifact_name={config.report.artifact_name!r} does not end in .html",
+            "browsers go by the name: use report.html, say",
+        )
     for key in ("data.file_url", "model.target"):
         if OmegaConf.is_missing(config[key.partition(".")[0]], key.partition(".")[2]):
             raise PipelineError(
@@ -239,6 +264,7 @@ def check(config: DictConfig) -> None:
         config.split.test_artifact_name,
         config.model.artifact_name,
         config.model.preprocessor_artifact_name,
+        config.report.artifact_name,
     ]
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):

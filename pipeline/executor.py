@@ -101,6 +101,8 @@ class Executor:
                 f"docs/remote.md\nfull log: {log}",
             )
         told = json.loads(report.read_text(encoding="utf-8"))
+        for name in told.pop("files"):
+            self.client.log_artifact(submitted.run_id, str(self.folder / name))
         return StepResult(
             step,
             "ran",

@@ -45,7 +45,8 @@ class Pipeline:
         self.started = datetime.now(UTC)
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.id = _run_id(self.folder)
-        self.chosen = configuration.chosen_steps(config.main.steps)
+        sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+        self.chosen = configuration.chosen_steps(config.main.steps, sweep)
         self.tracker = tracking.choose(config.main.tracker)
         self.commit = provenance.commit(ROOT)
         self.results: dict[str, StepResult] = {}
@@ -73,6 +74,8 @@ class Pipeline:
                 settings.TRACKER_TIMEOUT: str(self.config.main.tracker_timeout),
                 settings.RUN_ID: self.id,
                 settings.GIT_COMMIT: self.commit.sha if self.commit else "",
+                settings.GIT_DIRTY: "true" if self.commit and self.commit.dirty else "",
+                settings.OVERRIDES: _decisive(),
             }
         )
 
@@ -215,8 +218,16 @@ class Pipeline:
         return result
 
     def _skipped(self, step: str, key: str) -> StepResult:
-        """A step that was not chosen: its outputs as they are, from the run that fits best."""
-        result = self.cache.get(step, key) or self.cache.latest(step, self.store)
+        """A step that was not chosen: its outputs as they are, from the run that fits best.
+
+        Nobody reads what comes after the last chosen step, so there only what fits is handed on.
+        """
+        result = self.cache.get(step, key)
+        order = configuration.step_folders().index
+        if result is None and order(step) < order(self.chosen[-1]):
+            result = self.cache.latest(step, self.store)
+        if result is None or result.fingerprint != key:
+            os.environ[settings.OVERRIDES] = ""  # what follows comes from other settings too
         if result is None:
             return StepResult(step, "skipped")
         result.status, result.seconds, result.warnings = "skipped", None, []
@@ -266,7 +277,9 @@ class Pipeline:
         return next((r.metrics for r in reversed(self.results.values()) if r.metrics), {})
 
     def _hints(self) -> list[str]:
-        return [f"run {self.id}: {self.folder}", "dashboards: make dashboard"]
+        last = list(self.results.values())[-1:]
+        report = ["report: make report"] if last and last[0].outputs else []
+        return [f"run {self.id}: {self.folder}", *report, "dashboards: make dashboard"]
 
     def _record(self, status: str) -> None:
         """``summary.json``, in the run's folder and on its MLflow run if it has one."""
@@ -333,6 +346,12 @@ def run(step: str, **parameters: Any) -> StepResult:
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _decisive() -> str:
+    """The overrides that the result depends on, as JSON, for the report to print."""
+    typed = HydraConfig.get().overrides.task
+    return json.dumps([word for word in typed if not word.lstrip("+~").startswith("main.")])
 
 
 def _source_changes(result: StepResult) -> list[str]:

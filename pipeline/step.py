@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -69,8 +70,10 @@ class StepRun:
         self._metrics: dict[str, float] = {}
         self._notes: list[str] = []
         self._sources: list[dict[str, Any]] = []
+        self._files: list[str] = []
+        self._kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
         self._tracker = tracking.open_run(
-            tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
+            self._kind,
             job_type=name,
             name=f"{name}-{os.environ.get(settings.RUN_ID) or uuid.uuid4().hex[:8]}",
             config={**vars(args), **_origin()},
@@ -82,6 +85,10 @@ class StepRun:
         artifact = self._tracker.use(reference, into)
         self._inputs.append(artifact)
         return artifact
+
+    def find(self, reference: str) -> Artifact | None:
+        """What is known of an artifact, or None; it is neither fetched nor recorded as an input."""
+        return tracking.find(self._kind, reference)
 
     def log_artifact(
         self,
@@ -117,6 +124,23 @@ class StepRun:
     def log_bars(self, name: str, values: "pd.Series") -> None:
         """Log one number per label as a bar chart."""
         self._tracker.log_bars(name, values)
+
+    def keep(self, path: Path) -> None:
+        """Keep a copy of a file with the step's MLflow run and, in a pipeline, in its folder.
+
+        The orchestrator, which has MLflow in memory, hands the file on to it.
+        """
+        target = os.environ.get(settings.REPORT)
+        if target:
+            shutil.copyfile(path, Path(target).with_name(path.name))
+            self._files.append(path.name)
+        elif os.environ.get("MLFLOW_RUN_ID"):
+            import mlflow
+
+            from pipeline import mlflow_store
+
+            with mlflow_store.active_run(""):
+                mlflow.log_artifact(str(path))
 
     def used_source(self, url: str, **known: Any) -> None:
         """Say what was read from outside the tracker, so that it is noticed when it changes.
@@ -154,6 +178,7 @@ class StepRun:
             "metrics": self._metrics,
             "warnings": self._notes,
             "sources": self._sources,
+            "files": self._files,
             "tracker_run": self._tracker.id,
             "tracker_url": self._tracker.url,
         }
