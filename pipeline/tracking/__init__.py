@@ -196,6 +196,15 @@ def set_alias(kind: str, reference: str, alias: str) -> None:
     _implementation(kind).set_alias(reference, alias)
 
 
+def fetch(kind: str, reference: str, into: Path) -> Artifact:
+    """Bring an exact version's files into a folder, outside of any run.
+
+    Raises:
+        PipelineError: it does not exist, or its bytes do not match their digest.
+    """
+    return _implementation(kind).fetch(reference, into)
+
+
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
     """Start a run in the tracker ``kind``, in the project and group that the environment names."""
     module = load(kind)

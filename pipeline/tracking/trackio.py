@@ -55,6 +55,56 @@ def _record(reference: str) -> dict[str, Any] | None:
     return SQLiteStorage.get_artifact_manifest(settings.project(), name, spec or None)
 
 
+def fetch(reference: str, into: Path) -> Artifact:
+    """Bring a version's files into a folder, and let no run count as their reader."""
+    record = _record(reference)
+    if record is None:
+        raise _unknown(reference)
+    names = ("version", "aliases", "manifest", "manifest_digest", "size_bytes", "metadata")
+    artifact = trackio.Artifact(record["name"], type=record["type"])
+    artifact._hydrate_from_db(project=settings.project(), **{name: record[name] for name in names})
+    if url := os.environ.get("TRACKIO_SERVER_URL"):
+        token = os.environ.get("TRACKIO_WRITE_TOKEN")
+        artifact._remote_source = {"server_base_url": url, "write_token": token}
+    return _fetched(artifact, reference, into)
+
+
+def _fetched(artifact: trackio.Artifact, reference: str, into: Path) -> Artifact:
+    """An artifact of Trackio's as one of ours, its files in a folder."""
+    path = Path(_download(artifact, reference, into))
+    digest, metadata = content_digest(path), artifact.metadata
+    return Artifact(artifact.name, artifact.version, digest, artifact.type, metadata, path)
+
+
+def _download(artifact: trackio.Artifact, reference: str, into: Path) -> str:
+    """Fetch the files and compare them with the manifest, which Trackio itself does not."""
+    try:
+        root = artifact.download(into)
+    except FileNotFoundError as error:
+        raise PipelineError(
+            f"artifact {reference!r} has lost its bytes: {error}",
+            "run the step that made it again (main.force=true)",
+        ) from error
+    for entry in artifact.manifest:
+        found = file_digest(Path(root, entry["path"]))
+        if found != entry["digest"]:
+            blob = cas.blob_path(settings.project(), entry["digest"])
+            raise PipelineError(
+                f"artifact {reference!r} is damaged: {entry['path']} should have digest "
+                f"{entry['digest'][:12]} and has {found[:12]} ({blob})",
+                "run the step that made it again (main.force=true)",
+            )
+    return root
+
+
+def _unknown(reference: str) -> PipelineError:
+    return PipelineError(
+        f"artifact {reference!r} was not found in Trackio project "
+        f"{settings.project()!r} ({settings.trackio_dir()})",
+        "check its name and version, or run the step that makes it",
+    )
+
+
 def set_alias(reference: str, alias: str) -> None:
     """Let an alias mean this version from now on.
 
@@ -123,40 +173,8 @@ class TrackioRun(TrackerRun):
         try:
             artifact = self._run.use_artifact(reference)
         except ValueError as error:
-            raise PipelineError(
-                f"artifact {reference!r} was not found in Trackio project "
-                f"{settings.project()!r} ({settings.trackio_dir()})",
-                "check its name and version, or run the step that makes it",
-            ) from error
-        path = Path(self._download(artifact, reference, into))
-        return Artifact(
-            artifact.name,
-            artifact.version,
-            content_digest(path),
-            artifact.type,
-            artifact.metadata,
-            path,
-        )
-
-    def _download(self, artifact: trackio.Artifact, reference: str, into: Path) -> str:
-        """Fetch the files and compare them with the manifest, which Trackio itself does not."""
-        try:
-            root = artifact.download(into)
-        except FileNotFoundError as error:
-            raise PipelineError(
-                f"artifact {reference!r} has lost its bytes: {error}",
-                "run the step that made it again (main.force=true)",
-            ) from error
-        for entry in artifact.manifest:
-            found = file_digest(Path(root, entry["path"]))
-            if found != entry["digest"]:
-                blob = cas.blob_path(settings.project(), entry["digest"])
-                raise PipelineError(
-                    f"artifact {reference!r} is damaged: {entry['path']} should have digest "
-                    f"{entry['digest'][:12]} and has {found[:12]} ({blob})",
-                    "run the step that made it again (main.force=true)",
-                )
-        return root
+            raise _unknown(reference) from error
+        return _fetched(artifact, reference, into)
 
     def log_artifact(
         self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]

@@ -72,6 +72,18 @@ def find(reference: str) -> Artifact | None:
         return _described(found, _fetch(found, reference, Path(folder)))
 
 
+def fetch(reference: str, into: Path) -> Artifact:
+    """Bring a version's files into a folder, and let no run count as their reader."""
+    found = stored_artifact(reference)
+    if found is None:
+        raise PipelineError(
+            f"artifact {reference!r} was not found in W&B project {settings.project()!r} "
+            f"({_server()})",
+            "check its name and version, or run the step that makes it",
+        )
+    return _described(found, _fetch(found, reference, into), into)
+
+
 def stored_artifact(reference: str) -> wandb.Artifact | None:
     """The version that a reference means now, as the server has it, or None."""
 
