@@ -1,5 +1,9 @@
 """Write one HTML file that says what a model is worth, how it was made and from what."""
 
+import gc
+
+gc.disable()  # imports leave no garbage: on again in step.main()
+
 import argparse
 import hashlib
 import json

@@ -71,9 +71,8 @@ class StepRun:
         self._notes: list[str] = []
         self._sources: list[dict[str, Any]] = []
         self._files: list[str] = []
-        self._kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
         self._tracker = tracking.open_run(
-            self._kind,
+            tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
             job_type=name,
             name=f"{name}-{os.environ.get(settings.RUN_ID) or uuid.uuid4().hex[:8]}",
             config={**vars(args), **_origin()},
@@ -88,7 +87,7 @@ class StepRun:
 
     def find(self, reference: str) -> Artifact | None:
         """What is known of an artifact, or None; it is neither fetched nor recorded as an input."""
-        return tracking.find(self._kind, reference)
+        return tracking.find(self._tracker.kind, reference)
 
     def log_artifact(
         self,
