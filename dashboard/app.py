@@ -3,7 +3,6 @@
 ``make app`` starts it. Streamlit runs this file from top to bottom for each view of the page.
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dashboard import drift, links, rows
+from dashboard.markdown import plain
 from pipeline import registry
 from pipeline.errors import PipelineError
 from pipeline.registry import PREVIOUS, PRODUCTION, Version
@@ -25,11 +25,6 @@ USUAL = ("f1", "roc_auc", "r2")
 SHOWN = 1000  # rows of an upload
 BLUE, GREY = "#1f5f8b", "#b8bec4"
 STILL = {"displayModeBar": False}
-
-
-def plain(text: Any) -> str:
-    """Text as Markdown that shows it as it is: no links, no images, no styles."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&])", r"\\\1", str(text)).replace("\n", " ")
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model")
@@ -173,19 +168,22 @@ def predict_one(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
 
 
 def ask(field: rows.Field) -> Any:
-    """The form's widget for a field, and its value."""
+    """The form's widget for a field, and its value.
+
+    Its label needs no care: names of features are in snake case, and that is no Markdown.
+    """
     key = f"field-{field.name}"
     if field.kind == "truth":
-        return st.checkbox(plain(field.name), field.usual, key=key)
+        return st.checkbox(field.name, field.usual, key=key)
     if field.kind == "text" and field.choices:
         place = field.choices.index(field.usual) if field.usual in field.choices else 0
-        return st.selectbox(plain(field.name), field.choices, place, key=key)
+        return st.selectbox(field.name, field.choices, place, key=key)
     if field.kind == "text":
-        return st.text_input(plain(field.name), field.usual, key=key)
+        return st.text_input(field.name, field.usual, key=key)
     number = int if field.whole else float
     limits = [None if limit is None else number(limit) for limit in (field.low, field.high)]
     return st.number_input(
-        plain(field.name), *limits, number(field.usual), step=1 if field.whole else None, key=key
+        field.name, *limits, number(field.usual), step=1 if field.whole else None, key=key
     )
 
 

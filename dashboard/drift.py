@@ -69,7 +69,8 @@ def binned(before: pd.Series, now: pd.Series) -> pd.DataFrame:
     Numbers are parted at the deciles of ``before``, words by value; gaps have a bin of their own.
     """
     if _is_number(before):
-        inner = np.unique(before.dropna().quantile(np.arange(1, BINS) / BINS))
+        deciles = before.quantile(np.arange(1, BINS) / BINS).dropna()
+        inner = sorted({float(f"{value:.4g}") for value in deciles})  # as their names have them
         edges = [-np.inf, *inner, np.inf]
         names = [f"up to {high:.4g}" for high in inner] + [
             f"above {inner[-1]:.4g}" if len(inner) else "all"
@@ -81,7 +82,12 @@ def binned(before: pd.Series, now: pd.Series) -> pd.DataFrame:
         parts = [part.where(part.isna() | part.isin(names), OTHER) for part in parts]
     counts = [part.where(part.notna(), MISSING).value_counts() for part in parts]
     table = pd.DataFrame(dict(zip(("before", "now"), counts, strict=True)))
-    return table.reindex([*names, OTHER, MISSING]).dropna(how="all").fillna(0).astype(int)
+    return (
+        table.reindex([*dict.fromkeys([*names, OTHER, MISSING])])
+        .dropna(how="all")
+        .fillna(0)
+        .astype(int)
+    )
 
 
 def psi(counts: pd.DataFrame) -> float:
