@@ -24,6 +24,9 @@ test: .venv/extras  ## lint, then all tests
 serve: .venv/complete  ## the model in production, over HTTP on loopback, until Ctrl-C
 	@.venv/bin/python -m pipeline serve
 
+app: .venv/extras  ## the models in use: promotions, drift, live predictions; until Ctrl-C
+	@.venv/bin/python -m pipeline app
+
 dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
 	@.venv/bin/python -m pipeline dashboard
 
