@@ -198,7 +198,7 @@ def predict_many(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
     failed = int((scored[REASON] != "").sum())
     st.success(f"{len(raw) - failed:,} of {len(raw):,} rows scored with version {version.number}")
     if failed:
-        st.warning(f"{failed:,} rows have no prediction; the column `{REASON}` says why.")
+        st.warning(f"{failed:,} without a prediction: the column `{REASON}` says why.")
     shown = scored.head(SHOWN)
     if loaded.classes:  # a truth value would be drawn as a box to tick
         shown = shown.assign(prediction=shown[PREDICTION].map(str, na_action="ignore"))
