@@ -1,22 +1,23 @@
 """Write one HTML file that says what a model is worth, how it was made and from what."""
 
-import gc
+import sys
+from pathlib import Path
 
-gc.disable()  # imports leave no garbage: on again in step.main()
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline import startup
+
+startup.begin(__name__)  # before the imports that take long
 
 import argparse
 import hashlib
 import json
 import os
 import shlex
-import sys
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import findings, models, settings, step
 from pipeline.errors import PipelineError
 from pipeline.tables import read_table

@@ -42,6 +42,8 @@ HANDED_ON = (
     settings.TRACKER_TIMEOUT,
     settings.RUN_ID,
     settings.GIT_COMMIT,
+    settings.GIT_DIRTY,
+    settings.OVERRIDES,
 )
 
 

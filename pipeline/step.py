@@ -130,7 +130,7 @@ class StepRun:
         The orchestrator, which has MLflow in memory, hands the file on to it.
         """
         target = os.environ.get(settings.REPORT)
-        if target:
+        if target and target != settings.BY_MLFLOW:
             shutil.copyfile(path, Path(target).with_name(path.name))
             self._files.append(path.name)
         elif os.environ.get("MLFLOW_RUN_ID"):

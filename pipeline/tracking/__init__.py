@@ -193,7 +193,7 @@ def set_alias(kind: str, reference: str, alias: str) -> None:
     Raises:
         PipelineError: there is no such version, or the tracker can't do it.
     """
-    _implementation(kind).set_alias(reference, alias)
+    load(kind).set_alias(reference, alias)
 
 
 def fetch(kind: str, reference: str, into: Path) -> Artifact:
@@ -202,7 +202,7 @@ def fetch(kind: str, reference: str, into: Path) -> Artifact:
     Raises:
         PipelineError: it does not exist, or its bytes do not match their digest.
     """
-    return _implementation(kind).fetch(reference, into)
+    return load(kind).fetch(reference, into)
 
 
 def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
