@@ -8,7 +8,7 @@ OVERRIDES ?=
 COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test serve dashboard bench extras lock clean
+.PHONY: help run test report app serve dashboard bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,8 +24,14 @@ test: .venv/extras  ## lint, then all tests
 serve: .venv/complete  ## the model in production, over HTTP on loopback, until Ctrl-C
 	@.venv/bin/python -m pipeline serve
 
+app: .venv/extras  ## the models in use: promotions, drift, live predictions; until Ctrl-C
+	@.venv/bin/python -m pipeline app
+
 dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
 	@.venv/bin/python -m pipeline dashboard
+
+report: .venv/complete  ## open the last report
+	@.venv/bin/python -m pipeline report
 
 bench: .venv/extras  ## measure this pipeline against others; takes an hour or two
 	@.venv/bin/python benchmarks/run.py

@@ -1,4 +1,4 @@
-"""The whole pipeline: download, clean, split, train.
+"""The whole pipeline: download, clean, split, train, report.
 
 python main.py                                        # the default data set and model
 python main.py main.experiment_name=prod split.test_size=0.3
@@ -20,7 +20,8 @@ import pipeline
 @hydra.main(version_base="1.3", config_path=".", config_name="config")
 def go(config: DictConfig) -> float | None:
     """Run the steps in order, each on the exact versions the one before it produced."""
-    data, etl, split, model = config.data, config.etl, config.split, config.model
+    data, etl, split = config.data, config.etl, config.split
+    model, report = config.model, config.report
 
     with pipeline.start(config):
         raw = pipeline.run(
@@ -77,7 +78,23 @@ def go(config: DictConfig) -> float | None:
                 model_artifact_name=model.artifact_name,
                 preprocessor_artifact_name=model.preprocessor_artifact_name,
             )
-        return trained.metric(model.metric)
+        pipeline.run(
+            "5-Report",
+            model_artifact=trained[model.artifact_name],
+            train_artifact=parts[split.train_artifact_name],
+            test_artifact=parts[split.test_artifact_name],
+            clean_artifact=clean[etl.artifact_name],
+            raw_artifact=raw[data.artifact_name],
+            artifact_name=report.artifact_name,
+            artifact_type=report.artifact_type,
+            artifact_description=report.artifact_description,
+            identifier=report.identifier,
+            mistakes=report.mistakes,
+            resamples=report.resamples,
+            random_state=report.random_state,
+            previous=report.previous,
+        )
+    return trained.metric(model.metric)
 
 
 if __name__ == "__main__":

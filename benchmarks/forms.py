@@ -121,4 +121,5 @@ def overrides(case: str, address: str) -> list[str]:
     """The pipeline's settings in a case, as Hydra overrides; other forms read them as JSON."""
     trees = OTHER_TREES if case == "parameter" else TREES
     model = FEW if case.endswith("million") else (f"model.params.n_estimators={trees}",)
-    return ["main.env_manager=local", "main.tracker=trackio", f"data.file_url={address}", *model]
+    chosen = ("main.env_manager=local", "main.tracker=trackio", "main.steps=[1,2,3,4]")
+    return [*chosen, f"data.file_url={address}", *model]

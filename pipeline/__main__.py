@@ -30,6 +30,16 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(go=dashboard)
 
+    command = commands.add_parser("app", help="serve the app of models in use until Ctrl-C")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument("--port", type=int, help="port to listen on (default: a free one)")
+    command.add_argument("--no-browser", action="store_true", help="open nothing")
+    command.set_defaults(go=app)
+
+    command = commands.add_parser("report", help="open the last report")
+    command.add_argument("--no-browser", action="store_true", help="only print where it is")
+    command.set_defaults(go=report)
+
     command = commands.add_parser("verify", help="check every artifact and every finished step")
     command.set_defaults(go=verify)
 
@@ -192,6 +202,26 @@ def dashboard(args: argparse.Namespace) -> int:
     from pipeline.dashboards import serve
 
     serve(args.host, open_browser=not args.no_browser)
+    return 0
+
+
+def app(args: argparse.Namespace) -> int:
+    """Serve the app."""
+    from pipeline.dashboards import run_app
+
+    run_app(args.host, args.port, open_browser=not args.no_browser)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Print where the last report is, and open it."""
+    import webbrowser
+
+    from pipeline.report import last_report
+
+    path = last_report()
+    print(path)
+    if not args.no_browser:
+        webbrowser.open(path.as_uri())
     return 0
 
 

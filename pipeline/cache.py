@@ -119,10 +119,10 @@ class Cache:
         """Drop a step whose outputs are gone or damaged."""
         self._path(result.step, result.fingerprint).unlink(missing_ok=True)
 
-    def latest(self, step: str, store: str) -> StepResult | None:
-        """The step as it was finished last, in this tracker and project."""
+    def latest(self, step: str, store: str | None = None) -> StepResult | None:
+        """The step as it was finished last, in this tracker and project, or in any."""
         for path, parts in self._records(step):
-            if parts["tracker"]["store"] == store:
+            if store in (None, parts["tracker"]["store"]):
                 return _result(path)
         return None
 

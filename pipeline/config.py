@@ -24,6 +24,7 @@ from pipeline.errors import PipelineError, did_you_mean
 
 LARGER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "r2")
 SMALLER_IS_BETTER = ("rmse", "mae")
+NOT_IN_SWEEPS = ("5-Report",)  # unless main.steps names it: nobody reads a report per trial
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
 
@@ -106,6 +107,18 @@ class Provenance:
 
 
 @dataclass
+class Report:
+    identifier: str | None = MISSING
+    mistakes: int = MISSING
+    resamples: int = MISSING
+    random_state: int = MISSING
+    previous: str | None = MISSING
+    artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
 class Config:
     main: Main = field(default_factory=Main)
     data: Data = field(default_factory=Data)
@@ -113,6 +126,7 @@ class Config:
     split: Split = field(default_factory=Split)
     model: Model = field(default_factory=Model)
     provenance: Provenance = field(default_factory=Provenance)
+    report: Report = field(default_factory=Report)
 
 
 class GroupFolder(SearchPathPlugin):
@@ -167,19 +181,20 @@ def step_folders() -> list[str]:
     return sorted(folders, key=lambda name: int(name.partition("-")[0]))
 
 
-def chosen_steps(wanted: Any) -> list[str]:
+def chosen_steps(wanted: Any, sweep: bool = False) -> list[str]:
     """The steps that ``main.steps`` picks, in order.
 
     Args:
         wanted: ``all``, or names, which may be a step's folder (``2-ETL``), its number (``2``),
             or the beginning of what follows it (``etl``, ``split``, ``train``).
+        sweep: whether this is a trial of a sweep, for which ``all`` leaves the report out.
 
     Raises:
         PipelineError: a name that no step has, or that several have.
     """
     folders = step_folders()
     if wanted == "all":
-        return folders
+        return [folder for folder in folders if not (sweep and folder in NOT_IN_SWEEPS)]
     names = [wanted] if isinstance(wanted, str | int) else list(wanted)
     chosen = set()
     for name in map(str, names):
@@ -245,6 +260,16 @@ def check(config: DictConfig) -> None:
             "give the size above which untracked files are refused, such as 10",
         )
     check_measuring(config.model)
+    for key, least in (("resamples", 1), ("mistakes", 0)):
+        if config.report[key] < least:
+            raise PipelineError(
+                f"report.{key}={config.report[key]} is too few", f"give {least} or more"
+            )
+    if not config.report.artifact_name.endswith(".html"):
+        raise PipelineError(
+            f"report.artifact_name={config.report.artifact_name!r} does not end in .html",
+            "browsers go by the name: use report.html, say",
+        )
     for key in ("data.file_url", "model.target"):
         if OmegaConf.is_missing(config[key.partition(".")[0]], key.partition(".")[2]):
             raise PipelineError(
@@ -273,6 +298,7 @@ def check(config: DictConfig) -> None:
         config.split.test_artifact_name,
         config.model.artifact_name,
         config.model.preprocessor_artifact_name,
+        config.report.artifact_name,
     ]
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):

@@ -1,6 +1,7 @@
-"""Trackio's and MLflow's dashboards on the local state, side by side until Ctrl-C."""
+"""The app of models in use; and Trackio's and MLflow's dashboards, side by side until Ctrl-C."""
 
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import webbrowser
 from collections.abc import Sequence
+from typing import NoReturn
 
-from pipeline import settings
+from pipeline import ROOT, settings
 from pipeline.errors import PipelineError
 
-TRACKIO_PORT, MLFLOW_PORT = 7860, 5000
+TRACKIO_PORT, MLFLOW_PORT, APP_PORT = 7860, 5000, 8501
+UPLOAD = 50  # MB that may be uploaded at once; they are kept in memory
 
 
 def free_port(host: str, first: int) -> int:
@@ -87,3 +90,32 @@ def serve(host: str, open_browser: bool) -> None:
                 os.killpg(server.pid, signal.SIGTERM)
         for server in servers.values():
             server.wait()
+
+
+def run_app(host: str, port: int | None, open_browser: bool) -> NoReturn:
+    """Become the app's server, until Ctrl-C.
+
+    Raises:
+        PipelineError: what it needs is not installed.
+    """
+    if importlib.util.find_spec("streamlit") is None:
+        raise PipelineError("the app needs Streamlit, which is not installed", "run: make extras")
+    options = {
+        "server.address": host,
+        "server.port": port or free_port(host, APP_PORT),
+        "server.headless": str(not open_browser).lower(),
+        "server.showEmailPrompt": "false",
+        "server.maxUploadSize": UPLOAD,
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "runner.magicEnabled": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "theme.base": "light",
+        "theme.primaryColor": "#1f5f8b",
+    }
+    words = [f"--{key}={value}" for key, value in options.items()]
+    script = str(ROOT / "dashboard" / "app.py")
+    command = [sys.executable, "-m", "streamlit", "run", script, *words]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, os.environ)

@@ -1,14 +1,16 @@
 """How good a fitted model is: its metrics and its figures, on data it has not seen."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn import metrics as score
 from sklearn.base import is_classifier
 from sklearn.inspection import permutation_importance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TOP_FEATURES = 20
 PERMUTED_ROWS = 2000
@@ -125,12 +127,14 @@ def figures(
 
 
 def _axes(title: str, **labels: str) -> Any:
+    from matplotlib.figure import Figure  # the report measures and draws nothing with it
+
     axes = Figure(figsize=(6, 4.5), layout="constrained").subplots()
     axes.set(title=title, **labels)
     return axes
 
 
-def draw_importances(weights: pd.Series) -> Figure:
+def draw_importances(weights: pd.Series) -> "Figure":
     """Bars, the largest on top."""
     top = weights.head(TOP_FEATURES)[::-1]
     axes = _axes("Feature importance", xlabel=str(weights.name))
@@ -139,7 +143,7 @@ def draw_importances(weights: pd.Series) -> Figure:
     return axes.figure
 
 
-def draw_confusion(model: Any, features: pd.DataFrame, target: pd.Series) -> Figure:
+def draw_confusion(model: Any, features: pd.DataFrame, target: pd.Series) -> "Figure":
     """True classes against predicted ones, with counts."""
     labels = list(model.classes_)
     counts = score.confusion_matrix(target, model.predict(features), labels=labels)
@@ -154,7 +158,7 @@ def draw_confusion(model: Any, features: pd.DataFrame, target: pd.Series) -> Fig
     return axes.figure
 
 
-def draw_curves(model: Any, target: pd.Series, chances: np.ndarray, curve: Any) -> Figure:
+def draw_curves(model: Any, target: pd.Series, chances: np.ndarray, curve: Any) -> "Figure":
     """A ROC or precision-recall curve: of the second of two classes, else one for each class."""
     roc = curve is score.roc_curve
     axes = _axes(
@@ -176,7 +180,7 @@ def draw_curves(model: Any, target: pd.Series, chances: np.ndarray, curve: Any) 
     return axes.figure
 
 
-def draw_residuals(model: Any, features: pd.DataFrame, target: pd.Series) -> Figure:
+def draw_residuals(model: Any, features: pd.DataFrame, target: pd.Series) -> "Figure":
     """True minus predicted, against predicted."""
     predicted = model.predict(features)
     axes = _axes("Residuals", xlabel="predicted", ylabel="true - predicted")

@@ -135,6 +135,8 @@ class Executor:
             )
         told = json.loads(report.read_text(encoding="utf-8"))
         told["environment"] = keep_lock("\n".join(told["environment"]) + "\n")
+        for name in told.pop("files"):
+            self.client.log_artifact(submitted.run_id, str(self.folder / name))
         return StepResult(
             step,
             "ran",

@@ -1,8 +1,10 @@
 """What the steps, MLflow and the tracker are told through the environment."""
 
+import json
 import os
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline import ROOT, settings
@@ -36,6 +38,8 @@ def export(
             settings.RUN_ID: run_id,
             # a machine of a cluster has the code without its history
             settings.GIT_COMMIT: commit.sha if commit else os.environ.get(settings.GIT_COMMIT, ""),
+            settings.GIT_DIRTY: str(bool(commit and commit.dirty)).lower(),
+            settings.OVERRIDES: _decisive(),
         }
     )
 
@@ -49,3 +53,9 @@ def _drop_default_store(state: Path) -> None:
     default = path and path.name == "mlflow.db" and path.parent.resolve() in (ROOT, Path.cwd())
     if default and path.parent.resolve() != state.resolve():
         del os.environ["MLFLOW_TRACKING_URI"]
+
+
+def _decisive() -> str:
+    """The overrides that the result depends on, as JSON, for the report to print."""
+    typed = HydraConfig.get().overrides.task
+    return json.dumps([word for word in typed if not word.lstrip("+~").startswith("main.")])

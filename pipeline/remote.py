@@ -44,6 +44,7 @@ HANDED_ON = (
     settings.GIT_COMMIT,
     settings.BASED_ON,
     *settings.CODE,
+    settings.OVERRIDES,
 )
 
 

@@ -58,7 +58,8 @@ class Pipeline:
         self.started = datetime.now(UTC)
         self.folder = Path(HydraConfig.get().runtime.output_dir)
         self.id = _run_id(self.folder)
-        self.chosen = configuration.chosen_steps(config.main.steps)
+        sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+        self.chosen = configuration.chosen_steps(config.main.steps, sweep)
         self.tracker = tracking.choose(config.main.tracker)
         self.commit = provenance.commit(ROOT)
         self.snapshot: snapshot.Snapshot | None = None
@@ -242,8 +243,16 @@ class Pipeline:
         return taken
 
     def _skipped(self, step: str, key: str) -> StepResult:
-        """A step that was not chosen: its outputs as they are, from the run that fits best."""
-        result = self.cache.get(step, key) or self.cache.latest(step, self.store)
+        """A step that was not chosen: its outputs as they are, from the run that fits best.
+
+        Nobody reads what comes after the last chosen step, so there only what fits is handed on.
+        """
+        result = self.cache.get(step, key)
+        order = configuration.step_folders().index
+        if result is None and order(step) < order(self.chosen[-1]):
+            result = self.cache.latest(step, self.store)
+        if result is None or result.fingerprint != key:
+            os.environ[settings.OVERRIDES] = ""  # what follows comes from other settings too
         if result is None:
             return StepResult(step, "skipped")
         result.status, result.seconds, result.warnings = "skipped", None, []
@@ -295,7 +304,9 @@ class Pipeline:
         return next((r.metrics for r in reversed(self.results.values()) if r.metrics), {})
 
     def _hints(self) -> list[str]:
-        return [f"run {self.id}: {self.folder}", "dashboards: make dashboard"]
+        last = list(self.results.values())[-1:]
+        report = ["report: make report"] if last and last[0].outputs else []
+        return [f"run {self.id}: {self.folder}", *report, "dashboards: make dashboard"]
 
     def _record(self, status: str, error: BaseException | None) -> None:
         """``summary.json``, in the run's folder and on its MLflow run if it has one."""

@@ -18,10 +18,12 @@ LIFELINE = "PIPELINE_LIFELINE"
 COPIES = "PIPELINE_COPIES"  # a folder in which a step leaves a copy of each artifact it logs
 RUN_ID = "PIPELINE_RUN_ID"
 GIT_COMMIT = "PIPELINE_GIT_COMMIT"
+GIT_DIRTY = "PIPELINE_GIT_DIRTY"
+OVERRIDES = "PIPELINE_OVERRIDES"
 STANDBY = "PIPELINE_STANDBY"
 STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
 # The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
-CODE = ("PIPELINE_SNAPSHOT", "PIPELINE_SNAPSHOT_REF", "PIPELINE_GIT_DIRTY", "PIPELINE_GIT_DIFF")
+CODE = ("PIPELINE_SNAPSHOT", "PIPELINE_SNAPSHOT_REF", GIT_DIRTY, "PIPELINE_GIT_DIFF")
 # Set by `python -m pipeline reproduce`: the run from which this one goes on
 BASED_ON = "PIPELINE_BASED_ON"
 

@@ -71,6 +71,7 @@ class StepRun:
         self._notes: list[str] = []
         self._name, self._tables = name, []
         self._sources: list[dict[str, Any]] = []
+        self._files: list[str] = []
         self._tracker = tracking.open_run(
             tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
             job_type=name,
@@ -84,6 +85,10 @@ class StepRun:
         artifact = self._tracker.use(reference, into)
         self._inputs.append(artifact)
         return artifact
+
+    def find(self, reference: str) -> Artifact | None:
+        """What is known of an artifact, or None; it is neither fetched nor recorded as an input."""
+        return tracking.find(self._tracker.kind, reference)
 
     def log_artifact(
         self,
@@ -124,6 +129,23 @@ class StepRun:
         """Log one number per label as a bar chart."""
         self._tracker.log_bars(name, values)
 
+    def keep(self, path: Path) -> None:
+        """Keep a copy of a file with the step's MLflow run and, in a pipeline, in its folder.
+
+        The orchestrator, which has MLflow in memory, hands the file on to it.
+        """
+        target = os.environ.get(settings.REPORT)
+        if target and target != settings.BY_MLFLOW:
+            shutil.copyfile(path, Path(target).with_name(path.name))
+            self._files.append(path.name)
+        elif os.environ.get("MLFLOW_RUN_ID"):
+            import mlflow
+
+            from pipeline import mlflow_store
+
+            with mlflow_store.active_run(""):
+                mlflow.log_artifact(str(path))
+
     def used_source(self, url: str, **known: Any) -> None:
         """Say what was read from outside the tracker, so that it is noticed when it changes.
 
@@ -162,6 +184,7 @@ class StepRun:
             "sources": self._sources,
             "environment": provenance.environment_lock(),
             "tables": self._tables,
+            "files": self._files,
             "tracker_run": self._tracker.id,
             "tracker_url": self._tracker.url,
         }

@@ -147,6 +147,11 @@ STANDARD: dict[str, dict[str, str]] = {
         "train_artifact": "train_data.csv:v0",
         "test_artifact": "test_data.csv:latest",
     },
+    "5-Report": {
+        "model_artifact": "model:v0",
+        "train_artifact": "train_data.csv:v0",
+        "test_artifact": "test_data.csv:v0",
+    },
 }
 for _step, _type in zip(STANDARD, ("raw_data", "processed_data", "split_data"), strict=False):
     STANDARD[_step] |= {"artifact_type": _type, "artifact_description": "a table"}

@@ -36,7 +36,7 @@ def client(checkout: Checkout, first: Finished) -> mlflow.MlflowClient:
 def test_summary_names_exact_versions(first: Finished):
     summary = first.summary
     assert summary["status"] == "finished"
-    assert list(summary["steps"]) == STEPS
+    assert list(summary["steps"]) == [*STEPS, "5-Report"]
     assert first.states == ["ran"] * 4
     outputs = first.outputs()
     assert outputs["pokemon.csv"]["digest"] == hashlib.sha256(POKEMON.read_bytes()).hexdigest()

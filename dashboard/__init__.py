@@ -1,0 +1,1 @@
+"""The app that shows the models in use: ``make app``."""
