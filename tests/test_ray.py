@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,14 +121,30 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
 
 
 def run_and_kill(sweep: subprocess.Popen, victim: int) -> str:
-    """Kill a node when three trials have ended; what the sweep said until its end."""
+    """Kill a node that is at a trial when three have ended; what the sweep said until its end."""
     said = []
     for line in sweep.stdout:
         said.append(line)
         if sum(one.startswith("trial ") for one in said) == 3:
+            await_step(victim)
             end(victim)
     assert sweep.wait() == 0, "".join(said)
     return "".join(said)
+
+
+def await_step(pid: int) -> None:
+    """Wait until a node is at a step of a trial."""
+    limit = time.monotonic() + 120
+    while not any("script.py" in word for word in words_below(pid)):
+        assert time.monotonic() < limit, "the node got no trial"
+        time.sleep(0.05)  # another process's children are no event
+
+
+def words_below(pid: int) -> Iterator[str]:
+    """The command lines below a process."""
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            yield from child.cmdline()
 
 
 def check_records(client: mlflow.MlflowClient, text: str) -> None:
