@@ -148,7 +148,8 @@ def register() -> None:
 
 def _in_sweep(value: float) -> float:
     """A number that counts in the trials of a sweep, and is 0 in a single run."""
-    return value if HydraConfig.get().mode is RunMode.MULTIRUN else 0.0
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+    return value if sweeping else 0.0
 
 
 def new_run_id() -> str:
