@@ -122,4 +122,5 @@ def overrides(case: str, address: str) -> list[str]:
     trees = OTHER_TREES if case == "parameter" else TREES
     model = FEW if case.endswith("million") else (f"model.params.n_estimators={trees}",)
     chosen = ("main.env_manager=local", "main.tracker=trackio", "main.steps=[1,2,3,4]")
+    chosen += ("provenance.snapshot=false",)  # or each run would leave its code in this repository
     return [*chosen, f"data.file_url={address}", *model]
