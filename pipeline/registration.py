@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from pipeline import ROOT, models, provenance, settings, tracking
+from pipeline import ROOT, azure, models, provenance, settings, tracking
 from pipeline.digests import combined_digest, file_digest
 from pipeline.tracking import Artifact
 
@@ -47,7 +47,8 @@ def register(
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
+    with azure.told(logged.artifact_path):
+        stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
     kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
     commit = os.environ.get(settings.GIT_COMMIT) or getattr(provenance.commit(ROOT), "sha", "")
     tags = {
