@@ -4,16 +4,17 @@ The other side, which reads the registry, is :mod:`pipeline.registry`.
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from pipeline import ROOT, models, provenance, settings, tracking
+from pipeline import ROOT, azure, models, provenance, settings, tracking
 from pipeline.digests import combined_digest, file_digest
 from pipeline.tracking import Artifact
 
@@ -21,6 +22,9 @@ CANDIDATE = "candidate"
 # What is read of a logged model, each below its folder; the rest is for people and for MLflow.
 FILES = ("model.skops", "requirements.txt", f"extra_files/{models.PREPARATION}")
 TRIES = 10
+AT_ONCE = re.compile(r"giving up after|unique constraint|duplicate (key|entry)", re.IGNORECASE)
+
+Result = TypeVar("Result")
 
 
 def register(
@@ -47,7 +51,8 @@ def register(
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
+    with azure.told(logged.artifact_path):
+        stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
     kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
     commit = os.environ.get(settings.GIT_COMMIT) or getattr(provenance.commit(ROOT), "sha", "")
     tags = {
@@ -59,24 +64,26 @@ def register(
         **{f"data.{role}": f"{one.reference} {one.digest}" for role, one in used.items()},
         **{f"metric.{metric}": repr(value) for metric, value in metrics.items()},
     }
-    version = _create(client, name, logged, {key: text for key, text in tags.items() if text})
-    client.set_registered_model_alias(name, CANDIDATE, version.version)
-    return version.version
+    kept = {key: text for key, text in tags.items() if text}
+    given = {"run_id": logged.run_id, "tags": kept, "model_id": logged.model_id}
+    version = _again(lambda: client.create_model_version(name, logged.model_uri, **given)).version
+    _again(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
+    return version
 
 
-def _create(
-    client: mlflow.MlflowClient, name: str, logged: ModelInfo, tags: Mapping[str, str]
-) -> ModelVersion:
-    """A new version; its number is the store's to give, which may refuse when many ask at once."""
-    for attempt in range(1, TRIES + 1):
+def _again(call: Callable[[], Result]) -> Result:
+    """Ask the store, and ask again where somebody else has made the same row at this moment.
+
+    MLflow looks whether a row is there and then makes it, so of two that ask at once one is
+    refused by the database, whose row it finds the next time.
+    """
+    for _ in range(TRIES - 1):
         try:
-            return client.create_model_version(
-                name, logged.model_uri, logged.run_id, dict(tags), model_id=logged.model_id
-            )
+            return call()
         except MlflowException as error:
-            if attempt == TRIES or "Giving up" not in str(error):
+            if not AT_ONCE.search(str(error)):
                 raise
-    raise AssertionError("unreachable")
+    return call()
 
 
 def digest(folder: Path) -> str:

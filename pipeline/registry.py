@@ -18,7 +18,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from pipeline import ROOT, mlflow_store, provenance, settings
+from pipeline import ROOT, azure, mlflow_store, provenance, settings
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.registration import CANDIDATE, FILES, digest
 from pipeline.scoring import Loaded
@@ -259,8 +259,10 @@ def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
 def _download(version: Version, into: Path) -> None:
     into.mkdir()
     address = f"models:/{version.name}/{version.number}"
+    place = mlflow_store.existing().get_model_version_download_uri(version.name, version.number)
     try:
-        stored = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into / "all")))
+        with azure.told(place):
+            stored = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into / "all")))
     except (MlflowException, OSError) as error:
         raise PipelineError(
             f"the files of {version.name} version {version.number} can't be fetched: {error}",

@@ -105,21 +105,6 @@ def _unknown(reference: str) -> PipelineError:
     )
 
 
-def _server() -> RemoteClient | None:
-    """The Trackio server in use, if it is not the local store."""
-    url = os.environ.get("TRACKIO_SERVER_URL")
-    return RemoteClient(url, write_token=os.environ.get("TRACKIO_WRITE_TOKEN")) if url else None
-
-
-def _record(reference: str) -> dict[str, Any] | None:
-    """What Trackio has on the version that a reference means now."""
-    name, _, spec = reference.partition(":")
-    if server := _server():
-        given = {"project": settings.project(), "name": name, "spec": spec}
-        return server.predict(api_name="/get_artifact_manifest", **given)
-    return SQLiteStorage.get_artifact_manifest(settings.project(), name, spec or None)
-
-
 def set_alias(reference: str, alias: str) -> None:
     """Let an alias mean this version from now on.
 
