@@ -94,7 +94,7 @@ def go(config: DictConfig) -> float | None:
             random_state=report.random_state,
             previous=report.previous,
         )
-    return trained.metric(model.metric)
+        return trained.metric(model.metric)  # in here, so that a trial without it has failed
 
 
 if __name__ == "__main__":
