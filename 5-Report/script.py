@@ -98,7 +98,9 @@ def commands(args: argparse.Namespace, raw: Artifact | None) -> dict[str, Any]:
     if settings.project() != settings.DEFAULT_PROJECT:
         alone = ["env", f"WANDB_PROJECT={settings.project()}", *alone]
     found: dict[str, Any] = {"alone": [setup, shlex.join(alone)], "whole": []}
-    commit, told = os.environ.get(settings.GIT_COMMIT), os.environ.get(settings.OVERRIDES)
+    dirty, kept = os.environ.get(settings.GIT_DIRTY) == "true", os.environ.get(settings.SNAPSHOT)
+    commit = kept if dirty and kept else os.environ.get(settings.GIT_COMMIT)
+    told = os.environ.get(settings.OVERRIDES)
     if told:
         words = json.loads(told)
         if raw and not any(word.startswith("data.sha256=") for word in words):
@@ -106,7 +108,7 @@ def commands(args: argparse.Namespace, raw: Artifact | None) -> dict[str, Any]:
         checkout = [f"git checkout {commit}"] if commit else []
         run = shlex.join(["python", "main.py", *words])
         found["whole"] = [*checkout, "make .venv/complete", setup, run]
-    found["dirty"] = os.environ.get(settings.GIT_DIRTY) == "true"
+    found["dirty"] = dirty and not kept
     return found
 
 

@@ -58,4 +58,5 @@ def _drop_default_store(state: Path) -> None:
 def _decisive() -> str:
     """The overrides that the result depends on, as JSON, for the report to print."""
     typed = HydraConfig.get().overrides.task
-    return json.dumps([word for word in typed if not word.lstrip("+~").startswith("main.")])
+    aside = ("main.", "provenance.")
+    return json.dumps([word for word in typed if not word.lstrip("+~").startswith(aside)])

@@ -23,7 +23,8 @@ OVERRIDES = "PIPELINE_OVERRIDES"
 STANDBY = "PIPELINE_STANDBY"
 STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
 # The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
-CODE = ("PIPELINE_SNAPSHOT", "PIPELINE_SNAPSHOT_REF", GIT_DIRTY, "PIPELINE_GIT_DIFF")
+SNAPSHOT = "PIPELINE_SNAPSHOT"
+CODE = (SNAPSHOT, "PIPELINE_SNAPSHOT_REF", GIT_DIRTY, "PIPELINE_GIT_DIFF")
 # Set by `python -m pipeline reproduce`: the run from which this one goes on
 BASED_ON = "PIPELINE_BASED_ON"
 

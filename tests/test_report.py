@@ -268,7 +268,7 @@ def test_the_report_is_an_artifact_and_a_file_of_its_run(checkout: Checkout, fir
     step = first.summary["steps"][STEP]
     client = mlflow.MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
     files = [file.path for file in client.list_artifacts(step["mlflow_run"])]
-    assert files == ["report.html"]
+    assert "report.html" in files
     assert first.summary["metrics"]["f1"] > 0  # the model's, not the report's
 
 
