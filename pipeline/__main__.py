@@ -277,6 +277,7 @@ def compare(args: argparse.Namespace) -> int:
         print(args.output)
     else:
         compare.show(found, Console(highlight=False))
+    return 0
 
 
 def promote(args: argparse.Namespace) -> int:

@@ -122,7 +122,8 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Both examples, run in a repository with work under way."""
     place = Checkout(tmp_path_factory.mktemp("examples"))
     top = place.home / "repository"
-    shutil.copytree(ROOT / "examples", top / "examples")
+    only = shutil.ignore_patterns("text_classification")
+    shutil.copytree(ROOT / "examples", top / "examples", ignore=only)
     (top / "data").mkdir()
     shutil.copy(ROOT / "data" / "iris.csv", top / "data")
     env = environment(
