@@ -210,6 +210,7 @@ def app(args: argparse.Namespace) -> int:
     from pipeline.dashboards import run_app
 
     run_app(args.host, args.port, open_browser=not args.no_browser)
+    return 0
 
 
 def report(args: argparse.Namespace) -> int:

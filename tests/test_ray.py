@@ -87,7 +87,7 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
         folder.mkdir()
     port, client_port = servers.free_port(), servers.free_port()
     options = ["--head", "--port", str(port), "--ray-client-server-port", str(client_port)]
-    client = Checkout(tmp_path / "client", new=True, root=copy_of_the_code(tmp_path / "code"))
+    client = Checkout(tmp_path / "client", root=copy_of_the_code(tmp_path / "code"))
     overrides = (
         "-m",
         "hydra/launcher=ray",
