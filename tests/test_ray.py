@@ -122,12 +122,13 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
 
 def run_and_kill(sweep: subprocess.Popen, victim: int) -> str:
     """Kill a node that is at a trial when three have ended; what the sweep said until its end."""
-    said = []
+    said, alive = [], True
     for line in sweep.stdout:
         said.append(line)
-        if sum(one.startswith("trial ") for one in said) == 3:
+        if alive and sum(one.startswith("trial ") for one in said) == 3:
             await_step(victim)
             end(victim)
+            alive = False
     assert sweep.wait() == 0, "".join(said)
     return "".join(said)
 
