@@ -69,8 +69,8 @@ def _part(sample: dict, step: str | None) -> dict:
     return sample if step is None else sample["steps"].get(step, {})
 
 
-def page(told: dict) -> str:
-    """The page, from what benchmarks.json holds; its text is in page.md."""
+def page(told: dict, sweep: dict | None = None) -> str:
+    """The page, from what benchmarks.json and sweep.py's file hold; its text is in page.md."""
     results = Results(told["samples"])
     parts = [
         _surroundings(told),
@@ -80,6 +80,7 @@ def page(told: dict) -> str:
         _comparison(results.mib, "{:.0f}"),
         _steps(results),
         _figures(results),
+        _sweep(sweep) if sweep else "",
     ]
     text = Path(__file__).with_name("page.md").read_text(encoding="utf-8")
     return text.replace("{results}", "\n".join(part for part in parts if part))
@@ -184,6 +185,25 @@ def _figures(results: Results) -> str:
     if not rows:
         return ""
     return "## Figures to reach\n\n" + table(["figure", "at most", "measured", "reached"], rows)
+
+
+def _sweep(told: dict) -> str:
+    """A sweep beside the same fits in a bare script, and its cost as it grows."""
+    runs = ", ".join(f"{step} {times} x" for step, times in told["times_run"].items())
+    lines = [
+        "## A sweep\n",
+        f"{told['trials']} random forests of {told['trees']} trees on {told['rows']:,} rows, with "
+        f"joblib on {told['jobs']} of {told['processors']} cores: {told['sweep_seconds']:.0f} s. "
+        f"The same fits in a bare script: {told['bare_seconds']:.0f} s, so {told['ratio']:.2f} x; "
+        "1.5 x was to be reached. A trial costs "
+        f"{told['overhead_per_trial_seconds']:.1f} s of one core more than its fit. "
+        f"Run were: {runs}.",
+    ]
+    growth = {int(trials): seconds for trials, seconds in told["seconds_per_trial"].items()}
+    if growth:
+        cells = ", ".join(f"{seconds:.2f} s with {trials}" for trials, seconds in growth.items())
+        lines.append(f"Seconds per trial on 800 rows: {cells} trials.")
+    return "\n".join(lines) + "\n"
 
 
 def table(titles: list[str], rows: Iterable[list[str]]) -> str:

@@ -27,6 +27,7 @@ from measure import HERE, ROOT, STEPS, TIME, Measured, build, run, surroundings,
 
 SNAPSHOT = ROOT / "data" / "pokemon.csv"
 ROWS = {"million": 1_000_000, "ten-million": 10_000_000}
+SWEEP = "benchmarks-sweep.json"  # benchmarks/sweep.py's figures, beside the page
 TABLES = ("clean_data.csv", "train_data.csv", "test_data.csv")
 
 
@@ -243,7 +244,9 @@ def main() -> None:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         figures.write_text(json.dumps(measure(args), indent=1) + "\n", encoding="utf-8")
     told = json.loads(figures.read_text(encoding="utf-8"))
-    args.output.write_text(report.page(told), encoding="utf-8")
+    swept = args.output.with_name(SWEEP)
+    sweep = json.loads(swept.read_text(encoding="utf-8")) if swept.exists() else None
+    args.output.write_text(report.page(told, sweep), encoding="utf-8")
     print(args.output)
 
 
