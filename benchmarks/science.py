@@ -23,7 +23,14 @@ RAW, CLEAN = Path("pokemon.csv"), Path("clean_data.csv")
 TRAIN, TEST = Path("train_data.csv"), Path("test_data.csv")
 MODEL, PREPROCESSOR = Path("model.skops"), Path("preprocessor.skops")
 METRICS, FIGURES = Path("metrics.json"), Path("figures")
-UNUSED = ("mlflow", "mlflow.models", "pipeline.mlflow_store")  # by the functions below
+UNUSED = (  # by the functions below
+    "mlflow",
+    "mlflow.models",
+    "mlflow.models.model",
+    "pipeline.azure",
+    "pipeline.mlflow_store",
+    "pipeline.registration",
+)
 
 
 @dataclass
