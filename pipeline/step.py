@@ -108,7 +108,10 @@ class StepRun:
 
     def set_alias(self, artifact: Artifact, alias: str) -> None:
         """Let an alias mean this version of an artifact from now on."""
-        tracking.set_alias(self._tracker.kind, artifact.reference, alias)
+        try:
+            tracking.set_alias(self._tracker.kind, artifact.reference, alias)
+        except PipelineError as error:  # the registry counts; a Trackio server can't move it back
+            self.warn(f"the tracker's alias {alias!r} is not moved: {error.what}")
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log numbers as the run's result."""
