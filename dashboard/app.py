@@ -16,11 +16,11 @@ from dashboard import drift, links, rows
 from dashboard.markdown import plain
 from pipeline import registry
 from pipeline.errors import PipelineError
+from pipeline.history import lower_is_better
 from pipeline.registry import PREVIOUS, PRODUCTION, Version
 from pipeline.scoring import PREDICTION, PROBABILITY, REASON, Loaded
 
 POLL = 3  # seconds between two looks at the registry
-SMALLER_IS_BETTER = ("rmse", "mae")
 USUAL = ("f1", "roc_auc", "r2")
 SHOWN = 1000  # rows of an upload
 BLUE, GREY = "#1f5f8b", "#b8bec4"
@@ -69,7 +69,7 @@ def in_production(version: Version, versions: list[Version]) -> None:
             plain(name),
             f"{value:.4g}",
             None if change is None else f"{change:+.3f}",
-            delta_color="inverse" if name in SMALLER_IS_BETTER else "normal",
+            delta_color="inverse" if lower_is_better(name) else "normal",
         )
     if same:
         st.caption(f"The change is from version {previous.number}, on the same test data.")

@@ -22,8 +22,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from pipeline import ROOT
 from pipeline.errors import PipelineError, did_you_mean
 
-LARGER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "r2")
-SMALLER_IS_BETTER = ("rmse", "mae")
+METRICS = (  # what pipeline/evaluation.py measures
+    *("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"),
+    *("r2", "rmse", "mae"),
+)
 NOT_IN_SWEEPS = ("5-Report",)  # unless main.steps names it: nobody reads a report per trial
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
@@ -318,11 +320,10 @@ def check_measuring(model: DictConfig) -> None:
     Raises:
         PipelineError: names the key, the value, and what it may be.
     """
-    known = (*LARGER_IS_BETTER, *SMALLER_IS_BETTER)
-    if model.metric is not None and model.metric not in known:
+    if model.metric is not None and model.metric not in METRICS:
         raise PipelineError(
-            f"model.metric={model.metric!r} is not measured{did_you_mean(model.metric, known)}",
-            f"use one of: {', '.join(known)}",
+            f"model.metric={model.metric!r} is not measured{did_you_mean(model.metric, METRICS)}",
+            f"use one of: {', '.join(METRICS)}",
         )
     if not 0 <= model.validation < 1:
         raise PipelineError(

@@ -29,10 +29,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import ROOT, app, mlflow_store, model_environment, provenance, registry, tracking
 from pipeline.errors import PipelineError, did_you_mean
+from pipeline.history import lower_is_better
+from pipeline.registration import CANDIDATE
 from pipeline.registry import LOCK, PREVIOUS, PRODUCTION, PROMOTION, Promotion, Version
 from pipeline.scoring import Loaded
 
-SMALLER_IS_BETTER = ("rmse", "mae")
 USUAL = ("f1", "r2")
 LEASE = 120  # seconds after which a promotion that holds the lock counts as dead
 PATIENCE = 20  # seconds to wait for another promotion; it holds the lock for a moment
@@ -138,7 +139,7 @@ def choose(
         PipelineError: there is none.
     """
     if not (run or best):
-        return registry.find(name, number or registry.CANDIDATE)
+        return registry.find(name, number or CANDIDATE)
     versions = registry.versions(name)
     if run:
         found = [version for version in versions if run in (version.run, version.mlflow_run)]
@@ -155,7 +156,7 @@ def choose(
     measured = [one for one in versions if one.data.get("test") == test and metric in one.metrics]
     if not measured:
         raise PipelineError(f"no version of {name} was measured by {metric!r}", "give --version")
-    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    sign = -1 if lower_is_better(metric) else 1
     return max(measured, key=lambda version: (sign * version.metrics[metric], version.number))
 
 
@@ -270,7 +271,7 @@ def _comparison(verdict: Verdict, rules: Gate) -> Iterator[Check]:
         text = f"promotion.metric={name!r} is not measured; there are: {', '.join(new)}"
         yield Check(False, text)
         return
-    loss = (new[name] - now[name]) * (1 if name in SMALLER_IS_BETTER else -1)
+    loss = (new[name] - now[name]) * (1 if lower_is_better(name) else -1)
     text = f"{name} is {new[name]:.4f}, and may be {rules.margin:g} worse than version {old}'s"
     yield Check(loss <= rules.margin, f"{text} {now[name]:.4f}")
 

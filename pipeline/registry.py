@@ -20,11 +20,10 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from pipeline import ROOT, azure, mlflow_store, provenance, settings
 from pipeline.errors import PipelineError, did_you_mean
-from pipeline.registration import CANDIDATE, FILES, digest
+from pipeline.registration import FILES, digest
 from pipeline.scoring import Loaded
 
 PRODUCTION, PREVIOUS = "production", "previous"
-ALIASES = (PRODUCTION, CANDIDATE, PREVIOUS)
 PROMOTION = "promotion."  # tags of a registered model that begin so are its history
 CLEANING = ("2-ETL/script.py", "pipeline/tables.py")  # the code that cleans
 LOCK = ".promoting"  # a registered model that ends so is a promotion under way

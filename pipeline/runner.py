@@ -37,7 +37,7 @@ from pipeline import (
 from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
-from pipeline.fingerprint import Parts, Reference, code, fingerprint, parts
+from pipeline.fingerprint import Parts, Reference, fingerprint, parts
 from pipeline.git import GitError
 from pipeline.history import SUMMARY
 from pipeline.screen import Screen, print_result
@@ -188,7 +188,7 @@ class Pipeline:
         if self.config.main.standby and self.config.main.backend == "local":
             place = self.chosen.index(step)
             for name in self.chosen[place : place + 1 + self.config.main.standby]:
-                self.standbys.prepare(name, code(name))
+                self.standbys.prepare(name)
 
     def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
         if self.executor.parent is None:

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import ROOT, settings
+from pipeline.cache import write_whole
 from pipeline.digests import file_digest
+from pipeline.fingerprint import code
 
 DIGEST, PYTHON = "conda_yml", "python"
 
@@ -69,11 +71,12 @@ class Standbys:
         self._waiting: dict[str, Standby] = {}
         self._used: list[Standby] = []
 
-    def prepare(self, step: str, code: dict[str, str]) -> None:
+    def prepare(self, step: str) -> None:
         """Start a step's script ahead of its turn, where its environment is there to do so."""
-        python = interpreter(step, self._env_manager)
-        if step not in self._waiting and python and hasattr(socket, "AF_UNIX"):
-            self._waiting[step] = Standby(step, code, python)
+        if step in self._waiting or not hasattr(socket, "AF_UNIX"):
+            return
+        if python := interpreter(step, self._env_manager):
+            self._waiting[step] = Standby(step, code(step), python)
 
     @contextlib.contextmanager
     def turn(self, step: str, code: dict[str, str]) -> Iterator[None]:
@@ -114,7 +117,7 @@ def record_interpreter(step: str, python: Path) -> None:
     record = _record(step)
     record.parent.mkdir(parents=True, exist_ok=True)
     told = {DIGEST: file_digest(ROOT / step / "conda.yml"), PYTHON: str(python)}
-    record.write_text(json.dumps(told), encoding="utf-8")
+    write_whole(record, json.dumps(told))
 
 
 def _record(step: str) -> Path:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pipeline import settings, tracking
 from pipeline.cache import measured_as
-from pipeline.config import SMALLER_IS_BETTER
+from pipeline.history import lower_is_better
 from pipeline.sweep_record import Recorded
 
 BEST = 10
@@ -85,7 +85,7 @@ def _drawn(best: Sequence[Recorded], name: str, config: DictConfig, into: Path) 
 
 def minimized(config: DictConfig) -> bool:
     """Whether less of the metric is better."""
-    return config.model.metric in SMALLER_IS_BETTER
+    return lower_is_better(config.model.metric or "")
 
 
 def ranked(found: Sequence[Recorded], config: DictConfig) -> list[Recorded]:

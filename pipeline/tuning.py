@@ -27,8 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import settings, sweep_record
 from pipeline.command_line import quoted
-from pipeline.config import SMALLER_IS_BETTER
 from pipeline.errors import PipelineError, did_you_mean
+from pipeline.history import lower_is_better
 
 Space = dict[str, BaseDistribution]
 ESTIMATOR = "model.params."
@@ -111,7 +111,7 @@ def open_study(config: DictConfig, options: Mapping[str, Any]) -> optuna.Study:
         PipelineError: its storage can't be opened.
     """
     name = options["study_name"] or config.hydra.job.env_set[settings.SWEEP]
-    smaller = config.model.metric in SMALLER_IS_BETTER
+    smaller = lower_is_better(config.model.metric or "")
     try:
         storage = optuna.storages.get_storage(options["storage"])
         study = optuna.create_study(

@@ -24,7 +24,7 @@ def standbys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standb
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     made = Standbys("local")
-    made.prepare(STEP, CODE)
+    made.prepare(STEP)
     yield made
     made.close()
     assert not list(tmp_path.glob("standby-*"))
@@ -96,8 +96,8 @@ def test_one_that_was_killed_is_not_missed(standbys: Standbys, tmp_path: Path):
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path):
     start = (
-        "import sys; from pipeline import fingerprint; from pipeline.standby import Standbys\n"
-        f"made = Standbys('local'); made.prepare({STEP!r}, {{}})\n"
+        "import sys; from pipeline.standby import Standbys\n"
+        f"made = Standbys('local'); made.prepare({STEP!r})\n"
         f"print(made._waiting[{STEP!r}]._process.pid, flush=True); sys.stdin.read()"
     )
     known = {settings.TRACKER: "trackio", settings.STATE_DIR: str(tmp_path / "state")}

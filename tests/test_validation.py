@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline import evaluation, validation
 from pipeline.cache import StepResult
-from pipeline.config import LARGER_IS_BETTER, SMALLER_IS_BETTER
+from pipeline.config import METRICS
 from pipeline.errors import PipelineError
 from pipeline.validation import How
 from tests.conftest import Ended, Place, load_step
@@ -87,7 +87,7 @@ def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
     numbers = script.build(RandomForestRegressor(2), features, []).fit(features, features.a)
     measured = evaluation.metrics(classes, features, target)
     measured |= evaluation.metrics(numbers, features, features.a)
-    assert set(measured) == {*LARGER_IS_BETTER, *SMALLER_IS_BETTER}
+    assert set(measured) == set(METRICS)
 
 
 @pytest.mark.parametrize(
