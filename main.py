@@ -11,14 +11,16 @@ import gc
 
 gc.disable()  # imports leave no garbage: on again in pipeline.start()
 
-import hydra
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 import pipeline
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-@hydra.main(version_base="1.3", config_path=".", config_name="config")
-def go(config: DictConfig) -> float | None:
+
+@pipeline.main(version_base="1.3", config_path=".", config_name="config")  # hydra.main
+def go(config: "DictConfig") -> float | None:
     """Run the steps in order, each on the exact versions the one before it produced."""
     data, etl, split = config.data, config.etl, config.split
     model, report = config.model, config.report
@@ -98,4 +100,4 @@ def go(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    pipeline.main(go)
+    go()

@@ -17,9 +17,9 @@ from notebooks.body import Body, indented, parted
 from notebooks.cells import Notebook
 from notebooks.declarations import Declarations, Link, Parameter
 from notebooks.script import as_python, checked, header
-from pipeline.config import step_folders
 from pipeline.errors import PipelineError
 from pipeline.pins import locked
+from pipeline.steps import step_folders
 
 EVERY_STEP = ("trackio", "wandb")  # what the library under each step's script imports
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}

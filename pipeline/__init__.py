@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 __all__ = ["ROOT", "main", "run", "start", "within"]
 
 
-_ORCHESTRATOR = {"start": "runner", "run": "runner", "within": "runner", "main": "app"}
+_ORCHESTRATOR = {"start": "runner", "run": "runner", "within": "runner", "main": "again"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""``python main.py``: Hydra around ``go()``, and every failure as a few lines."""
+"""``python main.py`` by Hydra, with every failure told in a few lines."""
 
 import os
 import re
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 
 def main(go: Callable) -> None:
-    """Run ``go``, a function decorated with ``hydra.main``, as the program's main function.
+    """Run ``go``, decorated with ``hydra.main``, as the program's main function.
 
     Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
     the traceback is shown.

@@ -5,10 +5,7 @@ types that Hydra checks overrides against.
 """
 
 import re
-import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -21,12 +18,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline import ROOT
 from pipeline.errors import PipelineError, did_you_mean
+from pipeline.job import new_run_id
 
 METRICS = (  # what pipeline/evaluation.py measures
     *("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"),
     *("r2", "rmse", "mae"),
 )
-NOT_IN_SWEEPS = ("5-Report",)  # unless main.steps names it: nobody reads a report per trial
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
 
@@ -154,11 +151,6 @@ def _in_sweep(value: float) -> float:
     return value if sweeping else 0.0
 
 
-def new_run_id() -> str:
-    """A run's name: when it started (UTC), and six letters that tell it from its neighbours."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
 def all_keys() -> list[str]:
     """Every key of config.yaml, dotted."""
     tree = OmegaConf.to_container(OmegaConf.load(ROOT / "config.yaml"))
@@ -176,50 +168,6 @@ def unknown_setting(key: str) -> PipelineError:
 def options(group: str) -> list[str]:
     """The names of a config group's files."""
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-
-
-def step_folders() -> list[str]:
-    """The steps, in order: folders that begin with a number and hold an MLproject."""
-    folders = [path.parent.name for path in ROOT.glob("[0-9]*-*/MLproject")]
-    return sorted(folders, key=lambda name: int(name.partition("-")[0]))
-
-
-def chosen_steps(wanted: Any, sweep: bool = False) -> list[str]:
-    """The steps that ``main.steps`` picks, in order.
-
-    Args:
-        wanted: ``all``, or names, which may be a step's folder (``2-ETL``), its number (``2``),
-            or the beginning of what follows it (``etl``, ``split``, ``train``).
-        sweep: whether this is a trial of a sweep, for which ``all`` leaves the report out.
-
-    Raises:
-        PipelineError: a name that no step has, or that several have.
-    """
-    folders = step_folders()
-    if wanted == "all":
-        return [folder for folder in folders if not (sweep and folder in NOT_IN_SWEEPS)]
-    names = [wanted] if isinstance(wanted, str | int) else list(wanted)
-    chosen = set()
-    for name in map(str, names):
-        text = name.lower()
-        found = [
-            folder
-            for folder in folders
-            if text
-            and (
-                text in (folder.lower(), folder.partition("-")[0])
-                or folder.partition("-")[2].lower().startswith(text)
-            )
-        ]
-        if len(found) != 1:
-            raise PipelineError(
-                f"main.steps names {name!r}, which is no step{did_you_mean(name, folders)}",
-                f"the steps are: {', '.join(folders)}",
-            )
-        chosen.add(found[0])
-    if not chosen:
-        raise PipelineError("main.steps is empty", f"the steps are: {', '.join(folders)}")
-    return [folder for folder in folders if folder in chosen]
 
 
 def check(config: DictConfig) -> None:
@@ -336,8 +284,3 @@ def check_measuring(model: DictConfig) -> None:
         raise PipelineError(
             f"model.timeout={model.timeout} is not a number of seconds", "use 600, or null"
         )
-
-
-def state_path(config: DictConfig) -> Path:
-    """The state folder, absolute."""
-    return Path(config.main.state_dir).absolute()

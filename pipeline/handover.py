@@ -2,28 +2,35 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 from pipeline import ROOT, settings
-from pipeline import config as configuration
 from pipeline.provenance import Commit
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def export(
-    config: DictConfig, run_id: str, group: str, tracker: str, commit: Commit | None
+    config: "DictConfig",
+    run_id: str,
+    overrides: Iterable[str],
+    group: str,
+    tracker: str,
+    commit: Commit | None,
 ) -> None:
     """Tell the steps, through the environment, where they belong.
 
     Args:
+        overrides: the words that were typed.
         group: what the steps' runs are grouped by in the tracker.
     """
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         os.environ.pop(name, None)  # of the `mlflow run .` that may have started us
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    state = configuration.state_path(config)
+    state = Path(config.main.state_dir).absolute()
     _drop_default_store(state)
     for name in settings.CODE:
         os.environ.pop(name, None)  # of the trial before this one
@@ -39,7 +46,7 @@ def export(
             # a machine of a cluster has the code without its history
             settings.GIT_COMMIT: commit.sha if commit else os.environ.get(settings.GIT_COMMIT, ""),
             settings.GIT_DIRTY: str(bool(commit and commit.dirty)).lower(),
-            settings.OVERRIDES: _decisive(),
+            settings.OVERRIDES: _decisive(overrides),
         }
     )
 
@@ -55,8 +62,7 @@ def _drop_default_store(state: Path) -> None:
         del os.environ["MLFLOW_TRACKING_URI"]
 
 
-def _decisive() -> str:
+def _decisive(overrides: Iterable[str]) -> str:
     """The overrides that the result depends on, as JSON, for the report to print."""
-    typed = HydraConfig.get().overrides.task
     aside = ("main.", "provenance.")
-    return json.dumps([word for word in typed if not word.lstrip("+~").startswith(aside)])
+    return json.dumps([word for word in overrides if not word.lstrip("+~").startswith(aside)])

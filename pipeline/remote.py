@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
 from pipeline import ROOT, provenance, settings
 from pipeline.errors import PipelineError, did_you_mean
@@ -28,6 +27,7 @@ from pipeline.fingerprint import library, step_files
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.projects import SubmittedRun
+    from omegaconf import DictConfig
 
 LOCAL, KUBERNETES, DATABRICKS = "local", "kubernetes", "databricks"
 PLUGINS = "mlflow.project_backend"  # the entry points by which MLflow finds further ones
@@ -75,7 +75,7 @@ class Backend:
         }
 
 
-def choose(config: DictConfig, tracker: str) -> Backend:
+def choose(config: "DictConfig", tracker: str) -> Backend:
     """The backend that the configuration names.
 
     Raises:
@@ -107,7 +107,11 @@ def _read(given: Any) -> dict[str, Any]:
     """``main.backend_config``: a mapping, or the path of a JSON file with one."""
     if given is None:
         return {}
-    if not isinstance(given, str):
+    if isinstance(given, dict):
+        found = given
+    elif not isinstance(given, str):
+        from omegaconf import OmegaConf
+
         found = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given
     else:
         try:

@@ -9,9 +9,10 @@ from typing import Any
 
 from pipeline import ROOT, evidence, provenance, rerun, settings, tracking, verdict
 from pipeline.cache import StepResult
-from pipeline.config import ENV_MANAGERS, new_run_id
+from pipeline.config import ENV_MANAGERS
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.history import SUMMARY, History, RunRecord, record
+from pipeline.job import new_run_id
 from pipeline.verdict import Item
 
 SHOWN = 5  # packages named in a warning

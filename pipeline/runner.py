@@ -10,21 +10,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-
 from pipeline import (
     ROOT,
     cache,
+    commands,
     handover,
+    job,
     provenance,
     remote,
     settings,
@@ -34,16 +32,19 @@ from pipeline import (
     tracking,
     trials,
 )
-from pipeline import config as configuration
 from pipeline.cache import Cache, StepResult, damage, write_whole
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Parts, Reference, fingerprint, parts
 from pipeline.git import GitError
 from pipeline.history import SUMMARY
+from pipeline.job import Job
 from pipeline.screen import Screen, print_result
 from pipeline.standby import Standbys
+from pipeline.steps import chosen_steps, step_folders
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from pipeline.executor import Executor
 
 GRACE = 3.0  # seconds that a step has to end by itself after Ctrl-C
@@ -52,27 +53,24 @@ GRACE = 3.0  # seconds that a step has to end by itself after Ctrl-C
 class Pipeline:
     """One run of the pipeline: its steps, and its summary."""
 
-    def __init__(self, config: DictConfig):
-        configuration.check(config)
+    def __init__(self, config: "DictConfig", job: Job):
         self.config = config
         self.started = datetime.now(UTC)
-        self.folder = Path(HydraConfig.get().runtime.output_dir)
-        self.id = _run_id(self.folder)
-        sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-        self.chosen = configuration.chosen_steps(config.main.steps, sweep)
+        self.folder, self.id = job.folder, job.id
+        self.chosen = chosen_steps(config.main.steps, job.sweep)
         self.tracker = tracking.choose(config.main.tracker)
         self.commit = provenance.commit(ROOT)
         self.snapshot: snapshot.Snapshot | None = None
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
-        self.trial = trials.current()
+        self.trial = trials.of(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
-        handover.export(config, self.id, group, self.tracker, self.commit)
+        handover.export(config, self.id, job.overrides, group, self.tracker, self.commit)
         self.backend = remote.choose(config, self.tracker)
         settings.artifact_root()  # refuses what is no address
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
-        self.screen = Screen(configuration.step_folders(), quiet=self.trial is not None)
+        self.screen = Screen(step_folders(), quiet=self.trial is not None)
         self.standbys = Standbys(config.main.env_manager)
 
     @cached_property
@@ -160,9 +158,7 @@ class Pipeline:
                 note = f"{error}; using what was fetched before ({result.pipeline_run})"
         problems = damage(result.outputs) or self._missing(result)
         if problems:
-            for problem in problems if known else ():  # what a colleague lacks is no news here
-                self.screen.warn(f"{problem}; {step} is run again")
-            self.cache.forget(result)
+            self._drop(result, problems if known else [])  # what a colleague lacks is no news here
             return None
         if known:
             self.cache.touch(result)
@@ -171,6 +167,12 @@ class Pipeline:
         result.status, result.seconds = "cached", time.monotonic() - started
         result.warnings = [note] if note else []
         return result
+
+    def _drop(self, result: StepResult, problems: Sequence[str]) -> None:
+        """Forget a step whose outputs are gone or damaged, and say why."""
+        for problem in problems:
+            self.screen.warn(f"{problem}; {result.step} is run again")
+        self.cache.forget(result)
 
     def _missing(self, result: StepResult) -> list[str]:
         """Outputs that a server should have and does not."""
@@ -213,6 +215,8 @@ class Pipeline:
 
     def _begin(self) -> None:
         """Begin the run in MLflow that the steps go below; in a sweep it belongs to the sweep's."""
+        from omegaconf import OmegaConf
+
         self.snapshot = self._keep_code()
         tags, parameters = {"pipeline.tracker": self.tracker}, {}
         if self.snapshot:
@@ -248,7 +252,7 @@ class Pipeline:
         Nobody reads what comes after the last chosen step, so there only what fits is handed on.
         """
         result = self.cache.get(step, key)
-        order = configuration.step_folders().index
+        order = step_folders().index
         if result is None and order(step) < order(self.chosen[-1]):
             result = self.cache.latest(step, self.store)
         if result is None or result.fingerprint != key:
@@ -293,10 +297,13 @@ class Pipeline:
         if not self.config.main.explain:
             self._record(status, error)
         if kind is None and not self.config.main.explain and not self.trial:
-            print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
+            self._show_result()
         elif status == "KILLED":
             self.screen.console.print(f"interrupted in {self.running}; run again to continue")
         self.screen.close()
+
+    def _show_result(self) -> None:
+        print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -325,7 +332,7 @@ class Pipeline:
             "git_dirty": self.commit.dirty if self.commit else None,
             "steps": {name: vars(result) for name, result in self.results.items()},
             "metrics": self.metrics,
-            "config": OmegaConf.to_container(self.config, resolve=True),
+            "config": plain(self.config),
             "snapshot": vars(self.snapshot) if self.snapshot else None,
             "based_on": os.environ.get(settings.BASED_ON),
         }
@@ -338,10 +345,11 @@ class Pipeline:
 
 
 _current: Pipeline | None = None
+command: Path | None = None  # where the command that is being carried out is to be kept
 
 
 @contextlib.contextmanager
-def start(config: DictConfig) -> Iterator[Pipeline]:
+def start(config: "DictConfig") -> Iterator[Pipeline]:
     """Begin a run of the pipeline with a resolved configuration; :func:`run` belongs to it.
 
     Raises:
@@ -352,11 +360,17 @@ def start(config: DictConfig) -> Iterator[Pipeline]:
     if _current is not None:  # somebody stands in, who runs nothing
         yield _current
         return
+    from pipeline import config as configuration
+
+    this = job.current()
     try:
-        with _interruptible(), Pipeline(config) as _current:
+        configuration.check(config)
+        with _interruptible(), Pipeline(config, this) as _current:
             yield _current
+        if not (this.sweep or config.main.explain):
+            commands.keep(command, config, this)
     except PipelineError as error:
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
+        if this.sweep:
             raise  # a trial's failure is the sweep's to record
         raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
     finally:
@@ -425,7 +439,11 @@ def within(seconds: float | None) -> Iterator[None]:
 
 def plain(value: Any) -> Any:
     """A value of the configuration as plain lists and dictionaries."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    if value is None or isinstance(value, str | int | float | dict | list):
+        return value
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(value, resolve=True)
 
 
 def _source_changes(result: StepResult) -> list[str]:
@@ -434,11 +452,6 @@ def _source_changes(result: StepResult) -> list[str]:
         with contextlib.suppress(sources.Unreachable):
             changes.append(sources.changed(source))
     return [change for change in changes if change]
-
-
-def _run_id(folder: Path) -> str:
-    """A run is named after its folder; a trial of a sweep after the sweep's and its number."""
-    return f"{folder.parent.name}-{folder.name}" if folder.name.isdigit() else folder.name
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from pipeline import trials as trial
 from pipeline.cache import write_whole
 from pipeline.digests import file_digest
 from pipeline.errors import PipelineError
+from pipeline.steps import step_folders
 
 # These say how a sweep is carried out, not what it is: another start may change them.
 MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
@@ -79,13 +80,14 @@ class Sweep(Callback):
             ray_cluster.check(self._tracker, config.hydra.launcher)
 
     def _begin(self, config: DictConfig) -> None:
-        state = configuration.state_path(config)
+        state = Path(config.main.state_dir).absolute()
         folder = Path(config.hydra.sweep.dir).absolute()
         file = state / "sweeps" / f"{identity(config)}.json"
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         self.id, self.folder, self._file = folder.name, folder, file
         commit = provenance.commit(ROOT)
-        handover.export(config, self.id, self.id, self._tracker, commit)
+        words = config.hydra.overrides.task
+        handover.export(config, self.id, words, self.id, self._tracker, commit)
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
         from pipeline import sweep_record
@@ -93,7 +95,7 @@ class Sweep(Callback):
         done = []
         if known and known["unfinished"] and not sweep_record.under_way(known["id"]):
             self.id, self.folder = known["id"], Path(known["folder"])
-            handover.export(config, self.id, self.id, self._tracker, commit)
+            handover.export(config, self.id, words, self.id, self._tracker, commit)
             self.run, done = sweep_record.resume(known["id"], known["mlflow_run"])
             print(f"sweep {self.id} goes on: {len(done)} of its trials are finished")
         else:
@@ -231,7 +233,7 @@ def identity(config: DictConfig) -> str:
     wanted = sorted(word for word in overrides if not word.lstrip("+~").startswith(MEANS))
     settings_only = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     files = [ROOT / "main.py", *sorted((ROOT / "pipeline").rglob("*.py"))]
-    for step in configuration.step_folders():
+    for step in step_folders():
         files += fingerprint.step_files(ROOT / step)
     parts = [wanted, OmegaConf.to_container(settings_only), [file_digest(path) for path in files]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

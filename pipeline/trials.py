@@ -6,12 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
-from hydra.types import RunMode
-
 from pipeline import settings
+from pipeline.job import Job
 
 PARENT = "mlflow.parentRunId"
 SWEEP, NUMBER, OVERRIDES = "pipeline.sweep", "pipeline.trial", "pipeline.overrides"
@@ -52,24 +48,26 @@ class Trial:
 
 def parameters(overrides: Iterable[str]) -> dict[str, str]:
     """Overrides by key, their values in plain text: ``["+a='b c'"]`` is ``{"a": "b c"}``."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {one.key_or_group: _plain(one.value()) for one in parsed}
 
 
 def _plain(value: Any) -> str:
+    from hydra.core.override_parser.types import QuotedString
+
     if isinstance(value, QuotedString):
         return value.text
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def current() -> Trial | None:
-    """The trial that this process is at; None in a single run."""
-    hydra = HydraConfig.get()
+def of(job: Job) -> Trial | None:
+    """The trial that a job is; None for a single run."""
     parent = os.environ.get(settings.SWEEP_RUN)
-    if hydra.mode is not RunMode.MULTIRUN or not parent:
+    if not job.sweep or not parent:
         return None
     done = os.environ[settings.SWEEP_DONE].split(",")
-    number = hydra.job.num
     return Trial(
-        os.environ[settings.SWEEP], parent, number, list(hydra.overrides.task), str(number) in done
+        os.environ[settings.SWEEP], parent, job.number, job.overrides, str(job.number) in done
     )

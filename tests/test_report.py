@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from pipeline import evaluation, findings, intervals
-from pipeline.config import chosen_steps
 from pipeline.errors import PipelineError
+from pipeline.steps import chosen_steps
 from pipeline.tracking import Artifact
 from tests.conftest import Ended, Place, assert_contract, assert_helps, load_step
 from tests.runs import ROOT, SMALL, Checkout, Finished, environment
