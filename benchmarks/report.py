@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,8 +93,17 @@ def _surroundings(told: dict) -> str:
     return (
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory']}, {machine['system']}, Python {machine['python']}, load "
-        f"{machine['load']} at the start. {tools}. Medians of {told['rounds']} round(s).\n"
+        f"{machine['load']} at the start. {tools}. Medians; {_rounds(told['samples'])}.\n"
     )
+
+
+def _rounds(samples: list[dict]) -> str:
+    """How often each case was measured."""
+    most = Counter()
+    for (_, case), times in Counter((s["form"], s["case"]) for s in samples).items():
+        most[case] = max(most[case], times)
+    told = (f"{title} {most[case]}" for case, title in CASES.items() if most[case])
+    return f"rounds: {', '.join(told)}"
 
 
 def _comparison(pick: Callable[[str, str], float | None], form: str) -> str:

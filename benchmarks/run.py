@@ -3,6 +3,7 @@
 python benchmarks/run.py                                  # all of it: hours
 python benchmarks/run.py --quick                          # one round, small data: minutes
 python benchmarks/run.py --forms bare,dvc,pipeline --cases nothing --rounds 3
+python benchmarks/run.py --cases million --rounds 3 --add # and keep the other figures
 python benchmarks/run.py --tabulate                       # the page again, from the last figures
 
 Environments, data and state are kept in --cache; the results are written to --output.
@@ -212,6 +213,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=chosen_from(cases), default=cases, help=", ".join(cases))
     parser.add_argument("--rounds", type=int, default=5, help="after a warm-up; default 5")
     parser.add_argument("--quick", action="store_true", help="one round, no warm-up, 800 rows")
+    parser.add_argument("--add", action="store_true", help="keep other figures of the last time")
     parser.add_argument("--tabulate", action="store_true", help="measure nothing")
     parser.add_argument("--cache", type=Path, default=cache / "pokemon-pipeline-bench")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
@@ -233,7 +235,15 @@ def measure(args: argparse.Namespace) -> dict:
     if "ten-million" in cases and "pipeline" in args.forms:
         bench.ten_million()
     versions = bench.versions()
-    return {"machine": machine, "versions": versions, "rounds": rounds, "samples": bench.samples}
+    return {"machine": machine, "versions": versions, "samples": bench.samples}
+
+
+def add(before: dict, now: dict) -> dict:
+    """Figures with those of an earlier time that were not measured again."""
+    again = {(sample["form"], sample["case"]) for sample in now["samples"]}
+    kept = [s for s in before["samples"] if (s["form"], s["case"]) not in again]
+    versions = before["versions"] | now["versions"]
+    return {**now, "versions": versions, "samples": kept + now["samples"]}
 
 
 def main() -> None:
@@ -242,7 +252,10 @@ def main() -> None:
     figures = args.output.with_suffix(".json")
     if not args.tabulate:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        figures.write_text(json.dumps(measure(args), indent=1) + "\n", encoding="utf-8")
+        measured = measure(args)
+        if args.add and figures.exists():
+            measured = add(json.loads(figures.read_text(encoding="utf-8")), measured)
+        figures.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     told = json.loads(figures.read_text(encoding="utf-8"))
     swept = args.output.with_name(SWEEP)
     sweep = json.loads(swept.read_text(encoding="utf-8")) if swept.exists() else None
