@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import ROOT
 from pipeline.cache import write_whole
-from pipeline.digests import file_digest
 from pipeline.job import Job
 
 if TYPE_CHECKING:
@@ -63,17 +62,18 @@ def place(words: list[str]) -> Path | None:
     """
     if any(word.lstrip("+~").startswith(FOR_HYDRA) for word in words):
         return None
-    files = [ROOT / "config.yaml", *sorted((ROOT / "conf").rglob("*.yaml"))]
-    texts = [*words, *(file.read_text(encoding="utf-8") for file in files)]
-    called = re.findall(r"\$\{\s*([\w.]+)\s*:\s*(\w*)", "\n".join(texts))
+    texts = [ROOT / "config.yaml", *sorted((ROOT / "conf").rglob("*.yaml"))]
+    others = [ROOT / "main.py", ROOT / "pipeline" / "config.py", ROOT / "requirements.lock"]
+    files = {str(file): file.read_bytes() for file in texts + others if file.is_file()}
+    read = [*words, *(files[str(file)].decode() for file in texts if str(file) in files)]
+    called = re.findall(r"\$\{\s*([\w.]+)\s*:\s*(\w*)", "\n".join(read))
     if any(name not in KNOWN or (name == "oc.env" and not argument) for name, argument in called):
         return None
-    files += [ROOT / "main.py", ROOT / "pipeline" / "config.py", ROOT / "requirements.lock"]
     variables = sorted({argument for name, argument in called if name == "oc.env"})
     made_of = [
         words,
         str(Path.cwd()),
-        {str(file): file_digest(file) for file in files},
+        {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         {name: os.environ.get(name) for name in variables},
     ]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()

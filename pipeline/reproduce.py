@@ -34,7 +34,7 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
     """
     history = History()
     run = history.find(name)
-    steps = rerun.results(run)
+    steps, reports = _parted(run)
     manager = _env_manager(env_manager, run)
     state = settings.state_dir() / "reproductions" / new_run_id()
     with rerun.code(run) as code:
@@ -55,7 +55,7 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
                 f"what there is of it: {state}",
             )
     items = compare(history, run, steps, folder, tolerance)
-    _print(run, items)
+    _print(run, items, reports)
     if all(item.holds for item in items):
         shutil.rmtree(state)
         return True
@@ -105,6 +105,31 @@ def _start(
     if not status:
         print(f"run {id} goes on from {run.id}: python -m pipeline diff {run.id} {id}")
     return status
+
+
+def _parted(run: RunRecord) -> tuple[dict[str, StepResult], list[str]]:
+    """The steps to make again, and those that made reports alone.
+
+    A report tells of its own run, the commit, the words that were typed and the report before it,
+    so another run's is never the same.
+
+    Raises:
+        PipelineError: there is nothing that could be compared.
+    """
+    kind = run.config.get("report", {}).get("artifact_type")
+    steps = rerun.results(run)
+    reports = [
+        name
+        for name, step in steps.items()
+        if step.outputs and all(output["type"] == kind for output in step.outputs)
+    ]
+    kept = {name: step for name, step in steps.items() if name not in reports}
+    if reports and not kept:
+        raise PipelineError(
+            f"run {run.id} made nothing but a report, which tells of its own run",
+            "reproduce the run that made the model",
+        )
+    return kept, reports
 
 
 def _env_manager(wanted: str | None, run: RunRecord) -> str:
@@ -223,7 +248,7 @@ def _tables(
         yield verdict.table(step, name, old[name], new[name], tolerance)
 
 
-def _print(run: RunRecord, items: list[Item]) -> None:
+def _print(run: RunRecord, items: list[Item], reports: list[str]) -> None:
     """The verdict, item by item and in all."""
     width = max(len(item.name) for item in items)
     step = None
@@ -232,6 +257,8 @@ def _print(run: RunRecord, items: list[Item]) -> None:
             step = item.step
             print(f"\n{step}")
         print(f"  {item.name:<{width}}  {item.outcome}{f': {item.how}' if item.how else ''}")
+    for name in reports:
+        print(f"\n{name}\n  not made again: a report tells of its own run")
     different = sum(not item.holds for item in items)
     equal = sum(item.outcome == verdict.EQUAL for item in items)
     if different:
