@@ -30,6 +30,7 @@ from pipeline import (
     settings,
     snapshot,
     sources,
+    standby,
     startup,
     tracking,
     trials,
@@ -41,7 +42,6 @@ from pipeline.fingerprint import Parts, Reference, fingerprint, parts
 from pipeline.git import GitError
 from pipeline.history import SUMMARY
 from pipeline.screen import Screen, print_result
-from pipeline.standby import Standbys
 
 if TYPE_CHECKING:
     from pipeline.executor import Executor
@@ -73,7 +73,8 @@ class Pipeline:
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(configuration.step_folders(), quiet=self.trial is not None)
-        self.standbys = Standbys(config.main.env_manager)
+        which = standby.kept if self.trial else standby.Standbys
+        self.standbys = which(config.main.env_manager)
 
     @cached_property
     def executor(self) -> "Executor":
@@ -280,13 +281,14 @@ class Pipeline:
 
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
+        self.standbys.begin_trial()
         if self.trial and not self.trial.done and not self.config.main.explain:
             self._begin()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self.screen.__exit__()
-        self.standbys.close()
+        self.standbys.end_trial() if self.trial else self.standbys.close()
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
