@@ -312,7 +312,8 @@ def _prepare(more: Callable[[], None] | None) -> None:
     """Import what this step will need later on."""
     tracking.load(os.environ[settings.TRACKER])
     if "mlflow" in sys.modules and settings.sqlite_path(settings.tracking_uri()):
-        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+        for kind in ("tracking", "model_registry"):
+            importlib.import_module(f"mlflow.store.{kind}.sqlalchemy_workspace_store")
     if more:
         more()
 
