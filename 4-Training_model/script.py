@@ -17,6 +17,7 @@ import mlflow
 import pandas as pd
 from mlflow.models import infer_signature
 from mlflow.models.model import ModelInfo
+from mlflow.utils import requirements_utils
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -38,6 +39,8 @@ from pipeline import (
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_table
 
+# What is only imported when it is needed: to draw, and to log a model and register it.
+LATER = ("matplotlib.figure", "matplotlib.backends.backend_agg", "mlflow.pyfunc", "mlflow.sklearn")
 PREDICTIONS_SHOWN = 1000
 SIGNATURE_ROWS = 10_000  # the types of columns, and whether they have gaps, show in these
 
@@ -327,6 +330,14 @@ def go(args, run: step.StepRun) -> None:
     run.set_alias(stored, registration.CANDIDATE)
 
 
+def prepare() -> None:
+    """Do ahead what takes time and is the same for every model."""
+    for name in LATER:
+        importlib.import_module(name)
+    # MLflow asks all installed packages for their modules when it first looks at requirements
+    requirements_utils.warn_dependency_requirement_mismatches(["mlflow"])
+
+
 def arguments():
     """The step's parameters; MLproject has the same ones."""
     parser = step.parser(__doc__)
@@ -394,4 +405,4 @@ def arguments():
 
 
 if __name__ == "__main__":
-    step.main(__file__, arguments(), go)
+    step.main(__file__, arguments(), go, prepare)

@@ -31,7 +31,9 @@ def prepare_process() -> None:
     """Set what MLflow's environment building reads from this process's environment."""
     os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # or the first import of all is slow
     os.environ.setdefault("PIP_NO_INPUT", "1")
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
+    if path.partition(os.pathsep)[0] != here:
+        os.environ["PATH"] = f"{here}{os.pathsep}{path}"
     if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
         root = Path(tempfile.gettempdir()) / f"mlflow-envs-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)

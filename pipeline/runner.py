@@ -28,6 +28,7 @@ from pipeline import (
     settings,
     snapshot,
     sources,
+    standby,
     startup,
     tracking,
     trials,
@@ -39,7 +40,6 @@ from pipeline.git import GitError
 from pipeline.history import SUMMARY
 from pipeline.job import Job
 from pipeline.screen import Screen, print_result
-from pipeline.standby import Standbys
 from pipeline.steps import chosen_steps, step_folders
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Pipeline:
         self.store = tracking.store(self.tracker)
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
-        self.standbys = Standbys(config.main.env_manager)
+        which = standby.kept if self.trial else standby.Standbys
+        self.standbys = which(config.main.env_manager)
 
     @cached_property
     def executor(self) -> "Executor":
@@ -284,13 +285,14 @@ class Pipeline:
 
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
+        self.standbys.begin_trial()
         if self.trial and not self.trial.done and not self.config.main.explain:
             self._begin()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self.screen.__exit__()
-        self.standbys.close()
+        self.standbys.end_trial() if self.trial else self.standbys.close()
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"

@@ -3,8 +3,11 @@
 Most of a small step's time is its imports. So while MLflow is loaded, or another step works, the
 script of the step to come is started in standby: it imports what it needs and waits at a socket.
 The command that MLflow then starts for the step hands its arguments, environment, folder and
-output over to it (:func:`pipeline.startup.begin`) and ends as it ends. Where anything is amiss
-with the one in standby, that command simply does the work itself.
+output over to a child of it (:func:`pipeline.startup.begin`) and ends as that one ends. Where
+anything is amiss with the one in standby, that command simply does the work itself.
+
+The one in standby goes on waiting, so the trials of a sweep that one process carries out share
+what it has imported.
 """
 
 import contextlib
@@ -27,7 +30,7 @@ DIGEST, PYTHON = "conda_yml", "python"
 
 
 class Standby:
-    """One step's script, started ahead of its turn.
+    """One step's script, started ahead of its turns.
 
     Args:
         step: the step.
@@ -36,7 +39,9 @@ class Standby:
     """
 
     def __init__(self, step: str, code: dict[str, str], python: str):
-        self.code = code
+        self.code, self.environment = code, _lasting()
+        self.used = False  # since the last trial
+        self._ever_used = False
         self._folder = Path(
             tempfile.mkdtemp(prefix="standby-")
         )  # paths of sockets have to be short
@@ -54,10 +59,20 @@ class Standby:
                 pass_fds=[listener.fileno()],
             )
 
-    def close(self, unused: bool) -> None:
-        """See it end, which one that has had its turn does by itself."""
-        if unused:
-            self._process.kill()
+    @property
+    def alive(self) -> bool:
+        """Whether it is there; one that was stopped with its step is not."""
+        return self._process.poll() is None
+
+    def take(self) -> str:
+        """The address at which a turn is handed over."""
+        self.used = self._ever_used = True
+        return self.address
+
+    def close(self) -> None:
+        """See it end, and its turns before it."""
+        if not self._ever_used:
+            self._process.kill()  # in the midst of its imports, perhaps
         self._process.stdin.close()
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -69,13 +84,14 @@ class Standbys:
     def __init__(self, env_manager: str):
         self._env_manager = env_manager
         self._waiting: dict[str, Standby] = {}
-        self._used: list[Standby] = []
 
     def prepare(self, step: str) -> None:
         """Start a step's script ahead of its turn, where its environment is there to do so."""
-        if step in self._waiting or not hasattr(socket, "AF_UNIX"):
+        known = self._waiting.get(step)
+        if (known and known.alive) or not hasattr(socket, "AF_UNIX"):
             return
         if python := interpreter(step, self._env_manager):
+            self._drop(step)
             self._waiting[step] = Standby(step, code(step), python)
 
     @contextlib.contextmanager
@@ -85,20 +101,61 @@ class Standbys:
         One that has imported other code than is there now is of no use.
         """
         standby = self._waiting.get(step)
-        if standby and standby.code == code:
-            self._used.append(self._waiting.pop(step))
-            os.environ[settings.STANDBY] = standby.address
+        if standby and standby.code != code:
+            self._drop(step)
+        elif standby:
+            os.environ[settings.STANDBY] = standby.take()
         try:
             yield
         finally:
             os.environ.pop(settings.STANDBY, None)
 
+    def begin_trial(self) -> None:
+        """Drop those that a trial in this process can't use: something else is set now."""
+        for step, standby in list(self._waiting.items()):
+            if standby.environment != _lasting():
+                self._drop(step)
+
+    def end_trial(self) -> None:
+        """Keep what the next trial will use: what this one has, unless it has run nothing."""
+        used = [standby.used for standby in self._waiting.values()]
+        for step, standby in list(self._waiting.items()):
+            if not standby.alive or (any(used) and not standby.used):
+                self._drop(step)
+            standby.used = False
+
     def close(self) -> None:
         """See all of them end."""
-        for standby in self._waiting.values():
-            standby.close(unused=True)
-        for standby in self._used:
-            standby.close(unused=False)
+        for step in list(self._waiting):
+            self._drop(step)
+
+    def _drop(self, step: str) -> None:
+        if standby := self._waiting.pop(step, None):
+            standby.close()
+
+
+_kept: dict[str, Standbys] = {}
+
+
+def kept(env_manager: str) -> Standbys:
+    """Those of the trials that this process carries out."""
+    return _kept.setdefault(env_manager, Standbys(env_manager))
+
+
+def end() -> None:
+    """See those of this process's trials end."""
+    while _kept:
+        _kept.popitem()[1].close()
+
+
+def _lasting() -> dict[str, str]:
+    """What of the environment an import may go by, and not what tells one run from another."""
+    ours = {settings.STATE_DIR, settings.TRACKER}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in ours or not name.startswith(("PIPELINE_", "MLFLOW_RUN_ID"))
+    }
 
 
 def interpreter(step: str, env_manager: str) -> str | None:

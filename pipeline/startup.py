@@ -13,11 +13,13 @@ import gc
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from pipeline import settings
@@ -86,7 +88,8 @@ def _hand_over(connection: socket.socket) -> None:
 def turn(prepare: Callable[[], None]) -> Iterator[None]:
     """Run a script's work at once, or in standby: when its turn comes, for whoever asks.
 
-    In standby the exit status goes to the one who asked, once all has been printed.
+    In standby each turn is a child's, which begins with all that has been imported; the exit status
+    goes to the one who asked, once all has been printed.
 
     Args:
         prepare: what can be done before, in standby.
@@ -96,7 +99,7 @@ def turn(prepare: Callable[[], None]) -> Iterator[None]:
         yield
         return
     prepare()
-    connection = _wait_for_turn(int(listener))
+    connection = _wait_for_turn(socket.socket(fileno=int(listener)))
     done = threading.Event()
     threading.Thread(target=_end_with, args=[connection, done], daemon=True).start()
     status = 1
@@ -117,16 +120,61 @@ def turn(prepare: Callable[[], None]) -> Iterator[None]:
     sys.exit(status)
 
 
-def _wait_for_turn(listener: int) -> socket.socket:
-    """Wait for one to take over from, and become it; ends with the orchestrator."""
-    server = socket.socket(fileno=listener)
+def _wait_for_turn(server: socket.socket) -> socket.socket:
+    """Wait for those to take over from; returns in a child of this process, for each of them."""
+    signal.signal(signal.SIGCHLD, _reap)
+    while True:
+        connection = _next(server)
+        if not _forks() or _in_child():
+            break
+        connection.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    server.close()
+    _take_over(connection)
+    return connection
+
+
+def _forks() -> bool:
+    """Whether a child can go on with what is in memory here; else this process takes one turn.
+
+    Other threads would be missing there, and Apple's libraries refuse to work.
+    """
+    return sys.platform == "linux" and threading.active_count() == 1
+
+
+def _reap(number: int, frame: FrameType | None) -> None:
+    """Let children that have ended go; how they ended is known to those who asked."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _in_child() -> bool:
+    """Fork; whether this is the child."""
     try:
+        return os.fork() == 0
+    except OSError:  # no memory, perhaps: the one who asks does the work
+        return False
+
+
+def _next(server: socket.socket) -> socket.socket:
+    """The next one to take over from; ends with the orchestrator, after the turns under way."""
+    with contextlib.suppress(KeyboardInterrupt):
         ready, _, _ = select.select([server, 0], [], [])
-    except KeyboardInterrupt:
-        _leave()
-    if server not in ready:  # standard input has ended: nobody needs this process any more
-        _leave()
-    connection, _ = server.accept()
+        if server in ready:
+            return server.accept()[0]
+    with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
+        while True:
+            os.wait()
+    with contextlib.suppress(OSError):
+        address = Path(server.getsockname())
+        address.unlink()
+        address.parent.rmdir()
+    _leave()
+
+
+def _take_over(connection: socket.socket) -> None:
+    """Become the one who asks: its arguments, environment, folder, input and output."""
     header, places, _, _ = socket.recv_fds(connection, 8, 3)
     length, text = int.from_bytes(header, "big"), b""
     while len(text) < length:
@@ -142,8 +190,9 @@ def _wait_for_turn(listener: int) -> socket.socket:
     os.environ.update(told["environment"])
     os.chdir(told["folder"])
     sys.argv[:] = told["argv"]
+    if "numpy.random" in sys.modules:  # seeded when it was imported: all turns would draw the same
+        sys.modules["numpy.random"].seed()
     connection.sendall(TAKEN)
-    return connection
 
 
 def _end_with(connection: socket.socket, done: threading.Event) -> None:

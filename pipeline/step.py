@@ -273,7 +273,10 @@ def _handed_over(folder: Path) -> dict[str, Any]:
 
 
 def main(
-    file: str, arguments: argparse.ArgumentParser, go: Callable[[argparse.Namespace, StepRun], None]
+    file: str,
+    arguments: argparse.ArgumentParser,
+    go: Callable[[argparse.Namespace, StepRun], None],
+    prepare: Callable[[], None] | None = None,
 ) -> None:
     """Run a step's ``go(args, run)`` and exit: 0, 1 after an error, 130 after Ctrl-C.
 
@@ -281,9 +284,11 @@ def main(
         file: the script's ``__file__``; its folder names the step.
         arguments: the script's parser.
         go: reads artifacts from the run, calls the science, logs what came out.
+        prepare: imports what ``go`` would only import when it needs it; called where there is time
+            for it before the step's turn. It must start no threads.
     """
     folder = Path(file).resolve().parent
-    with startup.turn(_prepare):
+    with startup.turn(lambda: _prepare(prepare)):
         handed = _handed_over(folder)
         name = handed.get("step", folder.name)
         for variable, value in handed.get("environment", {}).items():
@@ -303,11 +308,14 @@ def main(
             raise SystemExit(130) from None
 
 
-def _prepare() -> None:
+def _prepare(more: Callable[[], None] | None) -> None:
     """Import what this step will need later on."""
     tracking.load(os.environ[settings.TRACKER])
     if "mlflow" in sys.modules and settings.sqlite_path(settings.tracking_uri()):
-        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+        for kind in ("tracking", "model_registry"):
+            importlib.import_module(f"mlflow.store.{kind}.sqlalchemy_workspace_store")
+    if more:
+        more()
 
 
 def _fail(name: str, error: PipelineError) -> NoReturn:

@@ -107,9 +107,7 @@ def end(run: str) -> list[Recorded]:
     """End a sweep's run, and any of a trial whose process has gone; its trials."""
     client = mlflow.MlflowClient(settings.tracking_uri())
     parent = client.get_run(run)
-    for one in executor.children(client, parent.info.experiment_id, run):
-        if one.info.status == "RUNNING":
-            executor.kill_run(client, one)
+    _kill_trials(client, parent)
     found = recorded(client, run)
     good = any(one.state == "FINISHED" for one in found)
     client.set_terminated(run, "FINISHED" if good else "FAILED")
@@ -121,8 +119,16 @@ def cut_off(run: str) -> None:
     """A sweep that did not come to its end."""
     client = mlflow.MlflowClient(settings.tracking_uri())
     parent = client.get_run(run)
+    _kill_trials(client, parent)
     executor.kill_run(client, parent)
     _marker(parent.data.tags[trial.SWEEP]).unlink(missing_ok=True)
+
+
+def _kill_trials(client: mlflow.MlflowClient, sweep: Run) -> None:
+    """Mark as KILLED the trials that are said to run, and their steps: their processes are gone."""
+    for one in executor.children(client, sweep.info.experiment_id, sweep.info.run_id):
+        if one.info.status == "RUNNING":
+            executor.kill_run(client, one)
 
 
 def trials_of(run: str) -> list[Recorded]:

@@ -1,6 +1,8 @@
 """A step's script that was started before its turn: it does the work, or is as good as absent."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import fingerprint, settings
+from pipeline import fingerprint, settings, standby
 from pipeline.standby import Standbys, interpreter, record_interpreter
 from tests.runs import ROOT, environment
 
@@ -32,12 +34,12 @@ def standbys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standb
 
 
 def command(*arguments: str, **env: str) -> subprocess.CompletedProcess:
-    """What MLflow would start for the step."""
+    """What MLflow would start for the step; its errors begin with what it has imported itself."""
     kept = {name: os.environ[name] for name in (settings.STANDBY,) if name in os.environ}
     return subprocess.run(
         [sys.executable, "script.py", *arguments],
         cwd=ROOT / STEP,
-        env=environment(Path(os.environ["TMPDIR"]), **kept, **env),
+        env=environment(Path(os.environ["TMPDIR"]), PYTHONPROFILEIMPORTTIME="1", **kept, **env),
         capture_output=True,
         text=True,
         timeout=120,
@@ -51,9 +53,9 @@ def download(folder: Path, address: str) -> subprocess.CompletedProcess:
     return command(*values, "--artifact_description", "", **named)
 
 
-def used(standbys: Standbys) -> bool:
-    """Whether the one in standby ended by itself, as one that had its turn does."""
-    return bool(standbys._used) and standbys._used[0]._process.wait(60) is not None
+def taken_over(done: subprocess.CompletedProcess) -> bool:
+    """Whether another process did a command's work: it has not imported the step's libraries."""
+    return "pandas" not in done.stderr and "trackio" not in done.stderr
 
 
 def test_it_does_the_work(standbys: Standbys, tmp_path: Path):
@@ -61,7 +63,7 @@ def test_it_does_the_work(standbys: Standbys, tmp_path: Path):
         done = download(tmp_path, (ROOT / "data" / "pokemon.csv").as_uri())
     assert done.returncode == 0, done.stderr
     assert '"raw.csv"' in (tmp_path / "report").read_text()
-    assert used(standbys)
+    assert taken_over(done)
 
 
 def test_its_failure_is_the_steps(standbys: Standbys, tmp_path: Path):
@@ -70,7 +72,7 @@ def test_its_failure_is_the_steps(standbys: Standbys, tmp_path: Path):
     assert done.returncode == 1
     assert "absent.csv" in done.stderr
     assert "Traceback" not in done.stderr
-    assert used(standbys)
+    assert taken_over(done)
 
 
 def test_wrong_arguments_are_told_by_whoever_parses_them(standbys: Standbys):
@@ -83,7 +85,6 @@ def test_wrong_arguments_are_told_by_whoever_parses_them(standbys: Standbys):
 def test_other_code_than_it_has_imported_is_run_anew(standbys: Standbys):
     with standbys.turn(STEP, CODE | {f"{STEP}/script.py": "edited since"}):
         assert settings.STANDBY not in os.environ
-    assert not standbys._used
 
 
 def test_one_that_was_killed_is_not_missed(standbys: Standbys, tmp_path: Path):
@@ -92,6 +93,7 @@ def test_one_that_was_killed_is_not_missed(standbys: Standbys, tmp_path: Path):
     with standbys.turn(STEP, CODE):
         done = download(tmp_path, (ROOT / "data" / "pokemon.csv").as_uri())
     assert done.returncode == 0, done.stderr
+    assert not taken_over(done)
 
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path):
@@ -112,6 +114,141 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path):
     starter.kill()
     starter.communicate()
     assert not psutil.wait_procs([waiting], timeout=60)[1]
+    assert not list(tmp_path.glob("standby-*"))
+
+
+TOLD = """
+import json, os, sys
+sys.path.insert(0, {root!r})
+from pipeline import startup
+startup.begin(__name__)
+import numpy
+with startup.turn(lambda: None):
+    told = {{"pid": os.getpid(), "parent": os.getppid(), "arguments": sys.argv[1:]}}
+    told |= {{"given": os.environ.get("GIVEN"), "drawn": numpy.random.random()}}
+    print(json.dumps(told), flush=True)
+    sys.stdin.read()  # until the one who asked lets it end
+    sys.exit(len(sys.argv))
+"""
+
+
+class Telling:
+    """A script that tells of its turns, and one of it in standby."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (folder / "script.py").write_text(TOLD.format(root=str(ROOT)), encoding="utf-8")
+        self.standbys = Standbys("local")
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Have it in standby."""
+        self.standbys.prepare(str(self.folder))
+
+    @property
+    def process(self) -> psutil.Process:
+        """The one in standby."""
+        return psutil.Process(self.standbys._waiting[str(self.folder)]._process.pid)
+
+    def begin(self, *arguments: str, **env: str) -> tuple[subprocess.Popen, dict]:
+        """Begin a turn, which lasts until its input ends; the command, and what was told."""
+        with self.standbys.turn(str(self.folder), {}):
+            asking = subprocess.Popen(
+                [sys.executable, "script.py", *arguments],
+                cwd=self.folder,
+                env=os.environ | env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            return asking, json.loads(asking.stdout.readline())
+
+    def turn(self, *arguments: str, **env: str) -> tuple[int, dict]:
+        """A whole turn: the command's exit status, and what was told."""
+        asking, told = self.begin(*arguments, **env)
+        asking.communicate(timeout=60)
+        return asking.returncode, told
+
+
+@pytest.fixture
+def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Telling]:
+    monkeypatch.setattr(standby, "code", lambda step: {})
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    made = Telling(tmp_path)
+    yield made
+    made.standbys.close()
+    assert not list(tmp_path.glob("standby-*"))
+
+
+def test_each_turn_is_a_childs(telling: Telling):
+    ends = [telling.turn("a", GIVEN="1"), telling.turn("a", "b", GIVEN="2"), telling.turn()]
+    assert [status for status, _ in ends] == [2, 3, 1]
+    told = [one for _, one in ends]
+    assert [one["arguments"] for one in told] == [["a"], ["a", "b"], []]
+    assert [one["given"] for one in told] == ["1", "2", None]
+    assert {one["parent"] for one in told} == {telling.process.pid}
+    assert len({one["pid"] for one in told}) == 3
+    assert len({one["drawn"] for one in told}) == 3
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_turn_is_the_commands_end_and_harms_no_other(
+    telling: Telling, sent: signal.Signals
+):
+    asking, told = telling.begin()
+    working = psutil.Process(told["pid"])
+    working.send_signal(sent)
+    assert asking.wait(60) == 137
+    asking.communicate()
+    assert not psutil.wait_procs([working], timeout=60)[1]  # nor is a zombie left
+    status, after = telling.turn()
+    assert status == 1
+    assert after["parent"] == told["parent"]
+
+
+def test_a_turn_ends_with_the_command_that_asked(telling: Telling):
+    asking, told = telling.begin()
+    working = psutil.Process(told["pid"])
+    asking.kill()
+    asking.communicate()
+    assert not psutil.wait_procs([working], timeout=60)[1]
+
+
+def test_one_that_was_killed_with_its_step_is_started_again(telling: Telling):
+    before = telling.process
+    before.kill()
+    before.wait(60)
+    telling.prepare()
+    assert telling.process.pid != before.pid
+    assert telling.turn()[1]["parent"] == telling.process.pid
+
+
+def test_the_next_trial_has_what_the_last_one_used(
+    telling: Telling, monkeypatch: pytest.MonkeyPatch
+):
+    telling.standbys.begin_trial()  # pytest has changed the environment since the fixture
+    telling.prepare()
+    before = telling.process
+    telling.turn()
+    telling.standbys.end_trial()
+    monkeypatch.setenv(settings.RUN_ID, "the next one")
+    telling.standbys.begin_trial()
+    assert telling.process.pid == before.pid
+    telling.standbys.end_trial()  # one whose steps were all handed on says nothing of the next
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which libraries read when they are imported
+    telling.standbys.begin_trial()
+    assert not before.is_running()
+
+
+def test_what_a_trial_has_not_used_is_not_kept(telling: Telling, tmp_path: Path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "script.py").write_bytes((tmp_path / "script.py").read_bytes())
+    telling.standbys.prepare(str(other))
+    telling.turn()
+    telling.standbys.end_trial()
+    assert list(telling.standbys._waiting) == [str(tmp_path)]
 
 
 def test_the_environment_of_another_conda_yml_is_not_taken(

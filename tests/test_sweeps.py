@@ -1,6 +1,7 @@
 """Many trials: recorded as one, safe from each other's failures, and taken up where they ended."""
 
 import json
+import os
 import signal
 import sqlite3
 from contextlib import closing
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+import psutil
 import pytest
 from mlflow.entities import Run
 
@@ -133,6 +135,56 @@ def test_tuning_goes_on_after_an_interruption(swept: Swept):
     finished = [run for run in swept.below(parent) if run.info.status == "FINISHED"]
     assert len(finished) == 3
     assert len({str(sorted(run.data.params.items())) for run in finished}) == 3
+
+
+def in_standby(process: psutil.Process, step: str) -> set[int]:
+    """The processes that a process has started for a step ahead of its turns."""
+    below = process.children()
+    return {p.pid for p in below if Path(p.cwd()).name == step and "script.py" in p.cmdline()}
+
+
+def test_trials_in_one_process_share_what_is_imported(swept: Swept):
+    trials = "model.params.random_state=11,12,13"
+    process = swept.checkout.start("-m", trials, SMALL)
+    seen = [
+        in_standby(psutil.Process(process.pid), "4-Training_model")
+        for line in process.stdout
+        if line.startswith("trial ") and "random_state=" in line
+    ]
+    assert process.wait(120) == 0
+    assert len(seen) == 3
+    assert len(seen[0]) == 1
+    assert seen[0] == seen[1]  # after the third one, they may have ended
+
+
+def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(tmp_path: Path):
+    checkout = Checkout(tmp_path / "home")
+    command = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", SMALL)
+    command = (*command, "model.params.random_state=1,2,3,4,5,6")
+    process = checkout.start(*command)
+    for line in process.stdout:
+        if line.startswith("trial "):
+            below = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "the same command goes on with it" in out
+    assert not psutil.wait_procs(below, timeout=20)[1]
+    sweep = Swept(checkout, None)
+    states = {run.info.run_id: run.info.status for run in sweep.runs()}
+    assert set(states.values()) <= {"FINISHED", "KILLED", "FAILED"}
+    (parent,) = sweep.sweeps()
+    finished = {r.info.run_id for r in sweep.below(parent) if r.info.status == "FINISHED"}
+    assert 1 <= len(finished) < 6
+
+    done = checkout.run(*command)
+    assert done.status == 0, done.err
+    assert f"goes on: {len(finished)} of its trials are finished" in done.out
+    (parent,) = sweep.sweeps()
+    good = [run for run in sweep.below(parent) if run.info.status == "FINISHED"]
+    assert sorted(run.data.tags["pipeline.trial"] for run in good) == list("012345")
+    assert finished < {run.info.run_id for run in good}
 
 
 NO_METRIC = "model.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
