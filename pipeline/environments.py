@@ -8,7 +8,6 @@ file tells a finished one, and a lock keeps others out while it is made.
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,6 +21,7 @@ from mlflow.utils.virtualenv import (
 
 from pipeline import provenance
 from pipeline.errors import PipelineError
+from pipeline.running import shared_temporary_folder
 from pipeline.standby import record_interpreter
 
 MARKER = ".complete"
@@ -33,7 +33,7 @@ def prepare_process() -> None:
     os.environ.setdefault("PIP_NO_INPUT", "1")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
-        root = Path(tempfile.gettempdir()) / f"mlflow-envs-{os.getuid()}"
+        root = shared_temporary_folder() / f"mlflow-envs-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)
         if root.stat().st_uid != os.getuid():
             raise PipelineError(

@@ -27,6 +27,7 @@ from pipeline import (
     handover,
     provenance,
     remote,
+    running,
     settings,
     snapshot,
     sources,
@@ -74,6 +75,8 @@ class Pipeline:
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(configuration.step_folders(), quiet=self.trial is not None)
         self.standbys = Standbys(config.main.env_manager)
+        self.marker = running.Marker(self.id)
+        self.temporary = running.Temporary(self.marker)
 
     @cached_property
     def executor(self) -> "Executor":
@@ -81,9 +84,10 @@ class Pipeline:
         with startup.importing():
             from pipeline.executor import Executor, mark_dead
 
+        self.temporary.begin()
         main = self.config.main
         executor = Executor(
-            self.id, self.folder, main.experiment_name, main.env_manager, self.backend
+            self.id, self.folder, main.experiment_name, main.env_manager, self.backend, self.marker
         )
         mark_dead()
         return executor
@@ -185,6 +189,7 @@ class Pipeline:
 
     def _prepare(self, step: str) -> None:
         """Start the script of a step that is about to run, and those of the next, in standby."""
+        self.temporary.begin()  # before anything is put into it
         if self.config.main.standby and self.config.main.backend == "local":
             place = self.chosen.index(step)
             for name in self.chosen[place : place + 1 + self.config.main.standby]:
@@ -281,7 +286,11 @@ class Pipeline:
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
         if self.trial and not self.trial.done and not self.config.main.explain:
-            self._begin()
+            try:
+                self._begin()
+            except BaseException:
+                self.temporary.end()
+                raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -290,8 +299,11 @@ class Pipeline:
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-        if not self.config.main.explain:
-            self._record(status, error)
+        try:
+            if not self.config.main.explain:
+                self._record(status, error)
+        finally:
+            self.temporary.end()
         if kind is None and not self.config.main.explain and not self.trial:
             print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
         elif status == "KILLED":
