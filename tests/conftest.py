@@ -23,12 +23,51 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from tests import leftovers
+
 ROOT = Path(__file__).parents[1]
 POKEMON = ROOT / "data" / "pokemon.csv"
 CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_", "GIT_", "HTTP", "http")
 
 settings.register_profile("steps", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("steps")
+
+TEMPORARY = pytest.StashKey[leftovers.Place]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses its own folder
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files go to a folder of this run; pytest-xdist's workers are told by TMPDIR."""
+    if not hasattr(config, "workerinput"):
+        place = config.stash[TEMPORARY] = leftovers.Place()
+        config.option.basetemp = config.option.basetemp or place.path / leftovers.PYTEST
+
+
+@pytest.hookimpl(trylast=True)  # when the workers have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The run fails if it leaves a process or a file."""
+    if place := session.config.stash.get(TEMPORARY, None):
+        place.check()
+        if place.problems and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        place.keep = session.exitstatus == pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell what is left, and where a failed run's folders are."""
+    if place := config.stash.get(TEMPORARY, None):
+        for problem in place.problems:
+            terminalreporter.write_line(f"LEFT BEHIND {problem}", red=True)
+        if place.keep:
+            terminalreporter.write_line(f"temporary files are kept in {place.path}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Nothing is left of a run that went well."""
+    if place := config.stash.get(TEMPORARY, None):
+        place.remove()
 
 
 def load_step(name: str) -> ModuleType:
