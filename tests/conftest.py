@@ -24,6 +24,7 @@ import yaml
 from hypothesis import settings
 
 from tests import leftovers
+from tests.wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[1]
 POKEMON = ROOT / "data" / "pokemon.csv"
@@ -341,3 +342,11 @@ def server() -> Iterator[Server]:
         running.closing.set()
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def wandb_server() -> Iterator[WandbServer]:
+    """A W&B server that has nothing, and that knew the answer to every question it was asked."""
+    with WandbServer() as running:
+        yield running
+        assert running.unanswered == []
