@@ -33,6 +33,30 @@ CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_", "GIT_", "HTTP
 settings.register_profile("steps", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("steps")
 
+# Whole files go to the workers, so the longest come first; and later no worker waits for another.
+LONGEST = (
+    "interruption",
+    "shared",
+    "ray",
+    "pipeline",
+    "bad_input",
+    "reproduce",
+    "concurrency",
+    "sweeps",
+    "training",
+    "compare",
+    "registry",
+    "remote",
+    "azure",
+    "sync",
+    "wandb_pipeline",
+    "wrapper",
+    "notebooks",
+    "dvc",
+    "browser",
+    "integrity",
+    "report",
+)
 TEMPORARY = pytest.StashKey[leftovers.Place]()
 
 
@@ -42,6 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         place = config.stash[TEMPORARY] = leftovers.Place()
         config.option.basetemp = config.option.basetemp or place.path / leftovers.PYTEST
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; needs pytest-xdist's --no-loadscope-reorder."""
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.hookimpl(trylast=True)  # when the workers have ended
