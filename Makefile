@@ -19,7 +19,7 @@ run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split
 
 test: .venv/extras  ## lint, then all tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@.venv/bin/python -m pytest -q -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 serve: .venv/complete  ## the model in production, over HTTP on loopback, until Ctrl-C
 	@.venv/bin/python -m pipeline serve

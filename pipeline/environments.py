@@ -8,7 +8,6 @@ file tells a finished one, and a lock keeps others out while it is made.
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,6 +21,7 @@ from mlflow.utils.virtualenv import (
 
 from pipeline import provenance
 from pipeline.errors import PipelineError
+from pipeline.running import system_temporary_folder
 from pipeline.standby import record_interpreter
 
 MARKER = ".complete"
@@ -35,7 +35,7 @@ def prepare_process() -> None:
     if path.partition(os.pathsep)[0] != here:
         os.environ["PATH"] = f"{here}{os.pathsep}{path}"
     if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
-        root = Path(tempfile.gettempdir()) / f"mlflow-envs-{os.getuid()}"
+        root = system_temporary_folder() / f"mlflow-envs-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)
         if root.stat().st_uid != os.getuid():
             raise PipelineError(

@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,14 +14,22 @@ from typing import Any
 
 import mlflow
 import mlflow.projects
-import psutil
 from mlflow.entities import Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.process import ShellCommandException
 
-from pipeline import ROOT, azure, environments, mlflow_store, provenance, remote, settings
+from pipeline import (
+    ROOT,
+    azure,
+    environments,
+    mlflow_store,
+    provenance,
+    remote,
+    running,
+    settings,
+)
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
 from pipeline.evidence import LOCK, TABLES
@@ -48,7 +57,13 @@ class Executor:
     """A parent run in MLflow, and the steps run as its children."""
 
     def __init__(
-        self, run_id: str, folder: Path, experiment: str, env_manager: str, backend: Backend
+        self,
+        run_id: str,
+        folder: Path,
+        experiment: str,
+        env_manager: str,
+        backend: Backend,
+        marker: running.Marker,
     ):
         environments.prepare_process()
         self.backend = backend
@@ -57,7 +72,7 @@ class Executor:
         self.client = mlflow.MlflowClient()
         self.parent: str | None = None
         self._children: set[str] = set()
-        self._marker = markers() / f"{run_id}.json"
+        self._marker = marker
 
     def start(
         self,
@@ -73,8 +88,8 @@ class Executor:
         """
         run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id)
         self.parent = run.info.run_id
-        mark(self._marker, self.parent)
-        self._lifeline = _open_lifeline(self._marker.with_suffix(".alive"))
+        self._marker.note(**{running.MLFLOW_RUN: self.parent})
+        self._lifeline = _open_lifeline(Path(tempfile.gettempdir(), "alive"))
         told = {"pipeline.run_id": self.run_id, "developer": provenance.developer(), **tags}
         if commit:
             told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
@@ -99,8 +114,6 @@ class Executor:
         with azure.told(self._address):
             mlflow.log_text(summary, SUMMARY)
         mlflow.end_run(status)
-        self._marker.unlink(missing_ok=True)
-        self._marker.with_suffix(".alive").unlink(missing_ok=True)
         os.close(self._lifeline)
 
     def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
@@ -228,23 +241,6 @@ def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[
             return found
 
 
-def mark(marker: Path, run: str) -> None:
-    """Write the file that says which process a run in MLflow belongs to."""
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(marker, json.dumps(_process() | {"mlflow_run": run}))
-
-
-def markers() -> Path:
-    """The folder with a file for each run under way on this machine."""
-    return settings.state_dir() / "running"
-
-
-def _process() -> dict[str, Any]:
-    """This process, told apart from a later one with the same number."""
-    started = psutil.Process().create_time()
-    return {"pid": os.getpid(), "started": started, "host": socket.gethostname()}
-
-
 def _open_lifeline(path: Path) -> int:
     """A pipe that this process holds open as long as it lives, for its steps to listen at."""
     os.mkfifo(path, 0o600)
@@ -253,33 +249,22 @@ def _open_lifeline(path: Path) -> int:
 
 
 def mark_dead() -> None:
-    """Mark as KILLED the runs whose process was killed before it could say so itself."""
+    """Tidy up after runs whose process was killed before it could do so itself.
+
+    In MLflow they are KILLED; the temporary files of their steps are removed.
+    """
     client = mlflow.MlflowClient()
-    for marker in markers().glob("*.json"):
+    for marker in running.markers():
         with contextlib.suppress(FileNotFoundError):  # another start was faster
             told = json.loads(marker.read_text(encoding="utf-8"))
-            if told["host"] != socket.gethostname() or alive(told):
+            if not running.is_here(told) or running.is_alive(told):
                 continue
-            with contextlib.suppress(mlflow.exceptions.MlflowException):  # deleted by its owner
-                kill_run(client, client.get_run(told["mlflow_run"]))
+            if run := told.get(running.MLFLOW_RUN):
+                with contextlib.suppress(MlflowException):  # deleted by its owner
+                    kill_run(client, client.get_run(run))
+            if folder := told.get(running.TEMPORARY):
+                shutil.rmtree(folder, ignore_errors=True)
             marker.unlink()
-            marker.with_suffix(".alive").unlink(missing_ok=True)
-
-
-def is_alive(marker: Path) -> bool:
-    """Whether the process that wrote a marker on this machine is there."""
-    if not marker.is_file():
-        return False
-    told = json.loads(marker.read_text(encoding="utf-8"))
-    return told["host"] == socket.gethostname() and alive(told)
-
-
-def alive(told: Mapping[str, Any]) -> bool:
-    """Whether the process of a marker is there."""
-    try:
-        return abs(psutil.Process(told["pid"]).create_time() - told["started"]) < 1
-    except psutil.NoSuchProcess:
-        return False
 
 
 def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:

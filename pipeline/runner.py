@@ -25,6 +25,7 @@ from pipeline import (
     job,
     provenance,
     remote,
+    running,
     settings,
     snapshot,
     sources,
@@ -73,6 +74,8 @@ class Pipeline:
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
         which = standby.kept if self.trial else standby.Standbys
         self.standbys = which(config.main.env_manager)
+        self.marker = running.Marker(self.id)
+        self.temporary = running.Temporary(self.marker)
 
     @cached_property
     def executor(self) -> "Executor":
@@ -80,9 +83,10 @@ class Pipeline:
         with startup.importing():
             from pipeline.executor import Executor, mark_dead
 
+        self.temporary.begin()
         main = self.config.main
         executor = Executor(
-            self.id, self.folder, main.experiment_name, main.env_manager, self.backend
+            self.id, self.folder, main.experiment_name, main.env_manager, self.backend, self.marker
         )
         mark_dead()
         return executor
@@ -188,6 +192,7 @@ class Pipeline:
 
     def _prepare(self, step: str) -> None:
         """Start the script of a step that is about to run, and those of the next, in standby."""
+        self.temporary.begin()  # before anything is put into it
         if self.config.main.standby and self.config.main.backend == "local":
             place = self.chosen.index(step)
             for name in self.chosen[place : place + 1 + self.config.main.standby]:
@@ -287,7 +292,11 @@ class Pipeline:
         self.screen.__enter__()
         self.standbys.begin_trial()
         if self.trial and not self.trial.done and not self.config.main.explain:
-            self._begin()
+            try:
+                self._begin()
+            except BaseException:
+                self.temporary.end()
+                raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -296,8 +305,11 @@ class Pipeline:
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-        if not self.config.main.explain:
-            self._record(status, error)
+        try:
+            if not self.config.main.explain:
+                self._record(status, error)
+        finally:
+            self.temporary.end()
         if kind is None and not self.config.main.explain and not self.trial:
             self._show_result()
         elif status == "KILLED":

@@ -36,15 +36,14 @@ class Standby:
         step: the step.
         code: digests of the code that it will have imported; see :mod:`pipeline.fingerprint`.
         python: the interpreter of the step's environment.
+        folder: where temporary files go that last as long as it does.
     """
 
-    def __init__(self, step: str, code: dict[str, str], python: str):
+    def __init__(self, step: str, code: dict[str, str], python: str, folder: Path):
         self.code, self.environment = code, _lasting()
         self.used = False  # since the last trial
         self._ever_used = False
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="standby-")
-        )  # paths of sockets have to be short
+        self._folder = Path(tempfile.mkdtemp(prefix="standby-", dir=folder))
         self.address = str(self._folder / "turn")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self.address)
@@ -52,7 +51,8 @@ class Standby:
             self._process = subprocess.Popen(
                 [python, "script.py"],
                 cwd=ROOT / step,
-                env=os.environ | {settings.STANDBY_LISTENER: str(listener.fileno())},
+                env=os.environ
+                | {"TMPDIR": str(folder), settings.STANDBY_LISTENER: str(listener.fileno())},
                 stdin=subprocess.PIPE,  # closed when this process ends, and then so does that one
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -79,10 +79,15 @@ class Standby:
 
 
 class Standbys:
-    """The steps in standby, by name, until they are closed."""
+    """The steps in standby, by name, until they are closed.
 
-    def __init__(self, env_manager: str):
-        self._env_manager = env_manager
+    Args:
+        env_manager: who builds the steps' environments.
+        folder: for temporary files; None: the run's.
+    """
+
+    def __init__(self, env_manager: str, folder: Path | None = None):
+        self._env_manager, self._folder = env_manager, folder
         self._waiting: dict[str, Standby] = {}
 
     def prepare(self, step: str) -> None:
@@ -92,7 +97,8 @@ class Standbys:
             return
         if python := interpreter(step, self._env_manager):
             self._drop(step)
-            self._waiting[step] = Standby(step, code(step), python)
+            folder = self._folder or Path(tempfile.gettempdir())
+            self._waiting[step] = Standby(step, code(step), python, folder)
 
     @contextlib.contextmanager
     def turn(self, step: str, code: dict[str, str]) -> Iterator[None]:
@@ -139,7 +145,9 @@ _kept: dict[str, Standbys] = {}
 
 def kept(env_manager: str) -> Standbys:
     """Those of the trials that this process carries out."""
-    return _kept.setdefault(env_manager, Standbys(env_manager))
+    if env_manager not in _kept:
+        _kept[env_manager] = Standbys(env_manager, Path(tempfile.gettempdir()))
+    return _kept[env_manager]
 
 
 def end() -> None:
@@ -154,7 +162,7 @@ def _lasting() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name in ours or not name.startswith(("PIPELINE_", "MLFLOW_RUN_ID"))
+        if name in ours or not name.startswith(("PIPELINE_", "MLFLOW_RUN_ID", "TMPDIR"))
     }
 
 

@@ -190,6 +190,8 @@ def _take_over(connection: socket.socket) -> None:
     os.environ.update(told["environment"])
     os.chdir(told["folder"])
     sys.argv[:] = told["argv"]
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # TMPDIR says where
     if "numpy.random" in sys.modules:  # seeded when it was imported: all turns would draw the same
         sys.modules["numpy.random"].seed()
     connection.sendall(TAKEN)

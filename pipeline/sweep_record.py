@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import executor, mlflow_store, provenance, settings
+from pipeline import executor, mlflow_store, provenance, running, settings
 from pipeline import trials as trial
 from pipeline.errors import PipelineError
 
@@ -50,7 +50,7 @@ def begin(config: DictConfig, id: str, commit: provenance.Commit | None) -> str:
     if commit:
         tags |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
     run = client.create_run(experiment, run_name=f"sweep-{id}", tags=tags).info.run_id
-    executor.mark(_marker(id), run)
+    running.Marker(id).note(**{running.MLFLOW_RUN: run})
     shown = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     client.log_text(run, OmegaConf.to_yaml(shown), "config.yaml")
     return run
@@ -58,7 +58,7 @@ def begin(config: DictConfig, id: str, commit: provenance.Commit | None) -> str:
 
 def under_way(id: str) -> bool:
     """Whether the process that began a sweep here is still at it."""
-    return executor.is_alive(_marker(id))
+    return running.Marker(id).is_alive()
 
 
 def resume(id: str, run: str) -> tuple[str, list[str]]:
@@ -77,12 +77,8 @@ def resume(id: str, run: str) -> tuple[str, list[str]]:
             f"sweep {id} was interrupted, and its run is gone from MLflow ({run})",
             f"to begin anew, remove its file in {settings.state_dir() / 'sweeps'}",
         ) from error
-    executor.mark(_marker(id), run)
+    running.Marker(id).note(**{running.MLFLOW_RUN: run})
     return run, [str(one.number) for one in recorded(client, run) if one.state == "FINISHED"]
-
-
-def _marker(id: str) -> Any:
-    return executor.markers() / f"{id}.json"
 
 
 def objective(run: str, value: Any) -> None:
@@ -111,7 +107,7 @@ def end(run: str) -> list[Recorded]:
     found = recorded(client, run)
     good = any(one.state == "FINISHED" for one in found)
     client.set_terminated(run, "FINISHED" if good else "FAILED")
-    _marker(parent.data.tags[trial.SWEEP]).unlink(missing_ok=True)
+    running.Marker(parent.data.tags[trial.SWEEP]).remove()
     return found
 
 
@@ -121,7 +117,7 @@ def cut_off(run: str) -> None:
     parent = client.get_run(run)
     _kill_trials(client, parent)
     executor.kill_run(client, parent)
-    _marker(parent.data.tags[trial.SWEEP]).unlink(missing_ok=True)
+    running.Marker(parent.data.tags[trial.SWEEP]).remove()
 
 
 def _kill_trials(client: mlflow.MlflowClient, sweep: Run) -> None:

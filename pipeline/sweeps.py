@@ -26,7 +26,17 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from pipeline import ROOT, command_line, fingerprint, handover, provenance, settings, tracking
+from pipeline import (
+    ROOT,
+    command_line,
+    fingerprint,
+    handover,
+    provenance,
+    running,
+    settings,
+    standby,
+    tracking,
+)
 from pipeline import config as configuration
 from pipeline import trials as trial
 from pipeline.cache import write_whole
@@ -101,8 +111,14 @@ class Sweep(Callback):
         else:
             self.run = sweep_record.begin(config, self.id, commit)
             print(f"sweep {self.id}")
+        self._temporary = running.Temporary(running.Marker(self.id))
+        self._temporary.begin()
         self._write(unfinished=True)
         self._tell_trials(config, done)
+
+    def _tidy(self) -> None:
+        standby.end()
+        self._temporary.end()
 
     def _write(self, unfinished: bool) -> None:
         """The file by which a later start knows this sweep."""
@@ -167,6 +183,7 @@ class Sweep(Callback):
 
         try:
             found = _record().end(self.run)
+            self._tidy()
             self._write(unfinished=any(one.state != "FINISHED" for one in found))
             _running = None
             sweep_summary.show(found, config, self.id, self.folder)
@@ -224,6 +241,7 @@ def stopped() -> None:
         return
     with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
         _record().cut_off(_running.run)
+    _running._tidy()
     print(f"sweep {_running.id} has not ended; the same command goes on with it", file=sys.stderr)
 
 

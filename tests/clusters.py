@@ -49,10 +49,12 @@ class Cluster:
 
     def start(self, name: str, command: list[str], variables: dict[str, str]) -> None:
         """Run a command with nothing but what it was sent."""
-        home = self.folder / "home"
-        home.mkdir(exist_ok=True)
+        home, temporary = self.folder / "home", self.folder / "tmp"
+        for folder in (home, temporary):
+            folder.mkdir(exist_ok=True)
         path = f"{Path(sys.executable).parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
-        env = {"PATH": path, "HOME": str(home), "NO_PROXY": "127.0.0.1", **variables}
+        own = {"PATH": path, "HOME": str(home), "TMPDIR": str(temporary), "NO_PROXY": "127.0.0.1"}
+        env = own | variables
         with (self.folder / f"{name}.log").open("wb") as log:
             self.jobs[name] = subprocess.Popen(
                 command, cwd=self.code, env=env, stdout=log, stderr=log, start_new_session=True

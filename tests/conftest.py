@@ -23,12 +23,82 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from tests import leftovers
+from tests.wandb_server import WandbServer
+
 ROOT = Path(__file__).parents[1]
 POKEMON = ROOT / "data" / "pokemon.csv"
 CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_", "GIT_", "HTTP", "http")
 
 settings.register_profile("steps", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("steps")
+
+# Whole files go to the workers, so the longest come first; and later no worker waits for another.
+LONGEST = (
+    "interruption",
+    "shared",
+    "ray",
+    "pipeline",
+    "bad_input",
+    "reproduce",
+    "concurrency",
+    "sweeps",
+    "training",
+    "compare",
+    "registry",
+    "remote",
+    "azure",
+    "sync",
+    "wandb_pipeline",
+    "wrapper",
+    "notebooks",
+    "dvc",
+    "browser",
+    "integrity",
+    "report",
+)
+TEMPORARY = pytest.StashKey[leftovers.Place]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses its own folder
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files go to a folder of this run; pytest-xdist's workers are told by TMPDIR."""
+    if not hasattr(config, "workerinput"):
+        place = config.stash[TEMPORARY] = leftovers.Place()
+        config.option.basetemp = config.option.basetemp or place.path / leftovers.PYTEST
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; needs pytest-xdist's --no-loadscope-reorder."""
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.hookimpl(trylast=True)  # when the workers have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The run fails if it leaves a process or a file."""
+    if place := session.config.stash.get(TEMPORARY, None):
+        place.check()
+        if place.problems and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        place.keep = session.exitstatus == pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell what is left, and where a failed run's folders are."""
+    if place := config.stash.get(TEMPORARY, None):
+        for problem in place.problems:
+            terminalreporter.write_line(f"LEFT BEHIND {problem}", red=True)
+        if place.keep:
+            terminalreporter.write_line(f"temporary files are kept in {place.path}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Nothing is left of a run that went well."""
+    if place := config.stash.get(TEMPORARY, None):
+        place.remove()
 
 
 def load_step(name: str) -> ModuleType:
@@ -302,3 +372,11 @@ def server() -> Iterator[Server]:
         running.closing.set()
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def wandb_server() -> Iterator[WandbServer]:
+    """A W&B server that has nothing, and that knew the answer to every question it was asked."""
+    with WandbServer() as running:
+        yield running
+        assert running.unanswered == []

@@ -56,6 +56,8 @@ def test_ctrl_c_ends_the_step_and_all_its_processes(
     assert asked.wait(60)
     below = psutil.Process(process.pid).children(recursive=True)
     assert any("script.py" in " ".join(child.cmdline()) for child in below)
+    temporary = temporary_folder(checkout)
+    assert list(temporary.glob("1-Download_data-*"))
     process.send_signal(sent)
     out, _ = process.communicate(timeout=10)
     assert process.returncode == 130
@@ -66,6 +68,7 @@ def test_ctrl_c_ends_the_step_and_all_its_processes(
     summary = json.loads(next(checkout.state.glob("runs/*/summary.json")).read_text())
     assert summary["steps"]["1-Download_data"]["status"] == "killed"
     assert not list(checkout.state.glob("running/*"))
+    assert not temporary.exists()
 
 
 def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
@@ -81,9 +84,18 @@ def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
     psutil.wait_procs(below, timeout=10)
     assert not [child for child in below if child.is_running()]
     assert "RUNNING" in statuses(checkout)
+    temporary = temporary_folder(checkout)
+    assert list(temporary.glob("1-Download_data-*"))
     assert checkout.run("main.steps=[1]").status == 0
     assert sorted(statuses(checkout)) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
     assert not list(checkout.state.glob("running/*"))
+    assert not temporary.exists()
+
+
+def temporary_folder(checkout: Checkout) -> Path:
+    """Where the run that is under way, or was when it was killed, keeps its temporary files."""
+    (marker,) = checkout.state.glob("running/*.json")
+    return Path(json.loads(marker.read_text())["temporary"])
 
 
 def check_state(checkout: Checkout) -> None:

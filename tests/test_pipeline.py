@@ -283,7 +283,7 @@ def test_mlflow_run_does_the_same_job(tmp_path: Path):
     )
     done = subprocess.run(
         [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager=local",
-         "-P", f"hydra_options={options}"],
+         f"--storage-dir={tmp_path}", "-P", f"hydra_options={options}"],
         cwd=tmp_path,
         env=environment(tmp_path, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db"),
         capture_output=True,
@@ -325,6 +325,7 @@ def test_each_step_runs_alone_through_mlflow(checkout: Checkout, first: Finished
                 "run",
                 str(ROOT / step),
                 "--env-manager=local",
+                f"--storage-dir={checkout.state / 'mlflow-run'}",
                 *given,
             ],
             cwd=checkout.home,

@@ -311,7 +311,8 @@ def test_alone_it_runs_through_mlflow(chain: tuple[Place, dict[str, Ended]]):
     words = [part for key, value in given.items() for part in ("-P", f"{key}={value}")]
     state = {"PIPELINE_STATE_DIR": str(place.folder / "state"), "MLFLOW_TRACKING_URI": store}
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "run", str(ROOT / STEP), "--env-manager=local", *words],
+        [sys.executable, "-m", "mlflow", "run", str(ROOT / STEP), "--env-manager=local",
+         f"--storage-dir={place.folder}", *words],
         cwd=place.folder, env=environment(place.folder / "home", **state),
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -100,27 +100,27 @@ class Recorded(Checkout):
         """The images in Trackio."""
         return sorted((self.state / "trackio" / "media").rglob("*.png"))
 
-    def sync(self, run: str, server: WandbServer, **env: str) -> subprocess.CompletedProcess:
+    def sync(self, run: str, wandb_server: WandbServer, **env: str) -> subprocess.CompletedProcess:
         """Copy a run to W&B."""
         command = ["-m", "pipeline", "--state-dir", str(self.state), "sync-to-wandb", "--run", run]
         return subprocess.run(
             [sys.executable, *command],
             cwd=ROOT,
-            env=environment(self.home, **{**server.environment(), **env}),
+            env=environment(self.home, **{**wandb_server.environment(), **env}),
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def copied(self, name: str, server: WandbServer) -> list[str]:
+    def copied(self, name: str, wandb_server: WandbServer) -> list[str]:
         """Copy a run to W&B, which has to succeed; the lines it prints."""
-        done = self.sync(self.id(name), server)
+        done = self.sync(self.id(name), wandb_server)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.splitlines()
 
-    def refused(self, name: str, server: WandbServer, **env: str) -> str:
+    def refused(self, name: str, wandb_server: WandbServer, **env: str) -> str:
         """Try to copy a run to W&B; the few lines that are printed instead."""
-        done = self.sync(self.id(name), server, **{"PIPELINE_TRACKER_TIMEOUT": "2", **env})
+        done = self.sync(self.id(name), wandb_server, **{"PIPELINE_TRACKER_TIMEOUT": "2", **env})
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         error = done.stderr[done.stderr.index("error: ") :]
@@ -160,7 +160,7 @@ class Crowd:
         warned: what was warned when it did.
     """
 
-    server: WandbServer
+    wandb_server: WandbServer
     refused: str
     warned: str
 
@@ -181,14 +181,6 @@ def crowd(recorded: Recorded) -> Iterator[Crowd]:
 
 
 @pytest.fixture
-def server() -> Iterator[WandbServer]:
-    """A server that has nothing, and that knew the answer to every question it was asked."""
-    with WandbServer() as running:
-        yield running
-        assert running.unanswered == []
-
-
-@pytest.fixture
 def api(copy: WandbServer, tmp_path: Path) -> Iterator[wandb.Api]:
     """The SDK's view of the copy."""
     folders = {name: str(tmp_path) for name in ("HOME", "WANDB_DIR", "WANDB_CACHE_DIR")}
@@ -197,7 +189,7 @@ def api(copy: WandbServer, tmp_path: Path) -> Iterator[wandb.Api]:
         wandb.teardown()
 
 
-def holdings(server: WandbServer) -> dict:
+def holdings(wandb_server: WandbServer) -> dict:
     """All that would differ if something were there twice, or only in part."""
     runs = {
         id: {
@@ -209,9 +201,9 @@ def holdings(server: WandbServer) -> dict:
             "used": sorted(artifact.name for artifact in run.used),
             "made": sorted(artifact.name for artifact in run.logged),
         }
-        for id, run in server.runs.items()
+        for id, run in wandb_server.runs.items()
     }
-    versions = {name: (one.digest, one.alias_names) for name, one in server.artifacts.items()}
+    versions = {name: (one.digest, one.alias_names) for name, one in wandb_server.artifacts.items()}
     return {"runs": runs, "versions": versions}
 
 
@@ -320,53 +312,53 @@ def test_aliases_that_wandb_has_elsewhere_stay_there(crowd: Crowd):
 
 
 def test_a_failed_step_is_copied_as_failed(recorded: Recorded, crowd: Crowd):
-    server = crowd.server
-    failed = next(run for run in server.runs.values() if run.state == "failed")
+    wandb_server = crowd.server
+    failed = next(run for run in wandb_server.runs.values() if run.state == "failed")
     assert failed.display_name == f"3-Split_dataset-{recorded.id('first')}"
     assert [artifact.name for artifact in failed.used] == ["clean_data.csv:v1"]
     assert (failed.logged, failed.history_rows) == ([], [])
-    asked = len(server.requests)
-    assert recorded.copied("first", server)[2].startswith(failed.display_name)
-    assert not [one for one in server.requests[asked:] if one.operation.startswith("Upsert")]
+    asked = len(wandb_server.requests)
+    assert recorded.copied("first", wandb_server)[2].startswith(failed.display_name)
+    assert not [one for one in wandb_server.requests[asked:] if one.operation.startswith("Upsert")]
 
 
 def test_what_deleted_runs_made_is_copied_where_it_was_used(
-    recorded: Recorded, server: WandbServer, tmp_path: Path
+    recorded: Recorded, wandb_server: WandbServer, tmp_path: Path
 ):
     changed = recorded.twin(tmp_path)
     changed.python(DELETE_RUNS)
-    done = changed.sync(changed.id("whole"), server)
+    done = changed.sync(changed.id("whole"), wandb_server)
     assert done.returncode == 0, done.stderr
     assert "warning: gone from Trackio, and not copied: 1-Download_data, 2-ETL" in done.stderr
-    split, training = server.runs.values()
-    clean = server.artifacts["clean_data.csv:v0"]
+    split, training = wandb_server.runs.values()
+    clean = wandb_server.artifacts["clean_data.csv:v0"]
     assert (clean.made_by, clean.users) == (None, [split])
     assert {one.name for one in training.used} == {"train_data.csv:v0", "test_data.csv:v0"}
-    before = holdings(server)
-    changed.sync(changed.id("whole"), server)
-    assert holdings(server) == before
+    before = holdings(wandb_server)
+    changed.sync(changed.id("whole"), wandb_server)
+    assert holdings(wandb_server) == before
 
 
 # --- what goes wrong --------------------------------------------------------------------------
 
 
 def test_a_copy_that_was_cut_off_is_completed(
-    recorded: Recorded, copy: WandbServer, server: WandbServer
+    recorded: Recorded, copy: WandbServer, wandb_server: WandbServer
 ):
     def die() -> None:
-        server.wait_for(lambda: server.artifacts)
-        server.stop()
+        wandb_server.wait_for(lambda: wandb_server.artifacts)
+        wandb_server.stop()
 
     death = threading.Thread(target=die)
     death.start()
-    error = recorded.refused("whole", server)
+    error = recorded.refused("whole", wandb_server)
     death.join()
     assert "of 4) was not copied: W&B " in error
     assert "repeat this to go on from there" in error
-    assert set(server.artifacts) < set(copy.artifacts)
-    server.start()
-    assert len(recorded.copied("whole", server)) == 4
-    assert holdings(server) == holdings(copy)
+    assert set(wandb_server.artifacts) < set(copy.artifacts)
+    wandb_server.start()
+    assert len(recorded.copied("whole", wandb_server)) == 4
+    assert holdings(wandb_server) == holdings(copy)
 
 
 def test_files_that_the_server_refused_are_sent_again(
@@ -377,26 +369,26 @@ def test_files_that_the_server_refused_are_sent_again(
     assert "confusion_matrix" in crowd.refused
     assert "importances" in crowd.refused
     trained = recorded.tracker_runs("whole")[3]
-    runs = [server.runs[trained] for server in (copy, crowd.server)]
+    runs = [wandb_server.runs[trained] for wandb_server in (copy, crowd.server)]
     assert set(runs[0].summary) == set(runs[1].summary)
     assert [sum("f1" in row for row in run.history_rows) for run in runs] == [1, 1]
 
 
 def test_files_that_are_gone_or_damaged_are_named(
-    recorded: Recorded, server: WandbServer, tmp_path: Path
+    recorded: Recorded, wandb_server: WandbServer, tmp_path: Path
 ):
     changed = recorded.twin(tmp_path)
     changed.blob("whole", "clean_data.csv").write_text("other bytes")
     changed.blob("whole", "model").unlink()
     changed.figures()[0].unlink()
-    error = changed.refused("whole", server)
+    error = changed.refused("whole", wandb_server)
     assert "clean_data.csv:v1 has been changed on disk" in error
     assert "model:v0 is missing its file" in error
     assert f"of 4-Training_model-{changed.id('whole')} is missing its file" in error
-    assert server.requests == []
+    assert wandb_server.requests == []
 
 
-def test_a_run_that_cannot_be_found(server: WandbServer, tmp_path: Path):
+def test_a_run_that_cannot_be_found(wandb_server: WandbServer, tmp_path: Path):
     step = {"status": "ran", "tracker_run": "b1ae", "tracker_url": "https://wandb.test/runs/1"}
     runs = tmp_path / "state" / "runs"
     for run, tracker in (("20261121-1", "wandb"), ("20261121-2", "trackio"), ("sweep/0", "wandb")):
@@ -406,7 +398,7 @@ def test_a_run_that_cannot_be_found(server: WandbServer, tmp_path: Path):
     (runs / "killed").mkdir()
     asked = ["nothing", "20261121-3", "killed", "sweep", "sweep-0", "20261121-1", "20261121-2"]
     said = Recorded(tmp_path).python(
-        SYNC_EACH, str(tmp_path / "state"), *asked, **server.environment()
+        SYNC_EACH, str(tmp_path / "state"), *asked, **wandb_server.environment()
     )
     errors = said.split("error: ")[1:]
     expected = [
@@ -421,28 +413,28 @@ def test_a_run_that_cannot_be_found(server: WandbServer, tmp_path: Path):
     for error, (beginning, remedy) in zip(errors, expected, strict=True):
         assert error.startswith(beginning)
         assert remedy in error
-    assert server.requests == []
+    assert wandb_server.requests == []
 
 
-def test_nobody_is_logged_in(recorded: Recorded, server: WandbServer):
-    error = recorded.refused("whole", server, WANDB_API_KEY="")
+def test_nobody_is_logged_in(recorded: Recorded, wandb_server: WandbServer):
+    error = recorded.refused("whole", wandb_server, WANDB_API_KEY="")
     assert error.startswith("error: no W&B key was found (WANDB_API_KEY, or a .netrc entry)")
     assert "run `wandb login`" in error
-    assert server.requests == []
+    assert wandb_server.requests == []
 
 
-def test_a_wrong_key(recorded: Recorded, server: WandbServer):
-    error = recorded.refused("whole", server, WANDB_API_KEY="f" * 40)
+def test_a_wrong_key(recorded: Recorded, wandb_server: WandbServer):
+    error = recorded.refused("whole", wandb_server, WANDB_API_KEY="f" * 40)
     assert "(1 of 4) was not copied: W&B " in error
     assert "check WANDB_API_KEY" in error
     assert "f" * 40 not in error
-    assert server.runs == {}
+    assert wandb_server.runs == {}
 
 
-def test_a_server_that_is_away(recorded: Recorded, server: WandbServer):
-    server.stop()
+def test_a_server_that_is_away(recorded: Recorded, wandb_server: WandbServer):
+    wandb_server.stop()
     started = time.monotonic()
-    error = recorded.refused("whole", server)
+    error = recorded.refused("whole", wandb_server)
     assert "(1 of 4) was not copied: W&B " in error
     assert "connection refused" in error
     assert time.monotonic() - started < 2 + 6  # its patience, and Python with the imports

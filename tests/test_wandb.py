@@ -24,7 +24,7 @@ from pipeline import ROOT
 from pipeline.errors import PipelineError
 from pipeline.tracking import Artifact
 from pipeline.tracking.wandb import WandbRun, close, find
-from tests.wandb_server import DROP, WandbServer
+from tests.wandb_server import DROP
 
 CHILD = """
 import sys
@@ -52,22 +52,14 @@ except PipelineError as error:
 
 
 @pytest.fixture
-def server() -> Iterator[WandbServer]:
-    """A server that knew the answer to every question it was asked."""
-    with WandbServer() as running:
-        yield running
-        assert running.unanswered == []
-
-
-@pytest.fixture
-def environment(server, tmp_path) -> dict[str, str]:
+def environment(wandb_server, tmp_path) -> dict[str, str]:
     """A client's variables, with a HOME and a state folder of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     home = tmp_path / "home"
     home.mkdir()
     return {
         **clean,
-        **server.environment(),
+        **wandb_server.environment(),
         "HOME": str(home),
         "PIPELINE_STATE_DIR": str(tmp_path / "state"),
         "PIPELINE_TRACKER_TIMEOUT": "20",
@@ -165,7 +157,7 @@ def child(environment, tmp_path):
 # --- what is stored ---------------------------------------------------------------------------
 
 
-def test_an_artifact_comes_back_as_it_was_logged(client, server, tmp_path):
+def test_an_artifact_comes_back_as_it_was_logged(client, wandb_server, tmp_path):
     content = "name,speed\nPikachu,90\n"
     run = start()
     made = log(run, content, description="cleaned", metadata={"rows": 1})
@@ -181,20 +173,20 @@ def test_an_artifact_comes_back_as_it_was_logged(client, server, tmp_path):
     stored = wandb.Api().artifact("tester/pokemon/clean.csv:v0")
     assert (stored.description, stored.aliases) == ("cleaned", ["latest"])
     assert stored.metadata == {"rows": 1, "sha256": digest}
-    assert server.store.blobs[hashlib.md5(content.encode()).hexdigest()] == content.encode()
+    assert wandb_server.store.blobs[hashlib.md5(content.encode()).hexdigest()] == content.encode()
 
 
-def test_a_reference_is_resolved_without_a_run(client, server, tmp_path):
+def test_a_reference_is_resolved_without_a_run(client, wandb_server, tmp_path):
     run = start()
     made = log(run, "one", metadata={"rows": 1})
     run.finish()
-    asked = len(server.requests)
+    asked = len(wandb_server.requests)
     found = [find(f"clean.csv{tag}") for tag in ("", ":v0", ":latest")]
     assert found == [made] * 3
     assert find("clean.csv:v1") is None
     assert find("nothing:latest") is None
-    assert not any("/storage/" in request.path for request in server.requests[asked:])
-    assert server.artifacts["clean.csv:v0"].users == []
+    assert not any("/storage/" in request.path for request in wandb_server.requests[asked:])
+    assert wandb_server.artifacts["clean.csv:v0"].users == []
     assert "WANDB_SERVICE" not in os.environ
 
 
@@ -221,7 +213,7 @@ def test_a_folder_comes_back_with_all_its_files(client, tmp_path):
     assert found == {"a.txt", "deep/empty"}
 
 
-def test_bytes_that_are_there_make_no_new_version(client, server):
+def test_bytes_that_are_there_make_no_new_version(client, wandb_server):
     first, second = start(), None
     versions = [log(first, text).version for text in ("one", "one", "two")]
     first.finish()
@@ -230,13 +222,13 @@ def test_bytes_that_are_there_make_no_new_version(client, server):
     second.finish()
 
     assert versions == ["v0", "v0", "v1", "v0"]
-    assert list(server.artifacts) == ["clean.csv:v0", "clean.csv:v1"]
+    assert list(wandb_server.artifacts) == ["clean.csv:v0", "clean.csv:v1"]
     api = wandb.Api()
     assert api.artifact("tester/pokemon/clean.csv:latest").version == "v0"
     assert len(api.artifacts("processed_data", "tester/pokemon/clean.csv")) == 2
 
 
-def test_an_alias_can_be_given_and_taken_away(client, server, tmp_path):
+def test_an_alias_can_be_given_and_taken_away(client, wandb_server, tmp_path):
     run = start()
     log(run, "one")
     log(run, "two")
@@ -244,7 +236,7 @@ def test_an_alias_can_be_given_and_taken_away(client, server, tmp_path):
     stored.aliases.append("production")
     stored.save()
     assert run.use("clean.csv:production", tmp_path / "in").version == "v0"
-    assert server.artifacts["clean.csv:v0"].alias_names == ["production"]
+    assert wandb_server.artifacts["clean.csv:v0"].alias_names == ["production"]
 
     stored.aliases.remove("production")
     stored.save()
@@ -271,7 +263,7 @@ def test_lineage_goes_both_ways(client, tmp_path):
     assert [one.id for one in clean.used_by()] == [reader.id]
 
 
-def test_a_run_has_its_group_job_type_config_and_metrics(client, server):
+def test_a_run_has_its_group_job_type_config_and_metrics(client, wandb_server):
     run = start("4-Training_model", estimator="RandomForest", drop=["name"], git_commit="abc")
     run.log_metrics({"f1": 0.75, "rows": 10})
     run.finish()
@@ -285,8 +277,8 @@ def test_a_run_has_its_group_job_type_config_and_metrics(client, server):
     assert found.config == {"estimator": "RandomForest", "drop": ["name"], "git_commit": "abc"}
     assert (found.summary["f1"], found.summary["rows"], found.state) == (0.75, 10, "finished")
     assert [(row["f1"], row["rows"]) for row in found.scan_history()] == [(0.75, 10)]
-    assert run.url == f"{server.url}/tester/pokemon/runs/{run.id}"
-    assert server.runs[run.id].exit_code == 0
+    assert run.url == f"{wandb_server.url}/tester/pokemon/runs/{run.id}"
+    assert wandb_server.runs[run.id].exit_code == 0
 
 
 def test_runs_are_found_by_what_they_are(client):
@@ -300,7 +292,7 @@ def test_runs_are_found_by_what_they_are(client):
     assert len(api.runs("tester/pokemon", filters={"state": "running"})) == 0
 
 
-def test_images_and_tables_are_stored(client, server, tmp_path):
+def test_images_and_tables_are_stored(client, wandb_server, tmp_path):
     picture = tmp_path / "confusion.png"
     Image.new("RGB", (4, 3), "red").save(picture)
     table = pd.DataFrame({"name": ["Pikachu", None], "speed": [90.0, 45.5], "rare": [False, True]})
@@ -313,7 +305,10 @@ def test_images_and_tables_are_stored(client, server, tmp_path):
     image, stored = found.summary["confusion"], found.summary["predictions"]
     assert (image["_type"], image["width"], image["height"]) == ("image-file", 4, 3)
     assert (stored["_type"], stored["nrows"], stored["ncols"]) == ("table-file", 2, 3)
-    assert server.store.blobs[server.runs[run.id].blob_key(image["path"])] == picture.read_bytes()
+    assert (
+        wandb_server.store.blobs[wandb_server.runs[run.id].blob_key(image["path"])]
+        == picture.read_bytes()
+    )
     with found.file(stored["path"]).download(str(tmp_path / "table")) as file:
         content = json.load(file)
     assert [one.name for one in found.logged_artifacts()] == [f"run-{run.id}-predictions:v0"]
@@ -327,30 +322,30 @@ def test_a_failed_run_says_so(client):
     assert wandb.Api().run(f"tester/pokemon/{run.id}").state == "failed"
 
 
-def test_nothing_is_sent_or_written_that_nobody_asked_for(client, server, environment, capfd):
+def test_nothing_is_sent_or_written_that_nobody_asked_for(client, wandb_server, environment, capfd):
     run = start()
     log(run)
     run.log_metrics({"f1": 1.0})
     run.finish()
 
-    assert server.runs[run.id].file_names == {"config.yaml", "wandb-summary.json"}
-    assert server.runs[run.id].events == []
+    assert wandb_server.runs[run.id].file_names == {"config.yaml", "wandb-summary.json"}
+    assert wandb_server.runs[run.id].events == []
     assert list(Path(environment["HOME"]).rglob("*")) == []
     assert [path.name for path in Path().iterdir()] == ["clean.csv"]
     printed = "".join(capfd.readouterr())
     written = [p.read_bytes() for p in Path(environment["PIPELINE_STATE_DIR"]).rglob("*.*")]
     assert printed == ""
     assert written
-    assert not any(server.api_key.encode() in content for content in written)
+    assert not any(wandb_server.api_key.encode() in content for content in written)
 
 
-def test_what_the_user_has_set_is_kept(client, server, monkeypatch, tmp_path):
+def test_what_the_user_has_set_is_kept(client, wandb_server, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_CONSOLE", "wrap")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     run = start()
     print("a line of output")
     run.finish()
-    assert "a line of output" in "".join(server.runs[run.id].console)
+    assert "a line of output" in "".join(wandb_server.runs[run.id].console)
     assert list((tmp_path / "elsewhere").rglob("debug.log"))
 
 
@@ -369,22 +364,22 @@ def test_an_artifact_that_is_not_there(client, tmp_path, reference):
     assert "run the step that makes it" in raised.value.remedy
 
 
-def test_a_project_that_is_not_there(client, server, tmp_path):
+def test_a_project_that_is_not_there(client, wandb_server, tmp_path):
     run = start()
     with pytest.raises(PipelineError, match="was not found in W&B project"):
         run.use("other-project/clean.csv:v0", tmp_path / "in")
     run.finish()
 
 
-def test_bytes_damaged_in_storage_or_on_the_way(client, server, tmp_path):
+def test_bytes_damaged_in_storage_or_on_the_way(client, wandb_server, tmp_path):
     run = start()
     log(run)
-    server.faults.wrong_bytes = True
+    wandb_server.faults.wrong_bytes = True
     with pytest.raises(PipelineError, match=r"clean\.csv.* is damaged"):
         run.use("clean.csv:v0", tmp_path / "in")
-    server.faults.clear()
+    wandb_server.faults.clear()
     run.use("clean.csv:v0", tmp_path / "good")
-    server.corrupt("clean.csv:v0")
+    wandb_server.corrupt("clean.csv:v0")
     with pytest.raises(PipelineError, match=r"clean\.csv.* is damaged"):
         run.use("clean.csv:v0", tmp_path / "again")
     run.finish()
@@ -400,59 +395,59 @@ def test_a_name_that_cannot_be_logged(client):
     run.finish(failed=True)
 
 
-def test_a_server_that_fails_for_a_while_does_no_harm(client, server, tmp_path):
-    server.faults.fail_next(1)
+def test_a_server_that_fails_for_a_while_does_no_harm(client, wandb_server, tmp_path):
+    wandb_server.faults.fail_next(1)
     run = start()
-    server.faults.fail_next(1, DROP)
+    wandb_server.faults.fail_next(1, DROP)
     log(run)
-    server.faults.only = "GET /storage"
-    server.faults.fail_next(2)
+    wandb_server.faults.only = "GET /storage"
+    wandb_server.faults.fail_next(2)
     run.use("clean.csv:v0", tmp_path / "in")
-    server.faults.only = "file_stream"
-    server.faults.fail_next(1)
+    wandb_server.faults.only = "file_stream"
+    wandb_server.faults.fail_next(1)
     run.log_metrics({"f1": 0.5})
     run.finish()
 
-    assert server.faults.given == 5
+    assert wandb_server.faults.given == 5
     found = wandb.Api().run(f"tester/pokemon/{run.id}")
     assert (found.state, found.summary["f1"]) == ("finished", 0.5)
 
 
-def test_a_server_that_is_restarted_does_no_harm(child, server):
+def test_a_server_that_is_restarted_does_no_harm(child, wandb_server):
     running = child("run = start(); pause(); print(log(run).version); run.finish()")
     running.wait_for_pause()
-    server.faults.status = DROP
+    wandb_server.faults.status = DROP
     running.resume()
-    assert server.wait_for(lambda: server.faults.given)
-    server.stop()
-    server.faults.clear()
-    server.start()
+    assert wandb_server.wait_for(lambda: wandb_server.faults.given)
+    wandb_server.stop()
+    wandb_server.faults.clear()
+    wandb_server.start()
     assert running.end() == ""
-    assert list(server.artifacts) == ["x.csv:v0"]
+    assert list(wandb_server.artifacts) == ["x.csv:v0"]
 
 
-def test_a_wrong_key_is_refused_at_once(child, server, tmp_path):
+def test_a_wrong_key_is_refused_at_once(child, wandb_server, tmp_path):
     running = child("start()", WANDB_API_KEY="f" * 40)
     error = running.end()
     assert running.process.returncode == 1
-    assert f"W&B ({server.url}) could not start a run: " in error
+    assert f"W&B ({wandb_server.url}) could not start a run: " in error
     assert "check WANDB_API_KEY" in error
     assert "f" * 40 not in error
     assert "Traceback" not in error
     assert running.seconds < 10
 
 
-def test_a_server_that_is_not_there(child, server):
-    server.stop()
+def test_a_server_that_is_not_there(child, wandb_server):
+    wandb_server.stop()
     running = child("start()", timeout=3)
     error = running.end()
-    assert f"W&B ({server.url}) could not start a run: " in error
+    assert f"W&B ({wandb_server.url}) could not start a run: " in error
     assert "connection refused\ncheck the network and WANDB_BASE_URL" in error
     assert running.process.returncode == 1
     assert running.seconds < 3 + 3  # for Python and the imports
 
 
-def test_a_server_that_dies_before_an_artifact_is_logged(child, server):
+def test_a_server_that_dies_before_an_artifact_is_logged(child, wandb_server):
     body = """
     run = start()
     pause()
@@ -464,7 +459,7 @@ def test_a_server_that_dies_before_an_artifact_is_logged(child, server):
     """
     running = child(body, timeout=3)
     running.wait_for_pause()
-    server.stop()
+    wandb_server.stop()
     running.resume()
     error = running.end()
     assert "could not log artifact 'x.csv': " in error
@@ -472,28 +467,28 @@ def test_a_server_that_dies_before_an_artifact_is_logged(child, server):
     assert running.seconds < 3 + 2
 
 
-def test_a_server_that_never_answers(child, server):
+def test_a_server_that_never_answers(child, wandb_server):
     """Accepted connections that stay silent: only our own limit ends the wait."""
     body = "run = start(); log(run); pause(); run.use('x.csv:v0', Path('in'))"
     running = child(body, timeout=3)
     running.wait_for_pause()
-    server.faults.hold("GET /storage")
+    wandb_server.faults.hold("GET /storage")
     running.resume()
     error = running.end()
-    server.faults.clear()
+    wandb_server.faults.clear()
     assert "could not read artifact 'x.csv:v0': no answer within 3 seconds" in error
 
 
-def test_metrics_that_are_refused_fail_the_run(child, server):
+def test_metrics_that_are_refused_fail_the_run(child, wandb_server):
     body = "run = start(); pause(); run.log_metrics({'f1': 1.0}); run.finish()"
     running = child(body, timeout=3)
     running.wait_for_pause()
-    server.faults.only, server.faults.status = "file_stream", 404
+    wandb_server.faults.only, wandb_server.faults.status = "file_stream", 404
     running.resume()
     assert "could not store the run: the server has not taken all of it" in running.end()
 
 
-def test_a_full_disk(child, server):
+def test_a_full_disk(child, wandb_server):
     """A limit on the size of files stands in for it; the kernel's error differs by its number."""
     body = """
     import resource
