@@ -26,7 +26,16 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from pipeline import ROOT, command_line, fingerprint, handover, provenance, settings, tracking
+from pipeline import (
+    ROOT,
+    command_line,
+    fingerprint,
+    handover,
+    provenance,
+    settings,
+    standby,
+    tracking,
+)
 from pipeline import config as configuration
 from pipeline import trials as trial
 from pipeline.cache import write_whole
@@ -161,6 +170,7 @@ class Sweep(Callback):
         global _running
         if not self.run:
             return
+        standby.end()
         from pipeline import sweep_summary
 
         try:
