@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pipeline import settings
 from pipeline.digests import file_digest
@@ -100,6 +100,16 @@ class Cache:
         path = self._path(step, fingerprint).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def under_way(self, step: str, fingerprint: str) -> bool:
+        """Whether another process on this machine is at this step, which nobody has finished."""
+        if self._path(step, fingerprint).exists():
+            return False
+        try:
+            with FileLock(self.lock_path(step, fingerprint), timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def get(self, step: str, fingerprint: str) -> StepResult | None:
         """The finished step with this fingerprint."""

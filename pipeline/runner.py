@@ -139,6 +139,8 @@ class Pipeline:
     def _alone(self, step: str, key: str) -> Iterator[None]:
         """Keep other pipelines from running the same step at the same time."""
         self.screen.state(step, "waiting")
+        if self.trial and self.cache.under_way(step, key):
+            self._prepare(self.chosen[-1])  # that one is the trial's own, and there is time now
         with cache.lock(self.cache.lock_path(step, key)):
             yield
 
