@@ -67,13 +67,15 @@ class Checkout:
     def command(self, *overrides: str) -> list[str]:
         """The command line, on the embedded data and in this environment unless told otherwise.
 
-        A report is only written for tests that name it in main.steps.
+        A report is only written for tests that name it in main.steps, and only those that name
+        main.standby start steps ahead: with a test on each core that is more work, and no quicker.
         """
         defaults = [
             f"main.state_dir={self.state}",
             "main.env_manager=local",
             "provenance.snapshot=false",  # or each test would leave a ref in this repository
             "main.steps=[1,2,3,4]",
+            "main.standby=0",
             f"data.file_url={POKEMON.as_uri()}",
         ]
         named = {override.partition("=")[0] for override in overrides}

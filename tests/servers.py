@@ -73,12 +73,16 @@ def mlflow_server(home: Path, store: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def trackio_server(home: Path) -> Iterator[str]:
-    """A Trackio server; its address with the token to write."""
+    """A Trackio server; its address with the token to write.
+
+    It keeps what was uploaded among its temporary files, so those are in its home.
+    """
     port = free_port()
     show = (
         f"import trackio; trackio.show(server_port={port}, open_browser=False, block_thread=True)"
     )
     env = environment(home, TRACKIO_DIR=str(home / "trackio"), TRACKIO_WRITE_TOKEN=TOKEN)
+    env["TMPDIR"] = str(home)
     with process([sys.executable, "-c", show], port, home / "trackio.log", env=env, cwd=home):
         yield f"http://127.0.0.1:{port}/?write_token={TOKEN}"
 

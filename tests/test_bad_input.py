@@ -142,8 +142,7 @@ def test_data(
     file = tmp_path / "data.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     known = set(checkout.state.glob(f"cache/{step}/*.json"))
-    alone = "main.standby=0"  # the step after it would be started for nothing
-    done, told = refused(checkout, SMALL, alone, f"data.file_url={file.as_uri()}", *overrides)
+    done, told = refused(checkout, SMALL, f"data.file_url={file.as_uri()}", *overrides)
     assert told.startswith(f"error: {step} failed: "), told
     assert all(words in told for words in said), told
     assert "full log: " in told

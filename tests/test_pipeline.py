@@ -14,6 +14,7 @@ from tests.runs import POKEMON, ROOT, SMALL, Checkout, Finished, environment
 
 HEAVY = {"mlflow", "pandas", "numpy", "sklearn", "trackio", "wandb"}
 STEPS = ["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model"]
+STANDBY = "main.standby=1"  # as it is unless somebody says otherwise
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture(scope="module")
 def first(checkout: Checkout) -> Finished:
     """The first run in a new place."""
-    done = checkout.run(SMALL)
+    done = checkout.run(SMALL, STANDBY)
     assert done.status == 0, done.err
     return done
 
@@ -213,7 +214,7 @@ def test_the_same_bytes_keep_later_steps_from_running(checkout: Checkout, first:
 
 
 def test_force_runs_all_and_changes_nothing(checkout: Checkout, first: Finished):
-    done = checkout.run(SMALL, "main.force=true")
+    done = checkout.run(SMALL, STANDBY, "main.force=true")
     assert done.states == ["ran"] * 4
     assert done.outputs() == first.outputs()
     assert done.summary["metrics"] == first.summary["metrics"]

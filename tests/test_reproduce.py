@@ -97,14 +97,14 @@ def test_the_code_is_tagged_in_mlflow_and_in_the_tracker(recorded: Recorded):
     assert "FIRST = True" in git(recorded.root, "show", f"{commit}:3-Split_dataset/script.py")
 
 
-def test_the_packages_of_each_step_are_recorded(recorded: Recorded):
+def test_the_packages_of_each_step_are_recorded(recorded: Recorded, tmp_path: Path):
     for step in recorded.steps:
         place = recorded.state / "environments" / f"{step['environment']}.txt"
         lock = place.read_text().splitlines()
         assert lock[0].startswith("# Python 3.11.")
         assert f"mlflow=={mlflow.__version__}" in lock
         client = mlflow.MlflowClient(f"sqlite:///{recorded.state}/mlflow.db")
-        kept = client.download_artifacts(step["mlflow_run"], "environment.lock.txt")
+        kept = client.download_artifacts(step["mlflow_run"], "environment.lock.txt", str(tmp_path))
         assert Path(kept).read_text().splitlines() == lock
 
 
