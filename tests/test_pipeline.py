@@ -151,7 +151,7 @@ def test_nothing_is_left_outside_the_state_folder(checkout: Checkout, first: Fin
 def test_a_second_run_has_nothing_to_do_and_imports_nothing_heavy(
     checkout: Checkout, first: Finished
 ):
-    done = checkout.run(SMALL, PYTHONPROFILEIMPORTTIME="1")
+    done = checkout.run(SMALL, STANDBY, PYTHONPROFILEIMPORTTIME="1")
     assert done.states == ["cached"] * 4
     assert done.outputs() == first.outputs()
     assert done.summary["metrics"] == first.summary["metrics"]
@@ -163,8 +163,8 @@ def test_the_same_command_is_the_run_that_hydra_would_have_made(
     checkout: Checkout, first: Finished
 ):
     """It begins without Hydra; other words for the same run do not."""
-    without = checkout.run(SMALL)
-    by_hydra = checkout.run(SMALL, "main.force=false", PYTHONPROFILEIMPORTTIME="1")
+    without = checkout.run(SMALL, STANDBY)
+    by_hydra = checkout.run(SMALL, STANDBY, "main.force=false", PYTHONPROFILEIMPORTTIME="1")
     imported = {
         line.rpartition("|")[2].strip().partition(".")[0] for line in by_hydra.err.splitlines()
     }
