@@ -161,7 +161,7 @@ def _next(server: socket.socket) -> socket.socket:
     """The next one to take over from; ends with the orchestrator, after the turns under way."""
     with contextlib.suppress(KeyboardInterrupt):
         ready, _, _ = select.select([server, 0], [], [])
-        if server in ready:
+        if ready == [server]:  # the input's end goes first: then nobody waits for an answer
             return server.accept()[0]
     with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
         while True:
