@@ -17,7 +17,6 @@ import mlflow
 import pandas as pd
 from mlflow.models import infer_signature
 from mlflow.models.model import ModelInfo
-from mlflow.utils import requirements_utils
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -335,7 +334,8 @@ def prepare() -> None:
     for name in LATER:
         importlib.import_module(name)
     # MLflow asks all installed packages for their modules when it first looks at requirements
-    requirements_utils.warn_dependency_requirement_mismatches(["mlflow"])
+    requirements = importlib.import_module("mlflow.utils.requirements_utils")
+    requirements.warn_dependency_requirement_mismatches(["mlflow"])
 
 
 def arguments():
