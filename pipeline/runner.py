@@ -7,14 +7,11 @@ to be done only reads a few small files.
 import contextlib
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from pipeline import (
@@ -23,6 +20,7 @@ from pipeline import (
     commands,
     handover,
     job,
+    processes,
     provenance,
     remote,
     running,
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.executor import Executor
-
-GRACE = 3.0  # seconds that a step has to end by itself after Ctrl-C
 
 
 class Pipeline:
@@ -381,7 +377,7 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     this = job.current()
     try:
         configuration.check(config)
-        with _interruptible(), Pipeline(config, this) as _current:
+        with processes.interruptible(), Pipeline(config, this) as _current:
             yield _current
         if not (this.sweep or config.main.explain):
             commands.keep(command, config, this)
@@ -428,19 +424,9 @@ def within(seconds: float | None) -> Iterator[None]:
     if not seconds or not isinstance(_current, Pipeline):  # or nothing is run
         yield
         return
-    over, late = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):  # what is started after the end is ended too
-            late.set()
-            end_children()
-            wait = 0.2
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
     try:
-        yield
+        with processes.limited(seconds) as late:
+            yield
     except PipelineError as error:
         if not late.is_set():
             raise
@@ -448,9 +434,6 @@ def within(seconds: float | None) -> Iterator[None]:
             f"{_current.running} ran out of time after {seconds:g} s (model.timeout)",
             f"give it more, or less to do: model.timeout={2 * seconds:g}",
         ) from error
-    finally:
-        over.set()
-        watcher.join()
 
 
 def plain(value: Any) -> Any:
@@ -468,38 +451,3 @@ def _source_changes(result: StepResult) -> list[str]:
         with contextlib.suppress(sources.Unreachable):
             changes.append(sources.changed(source))
     return [change for change in changes if change]
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """On Ctrl-C or SIGTERM, end every process below this one, then raise KeyboardInterrupt."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        end_children()
-        raise KeyboardInterrupt
-
-    try:
-        before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever started us gets the signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-def end_children() -> None:
-    """End all processes below this one: asked first, killed after the grace."""
-    import psutil
-
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.terminate()
-    _, alive = psutil.wait_procs(children, timeout=GRACE)
-    for child in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    psutil.wait_procs(alive, timeout=1)

@@ -141,13 +141,14 @@ def test_the_decorators_data_is_in_azure(done, storage):
     assert not (done.user.place.state / "trackio").exists()
 
 
-def test_the_decorators_model_is_in_azure(done, storage, monkeypatch: pytest.MonkeyPatch):
+def test_the_decorators_model_is_in_azure(done, storage, tmp_path, monkeypatch):
     client = mlflow.MlflowClient(f"sqlite:///{done.user.place.state / 'mlflow.db'}")
     [run] = client.search_runs([client.get_experiment_by_name("dev").experiment_id])
     assert run.info.artifact_uri.startswith(MLFLOW)
     [model] = client.search_logged_models(experiment_ids=[run.info.experiment_id])
     monkeypatch.setenv(azure.CONNECTION, storage.connection)
-    assert mlflow.sklearn.load_model(model.artifact_location).predict([[3.0]]) == pytest.approx(3)
+    fitted = mlflow.sklearn.load_model(model.artifact_location, dst_path=str(tmp_path))
+    assert fitted.predict([[3.0]]) == pytest.approx(3)
     assert run.info.run_id in done.user.git("tag")
 
 

@@ -99,7 +99,7 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
         "hydra/launcher=ray",
         f"hydra.launcher.address=ray://127.0.0.1:{client_port}",
         f"data.file_url={server.page('/pokemon.csv', POKEMON.read_bytes())}",
-        "model.params.n_estimators=2,3,4,5,6",
+        "model.params.n_estimators=2,3,4,5,6,7,8,9",
         "split.test_size=0.2,0.3",
     )
     with (
@@ -162,7 +162,7 @@ def check_records(client: mlflow.MlflowClient, text: str) -> None:
     assert parent.info.status == "FINISHED", text
     below = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     finished = [run for run in below if run.info.status == "FINISHED"]
-    assert {int(run.data.tags["pipeline.trial"]) for run in finished} == set(range(10))
+    assert {int(run.data.tags["pipeline.trial"]) for run in finished} == set(range(16))
     assert all("objective" in run.data.metrics for run in finished)
     assert {run.info.status for run in below} <= {"FINISHED", "KILLED"}  # those that were cut off
     steps = Counter(

@@ -258,7 +258,10 @@ def test_a_lock_that_is_held_and_one_whose_owner_died(
     assert registry.names() == [NAME]
 
 
-def test_registered_at_once_each_gets_a_version(at: Registered, tmp_path: Path):
+def test_registered_at_once_each_gets_a_version(
+    at: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # MLflow leaves there what it fetches
     registry.mlflow_store.existing()
     logged = mlflow.models.get_model_info(f"models:/{NAME}/1")
     made = Artifact("data", "v0", "0" * 64)

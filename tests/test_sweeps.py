@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def in_standby(process: psutil.Process, step: str) -> set[int]:
 
 def test_trials_in_one_process_share_what_is_imported(swept: Swept):
     trials = "model.params.random_state=11,12,13"
-    process = swept.checkout.start("-m", trials, SMALL)
+    process = swept.checkout.start("-m", trials, SMALL, "main.standby=1")
     seen = [
         in_standby(psutil.Process(process.pid), "4-Training_model")
         for line in process.stdout
@@ -157,15 +158,19 @@ def test_trials_in_one_process_share_what_is_imported(swept: Swept):
     assert seen[0] == seen[1]  # after the third one, they may have ended
 
 
-def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(tmp_path: Path):
+@pytest.mark.parametrize(("end", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
+def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
+    tmp_path: Path, end: Callable[[int, int], None], number: int
+):
+    """By Ctrl-C, which all processes get; or the one that was started is told to end."""
     checkout = Checkout(tmp_path / "home")
     command = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", SMALL)
-    command = (*command, "model.params.random_state=1,2,3,4,5,6")
+    command = (*command, "model.params.random_state=1,2,3,4,5,6", "main.standby=1")
     process = checkout.start(*command)
     for line in process.stdout:
         if line.startswith("trial "):
             below = psutil.Process(process.pid).children(recursive=True)
-            os.killpg(process.pid, signal.SIGINT)
+            end(process.pid, number)
             break
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out

@@ -100,27 +100,27 @@ class Recorded(Checkout):
         """The images in Trackio."""
         return sorted((self.state / "trackio" / "media").rglob("*.png"))
 
-    def sync(self, run: str, wandb_server: WandbServer, **env: str) -> subprocess.CompletedProcess:
+    def sync(self, run: str, server: WandbServer, **env: str) -> subprocess.CompletedProcess:
         """Copy a run to W&B."""
         command = ["-m", "pipeline", "--state-dir", str(self.state), "sync-to-wandb", "--run", run]
         return subprocess.run(
             [sys.executable, *command],
             cwd=ROOT,
-            env=environment(self.home, **{**wandb_server.environment(), **env}),
+            env=environment(self.home, **{**server.environment(), **env}),
             capture_output=True,
             text=True,
             check=False,
         )
 
-    def copied(self, name: str, wandb_server: WandbServer) -> list[str]:
+    def copied(self, name: str, server: WandbServer) -> list[str]:
         """Copy a run to W&B, which has to succeed; the lines it prints."""
-        done = self.sync(self.id(name), wandb_server)
+        done = self.sync(self.id(name), server)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.splitlines()
 
-    def refused(self, name: str, wandb_server: WandbServer, **env: str) -> str:
+    def refused(self, name: str, server: WandbServer, **env: str) -> str:
         """Try to copy a run to W&B; the few lines that are printed instead."""
-        done = self.sync(self.id(name), wandb_server, **{"PIPELINE_TRACKER_TIMEOUT": "2", **env})
+        done = self.sync(self.id(name), server, **{"PIPELINE_TRACKER_TIMEOUT": "2", **env})
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         error = done.stderr[done.stderr.index("error: ") :]
@@ -160,7 +160,7 @@ class Crowd:
         warned: what was warned when it did.
     """
 
-    wandb_server: WandbServer
+    server: WandbServer
     refused: str
     warned: str
 
@@ -189,7 +189,7 @@ def api(copy: WandbServer, tmp_path: Path) -> Iterator[wandb.Api]:
         wandb.teardown()
 
 
-def holdings(wandb_server: WandbServer) -> dict:
+def holdings(server: WandbServer) -> dict:
     """All that would differ if something were there twice, or only in part."""
     runs = {
         id: {
@@ -201,9 +201,9 @@ def holdings(wandb_server: WandbServer) -> dict:
             "used": sorted(artifact.name for artifact in run.used),
             "made": sorted(artifact.name for artifact in run.logged),
         }
-        for id, run in wandb_server.runs.items()
+        for id, run in server.runs.items()
     }
-    versions = {name: (one.digest, one.alias_names) for name, one in wandb_server.artifacts.items()}
+    versions = {name: (one.digest, one.alias_names) for name, one in server.artifacts.items()}
     return {"runs": runs, "versions": versions}
 
 
@@ -312,14 +312,14 @@ def test_aliases_that_wandb_has_elsewhere_stay_there(crowd: Crowd):
 
 
 def test_a_failed_step_is_copied_as_failed(recorded: Recorded, crowd: Crowd):
-    wandb_server = crowd.server
-    failed = next(run for run in wandb_server.runs.values() if run.state == "failed")
+    server = crowd.server
+    failed = next(run for run in server.runs.values() if run.state == "failed")
     assert failed.display_name == f"3-Split_dataset-{recorded.id('first')}"
     assert [artifact.name for artifact in failed.used] == ["clean_data.csv:v1"]
     assert (failed.logged, failed.history_rows) == ([], [])
-    asked = len(wandb_server.requests)
-    assert recorded.copied("first", wandb_server)[2].startswith(failed.display_name)
-    assert not [one for one in wandb_server.requests[asked:] if one.operation.startswith("Upsert")]
+    asked = len(server.requests)
+    assert recorded.copied("first", server)[2].startswith(failed.display_name)
+    assert not [one for one in server.requests[asked:] if one.operation.startswith("Upsert")]
 
 
 def test_what_deleted_runs_made_is_copied_where_it_was_used(
@@ -369,7 +369,7 @@ def test_files_that_the_server_refused_are_sent_again(
     assert "confusion_matrix" in crowd.refused
     assert "importances" in crowd.refused
     trained = recorded.tracker_runs("whole")[3]
-    runs = [wandb_server.runs[trained] for wandb_server in (copy, crowd.server)]
+    runs = [server.runs[trained] for server in (copy, crowd.server)]
     assert set(runs[0].summary) == set(runs[1].summary)
     assert [sum("f1" in row for row in run.history_rows) for run in runs] == [1, 1]
 

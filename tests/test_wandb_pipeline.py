@@ -67,10 +67,11 @@ print(json.dumps([runs, versions]))
 
 
 def asked(checkout: Checkout, server: WandbServer) -> tuple[dict, dict]:
-    """Runs and artifact versions, as ``wandb.Api()`` tells them."""
+    """Runs and artifact versions, as ``wandb.Api()`` tells them, which makes folders for them."""
+    told = {**server.environment(), "WANDB_SILENT": "true", "WANDB_DIR": str(checkout.home)}
     out = subprocess.check_output(
         [sys.executable, "-c", ASKED],
-        env=environment(checkout.home, **server.environment(), WANDB_SILENT="true"),
+        env=environment(checkout.home, **told),
         cwd=checkout.home,
         text=True,
     )
