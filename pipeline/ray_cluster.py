@@ -29,7 +29,8 @@ from pipeline import ROOT, cache, config, settings, sweeps
 from pipeline.errors import PipelineError
 
 PREFIXES = ("MLFLOW_", "TRACKIO_", "WANDB_", "PIPELINE_")
-LEFT_HERE = (settings.STATE_DIR, "TRACKIO_DIR", "WANDB_DIR", settings.REPORT, settings.LIFELINE)
+LEFT_HERE = ("TRACKIO_DIR", "WANDB_DIR", settings.STATE_DIR, settings.SYSTEM_TMPDIR)
+LEFT_HERE += (settings.REPORT, settings.LIFELINE)
 LEFT_OUT = [".git", ".venv", ".pipeline", "tests", "docs", "benchmarks", "**/__pycache__"]
 HEAD = {"node:__internal_head__": 0.001}  # where the locks are safe as long as the cluster is
 
@@ -48,24 +49,30 @@ class Cluster:
     def __init__(
         self, address: str, num_cpus: float, retries: int, timeout: float, runtime_env: Any
     ):
-        self.num_cpus, self.retries = num_cpus, retries
+        self.address, self.num_cpus, self.retries = address, num_cpus, retries
         more = OmegaConf.to_container(runtime_env) if OmegaConf.is_config(runtime_env) else {}
+        self.runtime_env = {"working_dir": str(ROOT), "excludes": LEFT_OUT, **more}
+        self._connect()
+
+    def _connect(self) -> None:
         try:
             ray.init(
-                address,
-                runtime_env={"working_dir": str(ROOT), "excludes": LEFT_OUT, **more},
+                self.address,
+                runtime_env=self.runtime_env,
                 log_to_driver=False,
                 logging_level="ERROR",
             )
         except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-            raise _unreachable(address, str(error).strip().partition("\n")[0]) from error
+            raise _unreachable(self.address, str(error).strip().partition("\n")[0]) from error
         self.locks = ray.remote(num_cpus=0, resources=HEAD, max_concurrency=10_000)(Locks).remote()
 
     def run(
         self, task: Callable, callbacks: Callbacks, configs: Sequence[DictConfig], first: int
     ) -> Sequence[JobReturn]:
-        """Run a trial for each configuration, numbered from ``first``; those whose worker dies are
-        run again."""
+        """Run a trial for each configuration, numbered from ``first``.
+
+        Those whose worker dies are run again, and those under way when the connection is lost.
+        """
         sent = {
             name: value
             for name, value in os.environ.items()
@@ -75,9 +82,29 @@ class Cluster:
             (task, callbacks, _numbered(config, first + index), sent)
             for index, config in enumerate(configs)
         ]
+        done: dict[int, JobReturn] = {}
+        for attempt in range(self.retries + 1):
+            try:
+                self._run(trials, first, callbacks, done)
+            except ConnectionError:
+                if attempt == self.retries:
+                    raise
+                sweeps.say("the connection to the cluster was lost; the trials under way run again")
+                ray.shutdown()
+                self._connect()
+        return [done[index] for index in range(len(trials))]
+
+    def _run(
+        self,
+        trials: Sequence[tuple],
+        first: int,
+        callbacks: Callbacks,
+        done: dict[int, JobReturn],
+    ) -> None:
+        """Run the trials that are not done."""
         remote = ray.remote(num_cpus=self.num_cpus, max_retries=0)(run_trial)
         tries: dict[int, int] = defaultdict(int)
-        todo, running, done = deque(range(len(trials))), {}, {}
+        todo, running = deque(index for index in range(len(trials)) if index not in done), {}
         while todo or running:
             while todo and len(running) < self._slots():
                 index = todo.popleft()
@@ -94,10 +121,9 @@ class Cluster:
                     todo.append(index)
                     said = [f"trial {first + index}: its worker died, it is run again"]
                 else:
-                    done[index], said = _lost(configs[index], callbacks, error), []
+                    done[index], said = _lost(trials[index][2], callbacks, error), []
             for line in said:
                 sweeps.say(line)
-        return [done[index] for index in range(len(configs))]
 
     def _slots(self) -> int:
         """How many trials the cluster has room for now.

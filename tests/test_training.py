@@ -275,7 +275,8 @@ def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Place, dict[str, 
         experiment = client.get_experiment_by_name("dev")
         run = client.search_runs([experiment.experiment_id], order_by=["start_time desc"])[0]
         figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
-        served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+        uri = f"runs:/{run.info.run_id}/model"
+        served = mlflow.pyfunc.load_model(uri, dst_path=str(place.folder))
     assert figures == {"figures/feature_importance.png", "figures/residuals.png"}
     assert run.data.params["params"] == "{'max_iter': 5, 'random_state': 1}"
     strange = pd.DataFrame({"x": [np.nan], "word": ["never seen"], "truth": [True]})

@@ -68,7 +68,7 @@ print(json.dumps([runs, versions]))
 
 def asked(checkout: Checkout, server: WandbServer) -> tuple[dict, dict]:
     """Runs and artifact versions, as ``wandb.Api()`` tells them, which makes folders for them."""
-    told = {**server.environment(), "WANDB_SILENT": "true", "WANDB_DIR": str(checkout.home)}
+    told = {**server.environment(), "WANDB_SILENT": "true", "WANDB_DIR": str(checkout.state)}
     out = subprocess.check_output(
         [sys.executable, "-c", ASKED],
         env=environment(checkout.home, **told),
