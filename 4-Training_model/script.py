@@ -40,8 +40,8 @@ from pipeline.tables import read_table
 
 # What is only imported when it is needed: to draw, and to log a model and register it.
 LATER = ("matplotlib.figure", "matplotlib.backends.backend_agg", "mlflow.pyfunc", "mlflow.sklearn")
+LATER += ("git",)  # MLflow asks it for the commit
 PREDICTIONS_SHOWN = 1000
-SIGNATURE_ROWS = 10_000  # the types of columns, and whether they have gaps, show in these
 
 
 def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator:
@@ -208,6 +208,12 @@ def fit(model: Pipeline, features: pd.DataFrame, target: pd.Series) -> Pipeline:
         raise PipelineError(f"{name} can't be fitted: {error}", "check model.params") from error
 
 
+def telling_rows(features: pd.DataFrame) -> pd.DataFrame:
+    """The first value and the first gap of each column: enough to tell the types of all rows."""
+    gaps = features.isna().to_numpy()
+    return features.iloc[sorted({*gaps.argmax(axis=0), *(~gaps).argmax(axis=0)})]
+
+
 def log_to_mlflow(
     model: Pipeline,
     features: pd.DataFrame,
@@ -233,9 +239,7 @@ def log_to_mlflow(
         return mlflow.sklearn.log_model(
             model,
             name="model",
-            signature=infer_signature(
-                features.head(SIGNATURE_ROWS), model.predict(features.head())
-            ),
+            signature=infer_signature(telling_rows(features), model.predict(features.head())),
             input_example=features.head(),
             pip_requirements=mlflow_store.requirements("scikit-learn", "skops", "pandas"),
             skops_trusted_types=trusted,
@@ -264,14 +268,12 @@ def write_preparation(features: pd.DataFrame, args, folder: Path) -> Path:
     return path
 
 
-def predictions(model: Pipeline, table: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+def predictions(said: evaluation.Answers, table: pd.DataFrame) -> pd.DataFrame:
     """The first test rows, with what the model says of them."""
     shown = table.head(PREDICTIONS_SHOWN).copy()
-    features = features.head(PREDICTIONS_SHOWN)
-    shown["prediction"] = model.predict(features)
-    chances = evaluation.probabilities(model, features)
-    if chances is not None:
-        shown["probability"] = chances.max(axis=1)
+    shown["prediction"] = said.predicted[: len(shown)]
+    if said.probable:
+        shown["probability"] = said.scores[: len(shown)].max(axis=1)
     return shown
 
 
@@ -290,9 +292,10 @@ def go(args, run: step.StepRun) -> None:
     how = validation.How(args.validation, args.cv, args.seed)
     model, results, folds = validation.train(fit, model, features, target, how)
 
-    results |= evaluation.metrics(model, test_features, test_target)
+    said = evaluation.answers(model, test_features, test_target)
+    results |= evaluation.metrics(said)
     weights = evaluation.importances(model, test_features, test_target)
-    files = evaluation.figures(model, test_features, test_target, weights, run.folder)
+    files = evaluation.figures(said, weights, run.folder)
     tags = {"developer": provenance.developer()}
     tags |= {f"data.{used.name}": f"{used.version} {used.digest}" for used in run.inputs}
     params = {f"estimator.{key}": value for key, value in model[-1].get_params().items()}
@@ -312,7 +315,7 @@ def go(args, run: step.StepRun) -> None:
         run.log_table("folds", folds.reset_index())
     run.log_figures(files)
     run.log_bars("importances", weights)
-    run.log_table("predictions", predictions(model, test, test_features))
+    run.log_table("predictions", predictions(said, test))
     metadata = {**results, "estimator": args.estimator, "target": args.target}
     for name, data in packed.items():
         path = run.folder / f"{name}.skops"

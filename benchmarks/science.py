@@ -105,10 +105,11 @@ def train(settings: Mapping[str, Any]) -> Trained:
     model = script.fit(script.build(estimator, features, chosen["categorical"]), features, labels)
 
     evaluation = script.evaluation
-    metrics = evaluation.metrics(model, test_features, test_labels)
+    said = evaluation.answers(model, test_features, test_labels)
+    metrics = evaluation.metrics(said)
     weights = evaluation.importances(model, test_features, test_labels)
     FIGURES.mkdir(exist_ok=True)
-    evaluation.figures(model, test_features, test_labels, weights, FIGURES)
+    evaluation.figures(said, weights, FIGURES)
     script.models.save(model[:-1], PREPROCESSOR)
     script.models.save(model, MODEL)
     METRICS.write_text(json.dumps(metrics, indent=1), encoding="utf-8")

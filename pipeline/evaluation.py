@@ -1,5 +1,6 @@
 """How good a fitted model is: its metrics and its figures, on data it has not seen."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,53 +17,69 @@ TOP_FEATURES = 20
 PERMUTED_ROWS = 2000
 
 
-def probabilities(model: Any, features: pd.DataFrame) -> np.ndarray | None:
-    """Class probabilities, shape (rows, classes), or None where the model has none."""
-    return model.predict_proba(features) if hasattr(model, "predict_proba") else None
+@dataclass(frozen=True)
+class Answers:
+    """What a fitted model says of rows, beside the truth about them.
 
-
-def class_scores(model: Any, features: pd.DataFrame) -> np.ndarray | None:
-    """How much each row belongs to each class, shape (rows, classes).
-
-    Probabilities, else the decision function, or None where the model has neither.
+    Attributes:
+        truth, predicted: the target's values, shape (rows,).
+        classes: those that the model knows, in the order of its scores; None for a regressor.
+        scores: how much each row belongs to each class, shape (rows, classes): probabilities, else
+            the decision function; None where the model has neither.
+        probable: whether the scores are probabilities.
     """
-    if hasattr(model, "predict_proba") or not hasattr(model, "decision_function"):
-        return probabilities(model, features)
-    margins = model.decision_function(features)
-    return np.column_stack([-margins, margins]) if margins.ndim == 1 else margins
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    classes: list | None = None
+    scores: np.ndarray | None = None
+    probable: bool = False
 
 
-def metrics(model: Any, features: pd.DataFrame, target: pd.Series) -> dict[str, float]:
-    """The model's metrics on a table.
+def answers(model: Any, features: pd.DataFrame, target: pd.Series) -> Answers:
+    """Ask a model once for all that is measured and drawn of it."""
+    truth, predicted = target.to_numpy(), np.asarray(model.predict(features))
+    if not is_classifier(model):
+        return Answers(truth, predicted)
+    classes, scores, probable = list(model.classes_), None, hasattr(model, "predict_proba")
+    if probable:
+        scores = model.predict_proba(features)
+    elif hasattr(model, "decision_function"):
+        scores = model.decision_function(features)
+        scores = np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
+    return Answers(truth, predicted, classes, scores, probable)
+
+
+def metrics(said: Answers) -> dict[str, float]:
+    """A model's metrics.
 
     A classifier gets accuracy, precision, recall and F1 (of the second class where there are
     two, else the mean over classes), and ROC AUC and average precision where it scores
     classes. A regressor gets RMSE, MAE and R2.
     """
-    predicted = model.predict(features)
-    if not is_classifier(model):
+    truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
+    if classes is None:
         return {
-            "rmse": float(score.root_mean_squared_error(target, predicted)),
-            "mae": float(score.mean_absolute_error(target, predicted)),
-            "r2": float(score.r2_score(target, predicted)),
+            "rmse": float(score.root_mean_squared_error(truth, predicted)),
+            "mae": float(score.mean_absolute_error(truth, predicted)),
+            "r2": float(score.r2_score(truth, predicted)),
         }
-    classes = list(model.classes_)
     one = {"pos_label": classes[1]} if len(classes) == 2 else {"average": "macro"}
     results = {
-        "accuracy": score.accuracy_score(target, predicted),
-        "precision": score.precision_score(target, predicted, zero_division=0, **one),
-        "recall": score.recall_score(target, predicted, zero_division=0, **one),
-        "f1": score.f1_score(target, predicted, zero_division=0, **one),
+        "accuracy": score.accuracy_score(truth, predicted),
+        "precision": score.precision_score(truth, predicted, zero_division=0, **one),
+        "recall": score.recall_score(truth, predicted, zero_division=0, **one),
+        "f1": score.f1_score(truth, predicted, zero_division=0, **one),
     }
-    chances = class_scores(model, features)
-    if chances is not None and set(classes) == set(target):  # undefined if a class is absent
-        truth = np.column_stack([target == label for label in classes])
-        chosen = [1] if len(classes) == 2 else range(len(classes))
+    if scores is not None and set(classes) == set(truth):  # undefined if a class is absent
+        those = {
+            i: truth == classes[i] for i in ([1] if len(classes) == 2 else range(len(classes)))
+        }
         results["roc_auc"] = np.mean(
-            [score.roc_auc_score(truth[:, i], chances[:, i]) for i in chosen]
+            [score.roc_auc_score(t, scores[:, i]) for i, t in those.items()]
         )
         results["average_precision"] = np.mean(
-            [score.average_precision_score(truth[:, i], chances[:, i]) for i in chosen]
+            [score.average_precision_score(t, scores[:, i]) for i, t in those.items()]
         )
     return {name: float(value) for name, value in results.items()}
 
@@ -92,14 +109,11 @@ def importances(model: Any, features: pd.DataFrame, target: pd.Series) -> pd.Ser
     return pd.Series(values, index=names, name="importance").sort_values(ascending=False)
 
 
-def figures(
-    model: Any, features: pd.DataFrame, target: pd.Series, weights: pd.Series, folder: Path
-) -> dict[str, Path]:
-    """Draw the model's figures into ``folder``.
+def figures(said: Answers, weights: pd.Series, folder: Path) -> dict[str, Path]:
+    """Draw a model's figures into ``folder``.
 
     Args:
-        model: a fitted pipeline.
-        features, target: data it has not seen.
+        said: what it says of data it has not seen.
         weights: from :func:`importances`.
         folder: where the PNG files go.
 
@@ -109,27 +123,31 @@ def figures(
         ``residuals``.
     """
     drawn = {"feature_importance": draw_importances(weights)}
-    if is_classifier(model):
-        drawn["confusion_matrix"] = draw_confusion(model, features, target)
-        chances = class_scores(model, features)
-        if chances is not None:
-            drawn["roc_curve"] = draw_curves(model, target, chances, score.roc_curve)
-            drawn["precision_recall_curve"] = draw_curves(
-                model, target, chances, score.precision_recall_curve
-            )
+    if said.classes is not None:
+        drawn["confusion_matrix"] = draw_confusion(said)
+        if said.scores is not None:
+            drawn["roc_curve"] = draw_curves(said, score.roc_curve)
+            drawn["precision_recall_curve"] = draw_curves(said, score.precision_recall_curve)
     else:
-        drawn["residuals"] = draw_residuals(model, features, target)
-    files = {}
-    for name, figure in drawn.items():
-        files[name] = folder / f"{name}.png"
-        figure.savefig(files[name], dpi=110)
-    return files
+        drawn["residuals"] = draw_residuals(said)
+    return {name: save(figure, folder / f"{name}.png") for name, figure in drawn.items()}
+
+
+def save(figure: "Figure", path: Path) -> Path:
+    """Write a figure as PNG; ``savefig`` would lay it out and draw it twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.image import imsave
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    imsave(path, canvas.buffer_rgba(), dpi=figure.dpi)
+    return path
 
 
 def _axes(title: str, **labels: str) -> Any:
     from matplotlib.figure import Figure  # the report measures and draws nothing with it
 
-    axes = Figure(figsize=(6, 4.5), layout="constrained").subplots()
+    axes = Figure(figsize=(6, 4.5), dpi=110, layout="constrained").subplots()
     axes.set(title=title, **labels)
     return axes
 
@@ -143,10 +161,10 @@ def draw_importances(weights: pd.Series) -> "Figure":
     return axes.figure
 
 
-def draw_confusion(model: Any, features: pd.DataFrame, target: pd.Series) -> "Figure":
+def draw_confusion(said: Answers) -> "Figure":
     """True classes against predicted ones, with counts."""
-    labels = list(model.classes_)
-    counts = score.confusion_matrix(target, model.predict(features), labels=labels)
+    labels = said.classes
+    counts = score.confusion_matrix(said.truth, said.predicted, labels=labels)
     axes = _axes("Confusion matrix", xlabel="predicted", ylabel="true")
     axes.imshow(counts, cmap="Blues")
     ticks = range(len(labels))
@@ -158,7 +176,7 @@ def draw_confusion(model: Any, features: pd.DataFrame, target: pd.Series) -> "Fi
     return axes.figure
 
 
-def draw_curves(model: Any, target: pd.Series, chances: np.ndarray, curve: Any) -> "Figure":
+def draw_curves(said: Answers, curve: Any) -> "Figure":
     """A ROC or precision-recall curve: of the second of two classes, else one for each class."""
     roc = curve is score.roc_curve
     axes = _axes(
@@ -166,11 +184,11 @@ def draw_curves(model: Any, target: pd.Series, chances: np.ndarray, curve: Any) 
         xlabel="false positive rate" if roc else "recall",
         ylabel="true positive rate" if roc else "precision",
     )
-    labels = list(model.classes_)
+    labels = said.classes
     for i in [1] if len(labels) == 2 else range(len(labels)):
-        truth = target == labels[i]
+        truth = said.truth == labels[i]
         if truth.any() and not truth.all():
-            first, second, _ = curve(truth, chances[:, i])
+            first, second, _ = curve(truth, said.scores[:, i])
             x, y = (first, second) if roc else (second, first)
             axes.plot(x, y, label=f"{labels[i]} (area {score.auc(x, y):.3f})")
     if roc:
@@ -180,10 +198,9 @@ def draw_curves(model: Any, target: pd.Series, chances: np.ndarray, curve: Any) 
     return axes.figure
 
 
-def draw_residuals(model: Any, features: pd.DataFrame, target: pd.Series) -> "Figure":
+def draw_residuals(said: Answers) -> "Figure":
     """True minus predicted, against predicted."""
-    predicted = model.predict(features)
     axes = _axes("Residuals", xlabel="predicted", ylabel="true - predicted")
-    axes.scatter(predicted, target - predicted, s=12, alpha=0.6)
+    axes.scatter(said.predicted, said.truth - said.predicted, s=12, alpha=0.6)
     axes.axhline(0, linestyle=":", color="grey")
     return axes.figure

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn import metrics as score
-from sklearn.base import is_classifier
 
 from pipeline import evaluation, intervals
 from pipeline.errors import PipelineError, did_you_mean
@@ -248,12 +247,12 @@ def measured(
     model: Any, features: pd.DataFrame, target: pd.Series, resamples: int, random_state: int
 ) -> dict[str, Any]:
     """What the model is worth on a table: metrics with intervals, curves, thresholds."""
-    truth, predicted = target.to_numpy(), model.predict(features)
-    found = {"metrics": evaluation.metrics(model, features, target), "classes": None}
-    if is_classifier(model):
-        classes, scores = list(model.classes_), evaluation.class_scores(model, features)
+    said = evaluation.answers(model, features, target)
+    truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
+    found = {"metrics": evaluation.metrics(said), "classes": classes}
+    if classes is not None:
         measure = intervals.class_measure(truth, predicted, scores, classes)
-        found |= {"classes": classes, "scores": scores, "probable": hasattr(model, "predict_proba")}
+        found |= {"scores": scores, "probable": said.probable}
         found["confusion"] = score.confusion_matrix(truth, predicted, labels=classes).tolist()
         if scores is not None:
             found |= curves(truth, scores, classes)

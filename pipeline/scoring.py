@@ -192,7 +192,8 @@ def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
 
     features, _ = loaded.typed(loaded.clean(read_cells(test)))
     target = read_table(test)[loaded.preparation["target"]]
-    return {"metrics": evaluation.metrics(loaded.model, features, target), "rows": len(target)}
+    said = evaluation.answers(loaded.model, features, target)
+    return {"metrics": evaluation.metrics(said), "rows": len(target)}
 
 
 def main(folder: str, test: str | None = None) -> None:

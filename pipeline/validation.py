@@ -46,7 +46,7 @@ def train(
         return fit(model, features, target), {}, pd.DataFrame()
     fitted, left, known, hidden = hold_out(model, features, target, how.share, how.seed)
     model = fit(model, fitted, known)
-    results = evaluation.metrics(model, left, hidden)
+    results = evaluation.metrics(evaluation.answers(model, left, hidden))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 
 
@@ -102,7 +102,8 @@ def cross_validate(
     measured = []
     for fitted, left in kind(folds, shuffle=True, random_state=seed).split(features, target):
         one = fit(clone(model), features.iloc[fitted], target.iloc[fitted])
-        measured.append(evaluation.metrics(one, features.iloc[left], target.iloc[left]))
+        said = evaluation.answers(one, features.iloc[left], target.iloc[left])
+        measured.append(evaluation.metrics(said))
     return pd.DataFrame(measured).rename_axis("fold")
 
 

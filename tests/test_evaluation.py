@@ -45,7 +45,7 @@ def fitted(estimator, target: str):
 def draw(model, features, target, folder) -> dict:
     """All figures, each of which has to be a picture with something on it."""
     weights = evaluation.importances(model, features, target)
-    files = evaluation.figures(model, features, target, weights, folder)
+    files = evaluation.figures(evaluation.answers(model, features, target), weights, folder)
     for path in files.values():
         picture = imread(path)
         assert picture.shape[0] > 300
@@ -58,14 +58,14 @@ def draw(model, features, target, folder) -> dict:
 def test_two_classes(estimator, tmp_path) -> None:
     """A model without probabilities is ranked by its decision function."""
     model, features, target = fitted(estimator, "truth")
-    results = evaluation.metrics(model, features, target)
+    results = evaluation.metrics(evaluation.answers(model, features, target))
     assert set(results) == CLASS_METRICS
     assert all(0 <= value <= 1 and type(value) is float for value in results.values())
     predicted = model.predict(features)
     assert results["accuracy"] == (predicted == target).mean()
     assert results["precision"] == target[predicted].mean()
     assert results["recall"] == predicted[target].mean()
-    ranks = evaluation.class_scores(model, features)[:, 1]
+    ranks = evaluation.answers(model, features, target).scores[:, 1]
     assert results["roc_auc"] == pytest.approx(score.roc_auc_score(target, ranks))
     assert set(draw(model, features, target, tmp_path)) == CLASS_FIGURES
 
@@ -73,9 +73,9 @@ def test_two_classes(estimator, tmp_path) -> None:
 @pytest.mark.parametrize("estimator", [LogisticRegression(), LinearSVC()])
 def test_many_classes(estimator, tmp_path) -> None:
     model, features, target = fitted(estimator, "species")
-    results = evaluation.metrics(model, features, target)
+    results = evaluation.metrics(evaluation.answers(model, features, target))
     assert set(results) == CLASS_METRICS
-    ranks = evaluation.class_scores(model, features)
+    ranks = evaluation.answers(model, features, target).scores
     assert ranks.shape == (len(features), 3)
     aucs = [
         score.roc_auc_score(target == label, ranks[:, i]) for i, label in enumerate(model.classes_)
@@ -88,7 +88,7 @@ def test_many_classes(estimator, tmp_path) -> None:
 
 def test_numbers(tmp_path) -> None:
     model, features, target = fitted(LinearRegression(), "size")
-    results = evaluation.metrics(model, features, target)
+    results = evaluation.metrics(evaluation.answers(model, features, target))
     wrong = target - model.predict(features)
     assert results["rmse"] == pytest.approx(np.sqrt((wrong**2).mean()))
     assert results["mae"] == pytest.approx(wrong.abs().mean())
@@ -119,13 +119,13 @@ def test_a_class_that_the_test_data_lack(tmp_path) -> None:
     """Areas under curves are not defined then, and nothing is made up."""
     model, features, target = fitted(LogisticRegression(), "species")
     few = target != "oak"
-    results = evaluation.metrics(model, features[few], target[few])
+    results = evaluation.metrics(evaluation.answers(model, features[few], target[few]))
     assert set(results) == CLASS_METRICS - {"roc_auc", "average_precision"}
     assert set(draw(model, features[few], target[few], tmp_path)) == CLASS_FIGURES
 
 
 def test_one_row_of_test_data(tmp_path) -> None:
     model, features, target = fitted(LogisticRegression(), "truth")
-    results = evaluation.metrics(model, features.head(1), target.head(1))
+    results = evaluation.metrics(evaluation.answers(model, features.head(1), target.head(1)))
     assert results["accuracy"] in (0, 1)
     assert set(draw(model, features.head(1), target.head(1), tmp_path)) == CLASS_FIGURES

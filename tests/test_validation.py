@@ -85,8 +85,8 @@ def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
     features, target = table()
     classes = script.build(LogisticRegression(), features, []).fit(features, target)
     numbers = script.build(RandomForestRegressor(2), features, []).fit(features, features.a)
-    measured = evaluation.metrics(classes, features, target)
-    measured |= evaluation.metrics(numbers, features, features.a)
+    measured = evaluation.metrics(evaluation.answers(classes, features, target))
+    measured |= evaluation.metrics(evaluation.answers(numbers, features, features.a))
     assert set(measured) == set(METRICS)
 
 
