@@ -23,6 +23,7 @@ OVERRIDES = "PIPELINE_OVERRIDES"
 SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
 STANDBY = "PIPELINE_STANDBY"
 STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
+STANDBYS_LENT = "PIPELINE_STANDBYS_LENT"  # to the workers of a sweep, by the process that began it
 # The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
 SNAPSHOT = "PIPELINE_SNAPSHOT"
 CODE = (SNAPSHOT, "PIPELINE_SNAPSHOT_REF", GIT_DIRTY, "PIPELINE_GIT_DIFF")

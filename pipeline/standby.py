@@ -7,10 +7,12 @@ output over to a child of it (:func:`pipeline.startup.begin`) and ends as that o
 anything is amiss with the one in standby, that command simply does the work itself.
 
 The one in standby goes on waiting, so the trials of a sweep that one process carries out share
-what it has imported.
+what it has imported. A sweep starts that of its last step itself, and lends it to the processes
+that carry out its trials.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -27,6 +29,9 @@ from pipeline.digests import file_digest
 from pipeline.fingerprint import code
 
 DIGEST, PYTHON = "conda_yml", "python"
+# What no import goes by: it tells one run from another, or is set on the way to a step.
+ASIDE = ("PIPELINE_", "MLFLOW_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
+THREADS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's, and set for each turn
 
 
 class Standby:
@@ -78,6 +83,27 @@ class Standby:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+class Lent:
+    """A step's script that another process has started ahead of its turns, and sees end."""
+
+    def __init__(self, code: dict[str, str], environment: str, address: str):
+        self.code, self.environment, self.address = code, environment, address
+        self.used = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there, as far as can be seen from here."""
+        return Path(self.address).exists()
+
+    def take(self) -> str:
+        """The address at which a turn is handed over."""
+        self.used = True
+        return self.address
+
+    def close(self) -> None:
+        """Leave it to its owner."""
+
+
 class Standbys:
     """The steps in standby, by name, until they are closed.
 
@@ -88,7 +114,7 @@ class Standbys:
 
     def __init__(self, env_manager: str, folder: Path | None = None):
         self._env_manager, self._folder = env_manager, folder
-        self._waiting: dict[str, Standby] = {}
+        self._waiting: dict[str, Standby | Lent] = {}
 
     def prepare(self, step: str) -> None:
         """Start a step's script ahead of its turn, where its environment is there to do so."""
@@ -117,10 +143,21 @@ class Standbys:
             os.environ.pop(settings.STANDBY, None)
 
     def begin_trial(self) -> None:
-        """Drop those that a trial in this process can't use: something else is set now."""
+        """Take what was lent, and drop what a trial can't use: something else is set now."""
+        for step, told in json.loads(os.environ.get(settings.STANDBYS_LENT) or "{}").items():
+            self._waiting.setdefault(step, Lent(**told))
         for step, standby in list(self._waiting.items()):
             if standby.environment != _lasting():
                 self._drop(step)
+
+    def lend(self) -> None:
+        """Let the processes that this one starts use those that are waiting here."""
+        names = ("code", "environment", "address")
+        told = {
+            step: {name: getattr(standby, name) for name in names}
+            for step, standby in self._waiting.items()
+        }
+        os.environ[settings.STANDBYS_LENT] = json.dumps(told)
 
     def end_trial(self) -> None:
         """Keep what the next trial will use: what this one has, unless it has run nothing."""
@@ -152,18 +189,20 @@ def kept(env_manager: str) -> Standbys:
 
 def end() -> None:
     """See those of this process's trials end."""
+    os.environ.pop(settings.STANDBYS_LENT, None)
     while _kept:
         _kept.popitem()[1].close()
 
 
-def _lasting() -> dict[str, str]:
-    """What of the environment an import may go by, and not what tells one run from another."""
+def _lasting() -> str:
+    """A digest of what of the environment an import may go by."""
     ours = {settings.STATE_DIR, settings.TRACKER}
-    return {
+    kept = {
         name: value
         for name, value in os.environ.items()
-        if name in ours or not name.startswith(("PIPELINE_", "MLFLOW_RUN_ID", "TMPDIR"))
+        if name in ours or not (name.startswith(ASIDE) or name.endswith(THREADS))
     }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def interpreter(step: str, env_manager: str) -> str | None:

@@ -27,6 +27,8 @@ from pipeline import settings
 TAKEN = b"+"  # what the one in standby answers to the one whose work it takes over
 KILLED = 137  # the exit status of a process that was killed, in a shell
 
+_turns_status: int | None = None  # the exit status of a turn that is over
+
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
@@ -53,10 +55,18 @@ def begin(name: str) -> None:
         return
     gc.disable()
     address = os.environ.pop(settings.STANDBY, None)
-    if address and settings.STANDBY_LISTENER not in os.environ:
+    if settings.STANDBY_LISTENER in os.environ:
+        atexit.register(_leave_after_turn)  # the first that is registered is the last one called
+    elif address:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.connect(address)
             _hand_over(connection)
+
+
+def _leave_after_turn() -> None:
+    """Spare a child the end of an interpreter, which copies what it shares only to free it."""
+    if _turns_status is not None:
+        os._exit(_turns_status)
 
 
 def imported() -> None:
@@ -94,6 +104,7 @@ def turn(prepare: Callable[[], None]) -> Iterator[None]:
     Args:
         prepare: what can be done before, in standby.
     """
+    global _turns_status
     listener = os.environ.pop(settings.STANDBY_LISTENER, None)
     if not listener:
         yield
@@ -117,6 +128,7 @@ def turn(prepare: Callable[[], None]) -> Iterator[None]:
     done.set()
     with contextlib.suppress(OSError):
         connection.sendall(str(status).encode())
+    _turns_status = status
     sys.exit(status)
 
 
@@ -194,6 +206,9 @@ def _take_over(connection: socket.socket) -> None:
         sys.modules["tempfile"].tempdir = None  # TMPDIR says where
     if "numpy.random" in sys.modules:  # seeded when it was imported: all turns would draw the same
         sys.modules["numpy.random"].seed()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and "threadpoolctl" in sys.modules:  # known to those loaded by now
+        sys.modules["threadpoolctl"].threadpool_limits(int(threads))
     connection.sendall(TAKEN)
 
 

@@ -56,11 +56,6 @@ def begin(config: DictConfig, id: str, commit: provenance.Commit | None) -> str:
     return run
 
 
-def under_way(id: str) -> bool:
-    """Whether the process that began a sweep here is still at it."""
-    return running.Marker(id).is_alive()
-
-
 def resume(id: str, run: str) -> tuple[str, list[str]]:
     """Open a sweep's run again; it, and the numbers of the trials that are finished.
 

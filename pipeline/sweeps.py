@@ -42,7 +42,7 @@ from pipeline import trials as trial
 from pipeline.cache import write_whole
 from pipeline.digests import file_digest
 from pipeline.errors import PipelineError
-from pipeline.steps import step_folders
+from pipeline.steps import chosen_steps, step_folders
 
 # These say how a sweep is carried out, not what it is: another start may change them.
 MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
@@ -57,6 +57,7 @@ class Sweep(Callback):
 
     def __init__(self) -> None:
         self.id = self.run = ""
+        self._temporary: running.Temporary | None = None
         self._fixed: set[str] = set()
         self._trial_started = 0.0
 
@@ -65,13 +66,16 @@ class Sweep(Callback):
         global _running
         if config.main.explain:
             return
-        try:
-            self._check(config)
-            self._begin(config)
-        except PipelineError as error:
-            raise SystemExit(1) from error  # past Hydra, which would make it a warning
-        except Exception as error:
-            raise SystemExit(1) from _unexpected("the sweep could not be begun", error)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self._tidy)
+            try:
+                self._check(config)
+                self._begin(config)
+            except PipelineError as error:
+                raise SystemExit(1) from error  # past Hydra, which would make it a warning
+            except Exception as error:
+                raise SystemExit(1) from _unexpected("the sweep could not be begun", error)
+            on_failure.pop_all()
         _running = self
 
     def _check(self, config: DictConfig) -> None:
@@ -99,26 +103,40 @@ class Sweep(Callback):
         words = config.hydra.overrides.task
         handover.export(config, self.id, words, self.id, self._tracker, commit)
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        interrupted = known and known["unfinished"] and not running.Marker(known["id"]).is_alive()
+        if interrupted:
+            self.id, self.folder = known["id"], Path(known["folder"])
+            handover.export(config, self.id, words, self.id, self._tracker, commit)
+        else:
+            self._prepare(config)
 
         from pipeline import sweep_record
 
         done = []
-        if known and known["unfinished"] and not sweep_record.under_way(known["id"]):
-            self.id, self.folder = known["id"], Path(known["folder"])
-            handover.export(config, self.id, words, self.id, self._tracker, commit)
+        if interrupted:
             self.run, done = sweep_record.resume(known["id"], known["mlflow_run"])
             print(f"sweep {self.id} goes on: {len(done)} of its trials are finished")
+            self._prepare(config)  # now that what the killed process has left is gone
         else:
             self.run = sweep_record.begin(config, self.id, commit)
             print(f"sweep {self.id}")
-        self._temporary = running.Temporary(running.Marker(self.id))
-        self._temporary.begin()
         self._write(unfinished=True)
         self._tell_trials(config, done)
 
+    def _prepare(self, config: DictConfig) -> None:
+        """Start the last step's script in standby, for trials on this machine to share."""
+        self._temporary = running.Temporary(running.Marker(self.id))
+        self._temporary.begin()
+        here = config.main.backend == "local" and "Ray" not in config.hydra.launcher._target_
+        if config.main.standby and here:
+            standbys = standby.kept(config.main.env_manager)
+            standbys.prepare(chosen_steps(config.main.steps, sweep=True)[-1])
+            standbys.lend()
+
     def _tidy(self) -> None:
         standby.end()
-        self._temporary.end()
+        if self._temporary:
+            self._temporary.end()
 
     def _write(self, unfinished: bool) -> None:
         """The file by which a later start knows this sweep."""
