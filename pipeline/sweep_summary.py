@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import settings, tracking
+from pipeline import settings, startup, tracking
 from pipeline.cache import measured_as
 from pipeline.history import lower_is_better
 from pipeline.sweep_record import Recorded
@@ -74,7 +74,8 @@ def log(
 
 def _drawn(best: Sequence[Recorded], name: str, config: DictConfig, into: Path) -> dict[str, Path]:
     try:
-        from pipeline import sweep_figures
+        with startup.importing():
+            from pipeline import sweep_figures
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):
             raise

@@ -35,6 +35,7 @@ from pipeline import (
     running,
     settings,
     standby,
+    startup,
     tracking,
 )
 from pipeline import config as configuration
@@ -76,6 +77,7 @@ class Sweep(Callback):
             except Exception as error:
                 raise SystemExit(1) from _unexpected("the sweep could not be begun", error)
             on_failure.pop_all()
+        startup.imported()  # MLflow was the largest
         _running = self
 
     def _check(self, config: DictConfig) -> None:
