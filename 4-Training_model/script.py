@@ -39,8 +39,16 @@ from pipeline.errors import PipelineError, did_you_mean
 from pipeline.tables import read_table
 
 # What is only imported when it is needed: to draw, and to log a model and register it.
-LATER = ("matplotlib.figure", "matplotlib.backends.backend_agg", "mlflow.pyfunc", "mlflow.sklearn")
-LATER += ("git",)  # MLflow asks it for the commit
+LATER = (
+    "alembic.command",
+    "git",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "mlflow.models.display_utils",
+    "mlflow.pyfunc.scoring_server",
+    "mlflow.sklearn",
+    "sqlalchemy.dialects.sqlite",
+)
 PREDICTIONS_SHOWN = 1000
 
 
