@@ -17,8 +17,7 @@ from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Reference
 from pipeline.job import Job, new_run_id
-
-INTERRUPTED = 130
+from pipeline.processes import INTERRUPTED
 
 
 class Changed(Exception):

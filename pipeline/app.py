@@ -17,8 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import ROOT, azure, command_line, config
 from pipeline.errors import PipelineError, did_you_mean
-
-INTERRUPTED = 130
+from pipeline.processes import INTERRUPTED
 
 
 def main(go: Callable) -> None:

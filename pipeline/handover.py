@@ -34,13 +34,15 @@ def export(
     _drop_default_store(state)
     for name in settings.CODE:
         os.environ.pop(name, None)  # of the trial before this one
+    os.environ.pop(settings.ARTIFACT_ROOT, None)
+    if config.main.artifact_root:
+        os.environ[settings.ARTIFACT_ROOT] = config.main.artifact_root
     os.environ.update(
         {
             "WANDB_PROJECT": config.main.project_name,
             "WANDB_RUN_GROUP": group,
             settings.STATE_DIR: str(state),
             settings.TRACKER: tracker,
-            settings.ARTIFACT_ROOT: config.main.artifact_root or "",
             settings.TRACKER_TIMEOUT: str(config.main.tracker_timeout),
             settings.RUN_ID: run_id,
             # a machine of a cluster has the code without its history

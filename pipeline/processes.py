@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell
 GRACE = 3.0  # seconds that a process has to end by itself
 
 

@@ -30,7 +30,7 @@ from pipeline.fingerprint import code
 
 DIGEST, PYTHON = "conda_yml", "python"
 # What no import goes by: it tells one run from another, or is set on the way to a step.
-ASIDE = ("PIPELINE_", "MLFLOW_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
+ASIDE = ("PIPELINE_", "MLFLOW_", "_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
 THREADS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's, and set for each turn
 
 

@@ -52,6 +52,7 @@ def node(temp: Path, *options: str) -> Iterator[int]:
                 break
         else:
             raise RuntimeError("".join(said))
+        patience.cancel()
         threading.Thread(target=started.stdout.read, daemon=True).start()
         yield started.pid
     finally:
@@ -120,6 +121,7 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
             node(other, "--address", f"127.0.0.1:{port}") as victim,
         ):
             text = run_and_kill(client.start(*overrides, **shared), victim)
+        assert "its worker died, it is run again" in text
         check_records(mlflow.MlflowClient(mlflow_url), text)
     assert server.pages["/pokemon.csv"].asked == 1
     assert servers.TOKEN not in logs(short_path)
@@ -142,16 +144,21 @@ def run_and_kill(sweep: subprocess.Popen, victim: int) -> str:
 def await_step(pid: int) -> None:
     """Wait until a node is at a step of a trial."""
     limit = time.monotonic() + 120
-    while not any("script.py" in word for word in words_below(pid)):
+    while not any(is_step(command) for command in commands_below(pid)):
         assert time.monotonic() < limit, "the node got no trial"
         time.sleep(0.05)  # another process's children are no event
 
 
-def words_below(pid: int) -> Iterator[str]:
+def is_step(command: str) -> bool:
+    """Whether a command line is a step's at work; one in standby has no arguments yet."""
+    return "script.py --" in command
+
+
+def commands_below(pid: int) -> Iterator[str]:
     """The command lines below a process."""
     for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            yield from child.cmdline()
+            yield " ".join(child.cmdline())
 
 
 def check_records(client: mlflow.MlflowClient, text: str) -> None:

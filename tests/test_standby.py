@@ -118,14 +118,16 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path):
 
 
 TOLD = """
-import json, os, sys
+import atexit, json, os, sys
 sys.path.insert(0, {root!r})
 from pipeline import startup
 startup.begin(__name__)
-import numpy
+import numpy, threadpoolctl
+atexit.register(open, "left", "w")
 with startup.turn(lambda: None):
     told = {{"pid": os.getpid(), "parent": os.getppid(), "arguments": sys.argv[1:]}}
     told |= {{"given": os.environ.get("GIVEN"), "drawn": numpy.random.random()}}
+    told["threads"] = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
     print(json.dumps(told), flush=True)
     sys.stdin.read()  # until the one who asked lets it end
     sys.exit(len(sys.argv))
@@ -192,6 +194,40 @@ def test_each_turn_is_a_childs(telling: Telling):
     assert len({one["drawn"] for one in told}) == 3
 
 
+def test_a_turn_has_as_many_threads_as_it_is_given(telling: Telling):
+    assert set(telling.turn(OMP_NUM_THREADS="1")[1]["threads"]) == {1}
+
+
+def test_what_is_to_be_done_at_the_end_is_done(telling: Telling):
+    asking, told = telling.begin()
+    working = psutil.Process(told["pid"])
+    asking.communicate(timeout=60)
+    assert not psutil.wait_procs([working], timeout=20)[1]
+    assert (telling.folder / "left").exists()
+
+
+def test_one_that_is_lent(telling: Telling, monkeypatch: pytest.MonkeyPatch):
+    """Another process of the sweep takes turns of it, if its environment is the same."""
+    step, own = str(telling.folder), telling.standbys
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # it was another one at the fixture's time
+    own.close()
+    telling.prepare()
+    monkeypatch.setenv(settings.STANDBYS_LENT, "")
+    own.lend()
+    telling.standbys = Standbys("local")
+    telling.standbys.begin_trial()
+    monkeypatch.setenv(settings.RUN_ID, "1")  # differs from trial to trial
+    telling.standbys.begin_trial()
+    assert telling.turn("a")[1]["parent"] == own._waiting[step]._process.pid
+    monkeypatch.setenv("SETTING", "of this trial")
+    telling.standbys.begin_trial()
+    with telling.standbys.turn(step, {}):
+        assert settings.STANDBY not in os.environ
+    telling.standbys.close()
+    assert own._waiting[step].alive
+    telling.standbys = own
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_turn_is_the_commands_end_and_harms_no_other(
     telling: Telling, sent: signal.Signals
@@ -236,7 +272,7 @@ def test_the_next_trial_has_what_the_last_one_used(
     telling.standbys.begin_trial()
     assert telling.process.pid == before.pid
     telling.standbys.end_trial()  # one whose steps were all handed on says nothing of the next
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which libraries read when they are imported
+    monkeypatch.setenv("SKLEARN_ASSUME_FINITE", "1")  # read when scikit-learn is imported
     telling.standbys.begin_trial()
     assert not before.is_running()
 

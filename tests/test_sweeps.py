@@ -1,7 +1,9 @@
 """Many trials: recorded as one, safe from each other's failures, and taken up where they ended."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
+from tests import servers
 from tests.runs import SMALL, Checkout, Finished
 
 TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
@@ -140,14 +143,21 @@ def test_tuning_goes_on_after_an_interruption(swept: Swept):
 
 
 def in_standby(process: psutil.Process, step: str) -> set[int]:
-    """The processes that a process has started for a step ahead of its turns."""
-    below = process.children()
-    return {p.pid for p in below if Path(p.cwd()).name == step and "script.py" in p.cmdline()}
+    """The processes below a process that were started for a step ahead of its turns."""
+    found = {}
+    for one in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if one.cmdline()[1:] == ["script.py"] and Path(one.cwd()).name == step:
+                found[one.pid] = one.ppid()
+    return {number for number, parent in found.items() if parent not in found}  # that's a turn
 
 
-def test_trials_in_one_process_share_what_is_imported(swept: Swept):
-    trials = "model.params.random_state=11,12,13"
-    process = swept.checkout.start("-m", trials, SMALL, "main.standby=1")
+@pytest.mark.parametrize(("launcher", "seed"), [("basic", 11), ("joblib", 21)])
+def test_trials_share_what_is_imported(swept: Swept, launcher: str, seed: int):
+    trials = f"model.params.random_state={seed},{seed + 1},{seed + 2}"
+    process = swept.checkout.start(
+        "-m", f"hydra/launcher={launcher}", trials, SMALL, "main.standby=1"
+    )
     seen = [
         in_standby(psutil.Process(process.pid), "4-Training_model")
         for line in process.stdout
@@ -193,6 +203,21 @@ def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
     assert finished < {run.info.run_id for run in good}
 
 
+@pytest.mark.skipif(
+    servers.postgres_programs() is None,
+    reason="PostgreSQL's server is not installed (Debian: apt-get install postgresql)",
+)
+def test_a_study_that_two_machines_share(tmp_path: Path):
+    tune = ("-m", "hydra/sweeper=optuna", "model.params.n_estimators=range(2,6)")
+    tune = (*tune, "hydra.sweeper.study_name=forests", "hydra.sweeper.storage=${oc.env:STORAGE}")
+    with servers.postgres() as database:
+        one, two = (Checkout(tmp_path / name) for name in ("one", "two"))
+        first = one.run(*tune, "hydra.sweeper.n_trials=2", STORAGE=database)
+        assert re.findall(r"^trial (\d+):", first.out, re.MULTILINE) == ["0", "1"], first.err
+        second = two.run(*tune, "hydra.sweeper.n_trials=3", STORAGE=database)
+        assert re.findall(r"^trial (\d+):", second.out, re.MULTILINE) == ["2"], second.err
+
+
 NO_METRIC = "model.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
 NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean 'max_depth'?)"
 
@@ -201,6 +226,7 @@ NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean
     ("overrides", "told"),
     [
         (["model.metric=rocauc", "split.test_size=0.2,0.3"], NO_METRIC),
+        (["split.test_size=0.2,0.3,abc"], "split.test_size='abc' is not a number"),
         (["hydra/sweeper=optuna", "+model.params.max_dept=range(2,9)"], NO_PARAMETER),
         (["hydra/sweeper=optuna", "model.space=null"], "model.space"),
         (["hydra/sweeper=optuna", "hydra.sweeper.storage=nosuch://x"], "can't be opened"),
