@@ -27,8 +27,6 @@ from pipeline import settings
 TAKEN = b"+"  # what the one in standby answers to the one whose work it takes over
 KILLED = 137  # the exit status of a process that was killed, in a shell
 
-_turns_status: int | None = None  # the exit status of a turn that is over
-
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
@@ -55,18 +53,10 @@ def begin(name: str) -> None:
         return
     gc.disable()
     address = os.environ.pop(settings.STANDBY, None)
-    if settings.STANDBY_LISTENER in os.environ:
-        atexit.register(_leave_after_turn)  # the first that is registered is the last one called
-    elif address:
+    if address and settings.STANDBY_LISTENER not in os.environ:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.connect(address)
             _hand_over(connection)
-
-
-def _leave_after_turn() -> None:
-    """Spare a child the end of an interpreter, which copies what it shares only to free it."""
-    if _turns_status is not None:
-        os._exit(_turns_status)
 
 
 def imported() -> None:
@@ -104,7 +94,6 @@ def turn(prepare: Callable[[], None]) -> Iterator[None]:
     Args:
         prepare: what can be done before, in standby.
     """
-    global _turns_status
     listener = os.environ.pop(settings.STANDBY_LISTENER, None)
     if not listener:
         yield
@@ -128,8 +117,7 @@ def turn(prepare: Callable[[], None]) -> Iterator[None]:
     done.set()
     with contextlib.suppress(OSError):
         connection.sendall(str(status).encode())
-    _turns_status = status
-    sys.exit(status)
+    _leave_in_order(status)
 
 
 def _wait_for_turn(server: socket.socket) -> socket.socket:
@@ -218,6 +206,16 @@ def _end_with(connection: socket.socket, done: threading.Event) -> None:
         connection.recv(1)  # nothing ever comes; it ends when the other end does
     if not done.is_set():
         _leave()
+
+
+def _leave_in_order(status: int) -> NoReturn:
+    """End as :mod:`multiprocessing` lets a child end: all is done but the freeing of memory.
+
+    That would copy what a child shares with the one in standby, only to free it.
+    """
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    os._exit(status)
 
 
 def _leave() -> NoReturn:
