@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import socket
 import sqlite3
 import struct
@@ -63,6 +64,8 @@ TEMPORARY = pytest.StashKey[leftovers.Place]()
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses its own folder
 def pytest_configure(config: pytest.Config) -> None:
     """Temporary files go to a folder of this run; pytest-xdist's workers are told by TMPDIR."""
+    # a shell that starts the suite in the background has all that it starts ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         place = config.stash[TEMPORARY] = leftovers.Place()
         config.option.basetemp = config.option.basetemp or place.path / leftovers.PYTEST
