@@ -35,6 +35,12 @@ class Answers:
     scores: np.ndarray | None = None
     probable: bool = False
 
+    @property
+    def ranked(self) -> dict[int, np.ndarray]:
+        """Which rows are of a class, by its place: of the second of two classes, else of each."""
+        places = [1] if len(self.classes) == 2 else range(len(self.classes))
+        return {place: self.truth == self.classes[place] for place in places}
+
 
 def answers(model: Any, features: pd.DataFrame, target: pd.Series) -> Answers:
     """Ask a model once for all that is measured and drawn of it."""
@@ -72,14 +78,12 @@ def metrics(said: Answers) -> dict[str, float]:
         "f1": score.f1_score(truth, predicted, zero_division=0, **one),
     }
     if scores is not None and set(classes) == set(truth):  # undefined if a class is absent
-        those = {
-            i: truth == classes[i] for i in ([1] if len(classes) == 2 else range(len(classes)))
-        }
+        ranked = said.ranked.items()
         results["roc_auc"] = np.mean(
-            [score.roc_auc_score(t, scores[:, i]) for i, t in those.items()]
+            [score.roc_auc_score(rows, scores[:, i]) for i, rows in ranked]
         )
         results["average_precision"] = np.mean(
-            [score.average_precision_score(t, scores[:, i]) for i, t in those.items()]
+            [score.average_precision_score(rows, scores[:, i]) for i, rows in ranked]
         )
     return {name: float(value) for name, value in results.items()}
 
@@ -184,13 +188,11 @@ def draw_curves(said: Answers, curve: Any) -> "Figure":
         xlabel="false positive rate" if roc else "recall",
         ylabel="true positive rate" if roc else "precision",
     )
-    labels = said.classes
-    for i in [1] if len(labels) == 2 else range(len(labels)):
-        truth = said.truth == labels[i]
+    for i, truth in said.ranked.items():
         if truth.any() and not truth.all():
             first, second, _ = curve(truth, said.scores[:, i])
             x, y = (first, second) if roc else (second, first)
-            axes.plot(x, y, label=f"{labels[i]} (area {score.auc(x, y):.3f})")
+            axes.plot(x, y, label=f"{said.classes[i]} (area {score.auc(x, y):.3f})")
     if roc:
         axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     if axes.get_legend_handles_labels()[0]:

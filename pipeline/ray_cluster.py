@@ -86,6 +86,7 @@ class Cluster:
         for attempt in range(self.retries + 1):
             try:
                 self._run(trials, first, callbacks, done)
+                break
             except ConnectionError:
                 if attempt == self.retries:
                     raise

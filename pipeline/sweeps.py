@@ -126,7 +126,7 @@ class Sweep(Callback):
         self._tell_trials(config, done)
 
     def _prepare(self, config: DictConfig) -> None:
-        """Start the last step's script in standby, for trials on this machine to share."""
+        """A temporary folder, and the last step's script in standby for trials to share here."""
         self._temporary = running.Temporary(running.Marker(self.id))
         self._temporary.begin()
         here = config.main.backend == "local" and "Ray" not in config.hydra.launcher._target_
