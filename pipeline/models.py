@@ -12,6 +12,7 @@ import skops.io
 TRUSTED_PACKAGES = ("sklearn.", "numpy.", "pandas.", "scipy.")
 PREPARATION = "preparation.json"  # beside a logged model: how raw rows become its features
 EPOCH = (1980, 1, 1, 0, 0, 0)
+FAST = 2  # of 9: a third of the time of the usual 6, and files a seventh larger
 
 
 def trusted_types(data: bytes) -> list[str]:
@@ -41,7 +42,7 @@ def dumps(model: Any) -> bytes:
 
         def write(name: str, content: bytes) -> None:
             info = zipfile.ZipInfo(name, EPOCH)
-            target.writestr(info, content, compress_type=zipfile.ZIP_DEFLATED)
+            target.writestr(info, content, zipfile.ZIP_DEFLATED, FAST)
 
         write("schema.json", schema.encode())
         parts = [name.split(".") for name in source.namelist() if name != "schema.json"]

@@ -55,15 +55,24 @@ class Cluster:
         self._connect()
 
     def _connect(self) -> None:
-        try:
-            ray.init(
-                self.address,
-                runtime_env=self.runtime_env,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-            raise _unreachable(self.address, str(error).strip().partition("\n")[0]) from error
+        for attempt in range(self.retries + 1):
+            try:
+                ray.init(
+                    self.address,
+                    runtime_env=self.runtime_env,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
+                break
+            except ConnectionAbortedError as error:  # it is there, but could not start what serves us
+                if attempt == self.retries:
+                    raise PipelineError(
+                        f"the Ray cluster at {self.address} answers, but can't serve: "
+                        f"{_last_line(error)}",
+                        "look into ray_client_server*.err in its head's logs, then try again",
+                    ) from error
+            except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+                raise _unreachable(self.address, _last_line(error)) from error
         self.locks = ray.remote(num_cpus=0, resources=HEAD, max_concurrency=10_000)(Locks).remote()
 
     def run(
@@ -264,6 +273,11 @@ def _reach(address: str, timeout: float) -> None:
         socket.create_connection((parts.hostname, port), timeout).close()
     except OSError as error:
         raise _unreachable(address, str(error)) from error
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says, where Ray put a whole traceback into it."""
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _unreachable(address: str, why: str) -> PipelineError:
