@@ -1,6 +1,7 @@
 """Measure a sweep against the same fits in a bare script with joblib, and how its cost grows.
 
 python benchmarks/sweep.py                                   # a quarter of an hour and more
+python benchmarks/sweep.py --trees 50 400 --growth           # forests of other sizes, no growth
 python benchmarks/sweep.py --trials 4 --rows 800 --trees 5 --growth 2 4 --jobs 1     # a try-out
 
 The trials are random forests that differ in their seed, so that each costs the same. The bare
@@ -97,27 +98,36 @@ class Place:
         return self.state / "trackio" / next(iter(train["stored"]))
 
 
+def beside_bare(trees: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
+    """A sweep of forests of so many trees, from nothing, and the same fits in a bare script."""
+    place = Place(folder / f"trees-{trees}", data)
+    place.folder.mkdir()
+    swept = place.sweep(options.trials, trees, options.jobs, first=0)
+    bare = place.seconds(
+        BARE, place.training_data(), str(options.trials), str(trees), str(options.jobs)
+    )
+    per_trial = options.jobs / options.trials
+    return {
+        "trees": trees,
+        "sweep_seconds": round(swept, 1),
+        "bare_seconds": round(bare, 1),
+        "ratio": round(swept / bare, 2),
+        "fit_seconds": round(bare * per_trial, 2),
+        "overhead_per_trial_seconds": round((swept - bare) * per_trial, 2),
+        "times_run": place.times_run(),
+    }
+
+
 def measure(options: argparse.Namespace, folder: Path) -> dict:
     """All figures, by name."""
     data = SNAPSHOT
     if options.rows > 800:
         data = folder / "data.csv"
         rows.write(SNAPSHOT, options.rows, data)
-    place = Place(folder, data)
-    swept = place.sweep(options.trials, options.trees, options.jobs, first=0)
-    times_run = place.times_run()
-    bare = place.seconds(
-        BARE, place.training_data(), str(options.trials), str(options.trees), str(options.jobs)
-    )
-    overhead = (swept - bare) * options.jobs / options.trials
     found = {
-        **{name: getattr(options, name) for name in ("trials", "trees", "rows", "jobs")},
+        **{name: getattr(options, name) for name in ("trials", "rows", "jobs")},
         "processors": os.cpu_count(),
-        "sweep_seconds": round(swept, 1),
-        "bare_seconds": round(bare, 1),
-        "ratio": round(swept / bare, 2),
-        "overhead_per_trial_seconds": round(overhead, 2),
-        "times_run": times_run,
+        "sweeps": [beside_bare(trees, data, folder, options) for trees in options.trees],
     }
     growth = {}
     for number, trials in enumerate(options.growth):
@@ -136,7 +146,7 @@ def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=32)
-    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--trees", type=int, nargs="+", default=[100, 200])
     parser.add_argument("--rows", type=int, default=100_000, help="of the data set, repeated")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--growth", type=int, nargs="*", default=[8, 128], metavar="TRIALS")
