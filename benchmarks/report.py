@@ -219,9 +219,9 @@ def _sweep(told: dict) -> str:
     runs = "; ".join(", ".join(f"{step} {n} x" for step, n in times) for times in times_run)
     lines = [
         "## A sweep\n",
-        f"{told['trials']} random forests on {told['rows']:,} rows, with joblib on {told['jobs']} of "
-        f"{told['processors']} cores, from nothing: data and shared steps included. Beside them "
-        "the same fits in a bare script with joblib, which keeps nothing.\n",
+        f"{told['trials']} random forests on {told['rows']:,} rows, with joblib on {told['jobs']} "
+        f"of {told['processors']} cores, from nothing: data and shared steps included. Beside "
+        "them the same fits in a bare script with joblib, which keeps nothing.\n",
         table(titles, rows),
         f"Run in each sweep were: {runs}.",
     ]

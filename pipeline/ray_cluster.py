@@ -64,7 +64,7 @@ class Cluster:
                     logging_level="ERROR",
                 )
                 break
-            except ConnectionAbortedError as error:  # it is there, but could not start what serves us
+            except ConnectionAbortedError as error:  # it is there, and slow to serve us
                 if attempt == self.retries:
                     raise PipelineError(
                         f"the Ray cluster at {self.address} answers, but can't serve: "
