@@ -15,8 +15,6 @@ from math import inf
 
 import mlflow
 import pandas as pd
-from mlflow.models import infer_signature
-from mlflow.models.model import ModelInfo
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -28,6 +26,7 @@ from sklearn.utils.multiclass import type_of_target
 from pipeline import (
     azure,
     evaluation,
+    logged_model,
     mlflow_store,
     models,
     provenance,
@@ -45,7 +44,6 @@ LATER = (
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "mlflow.models.display_utils",
-    "mlflow.pyfunc.scoring_server",
     "mlflow.sklearn",
     "sqlalchemy.dialects.sqlite",
 )
@@ -216,43 +214,18 @@ def fit(model: Pipeline, features: pd.DataFrame, target: pd.Series) -> Pipeline:
         raise PipelineError(f"{name} can't be fitted: {error}", "check model.params") from error
 
 
-def telling_rows(features: pd.DataFrame) -> pd.DataFrame:
-    """The first value and the first gap of each column: enough to tell the types of all rows."""
-    gaps = features.isna().to_numpy()
-    return features.iloc[sorted({*gaps.argmax(axis=0), *(~gaps).argmax(axis=0)})]
-
-
 def log_to_mlflow(
-    model: Pipeline,
-    features: pd.DataFrame,
-    params: dict,
-    results: dict,
-    folds: pd.DataFrame,
-    files: dict,
-    tags: dict,
-    trusted: list[str],
-    preparation: Path,
-) -> ModelInfo:
-    """Record parameters, metrics, figures, tags and the model on the MLflow run."""
-    active = mlflow_store.active_run("4-Training_model")
-    with active as run, azure.told(run.info.artifact_uri):
-        known = run.data.params  # those that `mlflow run` has logged
-        mlflow.log_params({key: value for key, value in params.items() if key not in known})
-        mlflow.log_metrics(results)
-        for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
-            mlflow.log_metrics(measured, step=fold)
-        mlflow.set_tags(tags)
-        for file in files.values():
-            mlflow.log_artifact(str(file), "figures")
-        return mlflow.sklearn.log_model(
-            model,
-            name="model",
-            signature=infer_signature(telling_rows(features), model.predict(features.head())),
-            input_example=features.head(),
-            pip_requirements=mlflow_store.requirements("scikit-learn", "skops", "pandas"),
-            skops_trusted_types=trusted,
-            extra_files=[str(preparation)],
-        )
+    params: dict, results: dict, folds: pd.DataFrame, files: dict, tags: dict
+) -> None:
+    """Record parameters, metrics, figures and tags on the active MLflow run."""
+    known = mlflow.active_run().data.params  # those that `mlflow run` has logged
+    mlflow.log_params({key: value for key, value in params.items() if key not in known})
+    mlflow.log_metrics(results)
+    for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
+        mlflow.log_metrics(measured, step=fold)
+    mlflow.set_tags(tags)
+    for file in files.values():
+        mlflow.log_artifact(str(file), "figures")
 
 
 def feature_kinds(features: pd.DataFrame) -> dict[str, str]:
@@ -311,12 +284,13 @@ def go(args, run: step.StepRun) -> None:
         args.preprocessor_artifact_name: models.dumps(model[:-1]),
         args.model_artifact_name: models.dumps(model),
     }
-    trusted = models.trusted_types(packed[args.model_artifact_name])
     preparation = write_preparation(features, args, run.folder)
-    params = vars(args) | params
-    logged = log_to_mlflow(
-        model, features, params, results, folds, files, tags, trusted, preparation
-    )
+    with (
+        mlflow_store.active_run("4-Training_model") as active,
+        azure.told(active.info.artifact_uri),
+    ):
+        log_to_mlflow(vars(args) | params, results, folds, files, tags)
+        logged = logged_model.log(model, packed[args.model_artifact_name], features, preparation)
 
     run.log_metrics(results)
     if not folds.empty:

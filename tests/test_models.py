@@ -12,8 +12,12 @@ import skops.io
 from conftest import ROOT, Ended, Place, load_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
-from pipeline import models
+from pipeline import logged_model, models
+from pipeline.errors import PipelineError
 
 training = load_step("4-Training_model")
 
@@ -99,7 +103,8 @@ def test_any_words_survive(categories: list[str], seed: int) -> None:
         "sklearn.tree.DecisionTreeClassifier", {"random_state": seed}, ["sklearn"]
     )
     model = training.fit(training.build(estimator, features, []), features, target)
-    loaded = skops.io.loads(models.dumps(model), trusted=models.trusted_types(models.dumps(model)))
+    data = models.dumps(model)
+    loaded = skops.io.loads(data, trusted=models.types(data)[0])
     assert (loaded.predict(features) == model.predict(features)).all()
 
 
@@ -123,6 +128,16 @@ def test_types_of_other_packages_are_not_trusted(tmp_path) -> None:
     path = models.save({"model": Stranger()}, tmp_path / "model.skops")
     with pytest.raises(skops.io.exceptions.UntrustedTypesFoundException):
         models.load(path)
+
+
+class Scaler(StandardScaler):
+    """Of a package that nobody trusts."""
+
+
+def test_a_model_that_nobody_would_read_again_is_not_logged(tmp_path) -> None:
+    model = make_pipeline(Scaler(), DecisionTreeClassifier()).fit(table()[["x"]], table().x > 0)
+    with pytest.raises(PipelineError, match=r"it holds .*Scaler, and only types of sklearn"):
+        logged_model.log(model, models.dumps(model), table()[["x"]], tmp_path / "preparation.json")
 
 
 def test_memory_that_was_used_before_leaves_no_trace() -> None:

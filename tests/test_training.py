@@ -237,6 +237,12 @@ def test_what_mlflow_has_of_a_model(chain: tuple[Place, dict[str, Ended]]) -> No
     assert (served.predict(unseen) == fitted.predict(unseen)).all()
     assert len(served.predict(example)) == len(example)
 
+    (artifact,) = (o for o in ended["4-Training_model"].report["outputs"] if o["name"] == "model")
+    (file,) = place.folder.glob(f"state/mlflow/artifacts/**/{info.model_id}/**/model.skops")
+    assert file.read_bytes() == place.file(artifact).read_bytes()
+    written = sum(path.stat().st_size for path in file.parent.iterdir())
+    assert file.stat().st_size < served.metadata.model_size_bytes <= written
+
 
 def test_the_same_again_makes_no_new_version(chain: tuple[Place, dict[str, Ended]]) -> None:
     place, ended = chain
