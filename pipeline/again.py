@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import commands, runner
+from pipeline import commands, runner, running
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Reference
@@ -49,6 +49,8 @@ class Repeated(runner.Pipeline):
         """Not yet."""
 
     def __enter__(self) -> "Repeated":
+        if any(running.dead()):
+            raise Changed  # somebody has to tidy up after them
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:

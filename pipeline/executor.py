@@ -17,6 +17,7 @@ import mlflow.projects
 from mlflow.entities import Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.projects import SubmittedRun
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.process import ShellCommandException
 
@@ -39,7 +40,7 @@ from pipeline.screen import last_lines
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
 FINGERPRINT, RECORD = "pipeline.fingerprint", "pipeline.record"
-ERROR = "pipeline.error"
+ERROR, RUN_ID = "pipeline.error", "pipeline.run_id"
 SHARED = (
     "inputs",
     "outputs",
@@ -68,12 +69,14 @@ class Executor:
         environments.prepare_process()
         self.backend = backend
         self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
-        self.experiment = mlflow_store.connect(experiment)
+        with mlflow_store.told():
+            self.experiment = mlflow_store.connect(experiment)
         self.client = mlflow.MlflowClient()
         self.parent: str | None = None
         self._children: set[str] = set()
         self._marker = marker
 
+    @mlflow_store.told()
     def start(
         self,
         config: str,
@@ -86,11 +89,12 @@ class Executor:
         Args:
             parameters: what a sweep gave to this trial.
         """
-        run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id)
+        known = {RUN_ID: self.run_id}  # at once, so that it is found if all ends here
+        run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id, tags=known)
         self.parent = run.info.run_id
         self._marker.note(**{running.MLFLOW_RUN: self.parent})
         self._lifeline = _open_lifeline(Path(tempfile.gettempdir(), "alive"))
-        told = {"pipeline.run_id": self.run_id, "developer": provenance.developer(), **tags}
+        told = {"developer": provenance.developer(), **tags}
         if commit:
             told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
         mlflow.set_tags(told)
@@ -99,6 +103,7 @@ class Executor:
         with azure.told(self._address):
             mlflow.log_text(config, "config.yaml")
 
+    @mlflow_store.told()
     def end(
         self,
         status: str,
@@ -116,6 +121,7 @@ class Executor:
         mlflow.end_run(status)
         os.close(self._lifeline)
 
+    @mlflow_store.told()
     def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
         """Run a step to its end.
 
@@ -181,9 +187,10 @@ class Executor:
             if told is not None:
                 write_whole(path, json.dumps(told))
 
+    @mlflow_store.told()
     def record(self, result: StepResult) -> None:
         """Write on a finished step's MLflow run exactly what it used and produced."""
-        tags = {"pipeline.run_id": self.run_id, "pipeline.step": result.step}
+        tags = {RUN_ID: self.run_id, "pipeline.step": result.step}
         for direction in ("inputs", "outputs"):
             for artifact in getattr(result, direction):
                 key = f"pipeline.{direction}.{artifact['name']}"
@@ -191,7 +198,8 @@ class Executor:
         if result.tracker_url:
             tags["tracker.url"] = result.tracker_url
         tags[RECORD] = json.dumps({name: getattr(result, name) for name in SHARED})
-        tags[FINGERPRINT] = result.fingerprint
+        if result.fingerprint:
+            tags[FINGERPRINT] = result.fingerprint
         batch = [RunTag(key, value) for key, value in tags.items()]
         self._attach(result)
         self.client.log_batch(result.mlflow_run, tags=batch)  # last: now the step counts
@@ -204,6 +212,7 @@ class Executor:
             for table in self.folder.glob(f"{result.step}.*.csv"):
                 self.client.log_artifact(result.mlflow_run, str(table), TABLES)
 
+    @mlflow_store.told()
     def find(self, step: str, fingerprint: str) -> StepResult | None:
         """A step with this fingerprint that somebody on the same MLflow server has finished."""
         experiments = [e.experiment_id for e in self.client.search_experiments()]
@@ -222,11 +231,12 @@ class Executor:
     def _end_child(self, status: int) -> str | None:
         """Give the step that did not come back its final state; MLflow does not name it."""
         ended = None
-        for run in children(self.client, self.experiment, self.parent):
-            if run.info.run_id not in self._children:
-                self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))
-                self._children.add(run.info.run_id)
-                ended = run.info.run_id
+        with contextlib.suppress(MlflowException):  # why the step ended is what counts
+            for run in children(self.client, self.experiment, self.parent):
+                if run.info.run_id not in self._children:
+                    self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))
+                    self._children.add(run.info.run_id)
+                    ended = run.info.run_id
         return ended
 
 
@@ -254,17 +264,25 @@ def mark_dead() -> None:
     In MLflow they are KILLED; the temporary files of their steps are removed.
     """
     client = mlflow.MlflowClient()
-    for marker in running.markers():
-        with contextlib.suppress(FileNotFoundError):  # another start was faster
-            told = json.loads(marker.read_text(encoding="utf-8"))
-            if not running.is_here(told) or running.is_alive(told):
-                continue
-            if run := told.get(running.MLFLOW_RUN):
-                with contextlib.suppress(MlflowException):  # deleted by its owner
-                    kill_run(client, client.get_run(run))
-            if folder := told.get(running.TEMPORARY):
-                shutil.rmtree(folder, ignore_errors=True)
-            marker.unlink()
+    for marker, told in running.dead():
+        if folder := told.get(running.TEMPORARY):
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            for run in _of_marker(client, marker.stem, told.get(running.MLFLOW_RUN)):
+                kill_run(client, run)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):  # deleted by its owner
+                continue  # the server fails; the next start tries again
+        marker.unlink(missing_ok=True)  # another start may have been faster
+
+
+def _of_marker(client: mlflow.MlflowClient, id: str, run: str | None) -> list[Run]:
+    """A marker's run; one that was killed before it could note it is found by the pipeline's."""
+    if run:
+        return [client.get_run(run)]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    known = f"tags.`{RUN_ID}` = '{id}' and attributes.status = 'RUNNING'"
+    return list(client.search_runs(experiments, known))
 
 
 def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
@@ -307,8 +325,8 @@ def _failure(
     step: str, report: Path, log: Path, cause: Exception, backend: Backend
 ) -> PipelineError:
     """A step's own words, where it had any; else the end of its log, or MLflow's words."""
-    if report.is_file():
-        error = json.loads(report.read_text(encoding="utf-8"))["error"]
+    told = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    if error := told.get("error"):  # none, where it was killed when all was done
         remedy = f"{error['remedy']}\nfull log: {log}".strip()
         return PipelineError(f"{step} failed: {error['what']}", remedy)
     if backend.remote:

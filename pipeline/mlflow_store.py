@@ -4,12 +4,17 @@ import contextlib
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
+import requests
 from filelock import FileLock
+from mlflow.exceptions import MlflowException
 
 from pipeline import settings
 from pipeline.errors import PipelineError
@@ -18,12 +23,56 @@ SCHEMA = Path(__file__).with_name("mlflow_schema.sql")  # made by pipeline/pins.
 
 
 def client() -> mlflow.MlflowClient:
-    """MLflow, pointed at its store."""
+    """MLflow, pointed at its store.
+
+    Raises:
+        PipelineError: it is on a server, and nobody answers there.
+    """
+    _reach(settings.tracking_uri())
     for talkative in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(settings.tracking_uri())
     return mlflow.MlflowClient()
+
+
+@cache
+def _reach(uri: str) -> None:
+    """MLflow itself would try for four minutes where nobody answers."""
+    if not uri.startswith(("http:", "https:")):
+        return
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=settings.tracker_timeout()).close()
+    except requests.exceptions.SSLError:
+        return  # somebody is there; MLflow knows which certificates it may trust
+    except requests.RequestException as error:
+        raise PipelineError(
+            f"no MLflow server answers at MLFLOW_TRACKING_URI={place()} ({type(error).__name__})",
+            "start it, or correct the address; without one, runs are kept in the state folder",
+        ) from error
+
+
+def place() -> str:
+    """Where MLflow keeps runs, without a user's name and password."""
+    uri = urlsplit(settings.tracking_uri())
+    return uri._replace(netloc=uri.netloc.rpartition("@")[2], query="").geturl()
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """MLflow's own failures in a few lines.
+
+    Raises:
+        PipelineError: instead of an MlflowException.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        what = str(error).replace(settings.tracking_uri(), place())
+        raise PipelineError(
+            f"MLflow, whose store is {place()}: {what.partition(chr(10))[0][:300]}",
+            "mend that and run again; steps that have finished are not run again",
+        ) from error
 
 
 def existing() -> mlflow.MlflowClient:
@@ -88,7 +137,7 @@ def _experiment_id(client: mlflow.MlflowClient, name: str, location: str | None)
         return found.experiment_id
     try:
         return client.create_experiment(name, artifact_location=location)
-    except mlflow.exceptions.MlflowException:
+    except MlflowException:
         found = client.get_experiment_by_name(name)  # somebody on the same server was faster
         if found is None:
             raise

@@ -92,8 +92,7 @@ class Pipeline:
         values = {key: plain(value) for key, value in parameters.items()}
         if step in self.chosen and not self.config.main.explain:
             values = {key: self._pinned(step, value) for key, value in values.items()}
-        found = parts(step, values, self.config.main.env_manager, self.store)
-        found["environment"] |= self.backend.environment
+        found = self._parts(step, values)
         key = fingerprint(found)
         if self.config.main.explain:
             result = self._explain(step, key, found)
@@ -105,6 +104,12 @@ class Pipeline:
         self.results[step] = result
         self._show(result)
         return result
+
+    def _parts(self, step: str, values: Mapping[str, Any]) -> Parts:
+        """What the step's result depends on, as it is now."""
+        found = parts(step, values, self.config.main.env_manager, self.store)
+        found["environment"] |= self.backend.environment
+        return found
 
     def _pinned(self, step: str, value: Any) -> Any:
         """An input that no step of this run names: its latest version as it is now.
@@ -159,7 +164,7 @@ class Pipeline:
                     return None
             except sources.Unreachable as error:
                 note = f"{error}; using what was fetched before ({result.pipeline_run})"
-        problems = damage(result.outputs) or self._missing(result)
+        problems = damage(result.outputs) or self._missing(result, everywhere=not known)
         if problems:
             self._drop(result, problems if known else [])  # what a colleague lacks is no news here
             return None
@@ -177,11 +182,16 @@ class Pipeline:
             self.screen.warn(f"{problem}; {result.step} is run again")
         self.cache.forget(result)
 
-    def _missing(self, result: StepResult) -> list[str]:
-        """Outputs that a server should have and does not."""
+    def _missing(self, result: StepResult, everywhere: bool = False) -> list[str]:
+        """Outputs that the tracker should have and does not, under just that version.
+
+        Args:
+            everywhere: also those whose files are on this machine; a colleague's version may be
+                another one here.
+        """
         problems = []
         for output in result.outputs:
-            if output.get("stored"):
+            if output.get("stored") and not everywhere:
                 continue
             found = tracking.find(self.tracker, f"{output['name']}:{output['version']}")
             if found is None or found.digest != output["digest"]:
@@ -205,6 +215,7 @@ class Pipeline:
         try:
             with self.standbys.turn(step, found["code"]):
                 result = self.executor.run(step, values)
+            _check_inputs(result, values)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
             self.results[step] = StepResult(step, "killed" if killed else "failed")
@@ -212,9 +223,14 @@ class Pipeline:
             self._show(self.results[step])
             raise
         self.running = None
-        result.fingerprint = key
+        if fingerprint(self._parts(step, values)) == key:
+            result.fingerprint = key
+        else:
+            told = f"{step} or its environment was changed while it ran; no other run will reuse it"
+            result.warnings.append(told)
         self.executor.record(result)
-        self.cache.put(result, found)
+        if result.fingerprint:
+            self.cache.put(result, found)
         return result
 
     def _begin(self) -> None:
@@ -289,12 +305,16 @@ class Pipeline:
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
         self.standbys.begin_trial()
-        if self.trial and not self.trial.done and not self.config.main.explain:
-            try:
+        if self.config.main.explain:
+            return self
+        try:
+            if self.trial and not self.trial.done:
                 self._begin()
-            except BaseException:
-                self.temporary.end()
-                raise
+            elif any(running.dead()):
+                _ = self.executor  # which tidies up after them
+        except BaseException:
+            self.temporary.end()
+            raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -303,11 +323,17 @@ class Pipeline:
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+        recorded = False
         try:
             if not self.config.main.explain:
                 self._record(status, error)
+            recorded = True
+        except PipelineError as failure:
+            if error is None:
+                raise
+            self.screen.warn(failure.what)  # what came first is told as the error
         finally:
-            self.temporary.end()
+            self.temporary.end(recorded)
         if kind is None and not self.config.main.explain and not self.trial:
             self._show_result()
         elif status == "KILLED":
@@ -443,6 +469,22 @@ def plain(value: Any) -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(value, resolve=True)
+
+
+def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
+    """Refuse what a step made of other data than it was meant to have.
+
+    Raises:
+        PipelineError: a version in the tracker is not the one of that name any more.
+    """
+    digests = {f"{used['name']}:{used['version']}": used["digest"] for used in result.inputs}
+    for value in values.values():
+        if isinstance(value, Reference) and digests.get(value, value.digest) != value.digest:
+            raise PipelineError(
+                f"{result.step} was to use {value} with digest {value.digest[:12]}, and the "
+                f"tracker's {value} has {digests[value][:12]}",
+                "the tracker was changed meanwhile; main.force=true makes all of it anew",
+            )
 
 
 def _source_changes(result: StepResult) -> list[str]:

@@ -5,6 +5,8 @@ marker, a file that names its process, its run in MLflow and its temporary folde
 start here finds those of the dead (:func:`pipeline.executor.mark_dead`) and tidies up after them.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -18,12 +20,28 @@ from typing import Any
 from pipeline import settings
 from pipeline.cache import write_whole
 
-MLFLOW_RUN, TEMPORARY = "mlflow_run", "temporary"  # what a marker tells beside its process
+# What a marker tells beside its process
+MLFLOW_RUN, TEMPORARY, STORE = "mlflow_run", "temporary", "mlflow_store"
 
 
 def markers() -> Iterator[Path]:
     """The marker of each run that is under way on this machine, or was when it was killed."""
     return _folder().glob("*.json")
+
+
+def dead() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The markers of runs that were killed on this machine, and whose MLflow is the one in use."""
+    for marker in markers():
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            told = json.loads(marker.read_text(encoding="utf-8"))
+            here = is_here(told) and told.get(STORE, _store()) == _store()
+            if here and not is_alive(told):
+                yield marker, told
+
+
+def _store() -> str:
+    """What tells MLflow's store from another; an address may hold a password."""
+    return hashlib.sha256(settings.tracking_uri().encode()).hexdigest()
 
 
 def _folder() -> Path:
@@ -51,6 +69,7 @@ class Marker:
 
         started = psutil.Process().create_time()  # tells a later process with the same number
         process = {"pid": os.getpid(), "started": started, "host": socket.gethostname()}
+        process[STORE] = _store()
         before = self._read() or {}
         if process.items() <= before.items():
             told = before | told
@@ -98,8 +117,8 @@ class Temporary:
         self._path, self._variable = path, os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = tempfile.tempdir = str(path)
 
-    def end(self) -> None:
-        """Remove the folder and the marker."""
+    def end(self, recorded: bool = True) -> None:
+        """Remove the folder, and the marker of a run whose end could be recorded."""
         if not self._path:
             return
         tempfile.tempdir = str(self._path.parent)
@@ -107,7 +126,8 @@ class Temporary:
         if self._variable is not None:
             os.environ["TMPDIR"] = self._variable
         shutil.rmtree(self._path, ignore_errors=True)
-        self._marker.remove()
+        if recorded:
+            self._marker.remove()
         self._path = None
 
 

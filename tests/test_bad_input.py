@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs import POKEMON, ROOT, SMALL, Checkout, Finished, environment
+from tests.servers import free_port
 
 LINES = POKEMON.read_text(encoding="utf-8").splitlines()
 HEADER = LINES[0]
@@ -48,6 +49,7 @@ def refused(checkout: Checkout, *overrides: str, **env: str) -> tuple[Finished, 
         (["split.train_artifact_name=test_data.csv"], ["two artifacts", "test_data.csv"]),
         (["data.file_url=https://me:secret@example.com/x.csv"], ["user name or password"]),
         (["data=csv", "data.file_url=???"], ["data.file_url is not set"]),
+        (["main.experiment_name="], ["MLflow, whose store is sqlite", "experiment name"]),
     ],
 )
 def test_settings(checkout: Checkout, overrides: list[str], said: list[str]):
@@ -70,6 +72,15 @@ def test_wandb_without_a_key(checkout: Checkout):
     _, told = refused(checkout, "main.tracker=wandb")
     assert "wandb login" in told
     assert "main.tracker=trackio" in told
+
+
+def test_an_mlflow_server_that_is_not_there(checkout: Checkout):
+    port = free_port()
+    uri = f"http://me:secret@127.0.0.1:{port}/mlflow"
+    _, told = refused(checkout, MLFLOW_TRACKING_URI=uri)
+    assert f"no MLflow server answers at MLFLOW_TRACKING_URI=http://127.0.0.1:{port}/mlflow" in told
+    assert "secret" not in told
+    assert not list(checkout.state.glob("running/*"))
 
 
 def test_the_traceback_is_there_for_those_who_ask(checkout: Checkout):

@@ -2,6 +2,8 @@
 
 import functools
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import runner, tracking
+from pipeline.cache import StepResult
+from pipeline.errors import PipelineError
+from pipeline.fingerprint import Reference
+from tests.clones import Clone
 from tests.runs import POKEMON, ROOT, SMALL, Checkout, Finished, environment
 
 QUICK = (SMALL, "main.steps=[1,2,3]")
@@ -57,6 +64,61 @@ def test_damage_is_named_and_repaired(checkout: Checkout):
     assert "clean_data.csv:v0 has been changed on disk" in repaired.out
     assert repaired.outputs() == first.outputs()
     assert command(checkout, "verify").stdout.strip() == "everything is whole"
+
+
+def test_a_version_that_is_another_one_now_is_not_handed_on(checkout: Checkout):
+    """As when gc has set its number free; the record of it is still on the MLflow server."""
+    steps = ("main.steps=[1,2]", "etl.fill={type_2: none}"), ("main.steps=[1,2]", "etl.fill={}")
+    first, _ = (checkout.run(*words) for words in steps)
+    digest = first.outputs()["clean_data.csv"]["digest"]
+    with sqlite3.connect(checkout.state / "trackio" / "pokemon.db") as store:
+        place = "artifact_id = (select id from artifacts where name = 'clean_data.csv')"
+        for old, new in ((0, 9), (1, 0), (9, 1)):
+            store.execute(
+                f"update artifact_versions set version = {new} where version = {old} and {place}"
+            )
+    store.close()
+    shutil.rmtree(checkout.state / "cache")
+    again = checkout.run(*steps[0])
+    assert again.states[:2] == ["cached", "ran"], again.out
+    assert "clean_data.csv:v0 is gone" not in again.out  # what a colleague lacks is no news
+    made = again.outputs()["clean_data.csv"]
+    assert (made["digest"], made["version"]) == (digest, "v1")
+
+
+def test_data_that_is_not_what_was_handed_over_is_refused():
+    used = {"name": "clean_data.csv", "version": "v1", "digest": "b" * 64}
+    result = StepResult("3-Split_dataset", "ran", inputs=[used])
+    runner._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "b" * 64)})
+    with pytest.raises(PipelineError, match=r"was to use clean_data.csv:v1 with digest aaaa"):
+        runner._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "a" * 64)})
+
+
+def test_each_trackio_folder_is_a_store_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("TRACKIO_SERVER_URL", raising=False)
+    stores = set()
+    for number, folder in enumerate(("", tmp_path / "a", tmp_path / "b", tmp_path / "0/trackio")):
+        monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path / str(number)))
+        monkeypatch.setenv("TRACKIO_DIR", str(folder))
+        stores.add(tracking.store("trackio"))
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path / "moved"))
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "moved/trackio"))
+    assert len(stores) == 4
+    assert tracking.store("trackio") in stores  # wherever the state folder is
+
+
+def test_a_step_that_is_changed_while_it_runs_is_not_reused(tmp_path: Path):
+    clone = Clone.make(tmp_path)
+    clone.edit(
+        "2-ETL/script.py",
+        "def go(args, run: step.StepRun) -> None:\n",
+        "def go(args, run: step.StepRun) -> None:\n"
+        "    Path(__file__).write_text(Path(__file__).read_text() + '#', 'utf-8')\n",
+    )
+    first = clone.run("main.steps=[1,2]")
+    assert first.status == 0, first.err
+    assert "2-ETL or its environment was changed while it ran" in first.out
+    assert clone.run("main.steps=[1,2]").states[:2] == ["cached", "ran"]
 
 
 def test_a_step_alone_refuses_a_damaged_input(checkout: Checkout):

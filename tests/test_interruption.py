@@ -15,6 +15,8 @@ import mlflow
 import psutil
 import pytest
 
+from pipeline import executor
+from pipeline.remote import Backend
 from tests.runs import SMALL, Checkout
 
 MOMENTS = 30
@@ -74,8 +76,10 @@ def test_ctrl_c_ends_the_step_and_all_its_processes(
 def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
     tmp_path: Path, silent_server: tuple[str, threading.Event]
 ):
+    """Also by a start that has nothing else to do."""
     url, asked = silent_server
     checkout = Checkout(tmp_path)
+    assert checkout.run("main.steps=[1]").status == 0
     process = checkout.start(f"data.file_url={url}", STANDBY)
     assert asked.wait(60)
     below = psutil.Process(process.pid).children(recursive=True)
@@ -86,7 +90,7 @@ def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
     assert "RUNNING" in statuses(checkout)
     temporary = temporary_folder(checkout)
     assert list(temporary.glob("1-Download_data-*"))
-    assert checkout.run("main.steps=[1]").status == 0
+    assert checkout.run("main.steps=[1]").states[0] == "cached"
     assert sorted(statuses(checkout)) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
     assert not list(checkout.state.glob("running/*"))
     assert not temporary.exists()
@@ -170,8 +174,15 @@ def test_killed_at_many_moments_the_next_run_finishes(tmp_path: Path, temporary:
     assert digests[0] == digests[1]
     assert final.summary["metrics"] == expected.summary["metrics"]
     assert hits >= MOMENTS // 2
-    # a run that has nothing to do, as the last one perhaps, does not look after the dead
-    assert checkout.run("main.steps=[1]", "data.timeout=90", TMPDIR=str(temporary)).status == 0
     assert "RUNNING" not in statuses(checkout)
     assert not list(checkout.state.glob("running/*"))
     assert not list(temporary.iterdir())
+
+
+def test_a_step_that_was_killed_when_all_was_done(tmp_path: Path):
+    """Its report has no error; the end of its log is what there is to tell."""
+    report, log = tmp_path / "report.json", tmp_path / "step.log"
+    report.write_text('{"outputs": []}')
+    log.write_text("nearly there\n")
+    told = executor._failure("2-ETL", report, log, Exception("exit 137"), Backend())
+    assert "2-ETL failed; the end of its log:\nnearly there" in told.what

@@ -187,7 +187,9 @@ def store(kind: str) -> str:
         entity = os.environ.get("WANDB_ENTITY", "")
         where = f"{wandb_server()}/{entity}"
     else:
-        where = (os.environ.get("TRACKIO_SERVER_URL") or "local").partition("?")[0]
+        folder = settings.trackio_dir().absolute()
+        local = "local" if folder == settings.state_dir() / "trackio" else f"local {folder}"
+        where = (os.environ.get("TRACKIO_SERVER_URL") or local).partition("?")[0]
     return f"{kind} {where} {settings.project()}"
 
 
