@@ -87,6 +87,7 @@ def go(config: "DictConfig") -> float | None:
             test_artifact=parts[split.test_artifact_name],
             clean_artifact=clean[etl.artifact_name],
             raw_artifact=raw[data.artifact_name],
+            allowed=model.allowed,
             artifact_name=report.artifact_name,
             artifact_type=report.artifact_type,
             artifact_description=report.artifact_description,

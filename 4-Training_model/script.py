@@ -75,9 +75,10 @@ def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator
         raise PipelineError(
             f"model.estimator={path!r} is not an estimator", "check its module and name"
         )
-    known = [*inspect.signature(found).parameters]
+    accepted = inspect.signature(found).parameters
+    known, takes_any = [*accepted], any(one.kind is one.VAR_KEYWORD for one in accepted.values())
     for param in params:
-        if param not in known:
+        if param not in known and not takes_any:
             raise PipelineError(
                 f"model.params: {name} has no parameter {param!r}{did_you_mean(param, known)}",
                 f"its parameters are: {', '.join(known)}",
@@ -290,7 +291,8 @@ def go(args, run: step.StepRun) -> None:
         azure.told(active.info.artifact_uri),
     ):
         log_to_mlflow(vars(args) | params, results, folds, files, tags)
-        logged = logged_model.log(model, packed[args.model_artifact_name], features, preparation)
+        data = packed[args.model_artifact_name]
+        logged = logged_model.log(model, data, features, preparation, args.allowed or [])
 
     run.log_metrics(results)
     if not folds.empty:

@@ -166,7 +166,7 @@ def go(args: argparse.Namespace, run: step.StepRun) -> None:
     for name in ("clean", "raw"):
         reference = getattr(args, f"{name}_artifact")
         known[name] = run.find(reference) if reference else None
-    model = models.load(known["model"].file)
+    model = models.load(known["model"].file, args.allowed or [])
     train = read_table(known["train"].file)
     test = read_table(known["test"].file, text_columns=train.select_dtypes("str").columns)
     target = known["model"].metadata.get("target")
@@ -210,6 +210,12 @@ def arguments():
     )
     parser.add_argument(
         "--raw_artifact", type=step.optional, default="", help="what was cleaned, if known"
+    )
+    parser.add_argument(
+        "--allowed",
+        type=step.json_value,
+        default='["sklearn"]',
+        help="JSON list of packages whose types the model may hold",
     )
     parser.add_argument("--artifact_name", default="report.html", help="the report's name")
     parser.add_argument("--artifact_type", default="report", help="its type")

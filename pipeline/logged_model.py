@@ -5,6 +5,8 @@ be used. Here it writes the same folder around the bytes that the tracker keeps,
 file, and a large forest is logged in a fifth of the time.
 """
 
+from collections.abc import Collection
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from sklearn.pipeline import Pipeline
 
 from pipeline import mlflow_store, models
 from pipeline.errors import PipelineError
+from pipeline.models import TRUSTED_PACKAGES, TRUSTED_TYPES
 
 FILE = "model.skops"  # as the flavor names it
+NEEDED = ("scikit-learn", "skops", "pandas")  # by every model
 
 
 class Flavor:
@@ -41,7 +45,9 @@ class Flavor:
         mlflow_model.save(Path(path, MLMODEL_FILE_NAME))
 
 
-def log(model: Pipeline, data: bytes, features: DataFrame, preparation: Path) -> ModelInfo:
+def log(
+    model: Pipeline, data: bytes, features: DataFrame, preparation: Path, allowed: Collection[str]
+) -> ModelInfo:
     """Log a fitted model to the active run.
 
     Args:
@@ -49,16 +55,17 @@ def log(model: Pipeline, data: bytes, features: DataFrame, preparation: Path) ->
         data: the same, see :func:`pipeline.models.dumps`.
         features: what it was fitted on.
         preparation: the file :data:`pipeline.models.PREPARATION`.
+        allowed: the packages its types may come from, beside those that are always trusted.
 
     Raises:
-        PipelineError: it holds types that are not trusted when it is read again.
+        PipelineError: it holds types of other packages, or of one that can't be installed.
     """
-    trusted, others = models.types(data)
+    trusted, others = models.types(data, allowed)
     if others:
         raise PipelineError(
-            f"the fitted model can't be kept: it holds {', '.join(others)}, and only types of "
-            f"{', '.join(models.TRUSTED_PACKAGES)} are trusted when it is read",
-            "choose another model.estimator, or parameters without such objects",
+            f"the fitted model can't be kept: it holds {', '.join(others)}, whose packages are "
+            "not trusted",
+            "if you trust them, name them in model.allowed",
         )
     return Model.log(
         artifact_path=None,
@@ -70,11 +77,31 @@ def log(model: Pipeline, data: bytes, features: DataFrame, preparation: Path) ->
         signature=infer_signature(telling_rows(features), model.predict(features.head())),
         input_example=features.head(),
         validate_serving_input=False,
-        pip_requirements=mlflow_store.requirements("scikit-learn", "skops", "pandas"),
+        pip_requirements=mlflow_store.requirements(
+            "scikit-learn", "skops", "pandas", *more(trusted)
+        ),
         skops_trusted_types=trusted,
         serialization_format="skops",
         extra_files=[str(preparation)],
     )
+
+
+def more(types: Collection[str]) -> list[str]:
+    """The distributions of the types' packages, beside those that every model needs.
+
+    Raises:
+        PipelineError: a package is no installed distribution's, so nobody else could have it.
+    """
+    named = dict.fromkeys(name.partition(".")[0] for name in types if name not in TRUSTED_TYPES)
+    packages = [name for name in named if name not in TRUSTED_PACKAGES]
+    known = metadata.packages_distributions() if packages else {}
+    for package in packages:
+        if package not in known:
+            raise PipelineError(
+                f"the fitted model needs {package}, which no installed package brings",
+                "make it one (pip install), so that predict and serve can have it too",
+            )
+    return [known[package][0] for package in packages]
 
 
 def telling_rows(features: DataFrame) -> DataFrame:

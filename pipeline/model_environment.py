@@ -12,7 +12,12 @@ from pipeline.errors import PipelineError
 from pipeline.pins import locked
 from pipeline.screen import last_lines
 
-OURS = ("filelock", "pandera", "pyarrow")  # what the code here needs, beside the model's own
+OURS = (
+    "filelock",
+    "pandera",
+    "pyarrow",
+    "pyyaml",
+)  # what the code here needs, beside the model's own
 PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[a-z0-9,-]+\])?==[A-Za-z0-9._+!-]+")
 BUILD = (
     "import sys; from pathlib import Path; from pipeline import environments; "

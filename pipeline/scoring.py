@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from pipeline import ROOT, models
 from pipeline.errors import PipelineError, did_you_mean
@@ -22,6 +23,14 @@ from pipeline.tables import read_cells, read_table
 
 PREDICTION, PROBABILITY, REASON = "prediction", "probability", "reason"
 SHOWN = 40  # characters of a value that is wrong
+
+
+@cache
+def allowed() -> frozenset[str]:
+    """The packages that ``model.allowed`` names, in any of this checkout's configuration files."""
+    told = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["model"]
+    files = [yaml.safe_load(p.read_text(encoding="utf-8")) for p in ROOT.glob("conf/model/*.yaml")]
+    return frozenset(package for one in (told, *files) for package in one.get("allowed") or [])
 
 
 @cache
@@ -52,7 +61,7 @@ class Loaded:
     def from_folder(cls, folder: Path) -> "Loaded":
         """A model from files that :func:`pipeline.registry.fetch` has compared."""
         told = (folder / "extra_files" / models.PREPARATION).read_text(encoding="utf-8")
-        return cls(models.load(folder / "model.skops"), json.loads(told), folder)
+        return cls(models.load(folder / "model.skops", allowed()), json.loads(told), folder)
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -1,22 +1,22 @@
 """Models as files: equal models are equal bytes, and what is read predicts the same."""
 
+import importlib
 import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from conftest import ROOT, Ended, Place, load_step
+from conftest import ROOT, TINY, Ended, Place, load_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from pipeline import logged_model, models
+from pipeline import logged_model, models, scoring
 from pipeline.errors import PipelineError
 
 training = load_step("4-Training_model")
@@ -126,18 +126,78 @@ def test_types_of_other_packages_are_not_trusted(tmp_path) -> None:
         pass
 
     path = models.save({"model": Stranger()}, tmp_path / "model.skops")
-    with pytest.raises(skops.io.exceptions.UntrustedTypesFoundException):
+    with pytest.raises(PipelineError, match=r"not trusted: .*Stranger"):
         models.load(path)
 
 
-class Scaler(StandardScaler):
-    """Of a package that nobody trusts."""
+STRANGE = """
+from sklearn.tree import DecisionTreeClassifier
+
+class Notes(dict):
+    pass
+
+class Tree(DecisionTreeClassifier):
+    def __init__(self, max_depth=None, random_state=None, colour="", **more):
+        super().__init__(max_depth=max_depth, random_state=random_state)
+        self.colour = colour or more.get("color", "")
+
+    def fit(self, X, y):
+        self.notes_ = b"some bytes"
+        return super().fit(X, y)
+"""
 
 
-def test_a_model_that_nobody_would_read_again_is_not_logged(tmp_path) -> None:
-    model = make_pipeline(Scaler(), DecisionTreeClassifier()).fit(table()[["x"]], table().x > 0)
-    with pytest.raises(PipelineError, match=r"it holds .*Scaler, and only types of sklearn"):
-        logged_model.log(model, models.dumps(model), table()[["x"]], tmp_path / "preparation.json")
+@pytest.fixture
+def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of somebody else's with an estimator: the folder that it is installed in."""
+    folder = tmp_path / "packages"
+    (folder / "strange").mkdir(parents=True)
+    (folder / "strange" / "__init__.py").write_text(STRANGE)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "strange", raising=False)
+    return folder
+
+
+def install(folder: Path) -> None:
+    """Let it be known as a distribution."""
+    told = folder / "strange_trees-1.5.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-trees\nVersion: 1.5\n")
+    (told / "top_level.txt").write_text("strange\n")
+
+
+def test_a_model_of_a_package_that_is_allowed(strange: Path, place: Place) -> None:
+    """It is trained, logged with its package among its requirements, and read again."""
+    path, there = "strange.Tree", {"PYTHONPATH": str(strange)}
+    assert place.put(TINY, "clean_data.csv").status == 0
+    given = {"train_artifact": "clean_data.csv:v0", "test_artifact": "clean_data.csv:v0"}
+    given |= {"estimator": path, "params": {"max_depth": 3, "color": "green"}}
+    given |= {"target": "Legendary", "drop": ["#", "Name"]}
+
+    bare = place.run("4-Training_model", there, **given, allowed=["sklearn", "strange"])
+    assert bare.status == 1
+    assert "the fitted model needs strange, which no installed package brings" in bare.err
+
+    install(strange)
+    ended = place.run("4-Training_model", there, **given, allowed=["sklearn", "strange"])
+    assert ended.status == 0, ended.err
+    (model,) = (output for output in ended.report["outputs"] if output["name"] == "model")
+    loaded = models.load(place.file(model), ["strange"])
+    assert type(loaded[-1]).__module__ == "strange"
+    assert loaded[-1].notes_ == b"some bytes"
+    (needs,) = place.folder.glob("state/mlflow/artifacts/**/requirements.txt")
+    assert "strange-trees==1.5" in needs.read_text().splitlines()
+    with pytest.raises(PipelineError, match=r"not trusted: strange.Tree"):
+        models.load(place.file(model))
+    assert scoring.allowed() == {"sklearn"}
+
+
+def test_a_model_with_types_that_nobody_allowed_is_not_logged(strange: Path, tmp_path) -> None:
+    words = table()[["x", "word"]]
+    model = training.build(DecisionTreeClassifier(), words, []).fit(words, words.x > 0)
+    model[-1].notes_ = importlib.import_module("strange").Notes()
+    with pytest.raises(PipelineError, match=r"it holds strange.Notes, whose packages are not"):
+        logged_model.log(model, models.dumps(model), words, tmp_path / "x.json", ["sklearn"])
 
 
 def test_memory_that_was_used_before_leaves_no_trace() -> None:
