@@ -7,6 +7,7 @@ places and groups are left out: an input counts by its content, not by its versi
 import ast
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from pipeline import ROOT
 from pipeline.digests import file_digest
 
 Parts = dict[str, dict[str, Any]]
+BYTECODE = "__pycache__"
 
 
 class Reference(str):
@@ -89,15 +91,23 @@ def _shown(kind: str, value: Any) -> str:
 
 
 def step_files(folder: Path) -> list[Path]:
-    """A step's own files."""
-    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    """A step's own files, in whatever folder below its own; hidden ones and bytecode are not."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != BYTECODE]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 @cache
 def library(script: Path) -> tuple[Path, ...]:
-    """The files of the ``pipeline`` package that a script imports, directly or not."""
+    """The files of the ``pipeline`` package that a step imports, directly or not.
+
+    Args:
+        script: the step's; what it keeps in files beside or below it counts as well.
+    """
     found: set[Path] = set()
-    todo = [script]
+    todo = [path for path in step_files(script.parent) if path.suffix == ".py"]
     while todo:
         for path in _imports(todo.pop()) - found:
             found.add(path)
@@ -111,8 +121,9 @@ def _imports(file: Path) -> frozenset[Path]:
     for node in _statements(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(node, file)
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     files = set()
     for name in names:
         if name.partition(".")[0] == "pipeline":
@@ -120,6 +131,15 @@ def _imports(file: Path) -> frozenset[Path]:
             candidates = (module.with_suffix(".py"), module / "__init__.py")
             files |= {path for path in candidates if path.is_file()}
     return frozenset(files)
+
+
+def _absolute(node: ast.ImportFrom, file: Path) -> str:
+    """The module that ``from ... import`` names; a relative one starts at the file's folder."""
+    if not node.level:
+        return node.module
+    package = file.relative_to(ROOT).parent.parts
+    above = package[: len(package) - node.level + 1]
+    return ".".join([*above, *filter(None, [node.module])])
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:

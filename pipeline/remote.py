@@ -193,7 +193,7 @@ def bundle(backend: Backend, step: str, arguments: Mapping[str, str], folder: Pa
         folder: where to make it.
     """
     source = ROOT / step
-    files = {path: folder / path.name for path in step_files(source)}
+    files = {path: folder / path.relative_to(source) for path in step_files(source)}
     files |= {path: folder / path.relative_to(ROOT) for path in library(source / "script.py")}
     for path, copy in files.items():
         copy.parent.mkdir(parents=True, exist_ok=True)

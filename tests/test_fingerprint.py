@@ -62,6 +62,48 @@ def test_files(tree: Path, file: str, counts: bool):
 
 
 @pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("rules/clean.py", True),
+        ("lookup/of/types.csv", True),
+        ("rules/__pycache__/clean.cpython-311.pyc", False),
+        ("rules/.clean.py.swp", False),
+        (".venv/lib/clean.py", False),
+    ],
+)
+def test_files_in_folders_below_the_step(tree: Path, file: str, counts: bool):
+    path = tree / "3-Split_dataset" / file
+    path.parent.mkdir(parents=True)
+    path.write_text("# one\n")
+    before = parts()
+    append(path)
+    lines = fingerprint.differences(before, parts())
+    assert [line.partition(": ")[0] for line in lines] == (
+        [f"code 3-Split_dataset/{file}"] if counts else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("importer", "statement"),
+    [
+        ("pipeline/tables.py", "from . import wanted"),
+        ("pipeline/tables.py", "from .wanted import x"),
+        ("pipeline/tracking/trackio.py", "from .. import wanted"),
+        ("pipeline/tracking/trackio.py", "from ..wanted import x"),
+        ("3-Split_dataset/rules/clean.py", "from pipeline import wanted"),
+    ],
+)
+def test_library_files_that_are_imported_in_another_way(tree: Path, importer: str, statement: str):
+    (tree / "pipeline/wanted.py").write_text("x = 1\n")
+    assert "pipeline/wanted.py" not in parts()["code"]
+    fingerprint._imports.cache_clear()  # as in a run of its own
+    path = tree / importer
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{path.read_text() if path.exists() else ''}\n{statement}\n")
+    assert "pipeline/wanted.py" in parts()["code"]
+
+
+@pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"parameters": {**PARAMETERS, "test_size": 0.3}}, "parameter test_size: 0.2 -> 0.3"),

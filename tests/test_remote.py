@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -348,3 +349,16 @@ def test_every_bundle_has_all_it_imports_and_mlflow(tmp_path: Path):
         assert sent == {"script.py", *(str(path.relative_to(ROOT)) for path in needed)}
         packages = yaml.safe_load((folder / "conda.yml").read_text())["dependencies"][-1]["pip"]
         assert any(package.startswith("mlflow") for package in packages)
+
+
+def test_a_bundle_keeps_the_folders_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("2-ETL", "pipeline"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for module in (remote, fingerprint):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    for number, place in enumerate(("rules", "lookup")):
+        (tmp_path / "2-ETL" / place).mkdir()
+        (tmp_path / "2-ETL" / place / "types.csv").write_text(f"{number}\n")
+    folder = remote.bundle(remote.Backend("far"), "2-ETL", {}, tmp_path / "bundle")
+    assert (folder / "rules/types.csv").read_text() == "0\n"
+    assert (folder / "lookup/types.csv").read_text() == "1\n"
