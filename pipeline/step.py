@@ -296,7 +296,7 @@ def main(
         azure.guard_tracebacks()
         args = arguments.parse_args(handed.get("arguments"))
         if os.environ.get(settings.LIFELINE):
-            threading.Thread(target=_end_with_orchestrator, daemon=True).start()
+            _end_with_orchestrator(os.environ[settings.LIFELINE])
         try:
             _write_report(_run(name, args, go))
         except PipelineError as error:
@@ -325,13 +325,26 @@ def _fail(name: str, error: PipelineError) -> NoReturn:
     raise SystemExit(f"error in {name}: {error}") from None
 
 
-def _end_with_orchestrator() -> None:
-    """End this step when the orchestrator is gone: nobody would take its result."""
+def _end_with_orchestrator(lifeline: str) -> None:
+    """End this step, now or later, when the orchestrator is gone: nobody would take its result.
+
+    Args:
+        lifeline: a pipe that the orchestrator holds open as long as it lives.
+    """
     try:
-        with Path(os.environ[settings.LIFELINE]).open("rb") as pipe:
-            pipe.read()  # nothing ever comes; it ends when the other end does
+        pipe = os.open(lifeline, os.O_RDONLY | os.O_NONBLOCK)  # else it waits for a writer
+        os.read(pipe, 1)
+    except BlockingIOError:  # there is one: the orchestrator lives
+        os.set_blocking(pipe, True)
+        threading.Thread(target=_end_after, args=[pipe], daemon=True).start()
+        return
     except FileNotFoundError:
         pass  # gone already
+    os._exit(1)
+
+
+def _end_after(pipe: int) -> NoReturn:
+    os.read(pipe, 1)  # nothing ever comes; it ends when the other end does
     os._exit(1)
 
 

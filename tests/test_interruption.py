@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -17,6 +18,8 @@ import pytest
 
 from pipeline import executor
 from pipeline.remote import Backend
+from pipeline.settings import LIFELINE
+from tests.conftest import Place
 from tests.runs import SMALL, Checkout
 
 MOMENTS = 30
@@ -96,6 +99,17 @@ def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
     assert not temporary.exists()
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_step_that_begins_after_its_orchestrator_has_died_logs_nothing(place: Place, left: bool):
+    """Of the orchestrator's pipe there is an end that nobody holds open, or nothing at all."""
+    lifeline = place.folder / "alive"
+    if left:
+        os.mkfifo(lifeline)
+    ended = place.run("1-Download_data", {LIFELINE: str(lifeline)})
+    assert (ended.status, ended.out, ended.err, ended.report) == (1, "", "", {})
+    assert not place.artifacts()
+
+
 def temporary_folder(checkout: Checkout) -> Path:
     """Where the run that is under way, or was when it was killed, keeps its temporary files."""
     (marker,) = checkout.state.glob("running/*.json")
@@ -134,7 +148,7 @@ def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str, **en
         with contextlib.suppress(psutil.NoSuchProcess):  # a step that has just ended
             target.kill()
         process.communicate(timeout=60)
-        psutil.wait_procs(tree, timeout=20)
+        assert psutil.wait_procs(tree, timeout=20)[1] == []
         return True
     process.communicate()
     assert process.returncode == 0
