@@ -248,7 +248,7 @@ def gc(args: argparse.Namespace) -> int:
     if not found:
         print("nothing to remove")
     elif args.yes:
-        remove(found)
+        remove(settings.state_dir(), found)
         print("removed")
     else:
         print("nothing has been removed; add --yes to remove this")

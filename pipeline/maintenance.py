@@ -3,32 +3,40 @@
 import json
 import re
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import ROOT, settings, snapshot
-from pipeline.cache import damage
+from pipeline.cache import damage, write_whole
 from pipeline.digests import file_digest
 from pipeline.errors import PipelineError
 
-RUN_OF_STEP = re.compile(r"-(\d{8}-\d{6}-[0-9a-f]{6}(?:-\d+)?)$")
+RUN_OF_STEP = re.compile(r"-((\d{8}-\d{6}-[0-9a-f]{6})(?:-\d+)?)$")  # and a trial's sweep
+REMOVED = "removed_runs.txt"  # the runs that gc has removed, whose artifacts others may still use
+WRITTEN = 3600  # seconds after which nobody is at a partial file any more
 
 
 def verify(state: Path) -> list[str]:
     """Everything that is wrong in the local state, one line each.
 
-    Checked are the outputs of all finished steps, and every file of Trackio's store against the
-    digest that names it.
+    Checked are the outputs of all finished steps, whether every artifact in Trackio's store has its
+    files, and each of these against the digest that names it.
     """
+    from pipeline.tracking import trackio
+
     problems = set()
     for path in sorted((state / "cache").glob("*/*.json")):
         step = path.parent.name
         outputs = json.loads(path.read_text(encoding="utf-8"))["result"]["outputs"]
         problems |= {f"{step}: {problem}" for problem in damage(outputs)}
-    known = {line.rpartition(" ")[2] for line in problems}
+    known = tuple(problems)
+    for reference, path in trackio.lost_files():
+        if not any(line.endswith(f"{reference} is missing its file {path}") for line in known):
+            problems.add(f"Trackio: {reference} is missing its file {path}")
     for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
-        if str(blob) not in known and ".partial." not in blob.name:
+        if not any(line.endswith(str(blob)) for line in known) and ".partial." not in blob.name:
             found = file_digest(blob)
             if found != blob.name:
                 problems.add(f"Trackio: {blob} has been changed on disk")
@@ -69,15 +77,12 @@ def garbage(state: Path, keep: int | None) -> Garbage:
     """What can be removed when only the last ``keep`` runs are kept; None keeps them all.
 
     An artifact version stays if a kept run used or made it, if it has an alias of the user's, or
-    if it was not made by a run of the pipeline.
+    if anybody else made it: a step that ran alone, or a run with another state folder.
 
     Raises:
         PipelineError: a run is under way.
     """
-    if list((state / "running").glob("*.json")):
-        raise PipelineError(
-            "a run is under way, or ended without a word", "wait for it, or start one to tidy up"
-        )
+    _refuse_beside_a_run(state)
     folders = sorted(path.parent for path in (state / "runs").glob("**/summary.json"))
     kept = folders if keep is None else folders[len(folders) - min(keep, len(folders)) :]
     found = Garbage(runs=[path for path in folders if path not in kept])
@@ -90,19 +95,46 @@ def garbage(state: Path, keep: int | None) -> Garbage:
     if not list(state.glob("reproductions/*/running/*.json")):
         found.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
     found.files += sorted((state / "cache").glob("*/*.partial"))
-    found.files += sorted(settings.trackio_dir().glob("artifacts/*/blobs/**/*.partial.*"))
+    partial = settings.trackio_dir().glob("artifacts/*/blobs/**/*.partial.*")
+    found.files += sorted(path for path in partial if time.time() - path.stat().st_mtime > WRITTEN)
     from pipeline.tracking import trackio
 
-    names = {summary["run_id"] for summary in summaries}
+    names, ours = {summary["run_id"] for summary in summaries}, _known_runs(state)
     found.versions = [
         (project, name, version["version"], version["size_bytes"])
-        for project, name, version, maker in trackio.versions()
+        for project, name, version, makers in trackio.versions()
         if (project, name, version["version"]) not in needed
         and not set(version["aliases"]) - {"latest"}
-        and (made_by := RUN_OF_STEP.search(maker or ""))
-        and made_by[1] not in names
+        and all(
+            (run := RUN_OF_STEP.search(maker or "")) and run[1] not in names and run[2] in ours
+            for maker in makers
+        )
     ]
     return found
+
+
+def _refuse_beside_a_run(state: Path) -> None:
+    """Nothing can go while a run is under way; those that were killed are tidied up after."""
+    if not list((state / "running").glob("*.json")):
+        return
+    from pipeline import mlflow_store
+    from pipeline.executor import mark_dead
+
+    mlflow_store.client()  # MLflow is pointed at its store
+    mark_dead()
+    left = sorted(path.stem for path in (state / "running").glob("*.json"))
+    if left:
+        raise PipelineError(
+            f"a run is under way: {', '.join(left)}",
+            "wait for it; if it was killed on another machine, start one there to tidy up",
+        )
+
+
+def _known_runs(state: Path) -> set[str]:
+    """The runs and sweeps of this state folder, those that were removed among them."""
+    removed = state / REMOVED
+    told = removed.read_text(encoding="utf-8").split() if removed.is_file() else []
+    return {*told, *(path.name for path in (state / "runs").glob("*"))}
 
 
 def _unneeded_snapshots(runs: list[Path], kept: list[dict[str, Any]]) -> list[str]:
@@ -126,8 +158,11 @@ def _referred_to(summaries: list[dict[str, Any]]) -> tuple[set[tuple[str, str, i
     return versions, prints
 
 
-def remove(found: Garbage) -> None:
+def remove(state: Path, found: Garbage) -> None:
     """Remove what :func:`garbage` found."""
+    if found.runs:
+        gone = {path.relative_to(state / "runs").parts[0] for path in found.runs}
+        write_whole(state / REMOVED, "\n".join(sorted(_known_runs(state) | gone)))
     if found.versions:
         from pipeline.tracking import trackio
 

@@ -1,6 +1,7 @@
 """Damaged and missing bytes are noticed, named and made again; gc removes only what may go."""
 
 import functools
+import json
 import os
 import shutil
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import runner, tracking
+from pipeline import runner, running, tracking
 from pipeline.cache import StepResult
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Reference
@@ -33,12 +34,12 @@ def blob(checkout: Checkout, done: Finished, name: str) -> Path:
     return checkout.state / "trackio" / next(iter(done.outputs()[name]["stored"]))
 
 
-def command(checkout: Checkout, *arguments: str) -> subprocess.CompletedProcess:
+def command(checkout: Checkout, *arguments: str, **env: str) -> subprocess.CompletedProcess:
     """``python -m pipeline``."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline", "--state-dir", str(checkout.state), *arguments],
         cwd=ROOT,
-        env=environment(checkout.home),
+        env=environment(checkout.home, **env),
         capture_output=True,
         text=True,
         check=False,
@@ -179,6 +180,56 @@ trackio.finish()
     assert again.states == ["cached", "cached", "cached", "skipped"]
     older = checkout.run(*QUICK)
     assert older.states[:3] == ["cached", "cached", "ran"]
+
+
+def test_gc_leaves_what_another_checkout_has_in_the_same_store(checkout: Checkout, tmp_path: Path):
+    """Of its own it removes all, even what an older run had made and the next one had used."""
+    store = {"TRACKIO_DIR": str(tmp_path / "shared")}
+    other = Checkout(tmp_path / "other")
+    theirs = other.run(*QUICK, "split.test_size=0.3", **store)
+    same = other.run(*QUICK, "split.test_size=0.4", "main.force=true", **store)
+    for size in ("0.2", "0.4", "0.35"):  # the second one logs what the other had
+        mine = checkout.run(*QUICK, f"split.test_size={size}", **store)
+
+    for kept in ("2", "1"):
+        told = command(checkout, "gc", "--keep", kept, "--yes", **store)
+        assert told.returncode == 0, told.stderr
+        assert ("train_data.csv:v2" in told.stdout) is (kept == "2")
+        assert "train_data.csv:v0" not in told.stdout
+        assert "train_data.csv:v1" not in told.stdout
+    assert command(other, "verify", **store).stdout.strip() == "everything is whole"
+    again = other.run(*QUICK, "split.test_size=0.3", **store)
+    assert again.states[:3] == ["cached"] * 3
+    assert again.outputs() == theirs.outputs()
+    assert other.run(*QUICK, "split.test_size=0.4", **store).outputs() == same.outputs()
+    assert checkout.run(*QUICK, "split.test_size=0.35", **store).outputs() == mine.outputs()
+
+
+def test_an_artifact_that_no_finished_step_names_is_verified_too(checkout: Checkout):
+    first = checkout.run(*QUICK)
+    shutil.rmtree(checkout.state / "cache")
+    lost = blob(checkout, first, "train_data.csv")
+    lost.unlink()
+    told = command(checkout, "verify")
+    assert told.returncode == 1
+    assert told.stdout.count("train_data.csv:v0") == 1
+    assert f"train_data.csv:v0 is missing its file {lost}" in told.stdout
+
+
+def test_gc_tidies_up_after_the_dead_and_waits_for_the_living(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+):
+    assert checkout.run("main.steps=[1]").status == 0
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(checkout.state))
+    running.Marker("20200101-000000-abcdef").note()
+    told = command(checkout, "gc")
+    assert told.returncode == 1
+    assert "a run is under way: 20200101-000000-abcdef" in told.stderr
+    marker = next(checkout.state.glob("running/*.json"))
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"started": 1.0}))
+    told = command(checkout, "gc")
+    assert (told.returncode, told.stdout.strip()) == (0, "nothing to remove")
+    assert not marker.exists()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,16 +231,43 @@ class TrackioRun(TrackerRun):
             context_vars.current_run.set(None)
 
 
-def versions() -> Iterator[tuple[str, str, dict[str, Any], str | None]]:
-    """Every artifact version in the local store: project, name, summary, its run's name."""
+def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
+    """Every artifact version in the local store: project, name, summary, and its makers' names.
+
+    Those are the run that made it and all that later logged the same content.
+    """
+    query = (
+        "SELECT id, producer_run_name AS maker FROM artifact_versions UNION SELECT "
+        "artifact_version_id, run_name FROM run_artifact_links WHERE direction = 'output'"
+    )
     for database in sorted(settings.trackio_dir().glob("*.db")):
-        project = database.stem
+        project, makers = database.stem, defaultdict(set)
         with SQLiteStorage._get_connection(database) as connection:
-            rows = connection.execute("SELECT id, producer_run_name FROM artifact_versions")
-            makers = {row["id"]: row["producer_run_name"] for row in rows}
+            for row in connection.execute(query):
+                makers[row["id"]].add(row["maker"])
         for artifact in SQLiteStorage.list_artifacts(project):
             for version in artifact["versions"]:
-                yield project, artifact["name"], version, makers.get(version["version_id"])
+                yield project, artifact["name"], version, makers[version["version_id"]]
+
+
+def lost_files() -> Iterator[tuple[str, Path]]:
+    """Every version in the local store that lacks a file: ``name:version``, and where it was."""
+    query = (
+        "SELECT a.name, v.version, v.manifest FROM artifact_versions v "
+        "JOIN artifacts a ON a.id = v.artifact_id"
+    )
+    for database in sorted(settings.trackio_dir().glob("*.db")):
+        with SQLiteStorage._get_connection(database) as connection:
+            rows = connection.execute(query).fetchall()
+        for row in rows:
+            for digest in _digests(row):
+                path = cas.blob_path(database.stem, digest)
+                if not path.is_file():
+                    yield f"{row['name']}:v{row['version']}", path
+
+
+def _digests(version: sqlite3.Row) -> set[str]:
+    return {entry["digest"] for entry in json.loads(version["manifest"])}
 
 
 def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
@@ -254,20 +282,23 @@ def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
             SQLiteStorage._get_process_lock(project),
             SQLiteStorage._get_connection(database) as connection,
         ):
-            left = _remove_rows(connection, unwanted)
-        for blob in settings.trackio_dir().glob(f"artifacts/{project}/blobs/sha256/*/*"):
-            if blob.name not in left:
-                blob.unlink()
+            freed = _remove_rows(connection, unwanted)
+        for digest in freed:  # and no other: a step may be about to refer to what it has stored
+            cas.blob_path(project, digest).unlink(missing_ok=True)
 
 
 def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]]) -> set[str]:
-    """Delete versions in one transaction; the digests that remain in use."""
+    """Delete versions in one transaction; the digests that only they have used."""
     rows = connection.execute(
-        "SELECT v.id, v.artifact_id, v.version, a.name FROM artifact_versions v "
+        "SELECT v.id, v.artifact_id, v.version, v.manifest, a.name FROM artifact_versions v "
         "JOIN artifacts a ON a.id = v.artifact_id"
     ).fetchall()
+    freed, left = set(), set()
     for row in rows:
-        if (row["name"], row["version"]) in unwanted:
+        if (row["name"], row["version"]) not in unwanted:
+            left |= _digests(row)
+        else:
+            freed |= _digests(row)
             for table in ("artifact_aliases", "run_artifact_links"):
                 sql = f"DELETE FROM {table} WHERE artifact_version_id = ?"
                 connection.execute(sql, (row["id"],))
@@ -281,5 +312,4 @@ def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]])
         "(SELECT MAX(version) FROM artifact_versions w WHERE w.artifact_id = v.artifact_id)"
     )
     connection.commit()
-    manifests = connection.execute("SELECT manifest FROM artifact_versions").fetchall()
-    return {entry["digest"] for row in manifests for entry in json.loads(row["manifest"])}
+    return freed - left
