@@ -34,6 +34,8 @@ def export(
     _drop_default_store(state)
     for name in settings.CODE:
         os.environ.pop(name, None)  # of the trial before this one
+    if os.environ.get("TRACKIO_DIR"):  # each step runs in a folder of its own
+        os.environ["TRACKIO_DIR"] = str(settings.trackio_dir().absolute())
     os.environ.pop(settings.ARTIFACT_ROOT, None)
     if config.main.artifact_root:
         os.environ[settings.ARTIFACT_ROOT] = config.main.artifact_root

@@ -227,6 +227,14 @@ def test_steps_that_are_not_chosen_hand_on_what_they_made(checkout: Checkout, fi
     assert used[0]["digest"] == first.outputs()["clean_data.csv"]["digest"]
 
 
+def test_a_store_may_be_named_relative_to_the_current_folder(tmp_path: Path):
+    checkout = Checkout(tmp_path / "home")
+    done = checkout.run("main.steps=[1,2]", TRACKIO_DIR="my store")
+    assert done.states[:2] == ["ran", "ran"], done.err
+    (stored,) = done.outputs()["clean_data.csv"]["stored"]
+    assert (checkout.home / "my store" / stored).is_file()
+
+
 def test_a_step_that_nobody_made_is_named(tmp_path: Path):
     done = Checkout(tmp_path).run("main.steps=[2-ETL]")
     assert done.status == 1
