@@ -72,12 +72,19 @@ def fingerprint(found: Parts) -> str:
 
 
 def differences(before: Parts, now: Parts) -> list[str]:
-    """Each part that differs, with its old and its new value."""
+    """Each part that differs, with its old and its new value.
+
+    They are compared as the fingerprint takes them: 1 and 1.0 differ, and null and nothing.
+    """
     lines = []
     for kind in now:
         old, new = before.get(kind, {}), now[kind]
         for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name):
+            texts = [
+                json.dumps(side[name], sort_keys=True) if name in side else ""
+                for side in (old, new)
+            ]
+            if texts[0] != texts[1]:
                 values = (_shown(kind, side.get(name, "(none)")) for side in (old, new))
                 lines.append(f"{kind} {name}: {' -> '.join(values)}")
     return lines

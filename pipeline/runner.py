@@ -285,22 +285,28 @@ class Pipeline:
         return result
 
     def _explain(self, step: str, key: str, found: Parts) -> StepResult:
-        """Whether the step would run, and why; nothing is run or changed."""
-        result = self.cache.get(step, key)
-        reasons = []
+        """Whether the step would run, and why; nothing is run.
+
+        MLflow is only asked where it is on a server, which may know what a colleague has finished.
+        """
         if step not in self.chosen:
-            reasons = ["it is not in main.steps"]
-        elif self.config.main.force:
+            self.screen.explain(step, ["it is not in main.steps"])
+            return self._skipped(step, key)
+        shared = settings.tracking_uri().startswith(("http:", "https:", "databricks"))
+        result = self.cache.get(step, key)
+        if result is None and shared and not self.config.main.force:
+            result = self.executor.find(step, key)
+        if self.config.main.force:
             reasons = ["main.force is set"]
         elif result is None:
             reasons = self.cache.why(step, found)
         else:
-            reasons = _source_changes(result) + damage(result.outputs)
+            reasons = _source_changes(result) + (damage(result.outputs) or self._missing(result))
         if not reasons:
             result.status, result.seconds, result.warnings = "cached", None, []
             return result
         self.screen.explain(step, reasons)
-        return StepResult(step, "skipped" if step not in self.chosen else "would run")
+        return StepResult(step, "would run")
 
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()

@@ -120,6 +120,20 @@ def test_settings(tree: Path, changed: dict, said: str):
     assert lines[0].startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({"params": {"C": 1.0}}, {"params": {"C": 1}}, 'params: {"C": 1.0} -> {"C": 1}'),
+        ({"stratify": 1}, {"stratify": True}, "stratify: 1 -> true"),
+        ({}, {"stratify": None}, "stratify: (none) -> null"),
+    ],
+)
+def test_what_python_takes_for_equal_is_told(before: dict, now: dict, said: str):
+    pair = {"parameter": before}, {"parameter": now}
+    assert fingerprint.fingerprint(pair[0]) != fingerprint.fingerprint(pair[1])
+    assert fingerprint.differences(*pair) == [f"parameter {said}"]
+
+
 def test_an_input_counts_by_its_content_not_its_version(tree: Path):
     other = {**PARAMETERS, "input_artifact": Reference("renamed.csv:v9", "abc")}
     assert parts() == parts(parameters=other)

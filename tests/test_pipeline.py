@@ -206,6 +206,25 @@ def test_a_parameter_runs_its_step_and_those_after_it(checkout: Checkout, first:
     assert again.outputs() == first.outputs()
 
 
+def test_an_explanation_of_the_same_number_written_otherwise(checkout: Checkout, first: Finished):
+    told = checkout.run("explain", "model.params.n_estimators=5.0")
+    assert told.status == 0, told.err
+    assert '"n_estimators": 5.0' in told.out
+    assert "4-Training_model: would run" in told.out
+
+
+def test_an_explanation_of_some_steps_is_what_a_run_of_them_does(
+    checkout: Checkout, first: Finished
+):
+    told = checkout.run("explain", SMALL, "main.steps=[4]", PYTHONPROFILEIMPORTTIME="1")
+    assert "3-Split_dataset: it is not in main.steps" in told.out
+    assert "3-Split_dataset: skipped  train_data.csv:v0  test_data.csv:v0" in told.out
+    assert "4-Training_model: cached" in told.out
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.err.splitlines()}
+    assert not imported & HEAVY
+    assert checkout.run(SMALL, "main.steps=[4]").states == ["skipped"] * 3 + ["cached"]
+
+
 def test_the_same_bytes_keep_later_steps_from_running(checkout: Checkout, first: Finished):
     """A new description reruns the cleaning, whose result is the same."""
     done = checkout.run(SMALL, "etl.artifact_description=the same table")

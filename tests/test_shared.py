@@ -1,5 +1,7 @@
 """What a colleague has finished, on the same MLflow server and tracker, is not run again."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import mlflow
@@ -24,6 +26,8 @@ def shares(tmp_path: Path, store: str, *overrides: str) -> None:
         assert first.status == 0, first.err
         ran = [state for state in first.states if state != "skipped"]
         assert ran == ["ran"] * len(ran)
+        told = two.run("explain", *quick, **shared)
+        assert told.out.count(": cached  ") == len(ran), told.out + told.err
         second = two.run(*quick, **shared)
         assert second.status == 0, second.err
         assert second.states[: len(ran)] == ["cached"] * len(ran)
@@ -38,6 +42,14 @@ def shares(tmp_path: Path, store: str, *overrides: str) -> None:
         assert {run.info.status for run in runs} == {"FINISHED"}
         everything = " ".join(str(run.to_dictionary()) for run in runs)
         assert servers.TOKEN not in everything
+
+        with contextlib.closing(sqlite3.connect(home / "trackio" / "pokemon.db")) as database:
+            database.execute("DELETE FROM artifacts WHERE name = 'train_data.csv'")
+            database.commit()
+        told = two.run("explain", *quick, **shared)
+        assert "2-ETL: cached" in told.out
+        assert "3-Split_dataset: train_data.csv:v0 is gone from" in told.out
+        assert "3-Split_dataset: would run" in told.out
 
         local = two.run("main.steps=[1]", MLFLOW_TRACKING_URI=mlflow_url)  # another tracker
         assert local.states[0] == "ran"
