@@ -7,6 +7,7 @@ recorded, and Hydra begins anew.
 
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,22 +93,27 @@ def main(**options: Any) -> Callable[[Callable], Callable]:
 
 def again(go: Callable, place: Path | None) -> bool:
     """Do what a command did before, if every step of it can be handed on; whether they could."""
-    command, environment = commands.recall(place), dict(os.environ)
+    try:
+        command = commands.recall(place)
+    except OSError:
+        return False
     if command is None:
         return False
+    environment = dict(os.environ)
     state = Path(command.config.main.state_dir).absolute()
     job = Job(state / "runs" / new_run_id(), command.overrides)
     try:
         with Repeated(command.config, job) as run, runner.standing_in(run):
             go(command.config)
-    except (Changed, PipelineError):  # an error is told when it comes up again
+        for name, text in command.files.items():
+            file = job.folder / "config" / name
+            file.parent.mkdir(exist_ok=True)
+            write_whole(file, text.replace(command.run, job.id))
+    except (Changed, PipelineError, OSError):  # an error is told when it comes up again
+        shutil.rmtree(job.folder, ignore_errors=True)  # half a record, on a full disk perhaps
         os.environ.clear()
         os.environ.update(environment)
         return False
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    for name, text in command.files.items():
-        file = job.folder / "config" / name
-        file.parent.mkdir(exist_ok=True)
-        write_whole(file, text.replace(command.run, job.id))
     return True

@@ -1,12 +1,15 @@
 """Which commands count as given before."""
 
+import errno
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline import commands
-from tests.runs import ROOT
+from pipeline import again, commands
+from pipeline.job import Job
+from tests.runs import ROOT, Checkout
 
 WORDS = ["split.test_size=0.3", "main.state_dir=state"]
 
@@ -56,3 +59,38 @@ def test_all_that_the_configuration_is_made_of_counts(root: Path, monkeypatch: p
 )  # fmt: skip
 def test_what_hydra_does_more_with_is_not_kept(root: Path, word: str):
     assert commands.place([word]) is None
+
+
+def test_a_state_folder_that_takes_no_run_is_told_in_a_line(tmp_path: Path):
+    """The second time too, when the command begins without Hydra."""
+    checkout = Checkout(tmp_path)
+    assert checkout.run("main.steps=[1]").status == 0
+    shutil.rmtree(checkout.state / "runs")
+    (checkout.state / "runs").touch()
+    done = checkout.run("main.steps=[1]")
+    assert done.status == 1
+    assert done.err.startswith("error: ")
+    assert f"{checkout.state / 'runs'}" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_half_a_record_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    state = tmp_path / "state"
+    kept = {"run": "one", "overrides": [], "files": {}}
+    place = tmp_path / "command.json"
+    place.write_text(json.dumps(kept | {"config": {"main": {"state_dir": str(state)}}}))
+
+    class Full:
+        def __init__(self, config: object, job: Job):
+            self.job = job
+
+        def __enter__(self) -> None:
+            self.job.folder.mkdir(parents=True)
+
+        def __exit__(self, *_: object) -> None:
+            (self.job.folder / "summary.json.partial").touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(again, "Repeated", Full)
+    assert again.again(lambda config: None, place) is False
+    assert list((state / "runs").iterdir()) == []
