@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 
 RUN_OF_STEP = re.compile(r"-((\d{8}-\d{6}-[0-9a-f]{6})(?:-\d+)?)$")  # and a trial's sweep
 REMOVED = "removed_runs.txt"  # the runs that gc has removed, whose artifacts others may still use
-WRITTEN = 3600  # seconds after which nobody is at a partial file any more
+WRITTEN = 3600  # seconds after which nobody is about to refer to a file any more
 
 
 def verify(state: Path) -> list[str]:
@@ -95,10 +95,10 @@ def garbage(state: Path, keep: int | None) -> Garbage:
     if not list(state.glob("reproductions/*/running/*.json")):
         found.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
     found.files += sorted((state / "cache").glob("*/*.partial"))
-    partial = settings.trackio_dir().glob("artifacts/*/blobs/**/*.partial.*")
-    found.files += sorted(path for path in partial if time.time() - path.stat().st_mtime > WRITTEN)
     from pipeline.tracking import trackio
 
+    stray = trackio.stray_files()
+    found.files += sorted(path for path in stray if time.time() - path.stat().st_mtime > WRITTEN)
     names, ours = {summary["run_id"] for summary in summaries}, _known_runs(state)
     found.versions = [
         (project, name, version["version"], version["size_bytes"])

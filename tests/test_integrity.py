@@ -161,17 +161,23 @@ trackio.finish()
         check=True,
         capture_output=True,
     )
-    assert command(checkout, "gc").stdout.strip() == "nothing to remove"
+    stray = blob(checkout, first, "train_data.csv").parents[1] / "ab" / ("ab" * 32)
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("left by a run that was killed")
+    assert command(checkout, "gc").stdout.strip() == "nothing to remove"  # that was just now
+    os.utime(stray, (0, 0))
     shown = command(checkout, "gc", "--keep", "1").stdout
     assert "train_data.csv:v0" in shown
     assert "train_data.csv:v1" in shown
     assert "test_data.csv:v1" in shown
     assert "test_data.csv:v0" not in shown
+    assert str(stray) in shown
     assert "nothing has been removed" in shown
     assert blob(checkout, first, "train_data.csv").exists()
 
     assert command(checkout, "gc", "--keep", "1", "--yes").returncode == 0
     assert not blob(checkout, first, "train_data.csv").exists()
+    assert not stray.exists()
     assert blob(checkout, first, "test_data.csv").exists()
     assert blob(checkout, last, "train_data.csv").exists()
     assert len(list(checkout.state.glob("runs/*/summary.json"))) == 1

@@ -252,6 +252,22 @@ def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
 
 def lost_files() -> Iterator[tuple[str, Path]]:
     """Every version in the local store that lacks a file: ``name:version``, and where it was."""
+    for project, version in _manifests():
+        for digest in _digests(version):
+            path = cas.blob_path(project, digest)
+            if not path.is_file():
+                yield f"{version['name']}:v{version['version']}", path
+
+
+def stray_files() -> Iterator[Path]:
+    """Every file in the local store that no version has, as a killed run may have left it."""
+    used = {(project, d) for project, version in _manifests() for d in _digests(version)}
+    for path in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
+        if (path.parents[3].name, path.name) not in used:
+            yield path
+
+
+def _manifests() -> Iterator[tuple[str, sqlite3.Row]]:
     query = (
         "SELECT a.name, v.version, v.manifest FROM artifact_versions v "
         "JOIN artifacts a ON a.id = v.artifact_id"
@@ -259,11 +275,7 @@ def lost_files() -> Iterator[tuple[str, Path]]:
     for database in sorted(settings.trackio_dir().glob("*.db")):
         with SQLiteStorage._get_connection(database) as connection:
             rows = connection.execute(query).fetchall()
-        for row in rows:
-            for digest in _digests(row):
-                path = cas.blob_path(database.stem, digest)
-                if not path.is_file():
-                    yield f"{row['name']}:v{row['version']}", path
+        yield from ((database.stem, row) for row in rows)
 
 
 def _digests(version: sqlite3.Row) -> set[str]:
