@@ -147,7 +147,7 @@ class Pipeline:
 
     def _finished(self, step: str, key: str, found: Parts) -> StepResult | None:
         """The step as it was finished before, here or by a colleague, if it may be handed on."""
-        if self.config.main.force:
+        if self.config.main.force and not (self.trial and self.trial.done):
             return None
         known = self.cache.get(step, key)
         if not known:
