@@ -256,10 +256,12 @@ def test_an_interrupted_run_cancels_its_job(site: Site):
     assert len(killed) == 2
 
 
-def choose(name: str, config: object = None, tracker: str = "wandb") -> remote.Backend:
+def choose(
+    name: str, config: object = None, tracker: str = "wandb", timeout: float | None = None
+) -> remote.Backend:
     """The backend of a configuration."""
     main = {"backend": name, "backend_config": config}
-    return remote.choose(OmegaConf.create({"main": main}), tracker)
+    return remote.choose(OmegaConf.create({"main": main, "model": {"timeout": timeout}}), tracker)
 
 
 GOOD = {"kube-job-template-path": "job.yaml", "repository-uri": "r", "image": "i"}
@@ -289,6 +291,17 @@ def test_settings_that_cannot_work_are_told_before_anything_runs(
     with pytest.raises(PipelineError) as refused:
         choose(name, config)
     assert all(word in str(refused.value) for word in words)
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "databricks", "far"])
+def test_a_limit_that_nobody_would_keep_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare(tmp_path, "127.0.0.1:9")
+    monkeypatch.syspath_prepend(tmp_path / "plugin")
+    with pytest.raises(PipelineError, match=f"timeout has no effect with main.backend={name}"):
+        choose(name, {"num_workers": 1}, timeout=600)
+    assert choose("local", timeout=600).name == "local"
 
 
 def test_folders_of_this_machine_are_no_servers(monkeypatch: pytest.MonkeyPatch):
