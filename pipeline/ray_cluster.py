@@ -216,6 +216,8 @@ def _numbered(trial: DictConfig, number: int) -> DictConfig:
         trial.hydra.job.id = trial.hydra.job.num = number
         sweep = Path(trial.hydra.sweep.dir).name
         trial.main.state_dir = "${root:.pipeline}"
+        # the one chosen here: a worker without its key has to say so, not to record elsewhere
+        trial.main.tracker = os.environ[settings.TRACKER]
         trial.provenance.snapshot = False  # the code is there without its history
         trial.hydra.sweep.dir = f"${{main.state_dir}}/runs/{sweep}"
     return trial

@@ -15,7 +15,10 @@ from pathlib import Path
 import mlflow
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
+from pipeline import ray_cluster, settings, tracking
+from pipeline.errors import PipelineError
 from tests import servers
 from tests.conftest import Server
 from tests.runs import POKEMON, ROOT, Checkout, environment
@@ -85,6 +88,17 @@ def short_path() -> Iterator[Path]:
     folder.mkdir()
     yield folder
     shutil.rmtree(folder)
+
+
+def test_a_worker_does_not_choose_another_tracker(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(settings.TRACKER, "wandb")  # what the client chose for "auto"
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setattr(tracking, "wandb_credentials", lambda: False)
+    hydra = {"job": {}, "sweep": {"dir": "runs/one"}}
+    trial = {"hydra": hydra, "main": {"tracker": "auto"}, "provenance": {}}
+    sent = ray_cluster._numbered(OmegaConf.create(trial), 3)
+    with pytest.raises(PipelineError, match="no W&B key was found"):
+        tracking.choose(sent.main.tracker)
 
 
 @pytest.mark.skipif(" " in sys.executable, reason="Ray can't start from a path with a space")
