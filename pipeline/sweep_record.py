@@ -1,7 +1,7 @@
 """A sweep in MLflow: one run, with a run for each trial below it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class Recorded:
     Attributes:
         value: what ``go()`` returned: the metric that trials are compared by.
         seconds: how long it took, None if that is not known.
+        overrides: the words that made it what it is, as Hydra takes them.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Recorded:
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     error: str = ""
+    overrides: Sequence[str] = ()
 
 
 def begin(config: DictConfig, id: str, commit: provenance.Commit | None) -> str:
@@ -140,13 +142,15 @@ def recorded(client: mlflow.MlflowClient, run: str) -> list[Recorded]:
 def _recorded(number: int, run: Run) -> Recorded:
     info, data = run.info, run.data
     seconds = (info.end_time - info.start_time) / 1000 if info.end_time else None
+    overrides = json.loads(data.tags[trial.OVERRIDES])
     return Recorded(
         number,
         info.status,
         info.run_id,
-        trial.parameters(json.loads(data.tags[trial.OVERRIDES])),
+        trial.parameters(overrides),
         data.metrics.get(OBJECTIVE),
         {key: value for key, value in data.metrics.items() if key != OBJECTIVE},
         seconds,
         data.tags.get(executor.ERROR, ""),
+        overrides,
     )

@@ -19,6 +19,7 @@ from pipeline.sweep_record import Recorded
 
 BEST = 10
 SHORTEST = 3  # finished trials that figures can be drawn of
+MEASURING = ("model.validation", "model.cv")  # how trials are compared, not what a model is
 
 
 def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -> None:
@@ -36,12 +37,16 @@ def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -
     console.print()
     if best:
         console.print(table)
-        words = [f"{key}={value}" for key, value in best[0].parameters.items()]
-        command = f"python main.py {shlex.join(words)}"
         console.print("\nthe best one, trained on all training data:", style="dim")
-        console.print(f"  {command}", markup=False, soft_wrap=True)
+        console.print(f"  {command(best[0])}", markup=False, soft_wrap=True)
     for line in (f"sweep {id}: {folder}", "dashboards: make dashboard"):
         console.print(line, style="dim", markup=False, soft_wrap=True)
+
+
+def command(one: Recorded) -> str:
+    """The command that trains a trial's model on all training rows, none held out to measure it."""
+    kept = [w for w in one.overrides if w.lstrip("+").partition("=")[0] not in MEASURING]
+    return f"python main.py {shlex.join(kept)}"
 
 
 def log(

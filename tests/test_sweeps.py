@@ -17,6 +17,8 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
+from pipeline import sweep_summary
+from pipeline.sweep_record import Recorded
 from tests import servers
 from tests.runs import SMALL, Checkout, Finished
 
@@ -100,6 +102,16 @@ def test_the_sweep_is_summed_up(swept: Swept):
     client = mlflow.MlflowClient(f"sqlite:///{swept.checkout.state / 'mlflow.db'}")
     logged = {Path(f.path).name for f in client.list_artifacts(parent.info.run_id, "sweep")}
     assert logged >= {"sweep.html", "trials.csv", *(f"{name}.png" for name in figures)}
+
+
+def test_the_best_ones_command_trains_it_on_all_rows():
+    words = ["+model.params.max_depth=3", "model.validation=0.3", "+model.cv=5", "~report.previous"]
+    words.append("main.project_name='a b'")
+    one = Recorded(0, "FINISHED", "run", {}, 0.5, overrides=words)
+    assert sweep_summary.command(one) == (
+        "python main.py +model.params.max_depth=3 '~report.previous' "
+        """'main.project_name='"'"'a b'"'"''"""
+    )
 
 
 def test_out_of_time(swept: Swept):
