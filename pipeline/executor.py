@@ -91,17 +91,21 @@ class Executor:
         """
         known = {RUN_ID: self.run_id}  # at once, so that it is found if all ends here
         run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id, tags=known)
+        with contextlib.ExitStack() as on_failure:  # a run left open would be in the next one's way
+            on_failure.callback(mlflow.end_run, "FAILED")
+            self._marker.note(**{running.MLFLOW_RUN: run.info.run_id})
+            self._lifeline = _open_lifeline(Path(tempfile.gettempdir(), "alive"))
+            on_failure.callback(os.close, self._lifeline)
+            told = {"developer": provenance.developer(), **tags}
+            if commit:
+                told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
+            mlflow.set_tags(told)
+            mlflow.log_params(parameters)
+            self._address = run.info.artifact_uri
+            with azure.told(self._address):
+                mlflow.log_text(config, "config.yaml")
+            on_failure.pop_all()
         self.parent = run.info.run_id
-        self._marker.note(**{running.MLFLOW_RUN: self.parent})
-        self._lifeline = _open_lifeline(Path(tempfile.gettempdir(), "alive"))
-        told = {"developer": provenance.developer(), **tags}
-        if commit:
-            told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
-        mlflow.set_tags(told)
-        mlflow.log_params(parameters)
-        self._address = run.info.artifact_uri
-        with azure.told(self._address):
-            mlflow.log_text(config, "config.yaml")
 
     @mlflow_store.told()
     def end(
@@ -111,15 +115,25 @@ class Executor:
         summary: str,
         error: BaseException | None = None,
     ) -> None:
-        """End the parent run: FINISHED, FAILED (and why) or KILLED, with what its steps came to."""
-        if isinstance(error, PipelineError):
-            mlflow.set_tag(ERROR, str(error)[:LONGEST_PARAMETER])
-        if metrics:
-            mlflow.log_metrics(dict(metrics))
-        with azure.told(self._address):
-            mlflow.log_text(summary, SUMMARY)
-        mlflow.end_run(status)
-        os.close(self._lifeline)
+        """End the parent run: FINISHED, FAILED (and why) or KILLED, with what its steps came to.
+
+        One whose record can't be completed is FAILED; it ends in any case.
+        """
+        try:
+            if isinstance(error, PipelineError):
+                mlflow.set_tag(ERROR, str(error)[:LONGEST_PARAMETER])
+            if metrics:
+                mlflow.log_metrics(dict(metrics))
+            with azure.told(self._address):
+                mlflow.log_text(summary, SUMMARY)
+        except BaseException:
+            status = "FAILED" if status == "FINISHED" else status
+            raise
+        finally:
+            try:
+                mlflow.end_run(status)
+            finally:
+                os.close(self._lifeline)
 
     @mlflow_store.told()
     def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:

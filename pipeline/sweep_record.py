@@ -10,10 +10,11 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline import executor, mlflow_store, provenance, running, settings
+from pipeline import config, executor, mlflow_store, provenance, running, settings
 from pipeline import trials as trial
 from pipeline.errors import PipelineError
 
+METRICS = set(config.METRICS)
 KIND, OBJECTIVE = "pipeline.kind", "objective"
 
 
@@ -36,6 +37,12 @@ class Recorded:
     seconds: float | None = None
     error: str = ""
     overrides: Sequence[str] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it need not be run again; its process may have gone before it told its value."""
+        told = self.value is not None or METRICS.isdisjoint(self.metrics)
+        return self.state == "FINISHED" and told
 
 
 def begin(config: DictConfig, id: str, commit: provenance.Commit | None) -> str:
@@ -75,7 +82,7 @@ def resume(id: str, run: str) -> tuple[str, list[str]]:
             f"to begin anew, remove its file in {settings.state_dir() / 'sweeps'}",
         ) from error
     running.Marker(id).note(**{running.MLFLOW_RUN: run})
-    return run, [str(one.number) for one in recorded(client, run) if one.state == "FINISHED"]
+    return run, [str(one.number) for one in recorded(client, run) if one.is_done]
 
 
 def objective(run: str, value: Any) -> None:

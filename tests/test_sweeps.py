@@ -17,7 +17,7 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
-from pipeline import sweep_summary
+from pipeline import mlflow_store, sweep_record, sweep_summary, trials
 from pipeline.sweep_record import Recorded
 from tests import servers
 from tests.runs import SMALL, Checkout, Finished
@@ -112,6 +112,29 @@ def test_the_best_ones_command_trains_it_on_all_rows():
         "python main.py +model.params.max_depth=3 '~report.previous' "
         """'main.project_name='"'"'a b'"'"''"""
     )
+
+
+def test_a_finished_trial_whose_value_is_lost_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = mlflow.get_tracking_uri()
+    experiment, client = mlflow_store.connect("dev"), mlflow.MlflowClient()
+    parent = client.create_run(experiment).info.run_id
+    told = [
+        {"f1": 0.5, "objective": 0.5},
+        {"f1": 0.5},
+        {"bytes": 7},
+    ]  # the last one trained nothing
+    for number, metrics in enumerate(told):
+        tags = trials.Trial("one", parent, number, ["a=1"], done=False).tags()
+        run = client.create_run(experiment, tags=tags).info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run, name, value)
+        client.set_terminated(run)
+    assert sweep_record.resume("one", parent) == (parent, ["0", "2"])
+    mlflow.set_tracking_uri(before)
 
 
 def test_out_of_time(swept: Swept):

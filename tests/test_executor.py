@@ -1,0 +1,72 @@
+"""A run in MLflow ends, whatever fails at its beginning and end, and is in nobody's way."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipeline import running, settings
+from pipeline.executor import Executor
+from pipeline.remote import Backend
+
+
+@pytest.fixture
+def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
+    """One with a store of its own, before its run has begun."""
+    monkeypatch.setenv(settings.STATE_DIR, str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv(settings.LIFELINE, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = mlflow.get_tracking_uri()
+    yield Executor("one", tmp_path, "dev", "local", Backend(), running.Marker("one"))
+    mlflow.end_run()
+    mlflow.set_tracking_uri(before)
+
+
+def refuse(*_: object) -> None:
+    """What MLflow's writing of a file comes to when the disk is full."""
+    raise OSError("no space left on device")
+
+
+def states(executor: Executor) -> list[str]:
+    """The states of all runs, the last one's first."""
+    return [run.info.status for run in executor.client.search_runs([executor.experiment])]
+
+
+def lifelines(folder: Path) -> list[Path]:
+    """The lifelines that this process holds open."""
+    held = [file.readlink() for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    return [path for path in held if path.parent == folder and path.name == "alive"]
+
+
+def test_a_run_that_could_not_begin_has_ended(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mlflow, "log_text", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        executor.start("", {}, None, {})
+    assert executor.parent is None
+    assert mlflow.active_run() is None
+    assert not lifelines(tmp_path)
+    assert states(executor) == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("FINISHED", "FAILED"), ("FAILED", "FAILED"), ("KILLED", "KILLED")]
+)
+def test_a_run_whose_record_is_not_whole_ends(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, told: str
+):
+    executor.start("", {}, None, {})
+    assert lifelines(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow, "log_text", refuse)
+        with pytest.raises(OSError, match="no space left"):
+            executor.end(status, {"f1": 0.5}, "{}")
+    assert not lifelines(tmp_path)
+    (tmp_path / "alive").unlink()
+    executor.start("", {}, None, {})  # the next trial of this process
+    executor.end("FINISHED", {}, "{}")
+    assert states(executor) == ["FINISHED", told]
