@@ -54,18 +54,26 @@ class StepResult:
         )
 
     def metric(self, name: str | None) -> float | None:
-        """A metric by name, as it was measured without the test data, where it was.
+        """A metric by name, as it was measured on training rows; on the test data if none were held
+        out.
 
         None means the usual one, and None comes back where there is none.
 
         Raises:
-            PipelineError: it was not measured, or is not a number.
+            PipelineError: it was not measured, can't be on these rows, or is not a number.
         """
         if name is None:
             name = next((usual for usual in ("f1", "r2") if usual in self.metrics), None)
         if name is None or self.status in ("skipped", "would run"):
             return None
         found = measured_as(name, self.metrics)
+        if found is None and name in self.metrics:
+            raise PipelineError(
+                f"{name} is undefined on the training rows that trials are measured on: a class is "
+                "missing there",
+                "hold out more (model.validation=0.3), measure by folds (model.cv=3), or choose "
+                "another model.metric",
+            )
         if found is None:
             raise PipelineError(
                 f"model.metric={name!r} was not measured",
@@ -80,9 +88,12 @@ class StepResult:
 
 
 def measured_as(name: str, metrics: Mapping[str, float]) -> str | None:
-    """The name under which a metric was measured best: by folds, on held-out rows, or on the test
-    data."""
-    names = (f"cv_{name}_mean", f"val_{name}", name)
+    """The name under which a metric was measured: by folds, or on held-out rows.
+
+    On the test data only where nothing was measured on training rows: nothing is chosen by it.
+    """
+    held_out = any(key.startswith(("cv_", "val_")) for key in metrics)
+    names = (f"cv_{name}_mean", f"val_{name}") if held_out else (name,)
     return next((name for name in names if name in metrics), None)
 
 

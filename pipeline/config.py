@@ -170,8 +170,11 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, sweep: bool = False) -> None:
     """Refuse values that have the right type and can't work.
+
+    Args:
+        sweep: whether it is that of a trial.
 
     Raises:
         PipelineError: names the key, the value, and what it may be.
@@ -210,7 +213,7 @@ def check(config: DictConfig) -> None:
             f"provenance.max_file_mb={config.provenance.max_file_mb:g} is not above 0",
             "give the size above which untracked files are refused, such as 10",
         )
-    check_measuring(config.model)
+    check_measuring(config.model, sweep)
     for key, least in (("resamples", 1), ("mistakes", 0)):
         if config.report[key] < least:
             raise PipelineError(
@@ -262,8 +265,11 @@ def check(config: DictConfig) -> None:
             )
 
 
-def check_measuring(model: DictConfig) -> None:
+def check_measuring(model: DictConfig, sweep: bool) -> None:
     """Refuse a metric that nobody measures, and impossible ways of measuring it.
+
+    Args:
+        sweep: whether trials are compared by it, which have to be measured on training rows.
 
     Raises:
         PipelineError: names the key, the value, and what it may be.
@@ -280,6 +286,11 @@ def check_measuring(model: DictConfig) -> None:
         )
     if model.cv is not None and model.cv < 2:
         raise PipelineError(f"model.cv={model.cv} is not two folds or more", "use 5, or null")
+    if sweep and not model.validation and model.cv is None:
+        raise PipelineError(
+            "model.validation=0, and no model.cv: the trials would be compared on the test data",
+            "hold out a share of the training rows (0.2), or measure by folds: model.cv=5",
+        )
     if model.timeout is not None and model.timeout <= 0:
         raise PipelineError(
             f"model.timeout={model.timeout} is not a number of seconds", "use 600, or null"

@@ -408,7 +408,7 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
 
     this = job.current()
     try:
-        configuration.check(config)
+        configuration.check(config, this.sweep)
         with processes.interruptible(), Pipeline(config, this) as _current:
             yield _current
         if not (this.sweep or config.main.explain):

@@ -49,6 +49,9 @@ from pipeline.steps import chosen_steps, step_folders
 MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
 MEANS += tuple(f"hydra.sweeper.{name}" for name in ("n_trials", "n_jobs", "storage"))
 
+# These say how trials are measured.
+DECIDE_MEASURING = ("model", "model.validation", "model.cv")
+
 say: Callable[[str], None] = partial(print, flush=True)  # a line for each trial goes there
 _running: "Sweep | None" = None  # the sweep that this process has begun and not ended
 
@@ -82,9 +85,12 @@ class Sweep(Callback):
 
     def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config)
-        configuration.check_measuring(config.model)
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         self._fixed = {one.key_or_group for one in typed if not one.is_sweep_override()}
+        swept = {one.key_or_group for one in typed if one.is_sweep_override()}
+        swept |= set(config.hydra.sweeper.get("params") or ())
+        fixed = swept.isdisjoint(DECIDE_MEASURING)  # else each trial is checked by itself
+        configuration.check_measuring(config.model, sweep=fixed)
         needs = {"optuna": config.hydra.sweeper._target_, "ray": config.hydra.launcher._target_}
         for package, target in needs.items():
             if package in target.lower() and not importlib.util.find_spec(package):

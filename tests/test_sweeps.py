@@ -144,6 +144,14 @@ def test_out_of_time(swept: Swept):
     assert states == ["FAILED", "FINISHED"]
 
 
+def test_a_trial_that_would_be_compared_on_the_test_data_has_failed(swept: Swept):
+    both = ("model.validation=0,0.3", "model.params.random_state=8", SMALL)
+    done = swept.checkout.run("-m", *both)
+    assert "1 of 2 trials failed; trial 0: model.validation=0, and no model.cv" in done.err
+    measured = swept.checkout.run("-m", *both, "model.cv=2")
+    assert measured.status == 0, measured.err
+
+
 def test_same_command_tries_the_failed_trials_again(swept: Swept):
     before = len(swept.sweeps())
     done = swept.checkout.run("-m", "hydra/launcher=basic", TRIALS)
@@ -260,6 +268,7 @@ def test_a_study_that_two_machines_share(tmp_path: Path):
 
 
 NO_METRIC = "model.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
+TEST_DATA = "the trials would be compared on the test data"
 NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean 'max_depth'?)"
 
 
@@ -267,6 +276,7 @@ NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean
     ("overrides", "told"),
     [
         (["model.metric=rocauc", "split.test_size=0.2,0.3"], NO_METRIC),
+        (["model.validation=0", "split.test_size=0.2,0.3"], TEST_DATA),
         (["split.test_size=0.2,0.3,abc"], "split.test_size='abc' is not a number"),
         (["hydra/sweeper=optuna", "+model.params.max_dept=range(2,9)"], NO_PARAMETER),
         (["hydra/sweeper=optuna", "model.space=null"], "model.space"),

@@ -12,7 +12,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 
 from pipeline import evaluation, validation
-from pipeline.cache import StepResult
+from pipeline.cache import StepResult, measured_as
 from pipeline.config import METRICS
 from pipeline.errors import PipelineError
 from pipeline.validation import How
@@ -101,6 +101,15 @@ def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
 )
 def test_a_trial_is_judged_without_the_test_data_where_it_can_be(metrics: dict, value: float):
     assert StepResult("4", "ran", metrics=metrics).metric(None) == value
+
+
+@pytest.mark.parametrize("other", [{"val_f1": 0.2}, {"cv_f1_mean": 0.3}])
+def test_a_trial_is_never_judged_by_the_test_data_instead(other: dict):
+    """A class that the held-out rows lack leaves some metrics undefined there."""
+    result = StepResult("4", "ran", metrics={"roc_auc": 0.9, "f1": 0.1, **other})
+    with pytest.raises(PipelineError, match="roc_auc is undefined on the training rows"):
+        result.metric("roc_auc")
+    assert measured_as("roc_auc", result.metrics) is None
 
 
 def test_a_metric_that_is_no_number():
