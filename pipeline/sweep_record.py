@@ -158,6 +158,6 @@ def _recorded(number: int, run: Run) -> Recorded:
         data.metrics.get(OBJECTIVE),
         {key: value for key, value in data.metrics.items() if key != OBJECTIVE},
         seconds,
-        data.tags.get(executor.ERROR, ""),
+        data.tags.get(executor.ERROR, "cut off" if info.status == "KILLED" else ""),
         overrides,
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from pipeline.sweep_record import Recorded
 BEST = 10
 SHORTEST = 3  # finished trials that figures can be drawn of
 MEASURING = ("model.validation", "model.cv")  # how trials are compared, not what a model is
+
+# A quoted value that means the same without its quotes, which a shell would want quoted in turn
+PLAIN = re.compile(r"^([^=]+=)'(?!(?:null|true|false|nan|inf)')([A-Za-z]\w*)'$", re.IGNORECASE)
 
 
 def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -> None:
@@ -46,7 +50,7 @@ def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -
 def command(one: Recorded) -> str:
     """The command that trains a trial's model on all training rows, none held out to measure it."""
     kept = [w for w in one.overrides if w.lstrip("+").partition("=")[0] not in MEASURING]
-    return f"python main.py {shlex.join(kept)}"
+    return "python main.py " + shlex.join(PLAIN.sub(r"\1\2", word) for word in kept)
 
 
 def log(

@@ -53,6 +53,7 @@ MEANS += tuple(f"hydra.sweeper.{name}" for name in ("n_trials", "n_jobs", "stora
 DECIDE_MEASURING = ("model", "model.validation", "model.cv")
 
 say: Callable[[str], None] = partial(print, flush=True)  # a line for each trial goes there
+missing: int | None = None  # finished trials that Optuna still wants; None in a grid
 _running: "Sweep | None" = None  # the sweep that this process has begun and not ended
 
 
@@ -95,6 +96,12 @@ class Sweep(Callback):
         for package, target in needs.items():
             if package in target.lower() and not importlib.util.find_spec(package):
                 raise PipelineError(f"{package} is not installed", "install it: make extras")
+        for name in ("n_trials", "n_jobs"):  # Optuna's
+            count = config.hydra.sweeper.get(name, 1)
+            if not isinstance(count, int) or count < 1:
+                raise PipelineError(
+                    f"hydra.sweeper.{name}={count} is not a number of trials", "give 1 or more"
+                )
         self._tracker = tracking.choose(config.main.tracker)
         if "Ray" in config.hydra.launcher._target_:
             from pipeline import ray_cluster
@@ -210,7 +217,8 @@ class Sweep(Callback):
         try:
             found = _record().end(self.run)
             self._tidy()
-            self._write(unfinished=any(one.state != "FINISHED" for one in found))
+            failed = any(one.state != "FINISHED" for one in found)
+            self._write(unfinished=failed if missing is None else missing > 0)
             _running = None
             sweep_summary.show(found, config, self.id, self.folder)
             sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
@@ -246,18 +254,39 @@ def _told(error: Any) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
+def refuse(config: DictConfig, number: int, overrides: list[str], error: PipelineError) -> None:
+    """Tell and record a trial that has no configuration to be run with."""
+    trial_config = config.copy()
+    with read_write(trial_config.hydra):
+        trial_config.hydra.job.num = number
+    _running.on_job_start(trial_config)
+    failed = JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
+    _running.on_job_end(trial_config, failed)
+
+
 def _refuse_failures(found: list) -> None:
     """A sweep in which trials failed ends with an error, after all has been told.
+
+    Not where Optuna has brought others about in their place.
 
     Raises:
         PipelineError: how many failed, and the first one's error.
     """
     failed = [one for one in found if one.state != "FINISHED"]
-    if failed:
+    count = f"{len(failed)} of {len(found)} trials failed"
+    if failed and missing == 0:
+        say(f"{count}; others were run in their place")
+    elif failed:
+        why = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
         raise PipelineError(
-            f"{len(failed)} of {len(found)} trials failed; trial {failed[0].number}: "
-            f"{failed[0].error.partition(chr(10))[0]}",
-            "the others are recorded; the same command tries the failed ones again",
+            f"{count}; trial {failed[0].number}: {why}",
+            "the others are recorded; the same command "
+            + ("tries the failed ones again" if missing is None else "proposes others"),
+        )
+    elif missing:
+        raise PipelineError(
+            "no trial has come to a metric that it could be compared by",
+            "main.steps has to name the step that trains the model",
         )
 
 

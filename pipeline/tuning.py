@@ -8,29 +8,35 @@ import importlib
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import optuna
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import settings, sweep_record
+from pipeline import settings, sweep_record, sweeps
+from pipeline.app import explain
 from pipeline.command_line import quoted
 from pipeline.errors import PipelineError, did_you_mean
 from pipeline.history import lower_is_better
 
 Space = dict[str, BaseDistribution]
+Asked = optuna.Trial | FrozenTrial
 ESTIMATOR = "model.params."
 
 
@@ -41,7 +47,7 @@ def tune(
     arguments: Sequence[str],
     options: Mapping[str, Any],
 ) -> None:
-    """Run trials until the study has ``n_trials`` finished ones.
+    """Run trials until the study has ``n_trials`` finished ones, or as many have failed.
 
     Args:
         arguments: the overrides of the command line; ranges and choices are searched.
@@ -55,43 +61,82 @@ def tune(
     try:
         space, fixed = search_space(config, loader, arguments, options["params"] or {})
         study = open_study(config, options)
+        batches = Batches(study, config, loader, launcher, fixed)
         if options["study_name"] is None:
-            _settle(study, config.hydra.job.env_set[settings.SWEEP_RUN])
-        number = len(study.trials)
-        missing = options["n_trials"] - len(study.get_trials(states=[TrialState.COMPLETE]))
-        while missing > 0:
+            batches.run(_settle(study, config.hydra.job.env_set[settings.SWEEP_RUN], space))
+        number, wanted = len(study.trials), options["n_trials"]
+        spare = wanted  # failures that others make up for; else it never ended where all fail
+        while (missing := wanted - _count(study, TrialState.COMPLETE)) > 0 and spare > 0:
             size = min(missing, options["n_jobs"])
-            _run_batch(study, launcher, [_ask(study, space) for _ in range(size)], fixed, number)
-            number, missing = number + size, missing - size
+            spare -= batches.run({number + i: _ask(study, space) for i in range(size)})
+            number += size
+        sweeps.missing = max(missing, 0)
     except PipelineError as error:
         raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
 
 
-def _run_batch(
-    study: optuna.Study,
-    launcher: Launcher,
-    asked: Sequence[optuna.Trial],
-    fixed: Sequence[str],
-    number: int,
-) -> None:
-    """Run proposed trials at once, and tell the study what they came to."""
-    batch = [
-        [*fixed, *(f"{key}={quoted(value)}" for key, value in one.params.items())] for one in asked
-    ]
-    for one, returned in zip(asked, launcher.launch(batch, number), strict=True):
-        _tell(study, one, returned.return_value)
+@dataclass(frozen=True)
+class Batches:
+    """Runs trials that a study has proposed, and tells it what they came to."""
+
+    study: optuna.Study
+    config: DictConfig
+    loader: ConfigLoader
+    launcher: Launcher
+    fixed: Sequence[str]
+
+    def run(self, asked: Mapping[int, Asked]) -> int:
+        """Run trials by their numbers in the sweep, adjacent ones at once; how many failed."""
+        words = {number: self._words(one) for number, one in asked.items()}
+        sound = [number for number in sorted(asked) if self._composes(number, words[number])]
+        for number in asked.keys() - set(sound):
+            _tell(self.study, asked[number].number, None)
+        values: dict[int, float | None] = dict.fromkeys(asked)
+        for _, group in groupby(enumerate(sound), lambda at: at[1] - at[0]):
+            numbers = [number for _, number in group]
+            launched = self.launcher.launch([words[number] for number in numbers], numbers[0])
+            for number, returned in zip(numbers, launched, strict=True):
+                values[number] = returned.return_value
+                _tell(self.study, asked[number].number, values[number])
+        return list(values.values()).count(None)
+
+    def _words(self, asked: Asked) -> list[str]:
+        given = (f"{key}={quoted(value)}" for key, value in asked.params.items())
+        return [*self.fixed, *given]
+
+    def _composes(self, number: int, words: list[str]) -> bool:
+        """Whether a trial has a configuration; one without has failed, and ends no other."""
+        try:
+            self.loader.load_sweep_config(self.config, words)
+        except (HydraException, OmegaConfBaseException) as error:
+            sweeps.refuse(self.config, number, words, explain(error))
+            return False
+        return True
 
 
-def _tell(study: optuna.Study, asked: optuna.Trial | int, value: float | None) -> None:
+def _count(study: optuna.Study, state: TrialState) -> int:
+    return len(study.get_trials(deepcopy=False, states=[state]))
+
+
+def _tell(study: optuna.Study, number: int, value: float | None) -> None:
     state = TrialState.FAIL if value is None else TrialState.COMPLETE
-    study.tell(asked, value, state=state)
+    study.tell(number, value, state=state)
 
 
-def _settle(study: optuna.Study, run: str) -> None:
-    """Tell a study of our own what became of trials that an interruption kept from it."""
-    values = {one.number: one.value for one in sweep_record.trials_of(run)}
-    for open_one in study.get_trials(states=[TrialState.RUNNING]):
-        _tell(study, open_one.number, values.get(open_one.number))
+def _settle(study: optuna.Study, run: str, space: Space) -> dict[int, FrozenTrial]:
+    """Tell a study of our own what became of trials that an interruption kept from it.
+
+    Returns:
+        Those that it cut off, by number: they are to be run again.
+    """
+    values = {one.number: one.value for one in sweep_record.trials_of(run) if one.is_done}
+    cut_off = {}
+    for one in study.get_trials(states=[TrialState.RUNNING]):
+        if values.get(one.number) is None and one.params.keys() == space.keys():
+            cut_off[one.number] = one
+        else:  # finished, or cut off while it was proposed
+            _tell(study, one.number, values.get(one.number))
+    return cut_off
 
 
 def _ask(study: optuna.Study, space: Space) -> optuna.Trial:
@@ -154,7 +199,7 @@ def search_space(
     own = {} if other_model else {f"{ESTIMATOR}{k}": v for k, v in config.model.space.items()}
     given = parser.parse_overrides([f"{key}={value}" for key, value in {**own, **params}.items()])
     overrides = {override.get_key_element(): override for override in (*given, *typed)}
-    space = {key: distribution(o) for key, o in overrides.items() if o.is_sweep_override()}
+    space = {k: distribution(k, o) for k, o in overrides.items() if o.is_sweep_override()}
     if not space:
         raise PipelineError(
             "there is nothing to search",
@@ -186,12 +231,25 @@ def _check_parameters(model: DictConfig, keys: Sequence[str]) -> None:
             )
 
 
-def distribution(override: Override) -> BaseDistribution:
+def distribution(key: str, override: Override) -> BaseDistribution:
     """The range or the choice that an override spans, in Hydra's own words.
 
     ``range(1, 10, step=3)`` ends before 10, as it does in a grid; ``interval(0.1, 1)`` holds both
     its ends, and is searched in steps that grow where it is tagged ``log``.
+
+    Raises:
+        PipelineError: there is nothing in it, or no logarithm of its lower end.
     """
+    try:
+        return _spanned(override)
+    except ValueError as error:
+        raise PipelineError(
+            f"{key}={override.get_value_string()} can't be searched: {error}",
+            "give the lower end first, and above 0 where it is tagged log: interval(0.01,10)",
+        ) from error
+
+
+def _spanned(override: Override) -> BaseDistribution:
     value = override.value()
     if override.is_interval_sweep():
         log, (low, high) = "log" in value.tags, (value.start, value.end)
@@ -200,6 +258,8 @@ def distribution(override: Override) -> BaseDistribution:
         return FloatDistribution(low, high, log=log)
     if override.is_range_sweep() and not value.shuffle:
         steps = [*override.sweep_iterator(transformer=Transformer.identity)]
+        if not steps:
+            raise ValueError("it is empty")
         kind = IntDistribution if isinstance(steps[0], int) else FloatDistribution
         return kind(steps[0], steps[-1], step=abs(value.step))
     chosen = override.sweep_iterator(transformer=Transformer.identity)

@@ -1,11 +1,16 @@
 """Running the pipeline as a user does: ``python main.py`` in a folder of its own."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 POKEMON = ROOT / "data" / "pokemon.csv"
@@ -112,3 +117,23 @@ class Checkout:
 
     def _folders(self) -> set[Path]:
         return {path.parent for path in self.state.glob("runs/*/summary.json")}
+
+
+def await_step(pid: int) -> None:
+    """Wait until a step is at work below a process."""
+    limit = time.monotonic() + 120
+    while not any(is_step(command) for command in commands_below(pid)):
+        assert time.monotonic() < limit, "no step has begun"
+        time.sleep(0.05)  # another process's children are no event
+
+
+def is_step(command: str) -> bool:
+    """Whether a command line is a step's at work; one in standby has no arguments yet."""
+    return "script.py --" in command
+
+
+def commands_below(pid: int) -> Iterator[str]:
+    """The command lines below a process."""
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            yield " ".join(child.cmdline())

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipeline import ray_cluster, settings, tracking
 from pipeline.errors import PipelineError
 from tests import servers
 from tests.conftest import Server
-from tests.runs import POKEMON, ROOT, Checkout, environment
+from tests.runs import POKEMON, ROOT, Checkout, await_step, environment
 
 RAY = str(Path(sys.executable).parent / "ray")
 SMALLEST_STORE = "80000000"
@@ -148,31 +147,11 @@ def run_and_kill(sweep: subprocess.Popen, victim: int) -> str:
     for line in sweep.stdout:
         said.append(line)
         if alive and sum(one.startswith("trial ") for one in said) == 3:
-            await_step(victim)
+            await_step(victim)  # of a trial on that node
             end(victim)
             alive = False
     assert sweep.wait() == 0, "".join(said)
     return "".join(said)
-
-
-def await_step(pid: int) -> None:
-    """Wait until a node is at a step of a trial."""
-    limit = time.monotonic() + 120
-    while not any(is_step(command) for command in commands_below(pid)):
-        assert time.monotonic() < limit, "the node got no trial"
-        time.sleep(0.05)  # another process's children are no event
-
-
-def is_step(command: str) -> bool:
-    """Whether a command line is a step's at work; one in standby has no arguments yet."""
-    return "script.py --" in command
-
-
-def commands_below(pid: int) -> Iterator[str]:
-    """The command lines below a process."""
-    for child in psutil.Process(pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            yield " ".join(child.cmdline())
 
 
 def check_records(client: mlflow.MlflowClient, text: str) -> None:

@@ -15,12 +15,14 @@ import mlflow
 import pandas as pd
 import psutil
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow.entities import Run
 
-from pipeline import mlflow_store, sweep_record, sweep_summary, trials
+from pipeline import mlflow_store, sweep_record, sweep_summary, trials, tuning
+from pipeline.errors import PipelineError
 from pipeline.sweep_record import Recorded
 from tests import servers
-from tests.runs import SMALL, Checkout, Finished
+from tests.runs import SMALL, Checkout, Finished, await_step
 
 TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
 
@@ -106,11 +108,12 @@ def test_the_sweep_is_summed_up(swept: Swept):
 
 def test_the_best_ones_command_trains_it_on_all_rows():
     words = ["+model.params.max_depth=3", "model.validation=0.3", "+model.cv=5", "~report.previous"]
-    words.append("main.project_name='a b'")
+    words += ["main.project_name='a b'", "model='random_forest'", "main.experiment_name='null'"]
     one = Recorded(0, "FINISHED", "run", {}, 0.5, overrides=words)
     assert sweep_summary.command(one) == (
         "python main.py +model.params.max_depth=3 '~report.previous' "
-        """'main.project_name='"'"'a b'"'"''"""
+        """'main.project_name='"'"'a b'"'"'' model=random_forest """
+        """'main.experiment_name='"'"'null'"'"''"""
     )
 
 
@@ -166,22 +169,62 @@ def test_tuning_goes_on_after_an_interruption(swept: Swept):
     first = swept.checkout.start(*tune)
     for line in first.stdout:
         if line.startswith("trial 0"):
+            await_step(first.pid)  # the next trial's training: it has the other steps from this one
             first.send_signal(signal.SIGINT)
             break
     rest = first.stdout.read()
     assert first.wait(120) == 130, rest
     assert "has not ended; the same command goes on with it" in rest
-    assert swept.sweeps()[-1].info.status == "KILLED"
+    parent = swept.sweeps()[-1]
+    assert parent.info.status == "KILLED"
+    (cut_off,) = (run for run in swept.below(parent) if run.info.status == "KILLED")
+    assert cut_off.data.tags["pipeline.trial"] == "1"
 
     done = swept.checkout.run(*tune)
     assert done.status == 0, done.err
     assert "goes on: 1 of its trials are finished" in done.out
-    assert done.out.count("trial ") - done.out.count("n_trials") >= 2
+    assert re.findall(r"^trial (\d+):", done.out, re.MULTILINE) == ["1", "2"]
     parent = swept.sweeps()[-1]
     assert parent.info.status == "FINISHED"
     finished = [run for run in swept.below(parent) if run.info.status == "FINISHED"]
-    assert len(finished) == 3
+    again = {run.data.tags["pipeline.trial"]: run for run in finished}
+    assert (sorted(again), len(finished)) == (["0", "1", "2"], 3)
+    assert again["1"].data.params == cut_off.data.params
     assert len({str(sorted(run.data.params.items())) for run in finished}) == 3
+
+
+def trial_states(sweep: Swept) -> dict[int, str]:
+    """The states of the last sweep's trials, by number."""
+    below = sweep.below(sweep.sweeps()[-1])
+    return {int(run.data.tags["pipeline.trial"]): run.info.status for run in below}
+
+
+# Optuna draws 0.2, abc, 0.2 where its seed is 3, abc where it is 1, and 0.2 where it is 2.
+ONE_IN_TWO = ("-m", "hydra/sweeper=optuna", "split.test_size=choice(0.2,abc)", SMALL)
+TWO_TRIALS = ("hydra.sweeper.sampler.seed=3", "hydra.sweeper.n_trials=2")
+
+
+def test_a_proposal_that_cannot_be_composed_is_replaced(swept: Swept):
+    done = swept.checkout.run(*ONE_IN_TWO, *TWO_TRIALS)
+    assert done.status == 0, done.err
+    assert re.search(r"^trial 1: .*failed in .* s: split.test_size='abc' is not", done.out, re.M)
+    assert "1 of 3 trials failed; others were run in their place" in done.out
+    assert "Traceback" not in done.err + done.out
+    assert trial_states(swept) == {0: "FINISHED", 1: "FAILED", 2: "FINISHED"}
+
+
+def test_the_same_command_ends_clean_after_a_failed_proposal(swept: Swept):
+    tune = (*ONE_IN_TWO, "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_trials=1")
+    first = swept.checkout.run(*tune)
+    assert first.status == 1
+    assert "1 of 1 trials failed; trial 0: split.test_size='abc' is not a number" in first.err
+    assert "the same command proposes others" in first.err
+    before = len(swept.sweeps())
+    second = swept.checkout.run(*tune)
+    assert second.status == 0, second.err
+    assert "1 of 2 trials failed; others were run in their place" in second.out
+    assert trial_states(swept) == {0: "FAILED", 1: "FINISHED"}
+    assert len(swept.sweeps()) == before
 
 
 def in_standby(process: psutil.Process, step: str) -> set[int]:
@@ -281,6 +324,10 @@ NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean
         (["hydra/sweeper=optuna", "+model.params.max_dept=range(2,9)"], NO_PARAMETER),
         (["hydra/sweeper=optuna", "model.space=null"], "model.space"),
         (["hydra/sweeper=optuna", "hydra.sweeper.storage=nosuch://x"], "can't be opened"),
+        (["hydra/sweeper=optuna", "split.test_size=interval(5,1)"], "can't be searched"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=-1"], "hydra.sweeper.n_trials=-1"),
+        (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=abc"], "hydra.sweeper.n_trials=abc"),
         (["hydra/launcher=ray", "hydra.launcher.address=x", "split.test_size=0.2,0.3"],
          "MLFLOW_TRACKING_URI and TRACKIO_SERVER_URL"),
     ],
@@ -294,3 +341,12 @@ def test_refused_before_any_trial(swept: Swept, overrides: list[str], told: str)
     assert len(done.err.splitlines()) <= 5, done.err
     new = [run for run in swept.runs() if run.info.run_id not in before]
     assert not [run for run in new if "pipeline.trial" in run.data.tags]
+
+
+@pytest.mark.parametrize(
+    "range_", ["tag(log, interval(0,10))", "interval(5,1)", "range(10,1,-3)", "range(10,2)"]
+)
+def test_a_range_with_nothing_in_it_is_refused(range_: str):
+    override = OverridesParser.create().parse_override(f"model.params.C={range_}")
+    with pytest.raises(PipelineError, match=r"^model.params.C=.* can't be searched: "):
+        tuning.distribution("model.params.C", override)
