@@ -71,9 +71,8 @@ def resume(id: str, run: str) -> tuple[str, list[str]]:
     Raises:
         PipelineError: the run is gone from MLflow.
     """
-    mlflow.set_tracking_uri(settings.tracking_uri())
+    client = mlflow_store.client()
     executor.mark_dead()
-    client = mlflow.MlflowClient()
     try:
         client.update_run(run, "RUNNING")
     except mlflow.exceptions.MlflowException as error:

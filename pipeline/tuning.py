@@ -221,7 +221,10 @@ def _check_parameters(model: DictConfig, keys: Sequence[str]) -> None:
         estimator = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         return  # this too
-    known = list(inspect.signature(estimator).parameters)
+    accepted = inspect.signature(estimator).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in accepted.values()):
+        return  # it takes any
+    known = list(accepted)
     for key in (key.removeprefix(ESTIMATOR) for key in keys):
         if key.partition(".")[0] not in known:
             raise PipelineError(
