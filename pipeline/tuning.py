@@ -208,8 +208,7 @@ def search_space(
     if not other_model:
         keys = (key.lstrip("+") for key in space)
         _check_parameters(config.model, [key for key in keys if key.startswith(ESTIMATOR)])
-    fixed = [f"{k}={o.get_value_element_as_str()}" for k, o in overrides.items() if k not in space]
-    return space, fixed
+    return space, [override.input_line for key, override in overrides.items() if key not in space]
 
 
 def _check_parameters(model: DictConfig, keys: Sequence[str]) -> None:

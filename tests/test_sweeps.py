@@ -22,7 +22,7 @@ from pipeline import mlflow_store, sweep_record, sweep_summary, trials, tuning
 from pipeline.errors import PipelineError
 from pipeline.sweep_record import Recorded
 from tests import servers
-from tests.runs import SMALL, Checkout, Finished, await_step
+from tests.runs import POKEMON, SMALL, Checkout, Finished, await_step
 
 TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
 
@@ -209,6 +209,7 @@ def test_a_proposal_that_cannot_be_composed_is_replaced(swept: Swept):
     assert done.status == 0, done.err
     assert re.search(r"^trial 1: .*failed in .* s: split.test_size='abc' is not", done.out, re.M)
     assert "1 of 3 trials failed; others were run in their place" in done.out
+    assert f"data.file_url={POKEMON.as_uri()} " in done.out  # in the best one's command, as typed
     assert "Traceback" not in done.err + done.out
     assert trial_states(swept) == {0: "FINISHED", 1: "FAILED", 2: "FINISHED"}
 
