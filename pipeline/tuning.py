@@ -59,6 +59,11 @@ def tune(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
+        if config.main.explain:
+            raise PipelineError(
+                "main.explain can't say what a tuned sweep would run: Optuna goes by its results",
+                "explain one run, or a grid",
+            )
         space, fixed = search_space(config, loader, arguments, options["params"] or {})
         study = open_study(config, options)
         batches = Batches(study, config, loader, launcher, fixed)
