@@ -56,10 +56,11 @@ def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
 
 def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
     """The text of a file, or of each file in a folder, of a step's MLflow run."""
-    from pipeline.mlflow_history import MlflowHistory, answers
+    from pipeline import mlflow_store
+    from pipeline.mlflow_history import MlflowHistory
 
     client = MlflowHistory().client
-    with answers(), tempfile.TemporaryDirectory() as folder:
+    with mlflow_store.told(), tempfile.TemporaryDirectory() as folder:
         if path not in {file.path for file in client.list_artifacts(step.mlflow_run)}:
             return {}
         place = Path(client.download_artifacts(step.mlflow_run, path, folder))

@@ -126,7 +126,8 @@ def _refuse_beside_a_run(state: Path) -> None:
     if left:
         raise PipelineError(
             f"a run is under way: {', '.join(left)}",
-            "wait for it; if it was killed on another machine, start one there to tidy up",
+            "wait for it; after one that was killed, a start on its machine and with its "
+            "MLFLOW_TRACKING_URI tidies up",
         )
 
 

@@ -1,8 +1,6 @@
 """The runs of the pipeline as MLflow has them: our own, and those of colleagues on its server."""
 
-import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,11 +8,9 @@ from pathlib import Path
 
 import yaml
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
-from pipeline import mlflow_store, settings
-from pipeline.errors import PipelineError
+from pipeline import mlflow_store
 from pipeline.history import RUN_ID, SUMMARY, TRACKER, RunRecord, record
 
 PAGE = 200  # runs asked for at once
@@ -31,7 +27,7 @@ class MlflowHistory:
 
     def experiments(self) -> dict[str, str]:
         """The id of each experiment, by name."""
-        with answers():
+        with mlflow_store.told():
             found = self.client.search_experiments()
         return {e.name: e.experiment_id for e in found}
 
@@ -44,7 +40,7 @@ class MlflowHistory:
         conditions = " and ".join(filter(None, [f"tags.`{TRACKER}` != ''", condition]))
         token = None
         while wanted:
-            with answers():
+            with mlflow_store.told():
                 page = self.client.search_runs(
                     wanted, conditions, order_by=order, max_results=PAGE, page_token=token
                 )
@@ -60,7 +56,7 @@ class MlflowHistory:
             PipelineError: the record is damaged, or MLflow does not answer.
         """
         id = run.info.run_id
-        with answers():
+        with mlflow_store.told():
             files = {file.path for file in self.client.list_artifacts(id)}
             if SUMMARY in files:
                 return record(self._text(id, SUMMARY), f"MLflow run {id}, {SUMMARY}")
@@ -86,16 +82,3 @@ class MlflowHistory:
         with tempfile.TemporaryDirectory() as folder:
             path = self.client.download_artifacts(run_id, name, folder)
             return Path(path).read_text(encoding="utf-8")
-
-
-@contextlib.contextmanager
-def answers() -> Iterator[None]:
-    """Say in a few lines that MLflow does not answer, and where, without a password."""
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        told = f"({settings.tracking_uri()}): {str(error).splitlines()[0][:300]}"
-        raise PipelineError(
-            f"MLflow does not answer {re.sub(r'//[^/@ ]*@', '//', told)}",
-            "check MLFLOW_TRACKING_URI, and that the server runs",
-        ) from error

@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import mlflow
 import requests
@@ -54,8 +54,11 @@ def _reach(uri: str) -> None:
 
 def place() -> str:
     """Where MLflow keeps runs, without a user's name and password."""
-    uri = urlsplit(settings.tracking_uri())
-    return uri._replace(netloc=uri.netloc.rpartition("@")[2], query="").geturl()
+    return _plain(settings.tracking_uri()).partition("?")[0]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 @contextlib.contextmanager
@@ -63,15 +66,15 @@ def told() -> Iterator[None]:
     """MLflow's own failures in a few lines.
 
     Raises:
-        PipelineError: instead of an MlflowException.
+        PipelineError: instead of an MlflowException, or of one from the way to its server.
     """
     try:
         yield
-    except MlflowException as error:
-        what = str(error).replace(settings.tracking_uri(), place())
+    except (MlflowException, requests.RequestException) as error:
+        what = _plain(str(error)).partition("\n")[0][:300]
         raise PipelineError(
-            f"MLflow, whose store is {place()}: {what.partition(chr(10))[0][:300]}",
-            "mend that and run again; steps that have finished are not run again",
+            f"MLflow, whose store is {place()}: {what}",
+            "mend that, and try again; steps that have finished are kept",
         ) from error
 
 

@@ -208,7 +208,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hidden@127.0.0.1:{port}")
     assert main(["compare", "20261121-000000-abcdef"]) == 1
     told = capsys.readouterr().err
-    assert f"MLflow does not answer (http://127.0.0.1:{port})" in told
+    assert f"no MLflow server answers at MLFLOW_TRACKING_URI=http://127.0.0.1:{port} " in told
     assert "hidden" not in told
 
 

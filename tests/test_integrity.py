@@ -227,6 +227,7 @@ def test_gc_tidies_up_after_the_dead_and_waits_for_the_living(
 ):
     assert checkout.run("main.steps=[1]").status == 0
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(checkout.state))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow may have set it here
     running.Marker("20200101-000000-abcdef").note()
     told = command(checkout, "gc")
     assert told.returncode == 1
