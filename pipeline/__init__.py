@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 __all__ = ["ROOT", "main", "run", "start", "within"]
 
 
-_ORCHESTRATOR = {"start": "runner", "run": "runner", "within": "runner", "main": "again"}
+_ORCHESTRATOR = {"start": "current", "run": "current", "within": "current", "main": "again"}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import commands, runner, running
+from pipeline import commands, current, runner, running
 from pipeline.cache import StepResult, write_whole
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Reference
@@ -82,7 +82,7 @@ def main(**options: Any) -> Callable[[Callable], Callable]:
 
                 from pipeline import app
 
-                runner.command = place
+                current.command = place
                 app.main(hydra.main(**options)(go))
             return None
 
@@ -103,7 +103,7 @@ def again(go: Callable, place: Path | None) -> bool:
     state = Path(command.config.main.state_dir).absolute()
     job = Job(state / "runs" / new_run_id(), command.overrides)
     try:
-        with Repeated(command.config, job) as run, runner.standing_in(run):
+        with Repeated(command.config, job) as run, current.standing_in(run):
             go(command.config)
         for name, text in command.files.items():
             file = job.folder / "config" / name

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline import runner
+from pipeline import current, runner
 from pipeline.cache import StepResult
 from pipeline.fingerprint import Reference
 
@@ -58,6 +58,6 @@ class Recorder:
 def calls(go: Callable, config: DictConfig) -> dict[str, Call]:
     """The steps that ``go`` asks for with a configuration, in order; nothing is run."""
     recorder = Recorder()
-    with runner.standing_in(recorder):
+    with current.standing_in(recorder):
         go(config)
     return recorder.calls
