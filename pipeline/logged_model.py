@@ -21,7 +21,6 @@ from pipeline import mlflow_store, models
 from pipeline.errors import PipelineError
 from pipeline.models import TRUSTED_PACKAGES, TRUSTED_TYPES
 
-FILE = "model.skops"  # as the flavor names it
 NEEDED = ("scikit-learn", "skops", "pandas")  # by every model
 
 
@@ -39,7 +38,7 @@ class Flavor:
     ) -> None:
         """Write the folder of the model as it was before it was fitted, then its file."""
         mlflow.sklearn.save_model(clone(model), path, mlflow_model=mlflow_model, **told)
-        file = Path(path, FILE)
+        file = Path(path, models.FILE)
         mlflow_model.model_size_bytes += len(data) - file.stat().st_size
         file.write_bytes(data)
         mlflow_model.save(Path(path, MLMODEL_FILE_NAME))

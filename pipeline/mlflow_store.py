@@ -97,7 +97,7 @@ def connect(experiment: str) -> str:
     its experiments keep their files in the state folder rather than in the current one.
     """
     store, uri, root = client(), settings.tracking_uri(), settings.artifact_root()
-    if uri.startswith(("http:", "https:", "databricks")):
+    if settings.mlflow_on_server():
         found = _experiment_id(store, experiment, root)
     else:
         state = settings.state_dir()

@@ -20,7 +20,7 @@ from pipeline.tracking import Artifact
 
 CANDIDATE = "candidate"
 # What is read of a logged model, each below its folder; the rest is for people and for MLflow.
-FILES = ("model.skops", "requirements.txt", f"extra_files/{models.PREPARATION}")
+FILES = (models.FILE, "requirements.txt", f"extra_files/{models.PREPARATION}")
 TRIES = 10
 AT_ONCE = re.compile(r"giving up after|unique constraint|duplicate (key|entry)", re.IGNORECASE)
 

@@ -135,7 +135,7 @@ def _read(given: Any) -> dict[str, Any]:
 
 def _check_servers(name: str, tracker: str) -> None:
     """Both places have to reach MLflow and the tracker, so neither may be a folder of this one."""
-    if not settings.tracking_uri().startswith(("http:", "https:", "databricks")):
+    if not settings.mlflow_on_server():
         raise PipelineError(
             f"main.backend={name} needs an MLflow server, and MLFLOW_TRACKING_URI names none",
             "set it to the address of one that the steps reach too: docs/remote.md",

@@ -288,9 +288,8 @@ class Pipeline:
         if step not in self.chosen:
             self.screen.explain(step, ["it is not in main.steps"])
             return self._skipped(step, key)
-        shared = settings.tracking_uri().startswith(("http:", "https:", "databricks"))
         result = self.cache.get(step, key)
-        if result is None and shared and not self.config.main.force:
+        if result is None and settings.mlflow_on_server() and not self.config.main.force:
             result = self.executor.find(step, key)
         if self.config.main.force:
             reasons = ["main.force is set"]

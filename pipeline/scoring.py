@@ -61,7 +61,7 @@ class Loaded:
     def from_folder(cls, folder: Path) -> "Loaded":
         """A model from files that :func:`pipeline.registry.fetch` has compared."""
         told = (folder / "extra_files" / models.PREPARATION).read_text(encoding="utf-8")
-        return cls(models.load(folder / "model.skops", allowed()), json.loads(told), folder)
+        return cls(models.load(folder / models.FILE, allowed()), json.loads(told), folder)
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -76,6 +76,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / DATABASE}"
 
 
+def mlflow_on_server() -> bool:
+    """Whether MLflow's store is a server, which others reach too."""
+    return tracking_uri().startswith(("http:", "https:", "databricks"))
+
+
 def artifact_root() -> str | None:
     """Where MLflow keeps the files of new experiments; None: as its server says, or state_dir.
 
