@@ -43,7 +43,7 @@ lock: .venv/complete  ## resolve pyproject.toml into the locks and what follows 
 	@.venv/bin/uv $(COMPILE) --upgrade -o requirements.lock
 	@.venv/bin/uv $(COMPILE) --upgrade --all-extras -c requirements.lock -o requirements-dev.lock
 	@$(MAKE) -s extras
-	@.venv/bin/python -m pipeline.pins
+	@.venv/bin/python -m tools.pins
 
 clean:  ## remove local state: runs, artifacts, metrics, models
 	rm -rf .pipeline

@@ -4,260 +4,17 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pipeline import startup
+from pipeline.steps import worker
 
-startup.begin(__name__)  # before the imports that take long
-
-
-import pandas as pd
-import pandera.pandas as pa
-from pandas.api.types import is_float_dtype, is_number, is_numeric_dtype, is_string_dtype
-
-from pipeline import step
-from pipeline.errors import PipelineError, did_you_mean
-from pipeline.tables import read_raw, snake_case, write_table
-
-DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
-RULES = ("column", "dtype", "min", "max", "values", "unique", "nullable")
-TRUTH = ("true", "false")
-SHOWN = 20
+worker.begin(__name__)  # before the imports that take long
 
 
-def clean(
-    raw: pd.DataFrame,
-    required: list[str] | None,
-    fill: dict,
-    text_columns: list[str] = (),
-    missing: list[str] = (),
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Tidy names and cells, treat missing values, and drop duplicates. Idempotent.
-
-    Args:
-        raw: the table as it was read; it is not changed.
-        required: columns a row must have a value in; None means every column not in ``fill``.
-        fill: the value for missing cells, per column.
-        text_columns: columns that stay text, even where every cell is a number.
-        missing: words that mean "no value"; an empty cell always does.
-
-    Returns:
-        The clean table, its index being the rows' places in ``raw``; and how many rows were
-        dropped for each reason.
-
-    Raises:
-        PipelineError: two titles become one name, a required column is not there, a fill of
-            the wrong type, or no row is left.
-    """
-    if raw.empty:
-        raise PipelineError("the table has a header and no rows", "check data.file_url")
-    table = read_types(strip_text(tidy_titles(raw), missing), text_columns)
-    table = fill_missing(table, fill)
-    if required is None:
-        required = [column for column in table if column not in fill]
-    dropped = {}
-    for column in required:
-        if column not in table:
-            raise unknown_column("etl.required", column, table)
-        gaps = table[column].isna()
-        if gaps.any():
-            dropped[f"missing {column}"] = int(gaps.sum())
-            table = table[~gaps]
-    if table.empty:
-        raise PipelineError(
-            f"no row is left of {len(raw)}; dropped: {dropped}",
-            "list fewer columns in etl.required, or give a value in etl.fill",
-        )
-    table = read_types(table, text_columns)  # a dropped row may have held a column's only word
-    twice = table.duplicated()
-    if twice.any():
-        dropped["duplicate"] = int(twice.sum())
-        table = table[~twice]
-    return table, dropped
+from pipeline import steps
+from pipeline.science.cleaning import check_rules, clean, validate
+from pipeline.science.tables import read_raw, snake_case, write_table
 
 
-def tidy_titles(raw: pd.DataFrame) -> pd.DataFrame:
-    """The table with its titles as names: ``Sp. Atk`` becomes ``sp_atk``.
-
-    Raises:
-        PipelineError: two titles become one name.
-    """
-    table = raw.rename(columns=snake_case)
-    twins = sorted(set(table.columns[table.columns.duplicated()]))
-    if twins:
-        titles = [str(title) for title in raw.columns if snake_case(title) in twins]
-        raise PipelineError(f"the columns {titles} all become {twins}", "rename them in the data")
-    return table
-
-
-def strip_text(table: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
-    """Strip text cells, and make empty ones and those that mean it missing."""
-    texts = {name: table[name].str.strip() for name in table if is_string_dtype(table[name])}
-    return table.assign(
-        **{name: text.mask(text.isin(["", *missing])) for name, text in texts.items()}
-    )
-
-
-def read_types(table: pd.DataFrame, text_columns: list[str]) -> pd.DataFrame:
-    """Turn text columns that hold only numbers, or only truth values, into such columns."""
-    free = [name for name in table.columns.difference(text_columns) if is_string_dtype(table[name])]
-    return table.assign(**{name: read_column(table[name]) for name in free})
-
-
-def read_column(text: pd.Series) -> pd.Series:
-    """A text column as numbers or truth values, if all its words are such, else as it is."""
-    words = text.dropna()
-    if words.empty:
-        return text
-    if words.iloc[0].lower() in TRUTH and words.str.lower().isin(TRUTH).all():
-        return (text.str.lower() == "true").astype("boolean").mask(text.isna())
-    try:
-        numbers = pd.to_numeric(text, dtype_backend="numpy_nullable")
-    except (ValueError, TypeError):
-        return text
-    exact = is_numeric_dtype(numbers)  # whole numbers beyond 64 bits are not
-    return numbers if exact and numbers.isna().equals(text.isna()) else text
-
-
-def fill_missing(table: pd.DataFrame, fill: dict) -> pd.DataFrame:
-    """Give missing cells their column's value; a column that is not there is passed over."""
-    for name in table.columns.intersection(fill):
-        column, value = table[name], fill[name]
-        if is_string_dtype(column):
-            value = str(value)
-        elif column.isna().all():  # it has no type yet
-            table[name] = pd.Series(value, column.index).convert_dtypes()
-            continue
-        try:
-            table[name] = column.fillna(value)
-        except (TypeError, ValueError) as error:
-            raise PipelineError(
-                f"etl.fill gives {name!r}, a column of {column.dtype}, the value {value!r}",
-                "give a value of the column's own type",
-            ) from error
-    return table
-
-
-def validate(table: pd.DataFrame, rules: list[dict]) -> pd.DataFrame:
-    """Check a clean table against ``etl.schema`` and give its columns the types named there.
-
-    Raises:
-        PipelineError: lists every violation: column, rule, how many rows, values and places.
-    """
-    table, cases = check(table, rules)
-    if cases.empty:
-        return table
-    lines = violations(cases)
-    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    raise PipelineError(
-        "\n  ".join(
-            [f"the table breaks etl.schema in {len(lines)} place(s):", *lines[:SHOWN], *more]
-        ),
-        "correct the data, or etl.schema (your own data: data=csv has no schema)",
-    )
-
-
-def check(table: pd.DataFrame, rules: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A clean table with the types of ``etl.schema``, and each cell that breaks a rule of it.
-
-    Returns:
-        The table; and a row per such cell: its column, the rule, its value, its row's index.
-    """
-    schema = pa.DataFrameSchema({rule["column"]: schema_column(rule) for rule in rules})
-    names = {"check": "rule", "failure_case": "value"}
-    broken = [fractions(table, rule["column"]) for rule in rules if rule.get("dtype") == "int"]
-    try:
-        checked = schema.validate(table, lazy=True)
-        return checked, pd.concat(broken) if broken else pd.DataFrame()
-    except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases
-    coercion = cases["check"].str.startswith("coerce_dtype")
-    mistyped = set(cases.loc[coercion, "column"])  # no other rule can be checked on them
-    words = {"not_nullable": "nullable false", "field_uniqueness": "unique"}
-    words |= {f"coerce_dtype('{name}')": f"dtype {rule}" for rule, name in DTYPES.items()}
-    cases = cases[coercion | ~cases["column"].isin(mistyped)].replace({"check": words})
-    cases = cases[["column", "check", "failure_case", "index"]].rename(columns=names)
-    return table, pd.concat([*broken, cases])
-
-
-def fractions(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The cells of a column that are no whole numbers, which pandas would cut to such."""
-    values = table[name] if name in table else pd.Series(dtype=object)
-    if not is_float_dtype(values):
-        return pd.DataFrame()
-    lost = values[values.notna() & (values % 1 != 0)].astype(object)
-    return pd.DataFrame({"column": name, "rule": "dtype int", "value": lost, "index": lost.index})
-
-
-def check_rules(rules: list[dict]) -> None:
-    """Refuse entries of ``etl.schema`` that are no rules.
-
-    Raises:
-        PipelineError: names the entry, and the rule or dtype that does not exist.
-    """
-    for rule in rules:
-        if not isinstance(rule, dict) or "column" not in rule:
-            raise PipelineError(
-                f"etl.schema: {rule!r} names no column", "write {column: NAME, dtype: int, ...}"
-            )
-        for key in rule:
-            if key not in RULES:
-                raise PipelineError(
-                    f"etl.schema: unknown rule {key!r} for column {rule['column']!r}"
-                    f"{did_you_mean(key, RULES)}",
-                    f"the rules are: {', '.join(RULES)}",
-                )
-        if rule.get("dtype") not in (None, *DTYPES):
-            raise PipelineError(
-                f"etl.schema: unknown dtype {rule['dtype']!r} for column {rule['column']!r}"
-                f"{did_you_mean(rule['dtype'], DTYPES)}",
-                f"the dtypes are: {', '.join(DTYPES)}",
-            )
-
-
-def schema_column(rule: dict) -> pa.Column:
-    """One entry of ``etl.schema`` as a pandera column."""
-    checks = {"min": pa.Check.ge, "max": pa.Check.le, "values": pa.Check.isin}
-    return pa.Column(
-        DTYPES.get(rule.get("dtype")),
-        [
-            check(rule[key], error=f"{key} {rule[key]}")
-            for key, check in checks.items()
-            if rule.get(key) is not None
-        ],
-        nullable=rule.get("nullable", False),
-        unique=rule.get("unique", False),
-        coerce=rule.get("dtype") is not None,
-    )
-
-
-def violations(cases: pd.DataFrame) -> list[str]:
-    """What :func:`check` has found, one line for each column and rule."""
-    lines = []
-    for (column, rule), rows in cases.fillna({"column": ""}).groupby(
-        ["column", "rule"], sort=False
-    ):
-        values = [*rows["value"].unique()[:3]]
-        if rule == "column_in_dataframe":
-            lines += [f"{name}: no such column" for name in rows["value"]]
-        elif rows["index"].isna().all():  # the check itself failed
-            lines.append(f"{column}: {rule} can't be checked: {values[0]}")
-        else:
-            shown = ", ".join(f"{value if is_number(value) else repr(value)}" for value in values)
-            places = ", ".join(str(int(index) + 1) for index in rows["index"].head(3))
-            lines.append(
-                f"{column}: {rule} fails for {len(rows)} row(s): {shown} (data row {places})"
-            )
-    return lines
-
-
-def unknown_column(key: str, column: str, table: pd.DataFrame) -> PipelineError:
-    """The error for a configured column that the table does not have."""
-    return PipelineError(
-        f"{key} names {column!r}, which the table lacks{did_you_mean(column, table.columns)}",
-        f"the columns are: {', '.join(map(str, table.columns))}",
-    )
-
-
-def go(args, run: step.StepRun) -> None:
+def go(args, run: steps.StepRun) -> None:
     """Read the raw artifact, clean and check it, and log the result."""
     rules, fill, missing = args.schema or [], args.fill or {}, args.missing or []
     check_rules(rules)
@@ -283,19 +40,19 @@ def go(args, run: step.StepRun) -> None:
 
 def arguments():
     """The step's parameters; MLproject has the same ones."""
-    parser = step.parser(__doc__)
+    parser = steps.parser(__doc__)
     parser.add_argument("--input_artifact", required=True, help="raw data, as name:version")
     parser.add_argument("--artifact_name", required=True, help="name of the artifact to log")
     parser.add_argument("--artifact_type", required=True, help="its type: processed_data")
     parser.add_argument("--artifact_description", required=True, help="a sentence about it")
-    parser.add_argument("--sep", type=step.optional, default="", help="between cells; a comma")
-    parser.add_argument("--encoding", type=step.optional, default="", help="of the file; UTF-8")
-    parser.add_argument("--missing", type=step.json_value, default='[""]', help="JSON list")
-    parser.add_argument("--required", type=step.json_value, default="", help="JSON list")
-    parser.add_argument("--fill", type=step.json_value, default="{}", help="JSON: column to value")
-    parser.add_argument("--schema", type=step.json_value, default="[]", help="JSON list of rules")
+    parser.add_argument("--sep", type=steps.optional, default="", help="between cells; a comma")
+    parser.add_argument("--encoding", type=steps.optional, default="", help="of the file; UTF-8")
+    parser.add_argument("--missing", type=steps.json_value, default='[""]', help="JSON list")
+    parser.add_argument("--required", type=steps.json_value, default="", help="JSON list")
+    parser.add_argument("--fill", type=steps.json_value, default="{}", help="JSON: column to value")
+    parser.add_argument("--schema", type=steps.json_value, default="[]", help="JSON list of rules")
     return parser
 
 
 if __name__ == "__main__":
-    step.main(__file__, arguments(), go)
+    steps.main(__file__, arguments(), go)

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pipeline import startup
+from pipeline.steps import worker
 
-startup.begin(__name__)  # before the imports that take long
+worker.begin(__name__)  # before the imports that take long
 
 import argparse
 import hashlib
@@ -18,9 +18,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline import findings, models, settings, step
-from pipeline.errors import PipelineError
-from pipeline.tables import read_table
+from pipeline import steps
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.science import model_files, report_data
+from pipeline.science.tables import read_table
 from pipeline.tracking import Artifact
 
 HERE = Path(__file__).resolve().parent
@@ -47,9 +49,9 @@ def contents(
         earlier: the report to compare with.
     """
     target = known["model"].metadata["target"]
-    features = findings.inputs(model, test, args.test_artifact)
-    of, names = findings.names_of_rows(test, [*features.columns, target], args.identifier)
-    told = findings.measured(model, features, test[target], args.resamples, args.random_state)
+    features = report_data.inputs(model, test, args.test_artifact)
+    of, names = report_data.names_of_rows(test, [*features.columns, target], args.identifier)
+    told = report_data.measured(model, features, test[target], args.resamples, args.random_state)
     cleaning = known["clean"].metadata if known["clean"] else {}
     before = earlier.metadata if earlier else {}
     return told | {
@@ -64,13 +66,13 @@ def contents(
         "random_state": args.random_state,
         "before": earlier,
         "same_test": before.get("test") == known["test"].digest,
-        "changes": findings.changes(told["metrics"], before.get("metrics", {})),
+        "changes": report_data.changes(told["metrics"], before.get("metrics", {})),
         "named_by": of,
-        "mistakes": findings.mistakes(names, told, args.mistakes),
+        "mistakes": report_data.mistakes(names, told, args.mistakes),
         "wrong": int((told["truth"] != told["predicted"]).sum()),
-        "quality": findings.quality(train, test, features.columns, cleaning),
-        "columns": findings.describe(pd.concat([train, test]), features.columns, target),
-        "parts": findings.parts(train[target], test[target], bool(told["classes"])),
+        "quality": report_data.quality(train, test, features.columns, cleaning),
+        "columns": report_data.describe(pd.concat([train, test]), features.columns, target),
+        "parts": report_data.parts(train[target], test[target], bool(told["classes"])),
         "lineage": lineage(known),
         "commands": commands(args, known["raw"]),
     }
@@ -113,7 +115,7 @@ def commands(args: argparse.Namespace, raw: Artifact | None) -> dict[str, Any]:
 
 
 def before(
-    run: step.StepRun, args: argparse.Namespace, target: str, subject: str
+    run: steps.StepRun, args: argparse.Namespace, target: str, subject: str
 ) -> Artifact | None:
     """The report to compare with: the one that was named, or the last about another model.
 
@@ -160,13 +162,13 @@ def render(told: dict[str, Any]) -> str:
     return environment.get_template("report.html").render(told)
 
 
-def go(args: argparse.Namespace, run: step.StepRun) -> None:
+def go(args: argparse.Namespace, run: steps.StepRun) -> None:
     """Read the model and both parts, measure, write the report, and log it."""
     known = {name: run.use(getattr(args, f"{name}_artifact")) for name in REQUIRED}
     for name in ("clean", "raw"):
         reference = getattr(args, f"{name}_artifact")
         known[name] = run.find(reference) if reference else None
-    model = models.load(known["model"].file, args.allowed or [])
+    model = model_files.load(known["model"].file, args.allowed or [])
     train = read_table(known["train"].file)
     test = read_table(known["test"].file, text_columns=train.select_dtypes("str").columns)
     target = known["model"].metadata.get("target")
@@ -201,19 +203,19 @@ def go(args: argparse.Namespace, run: step.StepRun) -> None:
 
 def arguments():
     """The step's parameters; MLproject has the same ones."""
-    parser = step.parser(__doc__)
+    parser = steps.parser(__doc__)
     parser.add_argument("--model_artifact", required=True, help="the model, as name:version")
     parser.add_argument("--train_artifact", required=True, help="what it was fitted on")
     parser.add_argument("--test_artifact", required=True, help="what it is measured on")
     parser.add_argument(
-        "--clean_artifact", type=step.optional, default="", help="the whole of both, if known"
+        "--clean_artifact", type=steps.optional, default="", help="the whole of both, if known"
     )
     parser.add_argument(
-        "--raw_artifact", type=step.optional, default="", help="what was cleaned, if known"
+        "--raw_artifact", type=steps.optional, default="", help="what was cleaned, if known"
     )
     parser.add_argument(
         "--allowed",
-        type=step.json_value,
+        type=steps.json_value,
         default='["sklearn"]',
         help="JSON list of packages whose types the model may hold",
     )
@@ -226,7 +228,7 @@ def arguments():
     )
     parser.add_argument(
         "--identifier",
-        type=step.optional,
+        type=steps.optional,
         default="",
         help="column that names a row; empty: the first unused one of words all different",
     )
@@ -235,7 +237,7 @@ def arguments():
     parser.add_argument("--random_state", type=int, default=42, help="seed of their draw")
     parser.add_argument(
         "--previous",
-        type=step.optional,
+        type=steps.optional,
         default="",
         help="the report to compare with; empty: the last about another model",
     )
@@ -243,4 +245,4 @@ def arguments():
 
 
 if __name__ == "__main__":
-    step.main(__file__, arguments(), go)
+    steps.main(__file__, arguments(), go)

@@ -27,9 +27,9 @@ UNUSED = (  # by the functions below
     "mlflow",
     "mlflow.models",
     "mlflow.models.model",
-    "pipeline.azure",
-    "pipeline.mlflow_store",
-    "pipeline.registration",
+    "pipeline.core.azure",
+    "pipeline.tracking.mlflow_store",
+    "pipeline.tracking.mlflow_registration",
 )
 
 
@@ -110,8 +110,8 @@ def train(settings: Mapping[str, Any]) -> Trained:
     weights = evaluation.importances(model, test_features, test_labels)
     FIGURES.mkdir(exist_ok=True)
     evaluation.figures(said, weights, FIGURES)
-    script.models.save(model[:-1], PREPROCESSOR)
-    script.models.save(model, MODEL)
+    script.model_files.save(model[:-1], PREPROCESSOR)
+    script.model_files.save(model, MODEL)
     METRICS.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     return Trained(model, features, metrics)
 

@@ -14,11 +14,11 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dashboard import drift, links, rows
 from dashboard.markdown import plain
-from pipeline import registry
-from pipeline.errors import PipelineError
-from pipeline.history import lower_is_better
-from pipeline.registry import PREVIOUS, PRODUCTION, Version
-from pipeline.scoring import PREDICTION, PROBABILITY, REASON, Loaded
+from pipeline.core.errors import PipelineError
+from pipeline.core.metrics import lower_is_better
+from pipeline.models import registry
+from pipeline.models.registry import PREVIOUS, PRODUCTION, Version
+from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
 
 POLL = 3  # seconds between two looks at the registry
 USUAL = ("f1", "roc_auc", "r2")

@@ -3,9 +3,10 @@
 import os
 from urllib.parse import quote
 
-from pipeline import mlflow_store, settings
-from pipeline.dashboards import MLFLOW_PORT, TRACKIO_PORT
-from pipeline.registry import Version
+from pipeline.core import settings
+from pipeline.models.registry import Version
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.dashboards import MLFLOW_PORT, TRACKIO_PORT
 
 
 def links(version: Version) -> dict[str, str]:

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from pipeline import tracking
-from pipeline.errors import PipelineError
-from pipeline.registry import Version
-from pipeline.scoring import REASON, Loaded
-from pipeline.tables import read_cells
+from pipeline.core.errors import PipelineError
+from pipeline.models.registry import Version
+from pipeline.models.scoring import REASON, Loaded
+from pipeline.science.tables import read_cells
 
 CHOICES = 200  # more values than that are typed rather than chosen
 _project = threading.Lock()  # the tracker's project is named in the environment

@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 
 
 class GridSweeper(BasicSweeper):
@@ -61,7 +61,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until there are enough."""
-        from pipeline import tuning
+        from pipeline.sweeps import tuning
 
         tuning.tune(self.config, self.context.config_loader, self.launcher, arguments, self.options)
 
@@ -83,7 +83,7 @@ class RayLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run trials at once, and wait for them."""
-        from pipeline import ray_cluster
+        from pipeline.sweeps import ray_cluster
 
         try:
             self.cluster = self.cluster or ray_cluster.Cluster(**self.options)

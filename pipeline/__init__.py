@@ -6,15 +6,17 @@ first use; a step's script imports :mod:`pipeline.step` (and :mod:`pipeline.tabl
 """
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-
-__all__ = ["ROOT", "main", "run", "start", "within"]
+__all__ = ["main", "run", "start", "within"]
 
 
-_ORCHESTRATOR = {"start": "current", "run": "current", "within": "current", "main": "again"}
+_ORCHESTRATOR = {
+    "start": "orchestration.run",
+    "run": "orchestration.run",
+    "within": "orchestration.run",
+    "main": "orchestration.again",
+}
 
 
 def __getattr__(name: str) -> Any:

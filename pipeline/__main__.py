@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import azure, settings
-from pipeline.errors import PipelineError
+from pipeline.core import azure, settings
+from pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
-    from pipeline.registry import Promotion
+    from pipeline.models.registry import Promotion
 
 
 def parser() -> argparse.ArgumentParser:
@@ -199,7 +199,7 @@ def _model_options(command: argparse.ArgumentParser) -> None:
 
 def dashboard(args: argparse.Namespace) -> int:
     """Serve the dashboards."""
-    from pipeline.dashboards import serve
+    from pipeline.tracking.dashboards import serve
 
     serve(args.host, open_browser=not args.no_browser)
     return 0
@@ -207,7 +207,7 @@ def dashboard(args: argparse.Namespace) -> int:
 
 def app(args: argparse.Namespace) -> int:
     """Serve the app."""
-    from pipeline.dashboards import run_app
+    from dashboard.launch import run_app
 
     run_app(args.host, args.port, open_browser=not args.no_browser)
     return 0
@@ -217,7 +217,7 @@ def report(args: argparse.Namespace) -> int:
     """Print where the last report is, and open it."""
     import webbrowser
 
-    from pipeline.report import last_report
+    from pipeline.history.step_files import last_report
 
     path = last_report()
     print(path)
@@ -228,7 +228,7 @@ def report(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Print what is wrong; 1 if anything is."""
-    from pipeline.maintenance import verify
+    from pipeline.orchestration.maintenance import verify
 
     problems = verify(settings.state_dir())
     for problem in problems:
@@ -240,7 +240,7 @@ def verify(args: argparse.Namespace) -> int:
 
 def gc(args: argparse.Namespace) -> int:
     """Show what would go, and remove it if confirmed."""
-    from pipeline.maintenance import garbage, remove
+    from pipeline.orchestration.maintenance import garbage, remove
 
     found = garbage(settings.state_dir(), args.keep)
     for line in found.lines():
@@ -257,7 +257,7 @@ def gc(args: argparse.Namespace) -> int:
 
 def sync_to_wandb(args: argparse.Namespace) -> int:
     """Copy a run, and print each step's run and its address as soon as it is there."""
-    from pipeline.sync import sync
+    from pipeline.tracking.sync_to_wandb import sync
 
     for name, url in sync(args.run):
         print(f"{name}  {url}", flush=True)
@@ -268,13 +268,13 @@ def compare(args: argparse.Namespace) -> int:
     """Show what differs between runs, or write it to a file."""
     from rich.console import Console
 
-    from pipeline import compare, compare_files
+    from pipeline.history import compare, export
 
     if args.output:
-        compare_files.check(args.output)
+        export.check(args.output)
     found = compare.choose(args.runs, args.best, args.experiment, args.metric)
     if args.output:
-        compare_files.write(found, args.output)
+        export.write(found, args.output)
         print(args.output)
     else:
         compare.show(found, Console(highlight=False))
@@ -285,14 +285,14 @@ def promote(args: argparse.Namespace) -> int:
     """Measure a version, print the comparison, and put it into production if it passes."""
     if args.force and not args.why.strip():
         raise PipelineError("--force needs a reason", "add --why 'REASON'; the history keeps it")
-    from pipeline import promotion, registry
+    from pipeline.models import gate, promotion, registry
 
-    gate = promotion.gate(args.settings)
+    gate = gate.gate(args.settings)
     version = promotion.choose(args.name, args.version, args.run, args.best, gate.metric)
     if registry.PRODUCTION in version.aliases:
         print(f"version {version.number} of {args.name} is in production already")
     else:
-        verdict = promotion.judge(version, gate, args.env_manager)
+        verdict = gate.judge(version, gate, args.env_manager)
         print("\n".join(verdict.lines()), flush=True)
         _print_promotion(promotion.promote(version, verdict, args.why, args.force))
     return _move_tracker_aliases(args.name)
@@ -300,7 +300,7 @@ def promote(args: argparse.Namespace) -> int:
 
 def rollback(args: argparse.Namespace) -> int:
     """Put the previous version back."""
-    from pipeline import promotion
+    from pipeline.models import promotion
 
     _print_promotion(promotion.rollback(args.name, args.why, args.env_manager))
     return _move_tracker_aliases(args.name)
@@ -308,12 +308,12 @@ def rollback(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Score a file, and say how many rows could not be."""
-    from pipeline import batch
+    from pipeline.models import launch
 
     if args.chunk is not None and args.chunk < 1:
         raise PipelineError(f"--chunk {args.chunk} is no number of rows", "leave it out: 20000")
     options = {"sep": args.sep, "encoding": args.encoding, "chunk": args.chunk}
-    for line in batch.predict(
+    for line in launch.predict(
         args.name, args.model, args.input, args.output, args.env_manager, **options
     ):
         print(line)
@@ -322,9 +322,9 @@ def predict(args: argparse.Namespace) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Become the model's server."""
-    from pipeline import serving
+    from pipeline.models import launch
 
-    serving.serve(args.name, args.model, args.host, args.port, args.max_bytes, args.env_manager)
+    launch.serve(args.name, args.model, args.host, args.port, args.max_bytes, args.env_manager)
     return 0
 
 
@@ -334,7 +334,7 @@ def _print_promotion(done: "Promotion") -> None:
 
 
 def _move_tracker_aliases(name: str) -> int:
-    from pipeline import promotion
+    from pipeline.models import promotion
 
     for problem in promotion.move_tracker_aliases(name):
         print(f"warning: the tracker's alias is not moved: {problem}", file=sys.stderr)
@@ -345,7 +345,7 @@ def reproduce(args: argparse.Namespace) -> int:
     """Compare a run with its repetition, or start one that is linked to it."""
     import signal
 
-    from pipeline import reproduce
+    from pipeline.history import reproduce
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
     if (args.code, args.data, args.changes) == ("recorded", "recorded", []):
@@ -363,9 +363,9 @@ def log(args: argparse.Namespace) -> int:
     """Show the last runs."""
     from rich.console import Console
 
-    from pipeline import changes
+    from pipeline.history import log as history_log
 
-    changes.log(Console(highlight=False, soft_wrap=True), args.experiment, args.n)
+    history_log.log(Console(highlight=False, soft_wrap=True), args.experiment, args.n)
     return 0
 
 
@@ -373,9 +373,9 @@ def show(args: argparse.Namespace) -> int:
     """Show a run."""
     from rich.console import Console
 
-    from pipeline import changes
+    from pipeline.history import log as history_log
 
-    changes.show(Console(highlight=False, soft_wrap=True), args.run)
+    history_log.show(Console(highlight=False, soft_wrap=True), args.run)
     return 0
 
 
@@ -383,15 +383,15 @@ def diff(args: argparse.Namespace) -> int:
     """Show what differs between two runs."""
     from rich.console import Console
 
-    from pipeline import changes
+    from pipeline.history import log as history_log
 
-    changes.diff(Console(highlight=False), *args.runs)
+    history_log.diff(Console(highlight=False), *args.runs)
     return 0
 
 
 def checkout(args: argparse.Namespace) -> int:
     """Lay a run out."""
-    from pipeline.restore import checkout
+    from pipeline.history.checkout import checkout
 
     for line in checkout(args.run, args.into):
         print(line)

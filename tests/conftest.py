@@ -108,7 +108,11 @@ def load_step(name: str) -> ModuleType:
     """A step's script as a module, such as ``load_step("2-ETL")``."""
     spec = importlib.util.spec_from_file_location(f"step_{name[0]}", ROOT / name / "script.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(ROOT / name))  # as for a program, so that it finds the files beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / name))
     return module
 
 

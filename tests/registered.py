@@ -62,8 +62,8 @@ class Registered:
 
 def main(given: list[dict[str, Any]]) -> None:
     """Clean and split the Pokémon once, log both parts, and run the training step on them."""
-    from pipeline.step import StepRun
-    from pipeline.tables import read_raw, write_table
+    from pipeline.science.tables import read_raw, write_table
+    from pipeline.steps.run import StepRun
     from tests.conftest import load_step
 
     etl, split, training = (

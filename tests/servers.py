@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import mlflow_store, settings
+from pipeline.core import settings
+from pipeline.tracking import mlflow_store
 from tests.runs import environment
 
 TOKEN = "token-of-the-tests"

@@ -14,8 +14,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from dashboard import drift, rows
 from dashboard.markdown import plain
-from pipeline.errors import PipelineError
-from pipeline.scoring import Loaded
+from pipeline.core.errors import PipelineError
+from pipeline.models.scoring import Loaded
 
 
 def series(values: list, kind: str = "float64") -> pd.Series:

@@ -18,8 +18,9 @@ from azure.storage.blob import BlobServiceClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import azure, mlflow_store, settings
-from pipeline.errors import PipelineError
+from pipeline.core import azure, settings
+from pipeline.core.errors import PipelineError
+from pipeline.tracking import mlflow_store
 from tests import servers
 from tests.runs import ROOT, SMALL, Checkout, environment
 from wrapper import store

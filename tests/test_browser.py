@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipeline.dashboards import UPLOAD
+from dashboard.launch import UPLOAD
 from tests.registered import Registered
 from tests.runs import POKEMON, ROOT
 from tests.servers import free_port, process

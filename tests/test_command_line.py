@@ -8,8 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.command_line import overrides, readable, split_options
-from pipeline.errors import PipelineError
+from pipeline.config.overrides import overrides, readable, split_options
+from pipeline.core.errors import PipelineError
 
 
 def values(words: list[str]) -> dict[str, object]:

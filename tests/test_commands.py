@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import again, commands
-from pipeline.job import Job
+from pipeline.config.job import Job
+from pipeline.orchestration import again, commands
 from tests.runs import ROOT, Checkout
 
 WORDS = ["split.test_size=0.3", "main.state_dir=state"]
@@ -17,7 +17,13 @@ WORDS = ["split.test_size=0.3", "main.state_dir=state"]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what a configuration is made of."""
-    for name in ("main.py", "config.yaml", "requirements.lock", "conf", "pipeline/config.py"):
+    for name in (
+        "main.py",
+        "config.yaml",
+        "requirements.lock",
+        "conf",
+        "pipeline/config/schema.py",
+    ):
         target = tmp_path / name
         target.parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, target)
@@ -42,7 +48,7 @@ def test_all_that_the_configuration_is_made_of_counts(root: Path, monkeypatch: p
         "config.yaml",
         "conf/model/random_forest.yaml",
         "main.py",
-        "pipeline/config.py",
+        "pipeline/config/schema.py",
     ):
         path = root / changed
         path.write_text(f"{path.read_text()}# changed\n")

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pipeline import compare, compare_files
 from pipeline.__main__ import main
-from pipeline.compare import Comparison, choose
-from pipeline.errors import PipelineError
-from pipeline.history import History, RunRecord, flat
+from pipeline.core.errors import PipelineError
+from pipeline.history import compare, export
+from pipeline.history.compare import Comparison, choose
+from pipeline.history.records import History, RunRecord, flat
 from tests import servers
 from tests.runs import SMALL, Checkout, Finished
 
@@ -243,7 +243,7 @@ def test_many_runs_fit_on_a_terminal_and_a_page(here: Team):
     text = printed(Comparison(many, "f1"))
     assert sum(line.startswith("32  ") for line in text.splitlines()) == 4
     assert text.splitlines()[32].endswith((run.commit[:8], run.commit[:8] + "*"))
-    page = compare_files.as_html(Comparison(many))
+    page = export.as_html(Comparison(many))
     assert "<b>" not in page
     assert "&lt;b&gt;Misty &amp; co" in page
     printed(Comparison(many), 60)

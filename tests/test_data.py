@@ -5,7 +5,7 @@ import runpy
 import pandas as pd
 from conftest import POKEMON, ROOT
 
-from pipeline.digests import file_digest
+from pipeline.core.files import file_digest
 
 POKEMON_SHA256 = "02eabc49d3c70bc1e150891bdb9acb254910adfdfc12a6020c7b7117b2eca32f"
 
@@ -33,7 +33,11 @@ def test_pokemon_facts() -> None:
 
 
 def test_iris_is_scikit_learns_copy(tmp_path) -> None:
-    script = tmp_path / "make_iris.py"
-    script.write_bytes((ROOT / "data" / "make_iris.py").read_bytes())
+    script = tmp_path / "tools" / "make_iris.py"
+    for folder in ("tools", "data"):
+        (tmp_path / folder).mkdir()
+    script.write_bytes((ROOT / "tools" / "make_iris.py").read_bytes())
     runpy.run_path(str(script), run_name="__main__")
-    assert (tmp_path / "iris.csv").read_bytes() == (ROOT / "data" / "iris.csv").read_bytes()
+    assert (tmp_path / "data" / "iris.csv").read_bytes() == (
+        ROOT / "data" / "iris.csv"
+    ).read_bytes()

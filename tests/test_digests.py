@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.digests import combined_digest, content_digest, file_digest
+from pipeline.core.files import combined_digest, content_digest, file_digest
 
 names = st.text("abc./_é", min_size=1, max_size=6).filter(lambda name: name.strip("./"))
 

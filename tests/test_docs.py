@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import fingerprint, mlflow_store, pins
 from pipeline.__main__ import parser
-from pipeline.config import Config, all_keys
+from pipeline.config.schema import Config, all_keys
+from pipeline.core.pins import locked
+from pipeline.steps.folders import library
+from pipeline.tracking import mlflow_store
 from tests.runs import ROOT, environment
+from tools import pins
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG = (ROOT / "config.yaml").read_text(encoding="utf-8")
@@ -34,7 +37,7 @@ def test_each_setting_has_a_comment_and_is_read(key: str):
     text = CONFIG[CONFIG.index(f"\n{section}:") :]
     line = next(line for line in text.splitlines() if line.startswith(f"  {name}:"))
     assert re.search(r" # \w+", line), f"{key} has no comment"
-    sources = [ROOT / "main.py", *(ROOT / "pipeline").glob("*.py")]
+    sources = [ROOT / "main.py", *(ROOT / "pipeline").rglob("*.py")]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     assert re.search(rf"\b{section}\.{name}\b(?!['\"=])", code), f"{key} is never read"
 
@@ -83,7 +86,7 @@ def test_printed_make_targets_and_links_exist():
 def test_conda_files_have_the_locked_versions():
     for path in pins.conda_files():
         text = path.read_text(encoding="utf-8")
-        assert text == pins.pinned(text, pins.locked()), f"run `make lock`: {path} is out of date"
+        assert text == pins.pinned(text, locked()), f"run `make lock`: {path} is out of date"
 
 
 def test_the_schema_is_what_this_mlflow_would_make():
@@ -94,20 +97,25 @@ def test_the_schema_is_what_this_mlflow_would_make():
 
 def test_direct_dependencies_are_locked_as_written():
     written = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    every = pins.locked("requirements-dev.lock")
+    every = locked("requirements-dev.lock")
     for name, version in re.findall(r'"([a-z0-9-]+)(?:\[\w+\])?==([^"]+)"', written):
         assert every[name] == version
-    assert pins.locked().items() <= every.items()
+    assert locked().items() <= every.items()
 
 
 @pytest.mark.parametrize("script", sorted(ROOT.glob("[0-9]*-*/script.py")), ids=str)
 def test_steps_import_nothing_of_the_orchestrator(script: Path):
-    names = {path.relative_to(ROOT / "pipeline").as_posix() for path in fingerprint.library(script)}
+    names = {path.relative_to(ROOT / "pipeline").as_posix() for path in library(script)}
     assert names <= {
-        "__init__.py", "azure.py", "digests.py", "errors.py", "evaluation.py", "findings.py",
-        "intervals.py", "logged_model.py", "mlflow_store.py", "models.py", "provenance.py",
-        "registration.py", "settings.py", "startup.py", "step.py", "tables.py",
-        "tracking/__init__.py", "tracking/trackio.py", "tracking/wandb.py", "validation.py",
+        "__init__.py", "core/__init__.py", "core/azure.py", "core/errors.py", "core/files.py",
+        "core/settings.py", "provenance/__init__.py", "provenance/git.py", "provenance/origin.py",
+        "science/__init__.py", "science/cleaning.py", "science/evaluation.py",
+        "science/intervals.py", "science/model_files.py", "science/report_data.py",
+        "science/splitting.py", "science/tables.py", "science/training.py",
+        "science/validation.py", "steps/__init__.py", "steps/arguments.py", "steps/lifeline.py",
+        "steps/report.py", "steps/run.py", "steps/shell.py", "steps/worker.py",
+        "tracking/__init__.py", "tracking/mlflow_model.py", "tracking/mlflow_registration.py",
+        "tracking/mlflow_store.py", "tracking/trackio.py", "tracking/wandb.py",
     }  # fmt: skip
     assert "hydra" not in script.read_text(encoding="utf-8")
 

@@ -21,10 +21,11 @@ from conftest import (
     load_step,
 )
 
-from pipeline.digests import file_digest
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_digest
 
 download = load_step("1-Download_data")
+fetching = sys.modules["fetching"]
 STEP = "1-Download_data"
 CSV = b"a,b\n" + b"1,2\n" * 50_000
 HTML = b"\n <!DOCTYPE html><html><body>Sign in</body></html>\n"
@@ -33,7 +34,7 @@ HTML = b"\n <!DOCTYPE html><html><body>Sign in</body></html>\n"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between tries, and no proxy."""
-    monkeypatch.setattr(download, "BACKOFF", 0)
+    monkeypatch.setattr(fetching, "BACKOFF", 0)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -246,7 +247,7 @@ def test_an_error_status_of_the_default_address_is_an_error(place: Place, server
         f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
         f"from conftest import load_step\nscript = load_step({STEP!r})\n"
         f"script.DEFAULT_URL = {url!r}\n"
-        "script.step.main(script.__file__, script.arguments(), script.go)"
+        "script.steps.main(script.__file__, script.arguments(), script.go)"
     )
     parameters = {**STANDARD[STEP], "file_url": url}
     ended = place.python("-c", program, *(f"--{k}={v}" for k, v in parameters.items()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.digests import content_digest
+from pipeline.core.files import content_digest
 from tests.runs import ROOT, SMALL, Checkout, environment
 
 
@@ -51,7 +51,7 @@ class Clone:
 
     def stage(self, step: str, **env: str) -> subprocess.CompletedProcess:
         """Run a stage's command as DVC would."""
-        return self.run(sys.executable, "-m", "pipeline.dvc_stage", step, **env)
+        return self.run(sys.executable, "-m", "conversion.dvc_stage", step, **env)
 
     def commit(self) -> None:
         """Commit all there is."""
@@ -100,10 +100,12 @@ def test_the_graph_is_that_of_main(clone: Clone):
 def test_stages_depend_on_what_reaches_their_step(clone: Clone):
     stages = yaml.safe_load((clone.root / "dvc.yaml").read_text())["stages"]
     split = stages["3-Split_dataset"]
-    assert {"artifacts/clean_data.csv", "3-Split_dataset/script.py", "pipeline/tables.py"} <= {
-        *split["deps"]
-    }
-    assert "pipeline/runner.py" not in split["deps"]
+    assert {
+        "artifacts/clean_data.csv",
+        "3-Split_dataset/script.py",
+        "pipeline/science/tables.py",
+    } <= {*split["deps"]}
+    assert "pipeline/orchestration/run.py" not in split["deps"]
     assert {"split.test_size", "split.stratify"} <= {*split["params"]}
     assert not {"etl.missing", "model.target", "model.params"} & {*split["params"]}
     assert "data/pokemon.csv" in stages["1-Download_data"]["deps"]

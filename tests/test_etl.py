@@ -10,8 +10,9 @@ from conftest import POKEMON, ROOT, Ended, Place, assert_contract, assert_helps,
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
-from pipeline.tables import read_raw, write_table
+from pipeline.core.errors import PipelineError
+from pipeline.science import cleaning
+from pipeline.science.tables import read_raw, write_table
 
 etl = load_step("2-ETL")
 clean = etl.clean
@@ -155,7 +156,7 @@ def test_titles_that_collide() -> None:
 def test_a_fraction_is_no_whole_number() -> None:
     """pandas would cut it to one, and say nothing."""
     for cells in (["1", "2.5", ""], ["1", "2.5", "300"]):
-        table = etl.read_types(pd.DataFrame({"a": cells}, dtype="str").replace("", None), [])
+        table = cleaning.read_types(pd.DataFrame({"a": cells}, dtype="str").replace("", None), [])
         rules = [{"column": "a", "dtype": "int", "max": 255, "nullable": True}]
         with pytest.raises(PipelineError, match=r"a: dtype int fails for 1 row\(s\): 2.5"):
             etl.validate(table, rules)

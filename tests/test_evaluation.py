@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from pipeline import evaluation
+from pipeline.science import evaluation
 
 training = load_step("4-Training_model")
 

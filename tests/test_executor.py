@@ -7,9 +7,10 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline import running, settings
-from pipeline.executor import Executor
-from pipeline.remote import Backend
+from pipeline.core import settings
+from pipeline.orchestration import processes
+from pipeline.orchestration.backends import Backend
+from pipeline.orchestration.mlflow_project import Executor
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execut
     monkeypatch.delenv(settings.LIFELINE, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = mlflow.get_tracking_uri()
-    yield Executor("one", tmp_path, "dev", "local", Backend(), running.Marker("one"))
+    yield Executor("one", tmp_path, "dev", "local", Backend(), processes.Marker("one"))
     mlflow.end_run()
     mlflow.set_tracking_uri(before)
 

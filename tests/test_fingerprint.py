@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import fingerprint
-from pipeline.cache import Cache, StepResult
-from pipeline.fingerprint import Parts, Reference
+from pipeline.cache import fingerprint
+from pipeline.cache.fingerprint import Parts
+from pipeline.cache.finished import Cache
+from pipeline.core.results import Reference, StepResult
+from pipeline.steps import folders
+from pipeline.steps.folders import library
 from tests.runs import ROOT
 
 PARAMETERS = {"test_size": 0.2, "input_artifact": Reference("clean_data.csv:v3", "abc")}
@@ -23,14 +26,15 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
         )
-    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    for module in (fingerprint, folders):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 
 
 def parts(**changed: object) -> Parts:
     """The split step's parts."""
     given = {"env_manager": "uv", "store": "trackio local pokemon", "parameters": PARAMETERS}
-    fingerprint.library.cache_clear()
+    library.cache_clear()
     return fingerprint.parts("3-Split_dataset", **{**given, **changed})
 
 
@@ -44,13 +48,13 @@ def append(file: Path) -> None:
         ("3-Split_dataset/script.py", True),
         ("3-Split_dataset/MLproject", True),
         ("3-Split_dataset/conda.yml", True),
-        ("pipeline/step.py", True),
-        ("pipeline/tables.py", True),
+        ("pipeline/steps/shell.py", True),
+        ("pipeline/science/tables.py", True),
         ("pipeline/tracking/trackio.py", True),
         ("2-ETL/script.py", False),
-        ("pipeline/runner.py", False),
-        ("pipeline/evaluation.py", False),
-        ("pipeline/config.py", False),
+        ("pipeline/orchestration/run.py", False),
+        ("pipeline/science/evaluation.py", False),
+        ("pipeline/config/schema.py", False),
     ],
 )
 def test_files(tree: Path, file: str, counts: bool):
@@ -86,8 +90,8 @@ def test_files_in_folders_below_the_step(tree: Path, file: str, counts: bool):
 @pytest.mark.parametrize(
     ("importer", "statement"),
     [
-        ("pipeline/tables.py", "from . import wanted"),
-        ("pipeline/tables.py", "from .wanted import x"),
+        ("pipeline/science/tables.py", "from . import wanted"),
+        ("pipeline/science/tables.py", "from .wanted import x"),
         ("pipeline/tracking/trackio.py", "from .. import wanted"),
         ("pipeline/tracking/trackio.py", "from ..wanted import x"),
         ("3-Split_dataset/rules/clean.py", "from pipeline import wanted"),
@@ -96,7 +100,7 @@ def test_files_in_folders_below_the_step(tree: Path, file: str, counts: bool):
 def test_library_files_that_are_imported_in_another_way(tree: Path, importer: str, statement: str):
     (tree / "pipeline/wanted.py").write_text("x = 1\n")
     assert "pipeline/wanted.py" not in parts()["code"]
-    fingerprint._imports.cache_clear()  # as in a run of its own
+    folders._imports.cache_clear()  # as in a run of its own
     path = tree / importer
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"{path.read_text() if path.exists() else ''}\n{statement}\n")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import runner, running, tracking
-from pipeline.cache import StepResult
-from pipeline.errors import PipelineError
-from pipeline.fingerprint import Reference
+from pipeline import tracking
+from pipeline.core.errors import PipelineError
+from pipeline.core.results import Reference, StepResult
+from pipeline.orchestration import processes, run
 from tests.clones import Clone
 from tests.runs import POKEMON, ROOT, SMALL, Checkout, Finished, environment
 
@@ -90,9 +90,9 @@ def test_a_version_that_is_another_one_now_is_not_handed_on(checkout: Checkout):
 def test_data_that_is_not_what_was_handed_over_is_refused():
     used = {"name": "clean_data.csv", "version": "v1", "digest": "b" * 64}
     result = StepResult("3-Split_dataset", "ran", inputs=[used])
-    runner._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "b" * 64)})
+    run._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "b" * 64)})
     with pytest.raises(PipelineError, match=r"was to use clean_data.csv:v1 with digest aaaa"):
-        runner._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "a" * 64)})
+        run._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "a" * 64)})
 
 
 def test_each_trackio_folder_is_a_store_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -228,7 +228,7 @@ def test_gc_tidies_up_after_the_dead_and_waits_for_the_living(
     assert checkout.run("main.steps=[1]").status == 0
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(checkout.state))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow may have set it here
-    running.Marker("20200101-000000-abcdef").note()
+    processes.Marker("20200101-000000-abcdef").note()
     told = command(checkout, "gc")
     assert told.returncode == 1
     assert "a run is under way: 20200101-000000-abcdef" in told.stderr

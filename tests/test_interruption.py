@@ -16,9 +16,9 @@ import mlflow
 import psutil
 import pytest
 
-from pipeline import executor
-from pipeline.remote import Backend
-from pipeline.settings import LIFELINE
+from pipeline.core.settings import LIFELINE
+from pipeline.orchestration import mlflow_project
+from pipeline.orchestration.backends import Backend
 from tests.conftest import Place
 from tests.runs import SMALL, Checkout
 
@@ -198,5 +198,5 @@ def test_a_step_that_was_killed_when_all_was_done(tmp_path: Path):
     report, log = tmp_path / "report.json", tmp_path / "step.log"
     report.write_text('{"outputs": []}')
     log.write_text("nearly there\n")
-    told = executor._failure("2-ETL", report, log, Exception("exit 137"), Backend())
+    told = mlflow_project._failure("2-ETL", report, log, Exception("exit 137"), Backend())
     assert "2-ETL failed; the end of its log:\nnearly there" in told.what

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import changes, settings
 from pipeline.__main__ import main
-from pipeline.digests import file_digest
+from pipeline.core import settings
+from pipeline.core.files import file_digest
+from pipeline.history import log as history_log
 from tests.clones import Clone, git, seen
 from tests.runs import POKEMON
 
@@ -35,7 +36,7 @@ def run(place: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setenv(settings.STATE_DIR, str(place.state))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it, and it must not stay
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(changes, "ROOT", place.root)
+    monkeypatch.setattr(history_log, "ROOT", place.root)
 
     def call(*words: str) -> str:
         before = seen(place.root)

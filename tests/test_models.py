@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier
 
-from pipeline import logged_model, models, scoring
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
+from pipeline.models import scoring
+from pipeline.science import model_files
+from pipeline.tracking import mlflow_model
 
 training = load_step("4-Training_model")
 
@@ -67,12 +69,12 @@ def fitted(path: str):
 @pytest.mark.parametrize("path", ESTIMATORS)
 def test_the_same_model_is_the_same_bytes_and_predicts_the_same(path: str, tmp_path) -> None:
     model = fitted(path)
-    file = models.save(model, tmp_path / "model.skops")
-    assert models.save(model, tmp_path / "again.skops").read_bytes() == file.read_bytes()
-    assert models.dumps(fitted(path)) == file.read_bytes()
+    file = model_files.save(model, tmp_path / "model.skops")
+    assert model_files.save(model, tmp_path / "again.skops").read_bytes() == file.read_bytes()
+    assert model_files.dumps(fitted(path)) == file.read_bytes()
 
-    loaded = models.load(file)
-    assert models.dumps(loaded) == file.read_bytes()
+    loaded = model_files.load(file)
+    assert model_files.dumps(loaded) == file.read_bytes()
     assert (loaded.predict(table()) == model.predict(table())).all()
     if hasattr(model, "predict_proba"):
         assert (loaded.predict_proba(table()) == model.predict_proba(table())).all()
@@ -103,8 +105,8 @@ def test_any_words_survive(categories: list[str], seed: int) -> None:
         "sklearn.tree.DecisionTreeClassifier", {"random_state": seed}, ["sklearn"]
     )
     model = training.fit(training.build(estimator, features, []), features, target)
-    data = models.dumps(model)
-    loaded = skops.io.loads(data, trusted=models.types(data)[0])
+    data = model_files.dumps(model)
+    loaded = skops.io.loads(data, trusted=model_files.types(data)[0])
     assert (loaded.predict(features) == model.predict(features)).all()
 
 
@@ -114,7 +116,7 @@ def test_the_model_artifact_is_the_model(chain: tuple[Place, dict[str, Ended]]) 
     outputs = {output["name"]: output for output in ended["4-Training_model"].report["outputs"]}
     assert {output["type"] for output in outputs.values()} == {"model"}
     model, preprocessor = (
-        models.load(place.file(outputs[name])) for name in ("model", "preprocessor")
+        model_files.load(place.file(outputs[name])) for name in ("model", "preprocessor")
     )
     features = pd.DataFrame({"type_1": ["Fire", "Water"], "sp_atk": [20.0, 30.0]})
     prepared = preprocessor.transform(features)
@@ -125,9 +127,9 @@ def test_types_of_other_packages_are_not_trusted(tmp_path) -> None:
     class Stranger:
         pass
 
-    path = models.save({"model": Stranger()}, tmp_path / "model.skops")
+    path = model_files.save({"model": Stranger()}, tmp_path / "model.skops")
     with pytest.raises(PipelineError, match=r"not trusted: .*Stranger"):
-        models.load(path)
+        model_files.load(path)
 
 
 STRANGE = """
@@ -182,13 +184,13 @@ def test_a_model_of_a_package_that_is_allowed(strange: Path, place: Place) -> No
     ended = place.run("4-Training_model", there, **given, allowed=["sklearn", "strange"])
     assert ended.status == 0, ended.err
     (model,) = (output for output in ended.report["outputs"] if output["name"] == "model")
-    loaded = models.load(place.file(model), ["strange"])
+    loaded = model_files.load(place.file(model), ["strange"])
     assert type(loaded[-1]).__module__ == "strange"
     assert loaded[-1].notes_ == b"some bytes"
     (needs,) = place.folder.glob("state/mlflow/artifacts/**/requirements.txt")
     assert "strange-trees==1.5" in needs.read_text().splitlines()
     with pytest.raises(PipelineError, match=r"not trusted: strange.Tree"):
-        models.load(place.file(model))
+        model_files.load(place.file(model))
     assert scoring.allowed() == {"sklearn"}
 
 
@@ -197,19 +199,19 @@ def test_a_model_with_types_that_nobody_allowed_is_not_logged(strange: Path, tmp
     model = training.build(DecisionTreeClassifier(), words, []).fit(words, words.x > 0)
     model[-1].notes_ = importlib.import_module("strange").Notes()
     with pytest.raises(PipelineError, match=r"it holds strange.Notes, whose packages are not"):
-        logged_model.log(model, models.dumps(model), words, tmp_path / "x.json", ["sklearn"])
+        mlflow_model.log(model, model_files.dumps(model), words, tmp_path / "x.json", ["sklearn"])
 
 
 def test_memory_that_was_used_before_leaves_no_trace() -> None:
     """Trees' nodes have unused bytes, in which scikit-learn leaves what it finds there."""
     nodes = np.full(3, 255, dtype="u1").repeat(16).view([("a", "<f8"), ("b", "u1"), ("", "V7")])
     padded = np.dtype({"names": ["a", "b"], "formats": ["<f8", "u1"], "itemsize": 16})
-    clean = models.without_padding(npy(nodes.view(padded)))
+    clean = model_files.without_padding(npy(nodes.view(padded)))
     zeros = np.zeros(3, padded)
     for name in ("a", "b"):
         zeros[name] = nodes[name]
     assert clean == npy(zeros)
-    assert models.without_padding(npy(np.arange(3))) == npy(np.arange(3))
+    assert model_files.without_padding(npy(np.arange(3))) == npy(np.arange(3))
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 
-from notebooks import body, commands
+from conversion import cell_body, commands
 from tests.conftest import Place
 from tests.notebook_files import DECLARED, TEXT, VALUES, WORK, WRITE, prices, write
 from tests.runs import ROOT
@@ -207,7 +207,7 @@ def test_names_that_a_script_lacks_are_told(project: Path, capsys: pytest.Captur
 
 
 def test_indenting_leaves_the_inside_of_strings():
-    assert body.indented(TEXT) == '    TEXT = """\n%kept\n"""\n    rest = (5\n    % 3)'
+    assert cell_body.indented(TEXT) == '    TEXT = """\n%kept\n"""\n    rest = (5\n    % 3)'
 
 
 @pytest.fixture(scope="module")
@@ -298,5 +298,5 @@ def test_each_command_is_installed_and_documented():
     page = (ROOT / "docs" / "notebooks.md").read_text() + (ROOT / "docs" / "dvc.md").read_text()
     project = (ROOT / "pyproject.toml").read_text()
     for name in commands.NAMES:
-        assert f'{name} = "notebooks.commands:{name}"' in project
+        assert f'{name} = "conversion.commands:{name}"' in project
         assert f"`{name}" in page

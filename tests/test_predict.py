@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import batch, tables
-from pipeline import predict as program
-from pipeline.errors import PipelineError
-from pipeline.scoring import Loaded
+from pipeline.core.errors import PipelineError
+from pipeline.models import launch
+from pipeline.models import predict as program
+from pipeline.models.scoring import Loaded
+from pipeline.science import tables
 from tests.conftest import POKEMON, load_step
 from tests.registered import CLEANING, Registered
 
@@ -35,7 +36,7 @@ def fitted(folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleani
     (folder / "extra_files").mkdir()
     args = argparse.Namespace(target=target, drop=drop, cleaning=cleaning)
     TRAINING.write_preparation(features, args, folder / "extra_files")
-    (folder / "model.skops").write_bytes(TRAINING.models.dumps(model))
+    (folder / "model.skops").write_bytes(TRAINING.model_files.dumps(model))
     return Loaded.from_folder(folder)
 
 
@@ -196,7 +197,7 @@ def test_files_that_can_not_be_read_or_written(tmp_path: Path):
         (source, tmp_path / "no" / "a.csv"): "there is no folder",
     }.items():
         with pytest.raises(PipelineError, match=words):
-            batch.predict("any", "production", *files, "local")
+            launch.predict("any", "production", *files, "local")
 
 
 def test_memory_does_not_grow_with_the_file(pokemon: Loaded, tmp_path: Path):

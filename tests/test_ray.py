@@ -16,8 +16,10 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import ray_cluster, settings, tracking
-from pipeline.errors import PipelineError
+from pipeline import tracking
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.sweeps import ray_cluster
 from tests import servers
 from tests.conftest import Server
 from tests.runs import POKEMON, ROOT, Checkout, await_step, environment

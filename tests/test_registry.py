@@ -10,9 +10,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline import promotion, registration, registry
-from pipeline.errors import PipelineError
-from pipeline.tracking import Artifact
+from pipeline.core.errors import PipelineError
+from pipeline.models import gate, promotion, registry
+from pipeline.tracking import Artifact, mlflow_registration
 from tests.registered import CLEANING, Registered
 
 NAME = "pokemon-legendary"
@@ -129,11 +129,11 @@ def test_which_version_is_meant(at: Registered):
 
 
 def test_the_gate_and_its_settings():
-    assert promotion.gate([]).margin == 0.02
-    assert promotion.gate(["promotion.margin=0.5", "promotion.metric=roc_auc"]).metric == "roc_auc"
+    assert gate.gate([]).margin == 0.02
+    assert gate.gate(["promotion.margin=0.5", "promotion.metric=roc_auc"]).metric == "roc_auc"
     limits = ["promotion.minimum.f1=0.5", "~promotion.minimum.r2", "+promotion.maximum.rmse=9"]
-    assert promotion.gate(limits).minimum == {"f1": 0.5}
-    assert promotion.gate(limits).maximum == {"rmse": 9}
+    assert gate.gate(limits).minimum == {"f1": 0.5}
+    assert gate.gate(limits).maximum == {"rmse": 9}
     for wrong, words in {
         "promotion.margn=1": "did you mean 'promotion.margin'",
         "promotion.margin=much": "not a number",
@@ -141,7 +141,7 @@ def test_the_gate_and_its_settings():
         "margin": "no setting of the gate",
     }.items():
         with pytest.raises(PipelineError) as error:
-            promotion.gate([wrong])
+            gate.gate([wrong])
         assert words in str(error.value)
 
 
@@ -157,8 +157,8 @@ def test_promoted_refused_forced_and_rolled_back(at: Registered):
     assert registry.production(NAME).number == 1
     out = at.pipeline("promote", "--version=3", LOCAL, "--force", status=1)
     assert "--force needs a reason" in out
-    version, said = registry.find(NAME, "3"), promotion.Check(False, "f1 is too small")
-    verdict = promotion.Verdict(version, registry.production(NAME), "data", checks=[said])
+    version, said = registry.find(NAME, "3"), gate.Check(False, "f1 is too small")
+    verdict = gate.Verdict(version, registry.production(NAME), "data", checks=[said])
     with pytest.raises(PipelineError, match="no version to go back to"):
         promotion.rollback(NAME, "", "local")
     with pytest.raises(PipelineError, match="not promoted: f1 is too small"):
@@ -216,13 +216,13 @@ def test_a_version_that_does_not_load(promoted: Registered):
 def test_two_promotions_at_once(promoted: Registered):
     """Both gates say yes; one wins, and the other is told."""
     verdicts = [
-        promotion.Verdict(registry.find(NAME, number), registry.production(NAME), "data")
+        gate.Verdict(registry.find(NAME, number), registry.production(NAME), "data")
         for number in ("2", "3")
     ]
     ended: list[object] = []
     start = threading.Barrier(2)
 
-    def go(verdict: promotion.Verdict) -> None:
+    def go(verdict: gate.Verdict) -> None:
         start.wait()
         try:
             ended.append(promotion.promote(verdict.version, verdict, "", False))
@@ -250,7 +250,7 @@ def test_a_lock_that_is_held_and_one_whose_owner_died(
     client = registry.mlflow_store.existing()
     client.create_registered_model(f"{NAME}.promoting", tags={"who": "Ash", "token": "x"})
     monkeypatch.setattr(promotion, "PATIENCE", 0.3)
-    verdict = promotion.Verdict(registry.find(NAME, "2"), registry.production(NAME), "data")
+    verdict = gate.Verdict(registry.find(NAME, "2"), registry.production(NAME), "data")
     with pytest.raises(PipelineError, match="Ash is promoting"):
         promotion.promote(verdict.version, verdict, "", False)
     monkeypatch.setattr(promotion, "LEASE", 0)
@@ -270,7 +270,7 @@ def test_registered_at_once_each_gets_a_version(
     def register(number: int) -> None:
         folder = tmp_path / str(number)
         used = {"train": made, "test": made}
-        numbers.append(registration.register(name, logged, folder, used, made, {"f1": 0.5}))
+        numbers.append(mlflow_registration.register(name, logged, folder, used, made, {"f1": 0.5}))
 
     threads = [threading.Thread(target=register, args=(number,)) for number in range(6)]
     for thread in threads:

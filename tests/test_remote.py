@@ -20,8 +20,10 @@ import yaml
 from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
-from pipeline import fingerprint, remote
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
+from pipeline.orchestration import backends
+from pipeline.steps import folders
+from pipeline.steps.folders import library
 from tests import servers
 from tests.clusters import DIGEST, TAG, Cluster, cluster
 from tests.runs import POKEMON, ROOT, Checkout, environment
@@ -258,10 +260,10 @@ def test_an_interrupted_run_cancels_its_job(site: Site):
 
 def choose(
     name: str, config: object = None, tracker: str = "wandb", timeout: float | None = None
-) -> remote.Backend:
+) -> backends.Backend:
     """The backend of a configuration."""
     main = {"backend": name, "backend_config": config}
-    return remote.choose(OmegaConf.create({"main": main, "model": {"timeout": timeout}}), tracker)
+    return backends.choose(OmegaConf.create({"main": main, "model": {"timeout": timeout}}), tracker)
 
 
 GOOD = {"kube-job-template-path": "job.yaml", "repository-uri": "r", "image": "i"}
@@ -323,7 +325,7 @@ def test_what_a_client_of_somebody_elses_raises_is_told(
     monkeypatch.syspath_prepend(tmp_path / "plugin")
     backend = choose("far", {"full": True})
     with pytest.raises(MlflowException, match="RuntimeError: the queue is full"):
-        remote.run(
+        backends.run(
             backend,
             "2-ETL",
             {},
@@ -345,7 +347,9 @@ def test_a_bundle_runs_without_the_repository_and_says_where_it_cannot_report(tm
         "artifact_type": "raw_data",
         "artifact_description": 'it\'s a "table" of $x',
     }
-    folder = remote.bundle(remote.Backend("far"), "1-Download_data", arguments, tmp_path / "code")
+    folder = backends.bundle(
+        backends.Backend("far"), "1-Download_data", arguments, tmp_path / "code"
+    )
     env = environment(tmp_path, PIPELINE_TRACKER="trackio")
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
@@ -356,9 +360,9 @@ def test_a_bundle_runs_without_the_repository_and_says_where_it_cannot_report(tm
 
 def test_every_bundle_has_all_it_imports_and_mlflow(tmp_path: Path):
     for source in sorted(path.parent for path in ROOT.glob("[0-9]*-*/MLproject")):
-        folder = remote.bundle(remote.Backend("far"), source.name, {}, tmp_path / source.name)
+        folder = backends.bundle(backends.Backend("far"), source.name, {}, tmp_path / source.name)
         sent = {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
-        needed = fingerprint.library(source / "script.py")
+        needed = library(source / "script.py")
         assert sent == {"script.py", *(str(path.relative_to(ROOT)) for path in needed)}
         packages = yaml.safe_load((folder / "conda.yml").read_text())["dependencies"][-1]["pip"]
         assert any(package.startswith("mlflow") for package in packages)
@@ -367,11 +371,11 @@ def test_every_bundle_has_all_it_imports_and_mlflow(tmp_path: Path):
 def test_a_bundle_keeps_the_folders_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("2-ETL", "pipeline"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for module in (remote, fingerprint):
+    for module in (backends, folders):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     for number, place in enumerate(("rules", "lookup")):
         (tmp_path / "2-ETL" / place).mkdir()
         (tmp_path / "2-ETL" / place / "types.csv").write_text(f"{number}\n")
-    folder = remote.bundle(remote.Backend("far"), "2-ETL", {}, tmp_path / "bundle")
+    folder = backends.bundle(backends.Backend("far"), "2-ETL", {}, tmp_path / "bundle")
     assert (folder / "rules/types.csv").read_text() == "0\n"
     assert (folder / "lookup/types.csv").read_text() == "1\n"

@@ -19,9 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from pipeline import evaluation, findings, intervals
-from pipeline.errors import PipelineError
-from pipeline.steps import chosen_steps
+from pipeline.core.errors import PipelineError
+from pipeline.science import evaluation, intervals, report_data
+from pipeline.steps.folders import chosen_steps
 from pipeline.tracking import Artifact
 from tests.conftest import Ended, Place, assert_contract, assert_helps, load_step
 from tests.runs import ROOT, SMALL, Checkout, Finished, environment
@@ -94,7 +94,7 @@ def test_an_interval_is_as_wide_as_the_rows_allow(rows: int):
 
 def test_thresholds_count_what_is_said_rightly_wrongly_and_not_at_all():
     truth = np.array([True, True, False, False])
-    rows = findings.thresholds(truth, np.array([0.9, 0.4, 0.6, 0.1]), probable=True)
+    rows = report_data.thresholds(truth, np.array([0.9, 0.4, 0.6, 0.1]), probable=True)
     half = next(row for row in rows if row["threshold"] == 0.5)
     assert (half["said"], half["right"], half["wrong"], half["missed"]) == (2, 1, 1, 1)
     assert (half["precision"], half["recall"], half["f1"]) == (0.5, 0.5, 0.5)
@@ -108,20 +108,22 @@ def test_the_hardest_mistakes_come_first():
         "scores": np.array([[0.4, 0.6], [0.1, 0.9], [0.05, 0.95], [1, 0]]),
         "classes": ["a", "b"],
     }
-    rows = findings.mistakes(["w", "x", "y", "z"], told, 10)
+    rows = report_data.mistakes(["w", "x", "y", "z"], told, 10)
     assert [row["name"] for row in rows] == ["z", "y", "w"]  # c is a class the model never saw
     assert rows[1]["measure"] == 0.05
-    numbers = findings.number_mistakes(["p", "q"], np.array([1.0, 2.0]), np.array([1.5, -2.0]), 1)
+    numbers = report_data.number_mistakes(
+        ["p", "q"], np.array([1.0, 2.0]), np.array([1.5, -2.0]), 1
+    )
     assert (numbers[0]["name"], numbers[0]["measure"]) == ("q", -4.0)
 
 
 def test_rows_are_named_by_words_that_are_all_different():
     table = pd.DataFrame({"kind": ["x", "x"], "name": ["A", "B"], "y": [1, 2]})
-    assert findings.names_of_rows(table, ["y"], None) == ("name", ["A", "B"])
-    assert findings.names_of_rows(table, ["y"], "y") == ("y", ["1", "2"])
-    assert findings.names_of_rows(table, ["y", "name"], None) == ("row", ["1", "2"])
+    assert report_data.names_of_rows(table, ["y"], None) == ("name", ["A", "B"])
+    assert report_data.names_of_rows(table, ["y"], "y") == ("y", ["1", "2"])
+    assert report_data.names_of_rows(table, ["y", "name"], None) == ("row", ["1", "2"])
     with pytest.raises(PipelineError, match="did you mean 'name'"):
-        findings.names_of_rows(table, ["y"], "nam")
+        report_data.names_of_rows(table, ["y"], "nam")
 
 
 def test_a_sweep_writes_no_report_unless_asked():

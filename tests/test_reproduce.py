@@ -17,10 +17,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import reproduce, rerun, settings, verdict
 from pipeline.__main__ import main
-from pipeline.errors import PipelineError
-from pipeline.history import History
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.history import equality, recreate, reproduce
+from pipeline.history.records import History
 from tests.clones import Clone, git, seen
 from tests.runs import POKEMON, SMALL, Finished, environment
 
@@ -245,10 +246,10 @@ def test_a_run_of_which_everything_was_handed_on(partial: Clone, monkeypatch, ca
     assert handed_on.states[1] == "cached"
     assert handed_on.summary["snapshot"] is None
     monkeypatch.setenv(settings.STATE_DIR, str(partial.state))
-    monkeypatch.setattr(rerun, "ROOT", partial.root)
+    monkeypatch.setattr(recreate, "ROOT", partial.root)
     run = History().find(handed_on.summary["run_id"])
     maker = run.steps["2-ETL"].pipeline_run
-    with rerun.code(run) as code:
+    with recreate.code(run) as code:
         assert "chance" in (code / "2-ETL" / "script.py").read_text()
     assert f"of run {maker}, which made its steps" in capsys.readouterr().out
     assert not code.exists()
@@ -259,7 +260,7 @@ def test_a_run_of_which_everything_was_handed_on(partial: Clone, monkeypatch, ca
     told["parts"]["code"]["2-ETL/script.py"] = "0" * 64
     record.write_text(json.dumps(told))
     with pytest.raises(PipelineError, match=r"no snapshot has all of it: 2-ETL/script.py"):
-        rerun.code(run).__enter__()
+        recreate.code(run).__enter__()
 
 
 def test_a_version_that_is_gone_from_the_index(partial: Clone, capsys):
@@ -349,30 +350,30 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(NUMBERS, NUMBERS)
 def test_numbers_hold_within_the_tolerance_and_no_further(a: float, b: float):
-    item = verdict.number("step", "metric", a, b, 1e-6)
+    item = equality.number("step", "metric", a, b, 1e-6)
     assert item.holds == math.isclose(a, b, rel_tol=1e-6)
-    assert (item.outcome == verdict.IDENTICAL) == (a == b)
+    assert (item.outcome == equality.IDENTICAL) == (a == b)
 
 
 def test_tables_cell_by_cell():
     old = "name,x\na,1.0\nb,2.0\n"
-    assert verdict.table("s", "t", old, old, 0).outcome == verdict.IDENTICAL
+    assert equality.table("s", "t", old, old, 0).outcome == equality.IDENTICAL
     near = old.replace("2.0", "2.0000000001")
-    assert verdict.table("s", "t", old, near, 1e-6).outcome == verdict.EQUAL
-    far = verdict.table("s", "t", old, near, 1e-12)
-    assert (far.outcome, far.how[:15]) == (verdict.DIFFERENT, "1 of 2 rows; fi")
+    assert equality.table("s", "t", old, near, 1e-6).outcome == equality.EQUAL
+    far = equality.table("s", "t", old, near, 1e-12)
+    assert (far.outcome, far.how[:15]) == (equality.DIFFERENT, "1 of 2 rows; fi")
     assert far.how.endswith("first in row 2: x 2.0 -> 2.0000000001")
-    assert verdict.table("s", "t", old, "name,x\na,1.0\n", 1).how == "2 rows -> 1"
+    assert equality.table("s", "t", old, "name,x\na,1.0\n", 1).how == "2 rows -> 1"
     assert (
-        verdict.table("s", "t", old, old.replace("x", "y"), 1).how == "columns name, x -> name, y"
+        equality.table("s", "t", old, old.replace("x", "y"), 1).how == "columns name, x -> name, y"
     )
-    assert "name b -> c" in verdict.table("s", "t", old, old.replace("b", "c"), 1).how
+    assert "name b -> c" in equality.table("s", "t", old, old.replace("b", "c"), 1).how
 
 
 def test_packages():
     old = ["# Python 3.11.2, Linux x86_64", "a==1.0", "b==2"]
-    assert verdict.lock("s", old, old).how == "2 packages"
-    changes = verdict.lock_changes(old, ["# Python 3.11.9, Linux x86_64", "a==1.1", "c==3"])
+    assert equality.lock("s", old, old).how == "2 packages"
+    changes = equality.lock_changes(old, ["# Python 3.11.9, Linux x86_64", "a==1.1", "c==3"])
     assert changes == [
         "Python 3.11.2, Linux x86_64 -> 3.11.9, Linux x86_64",
         "a 1.0 -> 1.1",
@@ -384,7 +385,7 @@ def test_packages():
 def test_an_environment_is_pinned_to_every_package(tmp_path: Path):
     spec = "name: etl\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n      - pandas==3.1.1\n"
     (tmp_path / "conda.yml").write_text(spec)
-    rerun.pin_environment(
+    recreate.pin_environment(
         tmp_path, ["# Python 3.11.2, Linux x86_64", "numpy==2.4.1", "pandas==3.1.0"]
     )
     told = yaml.safe_load((tmp_path / "conda.yml").read_text())
@@ -398,12 +399,12 @@ def test_an_environment_is_pinned_to_every_package(tmp_path: Path):
 def test_a_configuration_is_written_as_it_was(tmp_path: Path):
     """Text that looks like an interpolation, and a model that is not merged with the old one."""
     code = Path(__file__).parents[1]
-    known = rerun.adapted({"data": {"sep": "${x}", "gone": 1}}, code)
+    known = recreate.adapted({"data": {"sep": "${x}", "gone": 1}}, code)
     assert "gone" not in known["data"]
     assert known["split"]["test_size"] == 0.2
-    words = rerun.write_config(known, code, tmp_path, tmp_path, ["model=logistic_regression"])
-    assert words[-1] == rerun.NAME
-    text = json.loads((tmp_path / f"{rerun.NAME}.yaml").read_text())
+    words = recreate.write_config(known, code, tmp_path, tmp_path, ["model=logistic_regression"])
+    assert words[-1] == recreate.NAME
+    text = json.loads((tmp_path / f"{recreate.NAME}.yaml").read_text())
     assert text["data"]["sep"] == "\\${x}"
     assert text["defaults"] == ["schema", "_self_", {"model": "logistic_regression"}]
     assert text["model"]["params"] == {}

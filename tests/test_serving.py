@@ -10,8 +10,8 @@ import httpx
 import pytest
 import requests
 
-from pipeline import registry, server, serving
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
+from pipeline.models import launch, registry, server
 from tests.registered import Registered
 from tests.runs import POKEMON
 from tests.servers import free_port, process
@@ -173,7 +173,7 @@ def test_a_promotion_under_load(url: str):
 
 def test_what_can_not_be_served(at: Registered):
     with pytest.raises(PipelineError, match="no version 9"):
-        serving.serve(NAME, "9", "127.0.0.1", 0, 1000, "local")
+        launch.serve(NAME, "9", "127.0.0.1", 0, 1000, "local")
     folder = registry.fetch(registry.find(NAME, "1"))
     label = {"name": NAME, "version": 1, "run": "", "commit": ""}
     with socket.socket() as taken:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import snapshot
-from pipeline.git import GitError, Repository
+from pipeline.provenance import snapshot
+from pipeline.provenance.git import GitError, Repository
 from tests.clones import IDENTITY, git, seen
 
 

@@ -6,7 +6,7 @@ from conftest import POKEMON, Ended, Place, assert_contract, assert_helps, load_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 
 splitting = load_step("3-Split_dataset")
 split = splitting.split

@@ -11,8 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import fingerprint, settings, standby
-from pipeline.standby import Standbys, interpreter, record_interpreter
+from pipeline.cache import fingerprint
+from pipeline.core import settings
+from pipeline.orchestration import prefork
+from pipeline.orchestration.prefork import Standbys, interpreter, record_interpreter
 from tests.runs import ROOT, environment
 
 STEP = "1-Download_data"
@@ -174,7 +176,7 @@ class Telling:
 
 @pytest.fixture
 def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Telling]:
-    monkeypatch.setattr(standby, "code", lambda step: {})
+    monkeypatch.setattr(prefork, "code", lambda step: {})
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     made = Telling(tmp_path)

@@ -18,9 +18,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow.entities import Run
 
-from pipeline import mlflow_store, sweep_record, sweep_summary, trials, tuning
-from pipeline.errors import PipelineError
-from pipeline.sweep_record import Recorded
+from pipeline.config import job
+from pipeline.core.errors import PipelineError
+from pipeline.sweeps import record as sweep_record
+from pipeline.sweeps import summary as sweep_summary
+from pipeline.sweeps import tuning
+from pipeline.sweeps.record import Recorded
+from pipeline.tracking import mlflow_store
 from tests import servers
 from tests.runs import POKEMON, SMALL, Checkout, Finished, await_step
 
@@ -131,7 +135,7 @@ def test_a_finished_trial_whose_value_is_lost_is_run_again(
         {"bytes": 7},
     ]  # the last one trained nothing
     for number, metrics in enumerate(told):
-        tags = trials.Trial("one", parent, number, ["a=1"], done=False).tags()
+        tags = job.Trial("one", parent, number, ["a=1"], done=False).tags()
         run = client.create_run(experiment, tags=tags).info.run_id
         for name, value in metrics.items():
             client.log_metric(run, name, value)

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from conftest import Ended, Place, assert_contract, assert_helps, load_step
 
-from pipeline import models
-from pipeline.errors import PipelineError
-from pipeline.tables import write_table
+from pipeline.core.errors import PipelineError
+from pipeline.science import model_files
+from pipeline.science.tables import write_table
 
 training = load_step("4-Training_model")
 FOREST = "sklearn.ensemble.RandomForestClassifier"
@@ -177,7 +177,7 @@ def test_numbers_that_are_categories() -> None:
 def test_the_seed_decides() -> None:
     features = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"abc"])
     first, again, other = (
-        models.dumps(trained(FOREST, features, [0, 1] * 30, n_estimators=5, random_state=seed))
+        model_files.dumps(trained(FOREST, features, [0, 1] * 30, n_estimators=5, random_state=seed))
         for seed in (1, 1, 2)
     )
     assert first == again != other

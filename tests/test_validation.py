@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 
-from pipeline import evaluation, validation
-from pipeline.cache import StepResult, measured_as
-from pipeline.config import METRICS
-from pipeline.errors import PipelineError
-from pipeline.validation import How
+from pipeline.core.errors import PipelineError
+from pipeline.core.metrics import METRICS, measured_as
+from pipeline.core.results import StepResult
+from pipeline.science import evaluation, validation
+from pipeline.science.validation import How
 from tests.conftest import Ended, Place, load_step
 
 script = load_step("4-Training_model")

@@ -20,8 +20,8 @@ import pytest
 import wandb
 from PIL import Image
 
-from pipeline import ROOT
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
+from pipeline.core.settings import ROOT
 from pipeline.tracking import Artifact
 from pipeline.tracking.wandb import WandbRun, close, find
 from tests.wandb_server import DROP

@@ -21,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 from tests.runs import ROOT, Checkout, environment
 from wrapper import branch as branches
 from wrapper import preprocess_wrapper as preprocessing

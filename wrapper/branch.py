@@ -17,10 +17,10 @@ from pathlib import Path
 import git
 from filelock import FileLock
 
-from pipeline import settings
-from pipeline.cache import write_whole
-from pipeline.errors import PipelineError
-from pipeline.git import EMPTY_TREE, GitError
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import write_whole
+from pipeline.provenance.git import EMPTY_TREE, GitError
 from wrapper import checks
 from wrapper.trees import NOTHING, TreeRepository
 

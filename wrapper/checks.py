@@ -5,8 +5,8 @@ from pathlib import Path
 
 import git
 
-from pipeline.errors import PipelineError
-from pipeline.git import GitError, Repository
+from pipeline.core.errors import PipelineError
+from pipeline.provenance.git import GitError, Repository
 
 UNDER_WAY = {  # files in the git folder, and the command that has left them
     "MERGE_HEAD": "merge",

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from pipeline.digests import file_digest
-from pipeline.errors import PipelineError, did_you_mean
-from pipeline.tables import write_table
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.files import file_digest
+from pipeline.science.tables import write_table
 from wrapper.branch import Branch
 from wrapper.store import Store, open_store
 

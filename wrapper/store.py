@@ -9,9 +9,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from pipeline import azure, provenance, settings, tracking
-from pipeline.digests import file_digest
-from pipeline.errors import PipelineError
+from pipeline import tracking
+from pipeline.core import azure, settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_digest
+from pipeline.provenance import origin
 
 # A server that is away is asked again for some seconds, not for minutes
 PATIENCE = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
@@ -51,7 +53,7 @@ class TrackerStore(Store):
                 self._kind,
                 job_type=self._function,
                 name=f"{self._function}-{self._id}",
-                config={"id": self._id, "developer": provenance.developer()},
+                config={"id": self._id, "developer": origin.developer()},
             )
 
     def save(self, name: str, path: Path, type: str) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_BRANCH, MLFLOW_GIT_COMMIT
 
-from pipeline import azure, mlflow_store, provenance
-from pipeline.errors import PipelineError
+from pipeline.core import azure
+from pipeline.core.errors import PipelineError
+from pipeline.provenance import origin
+from pipeline.tracking import mlflow_store
 from wrapper.branch import Branch
 
 Result = TypeVar("Result")
@@ -53,7 +55,7 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
             result = function(*args, **kwargs)
             check(name, result)
             with azure.told(address):
-                mlflow.set_tag("developer", provenance.developer())
+                mlflow.set_tag("developer", origin.developer())
                 mlflow.log_metrics({key: float(x) for key, x in result["metrics"].items()})
                 log_model(result["model"])
             try:
@@ -128,7 +130,7 @@ def sklearn_options(model: Any) -> dict[str, Any]:
     """
     from skops import io
 
-    from pipeline.models import TRUSTED_PACKAGES
+    from pipeline.science.model_files import TRUSTED_PACKAGES
 
     with contextlib.suppress(io.exceptions.UnsupportedTypeException, TypeError, AttributeError):
         types = io.get_untrusted_types(data=io.dumps(model))

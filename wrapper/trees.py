@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from pipeline.git import Repository
+from pipeline.provenance.git import Repository
 
 NOTHING = "0" * 40  # to git: no object, or a ref that is not there yet
 

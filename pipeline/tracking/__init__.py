@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline import settings
-from pipeline.errors import PipelineError, did_you_mean
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,9 +20,9 @@ import xxhash
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from pipeline import settings
-from pipeline.digests import content_digest
-from pipeline.errors import PipelineError
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import content_digest
 from pipeline.tracking import Artifact, TrackerRun
 
 if TYPE_CHECKING:

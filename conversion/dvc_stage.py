@@ -1,0 +1,149 @@
+"""``python -m conversion.dvc_stage STEP``: a step as a stage of DVC, on files.
+
+The step's own script runs, with the tracker: an input file is handed to it as the artifact version
+with that content, which is logged first if the tracker does not know it, as after `dvc pull`; of
+what the script logs, copies become the stage's outputs.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from conversion import dvc_export
+from conversion.calls import Call, calls
+from pipeline import tracking
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import content_digest, write_whole
+from pipeline.core.settings import ROOT
+from pipeline.provenance import origin
+
+
+def run(step: str) -> int:
+    """Run a step on the files that its stage depends on; its exit status.
+
+    Raises:
+        PipelineError: dvc.yaml and params.yaml do not fit each other or main.py.
+    """
+    config = dvc_export.configured()
+    asked = calls(dvc_export.go(), config)
+    _check(step, asked)
+    kind = tracking.choose(config.main.tracker)
+    variables = _variables(config, kind)
+    os.environ.update(variables)
+    call = asked[step]
+    words = [f"--{name}={_text(value)}" for name, value in _values(call, kind, asked).items()]
+    for folder in (dvc_export.ARTIFACTS, dvc_export.METRICS):
+        (ROOT / folder).mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=ROOT / dvc_export.ARTIFACTS) as folder:
+        report, copies = Path(folder, "report.json"), Path(folder, "copies")
+        copies.mkdir()
+        private = {settings.REPORT: str(report), settings.COPIES: str(copies)}
+        script = ROOT / step / "script.py"
+        done = subprocess.run(
+            [sys.executable, str(script), *words],
+            cwd=script.parent,
+            env={**os.environ, **private},
+            check=False,
+        )
+        if done.returncode == 0:
+            _deliver(call, copies, json.loads(report.read_text(encoding="utf-8"))["metrics"])
+        return done.returncode
+
+
+def _check(step: str, asked: Mapping[str, Call]) -> None:
+    """Refuse to run a stage that dvc.yaml has otherwise than main.py now asks for."""
+    text = (ROOT / dvc_export.STAGES).read_text(encoding="utf-8")
+    written = yaml.safe_load(text)["stages"].get(step, {}).get("outs", [])
+    named = [next(iter(out)) if isinstance(out, dict) else out for out in written]
+    if step not in asked or named != dvc_export.outputs(asked[step]):
+        raise PipelineError(
+            f"{dvc_export.STAGES} does not fit main.py and {dvc_export.PARAMS}: stage {step}",
+            "steps or names of artifacts have changed: run export_dvc --force",
+        )
+
+
+def _variables(config: DictConfig, kind: str) -> dict[str, str]:
+    """Where the step belongs, as main.py would tell it."""
+    commit = origin.commit(ROOT)
+    return {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "WANDB_PROJECT": config.main.project_name,
+        "WANDB_RUN_GROUP": config.main.experiment_name,
+        settings.STATE_DIR: str(settings.state_dir()),
+        settings.TRACKER: kind,
+        settings.TRACKER_TIMEOUT: str(config.main.tracker_timeout),
+        settings.GIT_COMMIT: commit.sha if commit else "",
+    }
+
+
+def _values(call: Call, kind: str, asked: Mapping[str, Call]) -> dict[str, Any]:
+    """The step's parameters, each input as the version that its file is."""
+    values = dict(call.parameters)
+    for key, wanted in call.inputs_from.items():
+        type = asked[wanted.digest].parameters.get("artifact_type", "model")
+        values[key] = _reference(kind, wanted.partition(":")[0], type)
+    return values
+
+
+def _reference(kind: str, name: str, type: str) -> str:
+    """The version of an artifact that has the content of its file, newest first."""
+    path = ROOT / dvc_export.ARTIFACTS / name
+    if not path.exists():
+        raise PipelineError(f"there is no {path.relative_to(ROOT)}", "run dvc repro, or dvc pull")
+    digest = content_digest(path)
+    latest = tracking.find(kind, f"{name}:latest")
+    number = re.search(r"\d+$", latest.version) if latest else None
+    for version in range(int(number[0]) if number else -1, -1, -1):
+        found = tracking.find(kind, f"{name}:v{version}")
+        if found and found.digest == digest:
+            return found.reference
+    run = tracking.open_run(kind, job_type="dvc", name=f"dvc-{name}", config={"file": name})
+    logged = run.log_artifact(name, latest.type if latest else type, path, "From DVC's cache", {})
+    run.finish()
+    return logged.reference
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return str(value or "")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _deliver(call: Call, copies: Path, metrics: Mapping[str, float]) -> None:
+    """Move what a step made to where its stage says."""
+    for copy in copies.iterdir():
+        if copy.name not in call.artifacts:
+            print(f"warning: {call.step} logged {copy.name}, which is not in dvc.yaml")
+            continue
+        target = ROOT / dvc_export.ARTIFACTS / copy.name
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        copy.rename(target)
+    target = ROOT / dvc_export.METRICS / f"{call.step}.json"
+    write_whole(target, json.dumps(metrics, indent=1) + "\n")
+
+
+def main() -> int:
+    """Run the stage that the command line names."""
+    if len(sys.argv) != 2:
+        print("usage: python -m conversion.dvc_stage STEP", file=sys.stderr)
+        return 2
+    try:
+        return run(sys.argv[1])
+    except PipelineError as error:
+        print(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Where a project's notebooks, scripts and commands are: ``.mlvtools``, names, and paths."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.files import write_whole
+
+CONFIGURATION = ".mlvtools"
+KEYS = ("path", "ignore_keys", "docstring_conf")
+PATHS = ("python_script_root_dir", "dvc_cmd_root_dir", "dvc_metadata_root_dir")
+NO_EFFECT = "# No effect"
+
+
+@dataclass
+class Project:
+    """A folder with notebooks, and how its files are named.
+
+    Attributes:
+        root: the project's folder: nothing is written outside of it.
+        folder: where relative paths on the command line begin.
+        paths: the folders that ``.mlvtools`` names.
+        ignored: texts that keep a cell out of the script.
+        docstring_conf: the YAML file with values for docstrings.
+    """
+
+    root: Path
+    folder: Path
+    paths: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = (NO_EFFECT,)
+    docstring_conf: str | None = None
+
+    def find(self, path: str, what: str) -> Path:
+        """A file that has to be there.
+
+        Raises:
+            PipelineError: it is not.
+        """
+        found = self.folder / path
+        if not found.is_file():
+            raise PipelineError(f"there is no {what} {path}", "check the path")
+        return found
+
+    def target(self, path: str | Path, force: bool) -> Path:
+        """A file or folder to write.
+
+        Raises:
+            PipelineError: it is outside of the project, or is there and must stay.
+        """
+        place = (self.folder / path).resolve()
+        if not place.is_relative_to(self.root):
+            raise PipelineError(
+                f"{path} is outside of the project {self.root}",
+                "write inside of it, or name the project's folder: -w FOLDER",
+            )
+        if place.exists() and not force:
+            raise PipelineError(f"{path} exists already", "--force writes over it")
+        return place
+
+    def shown(self, path: Path) -> str:
+        """A path as generated files and messages name it: from the project's folder."""
+        place = path.resolve()
+        if place.is_relative_to(self.root):
+            return place.relative_to(self.root).as_posix()
+        return place.name
+
+    def check_outputs(self, paths: list[str], where: str) -> None:
+        """Refuse declared outputs that are outside of the project."""
+        for path in paths:
+            if not (self.root / path).resolve().is_relative_to(self.root):
+                raise PipelineError(
+                    f"{where}: the output {path} is outside of the project {self.root}",
+                    "DVC keeps outputs inside: give a path in the project",
+                )
+
+    def script(self, notebook: Path) -> Path:
+        """The script of a notebook, as ``.mlvtools`` and the convention name it."""
+        return self.named("python_script_root_dir", notebook) / f"mlvtools_{snake(notebook)}.py"
+
+    def command(self, script: Path) -> Path:
+        """The DVC command of a script."""
+        return self.named("dvc_cmd_root_dir", script) / f"{script.stem}_dvc"
+
+    def named(self, key: str, source: Path) -> Path:
+        """A folder that ``.mlvtools`` names; otherwise the one that the source is in."""
+        return self.root / self.paths[key] if key in self.paths else source.parent
+
+    def values(self, file: str | None) -> dict[str, Any]:
+        """The values for docstrings, from the file named here or in ``.mlvtools``.
+
+        Raises:
+            PipelineError: the file is not there or is no mapping.
+        """
+        path = self.folder / file if file else self.root / (self.docstring_conf or "")
+        if not (file or self.docstring_conf):
+            return {}
+        if not path.is_file():
+            raise PipelineError(f"there is no docstring configuration {path}", "check the path")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeError) as error:
+            raise PipelineError(f"{path} is not YAML: {error}", "correct it") from error
+        if not isinstance(values, dict):
+            raise PipelineError(f"{path} holds no mapping", "write lines such as `rate: 0.1`")
+        return values
+
+
+def snake(notebook: Path) -> str:
+    """A notebook's name in lower snake case."""
+    return re.sub(r"\W+", "_", notebook.stem).strip("_").lower()
+
+
+def open_project(working_directory: str | None, configuration: str | None) -> Project:
+    """The project of a command: ``-w``, or the nearest folder above with .mlvtools, DVC or git.
+
+    Raises:
+        PipelineError: no such folder, or a configuration that can't be read.
+    """
+    folder = Path(working_directory or Path.cwd()).resolve()
+    if not folder.is_dir():
+        raise PipelineError(f"there is no folder {working_directory}", "check -w")
+    root = folder
+    if not working_directory:
+        marks = (CONFIGURATION, ".dvc", ".git")
+        above = (f for f in (folder, *folder.parents) if any((f / m).exists() for m in marks))
+        root = next(above, folder)
+    file = folder / configuration if configuration else root / CONFIGURATION
+    if configuration and not file.is_file():
+        raise PipelineError(f"there is no configuration {configuration}", "check -c")
+    given = _read(file) if file.is_file() else {}
+    return Project(
+        root,
+        folder,
+        given.get("path", {}),
+        tuple({NO_EFFECT: None} | dict.fromkeys(given.get("ignore_keys", []))),
+        given.get("docstring_conf"),
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PipelineError(f"{file} is not JSON: {error}", "correct it") from error
+    unknown = [k for k in given if k not in KEYS] if isinstance(given, dict) else [given]
+    unknown = unknown or [k for k in given.get("path", {}) if k not in PATHS]
+    if unknown:
+        known = [*KEYS, *(f"path.{name}" for name in PATHS)]
+        raise PipelineError(
+            f"{file} has the unknown key {unknown[0]!r}{did_you_mean(str(unknown[0]), known)}",
+            f"the keys are: {', '.join(known)}",
+        )
+    return given
+
+
+def write_program(path: Path, text: str) -> None:
+    """Write a script that can be executed, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+    path.chmod(0o755)
+
+
+def require_dvc(root: Path) -> None:
+    """Refuse to go on without the program, or outside of a repository.
+
+    Raises:
+        PipelineError: says which, and how to get it.
+    """
+    beside = Path(sys.executable).parent
+    if not shutil.which("dvc", path=f"{os.environ.get('PATH', '')}{os.pathsep}{beside}"):
+        raise PipelineError(
+            "there is no program dvc on the path",
+            "install it: make extras, or pip install -e '.[dvc]'",
+        )
+    if not any((folder / ".dvc").is_dir() for folder in (root, *root.parents)):
+        raise PipelineError(f"{root} is in no DVC repository", "make it one: dvc init")

@@ -1,0 +1,44 @@
+"""Starts the app's server."""
+
+import importlib.util
+import os
+import sys
+from typing import NoReturn
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.settings import ROOT
+from pipeline.tracking.dashboards import free_port
+
+APP_PORT = 8501
+
+
+UPLOAD = 50  # MB that may be uploaded at once; they are kept in memory
+
+
+def run_app(host: str, port: int | None, open_browser: bool) -> NoReturn:
+    """Become the app's server, until Ctrl-C.
+
+    Raises:
+        PipelineError: what it needs is not installed.
+    """
+    if importlib.util.find_spec("streamlit") is None:
+        raise PipelineError("the app needs Streamlit, which is not installed", "run: make extras")
+    options = {
+        "server.address": host,
+        "server.port": port or free_port(host, APP_PORT),
+        "server.headless": str(not open_browser).lower(),
+        "server.showEmailPrompt": "false",
+        "server.maxUploadSize": UPLOAD,
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "runner.magicEnabled": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "theme.base": "light",
+        "theme.primaryColor": "#1f5f8b",
+    }
+    words = [f"--{key}={value}" for key, value in options.items()]
+    script = str(ROOT / "dashboard" / "app.py")
+    command = [sys.executable, "-m", "streamlit", "run", script, *words]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, os.environ)

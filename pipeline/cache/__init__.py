@@ -1,0 +1,1 @@
+"""Finished steps, and the proof that they can be reused."""

@@ -1,0 +1,58 @@
+"""Is what a step fetched from outside still the same? Asked without fetching it again."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pipeline.core.files import file_digest
+
+TIMEOUT = 5.0
+
+
+def changed(source: dict[str, Any]) -> str | None:
+    """Why a step that used this source has to run again, or None if the source is the same.
+
+    Args:
+        source: ``url``, and what is known of it: ``sha256`` if the user pinned it, ``digest`` of
+            the bytes, ``etag`` and ``last_modified`` as the server gave them, ``standin`` if
+            something else was used in its place.
+
+    Raises:
+        Unreachable: nobody answers; what was fetched before is all there is.
+    """
+    if source.get("sha256"):
+        return None  # these bytes and no others, whatever is there now
+    url = source["url"]
+    if urlsplit(url).scheme == "file":
+        path = Path(unquote(urlsplit(url).path))
+        if not path.is_file():
+            raise Unreachable(f"{url} is gone")
+        return None if file_digest(path) == source["digest"] else f"{url} has changed"
+    return _asked(url, source)
+
+
+class Unreachable(Exception):
+    """Nobody answers at a source's address."""
+
+
+def _asked(url: str, source: dict[str, Any]) -> str | None:
+    import requests
+
+    headers = {
+        "If-None-Match": source.get("etag"),
+        "If-Modified-Since": source.get("last_modified"),
+    }
+    known = {name: value for name, value in headers.items() if value}
+    try:
+        with requests.get(url, headers=known, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code == requests.codes.not_modified:
+                return None
+            if answer.status_code >= 500:
+                raise Unreachable(f"{url} answers {answer.status_code}")
+            if known and answer.headers.get("ETag") == source.get("etag") is not None:
+                return None
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise Unreachable(f"{url} can't be reached") from error
+    if source.get("standin"):
+        return f"{url} can be reached again"
+    return f"{url} has changed" if known else f"{url} says nothing of its version"

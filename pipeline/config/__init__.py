@@ -1,0 +1,1 @@
+"""The configuration: its schema, checks and overrides, and the Hydra job."""

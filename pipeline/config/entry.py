@@ -1,0 +1,117 @@
+"""``python main.py`` by Hydra, with every failure told in a few lines."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config import overrides
+from pipeline.config import schema as config
+from pipeline.core import azure
+from pipeline.core.errors import INTERRUPTED, PipelineError, did_you_mean
+from pipeline.core.settings import ROOT
+
+
+def main(go: Callable) -> None:
+    """Run ``go``, decorated with ``hydra.main``, as the program's main function.
+
+    Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
+    the traceback is shown.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a sweep's workers end, too
+    azure.guard_tracebacks()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets errors through, to be told here
+    try:
+        sys.argv[1:] = overrides.overrides(sys.argv[1:])
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(usage(sys.modules[go.__module__].__doc__ or ""))
+            return
+        if sys.argv[1:2] == ["explain"]:
+            sys.argv[1] = "main.explain=true"
+        config.register()
+        go()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except SystemExit as stop:
+        if not isinstance(stop.__cause__, PipelineError):
+            raise
+        fail(stop.__cause__, wants_traceback)
+    except (PipelineError, HydraException, OmegaConfBaseException, OSError) as error:
+        fail(error, wants_traceback)
+    finally:
+        if "pipeline.sweeps.callback" in sys.modules:
+            sys.modules["pipeline.sweeps.callback"].stopped()
+
+
+def usage(summary: str) -> str:
+    """What ``--help`` prints: the examples, the files to choose from, and every setting.
+
+    Hydra's own text lists every folder below this one that holds a YAML file.
+    """
+    groups = (f"  {name}={'|'.join(config.options(name))}" for name in ("data", "model"))
+    settings = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    shown = settings[settings.index("\nmain:") : settings.index("\nhydra:")]
+    chosen = "\n".join(groups)
+    return f"{summary.strip()}\n\nFiles in conf/:\n{chosen}\n\nSettings:\n{shown}"
+
+
+def fail(error: Exception, traceback: bool) -> NoReturn:
+    """Tell an error in a few lines, and exit with status 1."""
+    if traceback:
+        raise error
+    told = error if isinstance(error, PipelineError) else explain(error)
+    print(f"error: {indent(told.what)}", file=sys.stderr)
+    if told.remedy:
+        print(f"  {indent(told.remedy)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def indent(text: str) -> str:
+    """Further lines under the first one."""
+    return text.replace("\n", "\n  ")
+
+
+def explain(error: Exception) -> PipelineError:
+    """Hydra's and OmegaConf's errors in terms of the keys that a user typed."""
+    text = str(error)
+    unknown = re.search(r"Could not (?:override|append to config|delete).*?'([^']+)'", text)
+    if isinstance(error, ConfigCompositionException):
+        cause = error.__cause__
+        key = getattr(cause, "full_key", None)
+        value = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", str(cause))
+        if value and key:
+            return PipelineError(
+                f"{key}={value[1]!r} is not {WORDS.get(value[2].lower(), value[2])}",
+                "config.yaml says what it means and shows a value",
+            )
+        if unknown:
+            return config.unknown_setting(unknown[1].rstrip("."))
+    if isinstance(error, MissingConfigException):
+        missing = re.search(r"'(\w+)/([^']+)'", text)
+        if missing:
+            known = config.options(missing[1])
+            return PipelineError(
+                f"there is no {missing[1]}={missing[2]}{did_you_mean(missing[2], known)}",
+                f"conf/{missing[1]} has: {', '.join(known)}",
+            )
+    if isinstance(error, OverrideParseException):
+        return PipelineError(
+            text.partition("\nSee ")[0],
+            "an override is key=value; quote what the shell or Hydra would split: "
+            "\"main.project_name='a, b'\"",
+        )
+    return PipelineError(text.strip())
+
+
+WORDS = {"float": "a number", "integer": "a whole number", "boolean": "true or false"}

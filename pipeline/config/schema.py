@@ -1,0 +1,172 @@
+"""The configuration: the type of each key, what a value may be, and how Hydra finds the files.
+
+``config.yaml`` holds the defaults and says what each key means; the classes here only give the
+types that Hydra checks overrides against.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import MISSING, OmegaConf
+
+from pipeline.config.job import new_run_id
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.settings import ROOT
+
+
+@dataclass
+class Main:
+    project_name: str = MISSING
+    experiment_name: str = MISSING
+    steps: Any = MISSING
+    force: bool = MISSING
+    explain: bool = MISSING
+    tracker: str = MISSING
+    tracker_timeout: float = MISSING
+    env_manager: str = MISSING
+    standby: int = MISSING
+    backend: str = MISSING
+    backend_config: Any = MISSING
+    state_dir: str = MISSING
+    artifact_root: str | None = MISSING
+
+
+@dataclass
+class Data:
+    file_url: str = MISSING
+    sha256: str | None = MISSING
+    max_bytes: int = MISSING
+    timeout: float = MISSING
+    retries: int = MISSING
+    sep: str | None = MISSING
+    encoding: str | None = MISSING
+    artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
+class Etl:
+    missing: list[str] = MISSING
+    required: list[str] | None = MISSING
+    fill: dict[str, Any] = MISSING
+    schema: list[dict[str, Any]] = MISSING
+    artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
+class Split:
+    test_size: float = MISSING
+    random_state: int = MISSING
+    stratify: str | None = MISSING
+    train_artifact_name: str = MISSING
+    test_artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
+class Model:
+    target: str = MISSING
+    drop: list[str] = MISSING
+    categorical: list[str] = MISSING
+    estimator: str = MISSING
+    params: dict[str, Any] = MISSING
+    allowed: list[str] = MISSING
+    metric: str | None = MISSING
+    validation: float = MISSING
+    cv: int | None = MISSING
+    timeout: float | None = MISSING
+    space: dict[str, str] = MISSING
+    name: str = MISSING
+    cleaning: dict[str, Any] = MISSING
+    artifact_name: str = MISSING
+    preprocessor_artifact_name: str = MISSING
+
+
+@dataclass
+class Provenance:
+    snapshot: bool = MISSING
+    max_file_mb: float = MISSING
+
+
+@dataclass
+class Report:
+    identifier: str | None = MISSING
+    mistakes: int = MISSING
+    resamples: int = MISSING
+    random_state: int = MISSING
+    previous: str | None = MISSING
+    artifact_name: str = MISSING
+    artifact_type: str = MISSING
+    artifact_description: str = MISSING
+
+
+@dataclass
+class Config:
+    main: Main = field(default_factory=Main)
+    data: Data = field(default_factory=Data)
+    etl: Etl = field(default_factory=Etl)
+    split: Split = field(default_factory=Split)
+    model: Model = field(default_factory=Model)
+    provenance: Provenance = field(default_factory=Provenance)
+    report: Report = field(default_factory=Report)
+
+
+class GroupFolder(SearchPathPlugin):
+    """Lets Hydra find ``conf/data`` and ``conf/model`` beside ``config.yaml``."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("pipeline", f"file://{ROOT / 'conf'}")
+
+
+def register() -> None:
+    """Tell Hydra of the types, the group folder, and the resolvers that config.yaml uses."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    Plugins.instance().register(GroupFolder)
+    OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
+    OmegaConf.register_new_resolver("root_url", lambda path: (ROOT / path).as_uri(), replace=True)
+    OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)
+    OmegaConf.register_new_resolver("run_id", new_run_id, replace=True, use_cache=True)
+
+
+def _in_sweep(value: float) -> float:
+    """A number that counts in the trials of a sweep, and is 0 in a single run."""
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+    return value if sweeping else 0.0
+
+
+def all_keys() -> list[str]:
+    """Every key of config.yaml, dotted."""
+    tree = OmegaConf.to_container(OmegaConf.load(ROOT / "config.yaml"))
+    return [f"{section}.{key}" for section in Config.__dataclass_fields__ for key in tree[section]]
+
+
+def unknown_setting(key: str) -> PipelineError:
+    """The error for a key that config.yaml does not have."""
+    return PipelineError(
+        f"there is no setting {key!r}{did_you_mean(key, all_keys())}",
+        "python main.py --help lists every setting",
+    )
+
+
+def options(group: str) -> list[str]:
+    """The names of a config group's files."""
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def plain(value: Any) -> Any:
+    """A value of the configuration as plain lists and dictionaries."""
+    if value is None or isinstance(value, str | int | float | dict | list):
+        return value
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(value, resolve=True)

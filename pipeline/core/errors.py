@@ -1,0 +1,30 @@
+"""The one exception a user is meant to see: what failed, and what to do next."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PipelineError(Exception):
+    """A failure the user can act on.
+
+    Args:
+        what: what failed and the value that caused it, in a sentence or a few lines.
+        remedy: what to do next.
+    """
+
+    def __init__(self, what: str, remedy: str = ""):
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.remedy}".rstrip()
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` for the nearest of ``known``, or an empty string."""
+    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell

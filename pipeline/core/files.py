@@ -1,0 +1,54 @@
+"""SHA-256 digests of files and folders: what makes two artifacts the same."""
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(root: Path) -> str:
+    """Digest of a file, or of all files below a folder: their relative paths and bytes.
+
+    A folder that holds one file has that file's digest, so a digest can be compared with what
+    ``sha256sum`` prints. The order in which a folder lists its files does not matter.
+    """
+    if root.is_file():
+        return file_digest(root)
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return combined_digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
+
+
+def combined_digest(files: Mapping[str, str]) -> str:
+    """One digest for several files, given each one's by its relative path."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    lines = [f"{digest}  {path}\n" for path, digest in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody ever sees a part of it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+LAST_LINES = 15
+
+
+def last_lines(log: Path | None, count: int = LAST_LINES) -> list[str]:
+    """The last lines that a step said; progress bars as they stood at the end."""
+    if log is None or not log.is_file():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - 16_384, 0))
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return [line for line in lines if line and " INFO mlflow." not in line][-count:]

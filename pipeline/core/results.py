@@ -1,0 +1,135 @@
+"""What a step produced: :class:`StepResult`, the record that is cached, summarised and compared."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_digest
+from pipeline.core.metrics import measured_as
+
+
+class Reference(str):
+    """``name:version`` of an artifact that an earlier step produced, with its digest."""
+
+    digest: str
+
+    def __new__(cls, text: str, digest: str) -> "Reference":
+        """A reference to ``text``, whose content has this digest."""
+        reference = super().__new__(cls, text)
+        reference.digest = digest
+        return reference
+
+    @property
+    def known(self) -> bool:
+        """Whether it names a version; a step that is not run names none."""
+        return not self.endswith(":?")
+
+
+@dataclass
+class StepResult:
+    """What a step came to; ``result["clean_data.csv"]`` is the exact version it produced."""
+
+    step: str
+    status: str  # ran, cached, failed, killed, skipped, or in an explanation "would run"
+    seconds: float | None = None
+    fingerprint: str | None = None
+    pipeline_run: str | None = None
+    mlflow_run: str | None = None
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    environment: str | None = None  # digest of the lock of the packages it ran with
+    tables: list[str] = field(default_factory=list)
+    tracker_run: str | None = None
+    tracker_url: str | None = None
+
+    def __getitem__(self, artifact: str) -> Reference:
+        """The exact version of an output."""
+        for output in self.outputs:
+            if output["name"] == artifact:
+                return Reference(f"{artifact}:{output['version']}", output["digest"])
+        if self.status in ("skipped", "would run"):
+            return Reference(f"{artifact}:?", f"from {self.step} ({self.status})")
+        raise PipelineError(
+            f"{self.step} logged no artifact {artifact!r}",
+            f"it logged: {', '.join(output['name'] for output in self.outputs)}",
+        )
+
+    def metric(self, name: str | None) -> float | None:
+        """A metric by name, as it was measured on training rows; on the test data if none were held
+        out.
+
+        None means the usual one, and None comes back where there is none.
+
+        Raises:
+            PipelineError: it was not measured, can't be on these rows, or is not a number.
+        """
+        if name is None:
+            name = next((usual for usual in ("f1", "r2") if usual in self.metrics), None)
+        if name is None or self.status in ("skipped", "would run"):
+            return None
+        found = measured_as(name, self.metrics)
+        if found is None and name in self.metrics:
+            raise PipelineError(
+                f"{name} is undefined on the training rows that trials are measured on: a class is "
+                "missing there",
+                "hold out more (model.validation=0.3), measure by folds (model.cv=3), or choose "
+                "another model.metric",
+            )
+        if found is None:
+            raise PipelineError(
+                f"model.metric={name!r} was not measured",
+                f"use one of: {', '.join(self.metrics)}",
+            )
+        if math.isnan(self.metrics[found]):
+            raise PipelineError(
+                f"{found} is not a number (NaN) for this model and these rows",
+                "choose another model.metric, or give it more rows to be measured on",
+            )
+        return self.metrics[found]
+
+
+def damage(outputs: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with outputs that are kept on this machine: each file that is gone or changed.
+
+    An output without ``stored`` files is on a server, which has to be asked instead.
+    """
+    problems = []
+    for output in outputs:
+        for place, digest in output.get("stored", {}).items():
+            path = settings.trackio_dir() / place
+            name = f"{output['name']}:{output['version']}"
+            if not path.is_file():
+                problems.append(f"{name} is missing its file {path}")
+            elif file_digest(path) != digest:
+                problems.append(f"{name} has been changed on disk: {path}")
+    return problems
+
+
+LOCK, TABLES = "environment.lock.txt", "tables"  # artifacts of a step's MLflow run
+
+
+FINGERPRINT_TAG, RECORD_TAG = "pipeline.fingerprint", "pipeline.record"
+
+
+ERROR_TAG, RUN_ID_TAG = "pipeline.error", "pipeline.run_id"
+
+
+SHARED = (
+    "inputs",
+    "outputs",
+    "metrics",
+    "sources",
+    "environment",
+    "tables",
+    "tracker_run",
+    "tracker_url",
+    "pipeline_run",
+)
+
+
+SUMMARY = "summary.json"

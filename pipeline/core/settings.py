@@ -1,0 +1,131 @@
+"""Where state is kept and what the environment says, for the orchestrator and the steps alike.
+
+Every environment variable this project reads of its own is named here.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Set by the orchestrator for its steps; each has a default, so a step also runs alone.
+STATE_DIR = "PIPELINE_STATE_DIR"
+TRACKER = "PIPELINE_TRACKER"
+REPORT = "PIPELINE_STEP_REPORT"
+LIFELINE = "PIPELINE_LIFELINE"
+COPIES = "PIPELINE_COPIES"  # a folder in which a step leaves a copy of each artifact it logs
+RUN_ID = "PIPELINE_RUN_ID"
+GIT_COMMIT = "PIPELINE_GIT_COMMIT"
+GIT_DIRTY = "PIPELINE_GIT_DIRTY"
+OVERRIDES = "PIPELINE_OVERRIDES"
+SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
+STANDBY = "PIPELINE_STANDBY"
+STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
+STANDBYS_LENT = "PIPELINE_STANDBYS_LENT"  # to the workers of a sweep, by the process that began it
+# The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
+SNAPSHOT = "PIPELINE_SNAPSHOT"
+CODE = (SNAPSHOT, "PIPELINE_SNAPSHOT_REF", GIT_DIRTY, "PIPELINE_GIT_DIFF")
+# Set by `python -m pipeline reproduce`: the run from which this one goes on
+BASED_ON = "PIPELINE_BASED_ON"
+
+# For a step that runs on another machine: a file in its project's folder with what it would
+# find here in its command line and its environment, and tags of its MLflow run for its report.
+DEVELOPER = "PIPELINE_DEVELOPER"
+HANDED_OVER = "handed_over.json"
+BY_MLFLOW = "mlflow:"
+REPORT_TAG = "pipeline.report."
+
+# Where MLflow keeps the files of new experiments: main.artifact_root.
+ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"
+
+# Set by a sweep for its trials: its id, its run in MLflow, and the trials that are finished.
+SWEEP = "PIPELINE_SWEEP"
+SWEEP_RUN = "PIPELINE_SWEEP_RUN"
+SWEEP_DONE = "PIPELINE_SWEEP_DONE"
+
+# Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
+TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
+
+# config.yaml's main.project_name and main.experiment_name, for a step that runs alone.
+DEFAULT_PROJECT = "pokemon"
+DEFAULT_EXPERIMENT = "dev"
+DEFAULT_MODEL = "pokemon-legendary"
+
+DATABASE = "mlflow.db"  # MLflow's, in the state folder
+
+
+def state_dir() -> Path:
+    """The folder that holds all local state."""
+    return Path(os.environ.get(STATE_DIR) or ROOT / ".pipeline").absolute()
+
+
+def project() -> str:
+    """The tracker's project: ``WANDB_PROJECT``, as anyone who knows W&B expects."""
+    return os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+
+
+def experiment() -> str:
+    """The group that runs belong to: ``WANDB_RUN_GROUP``."""
+    return os.environ.get("WANDB_RUN_GROUP") or DEFAULT_EXPERIMENT
+
+
+def tracking_uri() -> str:
+    """MLflow's store: ``MLFLOW_TRACKING_URI``, or SQLite in the state folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / DATABASE}"
+
+
+def mlflow_on_server() -> bool:
+    """Whether MLflow's store is a server, which others reach too."""
+    return tracking_uri().startswith(("http:", "https:", "databricks"))
+
+
+def artifact_root() -> str | None:
+    """Where MLflow keeps the files of new experiments; None: as its server says, or state_dir.
+
+    Raises:
+        PipelineError: the variable holds no address.
+    """
+    text = os.environ.get(ARTIFACT_ROOT) or None
+    wasbs = r"wasbs://[^@/?#]+@[^@/?#]+\.blob\.core\.[^@/?#]+(/[^@?#]*)?"
+    if text and not re.fullmatch(wasbs if text.startswith("wasbs:") else r"\w+://[^@?#]*", text):
+        raise PipelineError(
+            "main.artifact_root (or " + ARTIFACT_ROOT + ") is not the address of a folder",
+            "write it as wasbs://CONTAINER@ACCOUNT.blob.core.windows.net/FOLDER, without a key",
+        )
+    return text.rstrip("/") if text else None
+
+
+def trackio_dir() -> Path:
+    """Trackio's store: ``TRACKIO_DIR``, or a folder in the state folder."""
+    return Path(os.environ.get("TRACKIO_DIR") or state_dir() / "trackio")
+
+
+def lock_file(digest: str, state: Path | None = None) -> Path:
+    """Where the lock of an environment that steps ran with is kept."""
+    return (state or state_dir()) / "environments" / f"{digest}.txt"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a SQLite store, or None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def tracker_timeout() -> float:
+    """How many seconds a tracker may leave us without an answer.
+
+    Raises:
+        PipelineError: the variable does not hold a positive number.
+    """
+    text = os.environ.get(TRACKER_TIMEOUT) or "60"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise PipelineError(
+            f"{TRACKER_TIMEOUT}={text!r} is not a number of seconds", "set it to one, such as 60"
+        )
+    return seconds

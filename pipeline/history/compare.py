@@ -1,0 +1,252 @@
+"""What differs between runs: parameters, metrics, data versions and code."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.metrics import lower_is_better
+from pipeline.history.records import History, RunRecord
+
+PLACES = {"main.state_dir"}  # where a run was made is no difference of its own
+SIDE_BY_SIDE = 3  # more runs than these are shown as lines
+LONGEST = 36  # characters of a value in the terminal
+LONGEST_NAME = 18  # of a developer or an experiment
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, and how each differs from the first.
+
+    Attributes:
+        runs: in order; the first is the one that the others are compared with.
+        metric: what they are sorted by, if they are.
+    """
+
+    runs: Sequence[RunRecord]
+    metric: str | None = None
+
+    @cached_property
+    def parameters(self) -> dict[str, list[Any]]:
+        """The parameters that are not the same in all runs: each run's value as JSON or text."""
+        every = [run.parameters for run in self.runs]
+        names = dict.fromkeys(name for found in every for name in found if name not in PLACES)
+        rows = {name: [_text(found, name) for found in every] for name in names}
+        return {name: texts for name, texts in rows.items() if len(set(texts)) > 1}
+
+    @cached_property
+    def metrics(self) -> dict[str, list[float | None]]:
+        """Each metric's values; the one they are sorted by comes first."""
+        names = dict.fromkeys([self.metric] if self.metric else [])
+        names |= dict.fromkeys(name for run in self.runs for name in run.metrics)
+        return {name: [run.metrics.get(name) for run in self.runs] for name in names}
+
+    def differences(self, metric: str) -> list[float | None]:
+        """By how much each run's metric is above the first run's."""
+        first, *rest = self.metrics[metric]
+        return [None, *(None if None in (first, value) else value - first for value in rest)]
+
+    @cached_property
+    def artifacts(self) -> dict[str, list[dict[str, Any] | None]]:
+        """What each run read and made, by name: its version and digest."""
+        names = dict.fromkeys(name for run in self.runs for name in run.artifacts)
+        return {name: [run.artifacts.get(name) for run in self.runs] for name in names}
+
+
+def choose(
+    names: Iterable[str], best: int | None, experiment: str | None, metric: str | None
+) -> Comparison:
+    """The runs that were asked for: by name as they come, else the best of an experiment.
+
+    Raises:
+        PipelineError: a run, an experiment or a metric that there is not.
+    """
+    history = History()
+    runs = {run.id: run for run in map(history.find, names)}
+    if runs and (best or experiment):
+        raise PipelineError(
+            "both runs and --best or --experiment are given", "give one or the other"
+        )
+    if not runs:
+        metric = metric or _usual_metric(history, experiment)
+        return Comparison(history.best(metric, best or 10, experiment), metric)
+    if metric is None:
+        return Comparison([*runs.values()])
+    known = {name for run in runs.values() for name in run.metrics}
+    if metric not in known:
+        raise PipelineError(
+            f"none of these runs has the metric {metric!r}",
+            f"measured were: {', '.join(sorted(known)) or 'none'}",
+        )
+    sign, last = (1 if lower_is_better(metric) else -1), float("inf")
+    order = sorted(runs.values(), key=lambda run: sign * run.metrics.get(metric, sign * last))
+    return Comparison(order, metric)
+
+
+def _usual_metric(history: History, experiment: str | None) -> str:
+    """The metric that the newest run with any is about: model.metric, else f1 or r2."""
+    for run in islice(history.runs(experiment), 100):
+        chosen = [run.parameters.get("model.metric"), "f1", "r2", *run.metrics]
+        if found := next((name for name in chosen if name in run.metrics), None):
+            return found
+    raise PipelineError(
+        "there is no run with a metric yet", "make one: python main.py; or name --metric"
+    )
+
+
+def _text(parameters: dict[str, Any], name: str) -> str:
+    if name not in parameters:
+        return ABSENT
+    value = parameters[name]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print the comparison, within the terminal's width."""
+    _print_runs(comparison, console)
+    cells = {
+        name: [*map(_measured(name), values, comparison.differences(name))]
+        for name, values in comparison.metrics.items()
+    }
+    _print("metrics", cells, console, str)
+    parameters = {n: [*map(Text, windows(t, LONGEST))] for n, t in comparison.parameters.items()}
+    _print("parameters that differ", parameters, console, _at_last_dot)
+    versions = {
+        name: [*map(_version, found)]
+        for name, found in comparison.artifacts.items()
+        if len({artifact and artifact["digest"] for artifact in found}) > 1
+    }
+    _print("data that differs", versions, console, str)
+    same = [
+        f"{name} {_version(found[0])}"
+        for name, found in comparison.artifacts.items()
+        if name not in versions
+    ]
+    if same:
+        title = "data" if len(comparison.runs) == 1 else "data, the same in all"
+        console.print(f"\n[bold]{title}[/]")
+        for line in same:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _print_runs(comparison: Comparison, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    lines = [
+        [
+            str(number),
+            run.id if run.status == "finished" else f"{run.id}  {run.status}",
+            *windows([run.experiment], LONGEST_NAME),
+            *windows([run.developer], LONGEST_NAME),
+            commit(run),
+        ]
+        for number, run in enumerate(comparison.runs, 1)
+    ]
+    for name in ("", "run", "experiment", "developer", "commit"):
+        table.add_column(name, no_wrap=name not in ("experiment", "developer"))
+    for line in lines:
+        table.add_row(*map(Text, line))
+    console.print(table)
+    if any(run.dirty for run in comparison.runs):
+        console.print("* with changes that were not committed", style="dim")
+
+
+def commit(run: RunRecord) -> str:
+    """The beginning of a run's commit; a star says that the code differed from it."""
+    return (run.commit or ABSENT)[:8] + ("*" if run.dirty else "")
+
+
+def _measured(name: str) -> Callable[[float | None, float | None], Text]:
+    """How a metric's value is shown, with its difference."""
+    sign = -1 if lower_is_better(name) else 1
+
+    def cell(value: float | None, difference: float | None) -> Text:
+        text = Text(ABSENT if value is None else number(value))
+        if difference is not None:
+            style = "dim" if not difference else "green" if sign * difference > 0 else "red"
+            text.append(" " + number(difference, "+"), style)
+        return text
+
+    return cell
+
+
+def number(value: float, sign: str = "") -> str:
+    """A number with four decimals, or four digits where it is very large or small."""
+    plain = not value or 5e-5 <= abs(value) < 1e5
+    return format(value, f"{sign}.4f" if plain else f"{sign}.4g")
+
+
+def _version(artifact: dict[str, Any] | None) -> Text:
+    if artifact is None:
+        return Text(ABSENT)
+    return Text.assemble(artifact["version"], " ", (artifact["digest"][:8], "dim"))
+
+
+def windows(texts: Sequence[str], width: int) -> list[str]:
+    """Texts cut to a width, from shortly before the place where they begin to differ."""
+    if max(map(len, texts)) <= width:
+        return list(texts)
+    same = os.path.commonprefix(list(texts))  # noqa: RUF071 - these are no paths
+    common = len(same) if len(texts) > 1 else 0
+    start = common - 8 if common > width // 2 else 0
+    cut = [("…" if start else "") + text[start:] for text in texts]
+    return [text if len(text) <= width else f"{text[: width - 1]}…" for text in cut]
+
+
+def _at_last_dot(name: str) -> str:
+    before, dot, last = name.rpartition(".")
+    return f"{before}{dot}\n{last}" if dot else last
+
+
+def _print(
+    title: str, items: dict[str, list[Text]], console: Console, header: Callable[[str], str]
+) -> None:
+    """A section: an item a line for a few runs, a run a line for many."""
+    if not items:
+        return
+    console.print(f"\n[bold]{title}[/]")
+    count = len(next(iter(items.values())))
+    numbers = [str(number) for number in range(1, count + 1)]
+    if count <= SIDE_BY_SIDE:
+        names = ["", *items]
+        columns = [
+            [number, *(cells[i] for cells in items.values())] for i, number in enumerate(numbers)
+        ]
+        console.print(_table(names, columns))
+        return
+    columns = [[header(name), *cells] for name, cells in items.items()]
+    for block in blocks(columns, console.width - 5):
+        console.print(_table(["", *numbers], block))
+
+
+def _table(names: list[str], columns: Sequence[list[Any]]) -> Table:
+    """Columns of cells beside the names of their lines; the first of each is its header."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(names[0], no_wrap=len(columns) > SIDE_BY_SIDE, style="dim", overflow="fold")
+    for column in columns:
+        table.add_column(column[0], overflow="fold")
+    for row in zip(names[1:], *(column[1:] for column in columns), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def blocks(columns: Sequence[list[Any]], width: int) -> list[list[list[Any]]]:
+    """Columns in groups that fit into a width, in order; each group has at least one."""
+    found: list[list[list[Any]]] = []
+    room = 0
+    for column in columns:
+        needs = 2 + max(len(line) for cell in column for line in str(cell).split("\n"))
+        if not found or needs > room:
+            found.append([])
+            room = width
+        found[-1].append(column)
+        room -= needs
+    return found

@@ -1,0 +1,112 @@
+"""What a step left beside its artifacts: the packages it ran with, and the tables it logged.
+
+Both are with its MLflow run, where a colleague finds them too.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.cache.finished import Cache
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_digest
+from pipeline.core.results import LOCK, TABLES, StepResult
+
+
+def lock(step: StepResult, state: Path | None = None) -> list[str]:
+    """The lines of the lock of a step's environment.
+
+    Args:
+        step: the step.
+        state: the state folder it was run in, if it is not ours.
+
+    Raises:
+        PipelineError: it is neither there nor in MLflow.
+    """
+    if step.environment is None:
+        return []
+    path = settings.lock_file(step.environment, state)
+    if path.is_file():
+        return path.read_text(encoding="utf-8").splitlines()
+    found = _of_mlflow(step, LOCK)
+    if LOCK not in found:
+        raise PipelineError(
+            f"the packages that {step.step} of run {step.pipeline_run} ran with are not recorded "
+            f"in {path}, nor with its MLflow run {step.mlflow_run}",
+            "set MLFLOW_TRACKING_URI to the server that the run was recorded on",
+        )
+    return found[LOCK].splitlines()
+
+
+def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
+    """The tables that a step logged, as CSV, by name.
+
+    Args:
+        step: the step.
+        folder: that of the run that ran it, if it is here; otherwise they come from MLflow.
+    """
+    names = {name: f"{step.step}.{name}.csv" for name in step.tables}
+    if folder and all((folder / file).is_file() for file in names.values()):
+        files = {file: (folder / file).read_text(encoding="utf-8") for file in names.values()}
+    else:
+        files = _of_mlflow(step, TABLES)
+    return {name: files[file] for name, file in names.items() if file in files}
+
+
+def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
+    """The text of a file, or of each file in a folder, of a step's MLflow run."""
+    from pipeline.history.mlflow_records import MlflowHistory
+    from pipeline.tracking import mlflow_store
+
+    client = MlflowHistory().client
+    with mlflow_store.told(), tempfile.TemporaryDirectory() as folder:
+        if path not in {file.path for file in client.list_artifacts(step.mlflow_run)}:
+            return {}
+        place = Path(client.download_artifacts(step.mlflow_run, path, folder))
+        files = [place] if place.is_file() else sorted(place.iterdir())
+        return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+STEP = "5-Report"
+
+
+def last_report() -> Path:
+    """The report that a run has written or handed on last.
+
+    It is in that run's folder; if the folder is gone or was never here, the file comes from the
+    step's MLflow run.
+
+    Raises:
+        PipelineError: there is none yet, or its file is nowhere to be found.
+    """
+    result = Cache(settings.state_dir()).latest(STEP)
+    if result is None:
+        raise PipelineError(
+            f"no run in {settings.state_dir()} has written a report",
+            "make run comes first; with main.steps set, it has to name the report",
+        )
+    output = result.outputs[0]
+    for path in (settings.state_dir() / "runs").glob(f"**/{output['name']}"):
+        if file_digest(path) == output["digest"]:
+            return path
+    return _fetched(result, output["name"], output["digest"])
+
+
+def _fetched(result: StepResult, name: str, digest: str) -> Path:
+    """The report from its MLflow run, kept for the next time."""
+    folder = settings.state_dir() / "reports" / digest[:12]
+    if not (folder / name).is_file():
+        import mlflow
+
+        mlflow.set_tracking_uri(settings.tracking_uri())
+        try:
+            mlflow.artifacts.download_artifacts(
+                run_id=result.mlflow_run, artifact_path=name, dst_path=str(folder)
+            )
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise PipelineError(
+                f"{name} of run {result.pipeline_run} is gone from MLflow ({error})",
+                "write it again: python main.py main.steps=[report] main.force=true",
+            ) from error
+    return folder / name

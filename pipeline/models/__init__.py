@@ -1,0 +1,1 @@
+"""Models in use: registry, promotion, prediction and serving."""

@@ -1,0 +1,254 @@
+"""The gate of a promotion: measures a candidate beside the version in production."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline import tracking
+from pipeline.config import entry
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.metrics import lower_is_better
+from pipeline.core.settings import ROOT
+from pipeline.models import environment as model_environment
+from pipeline.models import registry
+from pipeline.models.registry import Version
+from pipeline.models.scoring import Loaded
+from pipeline.provenance import origin
+
+USUAL_METRICS = ("f1", "r2")
+
+
+@dataclass
+class Gate:
+    """``conf/promotion``: what a candidate has to reach."""
+
+    metric: str | None = MISSING
+    margin: float = MISSING
+    minimum: dict[str, float] = MISSING
+    maximum: dict[str, float] = MISSING
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing the gate looks at, and how it went."""
+
+    passed: bool
+    text: str
+
+
+@dataclass
+class Verdict:
+    """What the gate says of a candidate.
+
+    Attributes:
+        version: the candidate.
+        production: the version it was compared with, if there is one.
+        test: the test data, as ``name:version``.
+        metrics: by version number, what it scored on that data just now.
+    """
+
+    version: Version
+    production: Version | None
+    test: str
+    rows: int = 0
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may go into production."""
+        return all(check.passed for check in self.checks)
+
+    def failures(self) -> str:
+        """Why it may not."""
+        return "; ".join(check.text for check in self.checks if not check.passed)
+
+    def lines(self) -> list[str]:
+        """The comparison and each check, for the user to read."""
+        of = f" ({self.rows} rows)" if self.rows else ""
+        against = f" against version {self.production.number}" if self.production else ""
+        said = [f"{self.version.name} version {self.version.number}{against}, on {self.test}{of}"]
+        columns = list(self.metrics)
+        if columns:
+            said.append(f"{'':20}" + "".join(f"{f'version {number}':>12}" for number in columns))
+        for name in next(iter(self.metrics.values()), {}):
+            cells = [self.metrics[number].get(name) for number in columns]
+            shown = "".join(f"{'-' if cell is None else format(cell, '.4f'):>12}" for cell in cells)
+            said.append(f"{name:20}{shown}")
+        return said + [f"{'passed' if one.passed else 'FAILED'}  {one.text}" for one in self.checks]
+
+
+def gate(overrides: list[str]) -> Gate:
+    """The gate's settings: a file of ``conf/promotion``, and what the command line puts over it.
+
+    Raises:
+        PipelineError: a file, key or value that can't be.
+    """
+    store = ConfigStore.instance()
+    store.store(name="promotion_schema", node=Gate, package="promotion")
+    store.store(name="gate", node={"defaults": ["promotion_schema", {"promotion": "default"}]})
+    for override in overrides:
+        key = ".".join(override.partition("=")[0].lstrip("+~").split(".")[:2])
+        known = ["promotion", *(f"promotion.{name}" for name in Gate.__dataclass_fields__)]
+        if key not in known:
+            raise PipelineError(
+                f"{override!r} is no setting of the gate{did_you_mean(key, known)}",
+                f"they are: {', '.join(known)}; conf/promotion/default.yaml says what they mean",
+            )
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return OmegaConf.to_object(compose("gate", overrides).promotion)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise entry.explain(error) from error
+
+
+def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
+    """Measure a version, and the one in production, in fresh processes and on the same data.
+
+    Raises:
+        PipelineError: the test data is not there any more, or the version's own files are not.
+    """
+    if "test" not in version.data:
+        raise PipelineError(
+            f"version {version.number} does not say what it was measured on",
+            "register it by the training step",
+        )
+    production = registry.production(version.name)
+    reference, digest = version.data["test"]
+    verdict = Verdict(version, production, reference)
+    with tempfile.TemporaryDirectory(prefix="promotion-") as folder, _recorded(version) as run:
+        found = run.use(reference, Path(folder))
+        if found.digest != digest:
+            raise PipelineError(
+                f"{reference} is not what version {version.number} was measured on: its digest is "
+                f"{found.digest[:12]}, and was {digest[:12]}",
+                "use the tracker and the project that it was trained with",
+            )
+        told = {}
+        for one in [version, *([production] if production else [])]:
+            told[one.number] = in_fresh_process(one, env_manager, found.file, verdict)
+        if told[version.number]:
+            run.log_metrics(told[version.number]["metrics"])
+    measured = {number: result for number, result in told.items() if result}
+    verdict.rows = next((result["rows"] for result in measured.values()), 0)
+    verdict.metrics = {number: result["metrics"] for number, result in measured.items()}
+    if version.number in measured:
+        verdict.checks += _limits(verdict.metrics[version.number], rules)
+    if production and len(measured) == len({version.number, production.number}):
+        verdict.checks += _comparison(verdict, rules)
+        verdict.checks += _compatible(version, production, told)
+    return verdict
+
+
+@contextlib.contextmanager
+def _recorded(version: Version) -> Iterator[tracking.TrackerRun]:
+    """A run in the tracker that the version's data is in, so that its lineage shows the gate."""
+    store = version.tags.get("tracker.store", "")
+    kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
+    os.environ["WANDB_PROJECT"] = project or os.environ.get("WANDB_PROJECT", "")
+    kind = tracking.choose(kind or "auto")
+    if tracking.store(kind) != store:
+        raise PipelineError(
+            f"version {version.number} was trained with another tracker: {store}",
+            f"this is {tracking.store(kind)}: set WANDB_BASE_URL or TRACKIO_SERVER_URL to that one",
+        )
+    name = f"promotion-{version.name}-{version.number}"
+    told = {"model": version.name, "version": version.number, "who": origin.developer()}
+    with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
+        run = tracking.open_run(kind, job_type="promotion", name=name, config=told)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(run.finish, failed=True)
+            yield run
+            on_failure.pop_all()
+        run.finish()
+
+
+def in_fresh_process(
+    version: Version, env_manager: str, test: Path | None, verdict: Verdict | None = None
+) -> dict[str, Any]:
+    """What a version's model comes to in a process and an environment of its own.
+
+    Raises:
+        PipelineError: it does not load or predict, and there is no verdict to note that in.
+    """
+    folder = registry.fetch(version)
+    python = model_environment.python(folder, env_manager)
+    command = [
+        str(python),
+        "-m",
+        "pipeline.models.scoring",
+        str(folder),
+        *([str(test)] if test else []),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ok = done.returncode == 0
+    if ok:
+        text = f"version {version.number} loads and predicts in a fresh process"
+    else:
+        why = " ".join(done.stderr.strip().splitlines()[-2:]) or "it ended"
+        text = f"version {version.number} does not work in a fresh process: {why}"
+    if verdict is not None:
+        verdict.checks.append(Check(ok, text))
+    elif not ok:
+        raise PipelineError(text, "nothing was changed; promote another version")
+    return json.loads(done.stdout.splitlines()[-1]) if ok else {}
+
+
+def _limits(metrics: Mapping[str, float], rules: Gate) -> Iterator[Check]:
+    """The smallest and the largest values allowed."""
+    for name, limit in rules.minimum.items():
+        if name in metrics:
+            text = f"{name} is {metrics[name]:.4f}, and has to be at least {limit:g}"
+            yield Check(metrics[name] >= limit, text)
+    for name, limit in rules.maximum.items():
+        if name in metrics:
+            text = f"{name} is {metrics[name]:.4f}, and has to be at most {limit:g}"
+            yield Check(metrics[name] <= limit, text)
+    named = [*rules.minimum, *rules.maximum]
+    if named and not set(named) & set(metrics):
+        text = f"none of {', '.join(named)} is measured (promotion.minimum, promotion.maximum)"
+        yield Check(False, text)
+
+
+def _comparison(verdict: Verdict, rules: Gate) -> Iterator[Check]:
+    """Not worse than production by more than the margin."""
+    number, old = verdict.version.number, verdict.production.number
+    new, now = verdict.metrics[number], verdict.metrics[old]
+    name = rules.metric or next((usual for usual in USUAL_METRICS if usual in new), "")
+    if name not in new or name not in now:
+        text = f"promotion.metric={name!r} is not measured; there are: {', '.join(new)}"
+        yield Check(False, text)
+        return
+    loss = (new[name] - now[name]) * (1 if lower_is_better(name) else -1)
+    text = f"{name} is {new[name]:.4f}, and may be {rules.margin:g} worse than version {old}'s"
+    yield Check(loss <= rules.margin, f"{text} {now[name]:.4f}")
+
+
+def _compatible(version: Version, old: Version, told: Mapping[int, Mapping]) -> Iterator[Check]:
+    """Whoever sends rows to production and reads its answers can go on as before."""
+    new, before = (Loaded.from_folder(registry.fetch(one)) for one in (version, old))
+    differences = [
+        f"{name} ({kind})" for name, kind in new.kinds.items() if before.kinds.get(name) != kind
+    ]
+    if differences:
+        text = f"needs columns that version {old.number} does not: {', '.join(differences)}"
+    else:
+        text = f"needs no other columns than version {old.number}"
+    yield Check(not differences, text)
+    same = told[version.number]["outputs"] == told[old.number]["outputs"]
+    same = same and new.preparation["target"] == before.preparation["target"]
+    text = "the same target and classes as" if same else "another target or other classes than"
+    yield Check(same, f"predicts {text} version {old.number}")

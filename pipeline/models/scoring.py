@@ -1,0 +1,243 @@
+"""Raw rows in, predictions out: a model together with the cleaning its training data had.
+
+It is used in the model's own environment, so it imports little: no MLflow, no tracker.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.settings import ROOT
+from pipeline.science import model_files
+from pipeline.science.tables import read_cells, read_table
+
+PREDICTION, PROBABILITY, REASON = "prediction", "probability", "reason"
+SHOWN = 40  # characters of a value that is wrong
+
+
+@cache
+def allowed() -> frozenset[str]:
+    """The packages that ``model.allowed`` names, in any of this checkout's configuration files."""
+    told = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["model"]
+    files = [yaml.safe_load(p.read_text(encoding="utf-8")) for p in ROOT.glob("conf/model/*.yaml")]
+    return frozenset(package for one in (told, *files) for package in one.get("allowed") or [])
+
+
+@cache
+def etl() -> ModuleType:
+    """The functions of 2-ETL; its folder's name is not one that ``import`` takes."""
+    path = ROOT / "2-ETL" / "script.py"
+    spec = importlib.util.spec_from_file_location("etl", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, ready to predict.
+
+    Attributes:
+        model: the fitted scikit-learn pipeline; it takes clean features.
+        preparation: how raw rows become those: target, drop, features, cleaning.
+        folder: its files.
+    """
+
+    model: Any
+    preparation: Mapping[str, Any] = field(repr=False)
+    folder: Path
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Loaded":
+        """A model from files that :func:`pipeline.registry.fetch` has compared."""
+        told = (folder / "extra_files" / model_files.PREPARATION).read_text(encoding="utf-8")
+        return cls(model_files.load(folder / model_files.FILE, allowed()), json.loads(told), folder)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What each feature holds: ``number``, ``truth``, ``truth or gap`` or ``text``."""
+        return self.preparation["features"]
+
+    @property
+    def cleaning(self) -> dict[str, Any]:
+        """The settings of 2-ETL that its training data was cleaned with."""
+        return self.preparation["cleaning"]
+
+    @property
+    def classes(self) -> list[Any]:
+        """The classes it tells apart; none for a regressor."""
+        return getattr(self.model, "classes_", np.array([])).tolist()
+
+    @cached_property
+    def added(self) -> list[str]:
+        """The columns that :meth:`score` gives."""
+        chances = self.classes if hasattr(self.model, "predict_proba") else []
+        return [PREDICTION, *(f"{PROBABILITY}_{label}" for label in chances), REASON]
+
+    @cached_property
+    def requirements(self) -> list[str]:
+        """The packages it was made with, as ``name==version``."""
+        return (self.folder / "requirements.txt").read_text(encoding="utf-8").split()
+
+    def score(self, raw: pd.DataFrame) -> pd.DataFrame:
+        """Predictions and probabilities, one row for each raw one; or the reason there is none.
+
+        Args:
+            raw: rows as somebody has them, with the titles of the raw file or the clean names;
+                cells may be text. Columns that are no features are passed over.
+
+        Raises:
+            PipelineError: a feature's column is not there at all.
+        """
+        text = self.clean(raw)
+        features, wrong = self.typed(text)
+        reasons = pd.Series("", text.index, dtype=object)
+        for problem in (*wrong.values(), *self._gaps(text), *self._broken(text, features, wrong)):
+            reasons[problem.index] += problem + "; "
+        reasons = reasons.str.removesuffix("; ")
+        shape = len(text), len(self.added)
+        scored = pd.DataFrame(np.full(shape, None), text.index, self.added, dtype=object)
+        good = (reasons == "").to_numpy()
+        if good.any():
+            scored.loc[good, self.added[:-1]] = self._predict(features[good])
+        scored[REASON] = reasons
+        return scored.set_axis(raw.index)
+
+    def _predict(self, features: pd.DataFrame) -> np.ndarray:
+        prepared = self.model[:-1].transform(features)
+        columns = [self.model[-1].predict(prepared).astype(object)]
+        if len(self.added) > 2:
+            columns += list(self.model[-1].predict_proba(prepared).T)
+        return np.array(columns, dtype=object).T
+
+    def clean(self, raw: pd.DataFrame) -> pd.DataFrame:
+        """The features as 2-ETL leaves them, each cell still as text.
+
+        Raises:
+            PipelineError: two titles become one name, or a feature's column is not there.
+        """
+        table = etl().tidy_titles(raw)
+        lacking = [name for name in self.kinds if name not in table]
+        if lacking:
+            shown = ", ".join(f"{name!r}{did_you_mean(name, table.columns)}" for name in lacking)
+            raise PipelineError(
+                f"the rows lack {shown}",
+                f"the model needs these columns: {', '.join(self.kinds)}",
+            )
+        table = table[[*self.kinds]].reset_index(drop=True).apply(_as_text)
+        table = etl().strip_text(table, self.cleaning.get("missing") or [])
+        return etl().fill_missing(table, self.cleaning.get("fill") or {})
+
+    def typed(self, text: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+        """The features in the types the model was fitted on.
+
+        Returns:
+            The features, a cell that has no such value being a gap; and by feature what is to be
+            said of those cells.
+        """
+        features, wrong = {}, {}
+        for name, kind in self.kinds.items():
+            words = text[name]
+            if kind == "text":
+                features[name] = words.astype("str")
+                continue
+            values, what = _numbers(words) if kind == "number" else _truths(words)
+            lost = words[values.isna() & words.notna()]
+            if not lost.empty:
+                wrong[name] = lost.map(lambda word, end=f"is not {what}": f"{_shown(word)} {end}")
+                wrong[name] = f"{name}: " + wrong[name]
+            whole = kind == "truth" and values.notna().all()
+            features[name] = values.astype(bool) if whole else values
+        return pd.DataFrame(features, text.index), wrong
+
+    def _gaps(self, text: pd.DataFrame) -> Iterator[pd.Series]:
+        """Gaps where 2-ETL would have dropped the row, or where its schema does not allow them."""
+        required, fill = self.cleaning.get("required"), self.cleaning.get("fill") or {}
+        needed = {name for name in self.kinds if name not in fill} if required is None else required
+        ruled = {rule["column"] for rule in self._rules() if not rule.get("nullable", False)}
+        for name, kind in self.kinds.items():
+            gaps = text[name].isna()
+            if gaps.any() and (name in needed or name in ruled or kind == "truth"):
+                yield pd.Series(f"{name}: missing", gaps.index[gaps])
+
+    def _rules(self) -> list[dict[str, Any]]:
+        return [rule for rule in self.cleaning.get("schema") or [] if rule["column"] in self.kinds]
+
+    def _broken(
+        self, text: pd.DataFrame, features: pd.DataFrame, wrong: Mapping[str, pd.Series]
+    ) -> Iterator[pd.Series]:
+        """Cells that break a rule of 2-ETL's schema; new rows may hold a value twice."""
+        table, rules = {}, []
+        for rule in self._rules():
+            name = rule["column"]
+            numeric = self.kinds[name] == "number" and rule.get("dtype") != "str"
+            values = features[name].astype("Float64") if numeric else text[name].copy()
+            if name in wrong:
+                values[wrong[name].index] = pd.NA
+            table[name] = values
+            rules.append({**rule, "unique": False, "nullable": True})
+        _, cases = etl().check(pd.DataFrame(table, text.index), rules)
+        if cases.empty:
+            return
+        for (name, rule), rows in cases.groupby(["column", "rule"], sort=False):
+            short = f"{rule[: 2 * SHOWN]}..." if len(rule) > 2 * SHOWN else rule
+            told = rows["value"].map(lambda value, rule=short: f"{_shown(value)} breaks {rule}")
+            yield (f"{name}: " + told).set_axis(rows["index"].astype(int))
+
+
+def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
+    """A model's metrics on clean test data, whatever its own schema says of their values."""
+    from pipeline.science import evaluation
+
+    features, _ = loaded.typed(loaded.clean(read_cells(test)))
+    target = read_table(test)[loaded.preparation["target"]]
+    said = evaluation.answers(loaded.model, features, target)
+    return {"metrics": evaluation.metrics(said), "rows": len(target)}
+
+
+def main(folder: str, test: str | None = None) -> None:
+    """Load a model in this process, measure it if there is test data, and print what came out.
+
+    ``python -m pipeline.models.scoring FOLDER [TEST.csv]`` is how the gate sees that a model works.
+    """
+    try:
+        loaded = Loaded.from_folder(Path(folder))
+        told = measure(loaded, Path(test)) if test else {}
+    except PipelineError as error:
+        raise SystemExit(f"{error}") from error
+    print(json.dumps({**told, "classes": loaded.classes, "outputs": loaded.added}))
+
+
+def _numbers(words: pd.Series) -> tuple[pd.Series, str]:
+    values = pd.to_numeric(words, errors="coerce").astype("Float64").astype("float64")
+    return values.where(np.isfinite(values)), "a number"
+
+
+def _truths(words: pd.Series) -> tuple[pd.Series, str]:
+    truth = words.str.lower().map({"true": True, "false": False})
+    return truth.astype(object).where(truth.notna(), np.nan), "true or false"
+
+
+def _shown(value: Any) -> str:
+    """A cell's value as a reason shows it."""
+    return repr(value)[:SHOWN] if isinstance(value, str) else f"{value:g}"
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """Cells as a CSV file would have them; gaps stay gaps."""
+    return column.map(str, na_action="ignore").astype("string")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Runs the steps: MLflow projects, their environments, processes and backends."""

@@ -1,0 +1,89 @@
+"""Steps' environments, built once, whole, and by one process at a time.
+
+MLflow takes a folder that exists for a finished environment, so one whose building was cut off
+would be used for ever, and two pipelines that start together would meet in it. Here a marker
+file tells a finished one, and a lock keeps others out while it is made.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow.environment_variables import MLFLOW_ENV_ROOT
+from mlflow.utils.environment import _PythonEnv
+from mlflow.utils.virtualenv import (
+    _create_virtualenv,
+    _get_mlflow_virtualenv_root,
+    _get_virtualenv_name,
+)
+
+from pipeline.core.errors import PipelineError
+from pipeline.orchestration.prefork import record_interpreter
+from pipeline.orchestration.processes import system_temporary_folder
+from pipeline.provenance import origin
+
+MARKER = ".complete"
+
+
+def prepare_process() -> None:
+    """Set what MLflow's environment building reads from this process's environment."""
+    os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # or the first import of all is slow
+    os.environ.setdefault("PIP_NO_INPUT", "1")
+    here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
+    if path.partition(os.pathsep)[0] != here:
+        os.environ["PATH"] = f"{here}{os.pathsep}{path}"
+    if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
+        root = system_temporary_folder() / f"mlflow-envs-{os.getuid()}"
+        root.mkdir(mode=0o700, exist_ok=True)
+        if root.stat().st_uid != os.getuid():
+            raise PipelineError(
+                f"{root} belongs to another user, and the home folder's path has a space, which "
+                "MLflow's environments can't have",
+                f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
+            )
+        os.environ[MLFLOW_ENV_ROOT.name] = str(root)
+
+
+def ensure(step: Path, env_manager: str) -> None:
+    """Build a step's environment from its ``conda.yml``, unless it is there.
+
+    For ``uv`` and ``virtualenv``; conda makes its own, and ``local`` needs none.
+    """
+    if env_manager not in ("uv", "virtualenv"):
+        return
+    record_interpreter(step.name, build(step, env_manager))
+
+
+def python_of(folder: Path) -> Path:
+    """The Python of the environment that a folder's ``conda.yml`` describes, built or not."""
+    name = _get_virtualenv_name(_PythonEnv.from_conda_yaml(folder / "conda.yml"), folder)
+    return Path(_get_mlflow_virtualenv_root()) / name / "bin" / "python"
+
+
+def is_built(python: Path) -> bool:
+    """Whether an environment is there, and whole."""
+    return (python.parents[1] / MARKER).exists()
+
+
+def build(step: Path, env_manager: str) -> Path:
+    """Build the environment of a folder's ``conda.yml``, unless it is there; its Python."""
+    spec, python = _PythonEnv.from_conda_yaml(step / "conda.yml"), python_of(step)
+    folder = python.parents[1]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not is_built(python):
+        with FileLock(f"{folder}.lock"):
+            if not is_built(python):
+                shutil.rmtree(folder, ignore_errors=True)
+                _create_virtualenv(step, spec, folder, env_manager=env_manager)
+                (folder / MARKER).touch()
+    return python
+
+
+def installed(step: Path) -> list[str] | None:
+    """The packages of a step's environment, or None if it has not been built."""
+    python = python_of(step)
+    if not is_built(python):
+        return None
+    return origin.packages(python.parents[1].glob("lib/python*/site-packages"))

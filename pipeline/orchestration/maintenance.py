@@ -1,0 +1,177 @@
+"""Care of the local state: is everything whole, and what can go?"""
+
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_digest, write_whole
+from pipeline.core.results import damage
+from pipeline.core.settings import ROOT
+from pipeline.provenance import snapshot
+
+RUN_OF_STEP = re.compile(r"-((\d{8}-\d{6}-[0-9a-f]{6})(?:-\d+)?)$")  # and a trial's sweep
+REMOVED = "removed_runs.txt"  # the runs that gc has removed, whose artifacts others may still use
+WRITTEN = 3600  # seconds after which nobody is about to refer to a file any more
+
+
+def verify(state: Path) -> list[str]:
+    """Everything that is wrong in the local state, one line each.
+
+    Checked are the outputs of all finished steps, whether every artifact in Trackio's store has its
+    files, and each of these against the digest that names it.
+    """
+    from pipeline.tracking import trackio_store
+
+    problems = set()
+    for path in sorted((state / "cache").glob("*/*.json")):
+        step = path.parent.name
+        outputs = json.loads(path.read_text(encoding="utf-8"))["result"]["outputs"]
+        problems |= {f"{step}: {problem}" for problem in damage(outputs)}
+    known = tuple(problems)
+    for reference, path in trackio_store.lost_files():
+        if not any(line.endswith(f"{reference} is missing its file {path}") for line in known):
+            problems.add(f"Trackio: {reference} is missing its file {path}")
+    for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
+        if not any(line.endswith(str(blob)) for line in known) and ".partial." not in blob.name:
+            found = file_digest(blob)
+            if found != blob.name:
+                problems.add(f"Trackio: {blob} has been changed on disk")
+    return sorted(problems)
+
+
+@dataclass
+class Garbage:
+    """What nothing refers to any more.
+
+    Attributes:
+        runs: folders of runs that are not kept.
+        snapshots: ids of those runs whose code is kept in git, and no kept run goes back to it.
+        copies: folders of what was copied or made again to reproduce a run.
+        files: records of finished steps, and what interrupted writes left behind.
+        versions: artifact versions, as (project, name, version, bytes).
+    """
+
+    runs: list[Path] = field(default_factory=list)
+    snapshots: list[str] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    versions: list[tuple[str, str, int, int]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.snapshots or self.copies or self.files or self.versions)
+
+    def lines(self) -> list[str]:
+        """What would be removed, for the user to read first."""
+        said = [f"run       {path.name}" for path in self.runs]
+        said += [f"code      {snapshot.REFS}/{id}" for id in self.snapshots]
+        said += [f"copy      {path}" for path in self.copies]
+        said += [f"artifact  {n}:v{v}  ({size:,} bytes, {p})" for p, n, v, size in self.versions]
+        return said + [f"file      {path}" for path in self.files]
+
+
+def garbage(state: Path, keep: int | None) -> Garbage:
+    """What can be removed when only the last ``keep`` runs are kept; None keeps them all.
+
+    An artifact version stays if a kept run used or made it, if it has an alias of the user's, or
+    if anybody else made it: a step that ran alone, or a run with another state folder.
+
+    Raises:
+        PipelineError: a run is under way.
+    """
+    _refuse_beside_a_run(state)
+    folders = sorted(path.parent for path in (state / "runs").glob("**/summary.json"))
+    kept = folders if keep is None else folders[len(folders) - min(keep, len(folders)) :]
+    found = Garbage(runs=[path for path in folders if path not in kept])
+    summaries = [json.loads((path / "summary.json").read_text("utf-8")) for path in kept]
+    needed, prints = _referred_to(summaries)
+    for record in (state / "cache").glob("*/*.json"):
+        if record.stem not in prints:
+            found.files.append(record)
+    found.snapshots = _unneeded_snapshots(found.runs, summaries)
+    if not list(state.glob("reproductions/*/running/*.json")):
+        found.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
+    found.files += sorted((state / "cache").glob("*/*.partial"))
+    from pipeline.tracking import trackio_store
+
+    stray = trackio_store.stray_files()
+    found.files += sorted(path for path in stray if time.time() - path.stat().st_mtime > WRITTEN)
+    names, ours = {summary["run_id"] for summary in summaries}, _known_runs(state)
+    found.versions = [
+        (project, name, version["version"], version["size_bytes"])
+        for project, name, version, makers in trackio_store.versions()
+        if (project, name, version["version"]) not in needed
+        and not set(version["aliases"]) - {"latest"}
+        and all(
+            (run := RUN_OF_STEP.search(maker or "")) and run[1] not in names and run[2] in ours
+            for maker in makers
+        )
+    ]
+    return found
+
+
+def _refuse_beside_a_run(state: Path) -> None:
+    """Nothing can go while a run is under way; those that were killed are tidied up after."""
+    if not list((state / "running").glob("*.json")):
+        return
+    from pipeline.orchestration.processes import mark_dead
+    from pipeline.tracking import mlflow_store
+
+    mlflow_store.client()  # MLflow is pointed at its store
+    mark_dead()
+    left = sorted(path.stem for path in (state / "running").glob("*.json"))
+    if left:
+        raise PipelineError(
+            f"a run is under way: {', '.join(left)}",
+            "wait for it; after one that was killed, a start on its machine and with its "
+            "MLFLOW_TRACKING_URI tidies up",
+        )
+
+
+def _known_runs(state: Path) -> set[str]:
+    """The runs and sweeps of this state folder, those that were removed among them."""
+    removed = state / REMOVED
+    told = removed.read_text(encoding="utf-8").split() if removed.is_file() else []
+    return {*told, *(path.name for path in (state / "runs").glob("*"))}
+
+
+def _unneeded_snapshots(runs: list[Path], kept: list[dict[str, Any]]) -> list[str]:
+    """The runs whose code made nothing that is kept."""
+    steps = [step for summary in kept for step in summary["steps"].values()]
+    needed = {step.get("pipeline_run") for step in steps}
+    gone = [json.loads((path / "summary.json").read_text("utf-8"))["run_id"] for path in runs]
+    there = snapshot.known(ROOT)
+    return [id for id in gone if id in there and id not in needed]
+
+
+def _referred_to(summaries: list[dict[str, Any]]) -> tuple[set[tuple[str, str, int]], set[str]]:
+    """The artifact versions and the fingerprints that runs refer to."""
+    versions, prints = set(), set()
+    for summary in summaries:
+        for step in summary["steps"].values():
+            prints.add(step["fingerprint"])
+            for artifact in step["inputs"] + step["outputs"]:
+                number = artifact["version"].removeprefix("v")
+                versions.add((summary["project"], artifact["name"], int(number)))
+    return versions, prints
+
+
+def remove(state: Path, found: Garbage) -> None:
+    """Remove what :func:`garbage` found."""
+    if found.runs:
+        gone = {path.relative_to(state / "runs").parts[0] for path in found.runs}
+        write_whole(state / REMOVED, "\n".join(sorted(_known_runs(state) | gone)))
+    if found.versions:
+        from pipeline.tracking import trackio_store
+
+        trackio_store.remove_versions([version[:3] for version in found.versions])
+    for path in found.files:
+        path.unlink(missing_ok=True)
+    snapshot.forget(ROOT, found.snapshots)
+    for folder in found.runs + found.copies:
+        shutil.rmtree(folder)

@@ -1,0 +1,314 @@
+"""Runs one step as an MLflow project, and records on its MLflow run what came of it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.projects
+from mlflow.entities import RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.projects import SubmittedRun
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+from mlflow.utils.process import ShellCommandException
+
+from pipeline.core import azure, settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import last_lines, write_whole
+from pipeline.core.results import (
+    ERROR_TAG,
+    FINGERPRINT_TAG,
+    LOCK,
+    RECORD_TAG,
+    RUN_ID_TAG,
+    SHARED,
+    SUMMARY,
+    TABLES,
+    StepResult,
+)
+from pipeline.core.settings import ROOT
+from pipeline.orchestration import backends, environments, processes
+from pipeline.orchestration.backends import Backend
+from pipeline.provenance import origin
+from pipeline.steps.lifeline import open_lifeline
+from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow_store import children
+
+LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
+
+
+class Executor:
+    """A parent run in MLflow, and the steps run as its children."""
+
+    def __init__(
+        self,
+        run_id: str,
+        folder: Path,
+        experiment: str,
+        env_manager: str,
+        backend: Backend,
+        marker: processes.Marker,
+    ):
+        environments.prepare_process()
+        self.backend = backend
+        self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
+        with mlflow_store.told():
+            self.experiment = mlflow_store.connect(experiment)
+        self.client = mlflow.MlflowClient()
+        self.parent: str | None = None
+        self._children: set[str] = set()
+        self._marker = marker
+
+    @mlflow_store.told()
+    def start(
+        self,
+        config: str,
+        tags: Mapping[str, str],
+        commit: origin.Commit | None,
+        parameters: Mapping[str, str],
+    ) -> None:
+        """Begin the parent run, with the resolved configuration and the commit.
+
+        Args:
+            parameters: what a sweep gave to this trial.
+        """
+        known = {RUN_ID_TAG: self.run_id}  # at once, so that it is found if all ends here
+        run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id, tags=known)
+        with contextlib.ExitStack() as on_failure:  # a run left open would be in the next one's way
+            on_failure.callback(mlflow.end_run, "FAILED")
+            self._marker.note(**{processes.MLFLOW_RUN: run.info.run_id})
+            self._lifeline = open_lifeline(Path(tempfile.gettempdir(), "alive"))
+            on_failure.callback(os.close, self._lifeline)
+            told = {"developer": origin.developer(), **tags}
+            if commit:
+                told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
+            mlflow.set_tags(told)
+            mlflow.log_params(parameters)
+            self._address = run.info.artifact_uri
+            with azure.told(self._address):
+                mlflow.log_text(config, "config.yaml")
+            on_failure.pop_all()
+        self.parent = run.info.run_id
+
+    @mlflow_store.told()
+    def end(
+        self,
+        status: str,
+        metrics: Mapping[str, float],
+        summary: str,
+        error: BaseException | None = None,
+    ) -> None:
+        """End the parent run: FINISHED, FAILED (and why) or KILLED, with what its steps came to.
+
+        One whose record can't be completed is FAILED; it ends in any case.
+        """
+        try:
+            if isinstance(error, PipelineError):
+                mlflow.set_tag(ERROR_TAG, str(error)[:LONGEST_PARAMETER])
+            if metrics:
+                mlflow.log_metrics(dict(metrics))
+            with azure.told(self._address):
+                mlflow.log_text(summary, SUMMARY)
+        except BaseException:
+            status = "FAILED" if status == "FINISHED" else status
+            raise
+        finally:
+            try:
+                mlflow.end_run(status)
+            finally:
+                os.close(self._lifeline)
+
+    @mlflow_store.told()
+    def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
+        """Run a step to its end.
+
+        Raises:
+            PipelineError: it failed; the message is the step's own, or the end of its log.
+            KeyboardInterrupt: it was stopped; its MLflow run says KILLED.
+        """
+        log, report = self.folder / f"{step}.log", self.folder / f"{step}.json"
+        os.environ[settings.REPORT] = str(report)
+        started = time.monotonic()
+        try:
+            with _output_to(log):
+                submitted = self._submit(step, parameters)
+        except KeyboardInterrupt:
+            self._end_child(RunStatus.KILLED)
+            raise
+        except (MlflowException, ShellCommandException) as error:
+            self._fetch_report(self._end_child(RunStatus.FAILED), report)
+            raise _failure(step, report, log, error, self.backend) from error
+        finally:
+            os.environ.pop(settings.REPORT, None)
+        self._children.add(submitted.run_id)
+        self._fetch_report(submitted.run_id, report)
+        if not report.is_file():
+            self.client.set_terminated(submitted.run_id, "FAILED")
+            raise PipelineError(
+                f"{step} ended on main.backend={self.backend.name} and reported nothing",
+                "the backend has to hand MLFLOW_RUN_ID and MLFLOW_TRACKING_URI to the step: "
+                f"docs/remote.md\nfull log: {log}",
+            )
+        told = json.loads(report.read_text(encoding="utf-8"))
+        told["environment"] = keep_lock("\n".join(told["environment"]) + "\n")
+        for name in told.pop("files"):
+            self.client.log_artifact(submitted.run_id, str(self.folder / name))
+        return StepResult(
+            step,
+            "ran",
+            time.monotonic() - started,
+            pipeline_run=self.run_id,
+            mlflow_run=submitted.run_id,
+            **told,
+        )
+
+    def _submit(self, step: str, parameters: Mapping[str, Any]) -> SubmittedRun:
+        """Have MLflow run a step, here or elsewhere, and wait for its end."""
+        options = {
+            "parameters": {key: _text(value) for key, value in parameters.items()},
+            "experiment_id": self.experiment,
+            "run_name": step,
+            "env_manager": self.env_manager,
+        }
+        if self.backend.remote:
+            arguments = {key: as_text(value) for key, value in parameters.items()}
+            folder = self.folder / "remote" / step
+            return backends.run(self.backend, step, arguments, folder, **options)
+        environments.ensure(ROOT / step, self.env_manager)
+        return mlflow.projects.run(str(ROOT / step), **options)
+
+    def _fetch_report(self, run_id: str | None, path: Path) -> None:
+        """Bring the report of a step that ran elsewhere to where one of here would be."""
+        if run_id and self.backend.remote:
+            told = backends.report(self.client.get_run(run_id))
+            if told is not None:
+                write_whole(path, json.dumps(told))
+
+    @mlflow_store.told()
+    def record(self, result: StepResult) -> None:
+        """Write on a finished step's MLflow run exactly what it used and produced."""
+        tags = {RUN_ID_TAG: self.run_id, "pipeline.step": result.step}
+        for direction in ("inputs", "outputs"):
+            for artifact in getattr(result, direction):
+                key = f"pipeline.{direction}.{artifact['name']}"
+                tags[key] = f"{artifact['version']} {artifact['digest']}"
+        if result.tracker_url:
+            tags["tracker.url"] = result.tracker_url
+        tags[RECORD_TAG] = json.dumps({name: getattr(result, name) for name in SHARED})
+        if result.fingerprint:
+            tags[FINGERPRINT_TAG] = result.fingerprint
+        batch = [RunTag(key, value) for key, value in tags.items()]
+        self._attach(result)
+        self.client.log_batch(result.mlflow_run, tags=batch)  # last: now the step counts
+
+    def _attach(self, result: StepResult) -> None:
+        """Put what a step ran with, and the tables it made, beside its MLflow run's model."""
+        lock = settings.lock_file(result.environment).read_text(encoding="utf-8")
+        with azure.told(self._address):
+            self.client.log_text(result.mlflow_run, lock, LOCK)
+            for table in self.folder.glob(f"{result.step}.*.csv"):
+                self.client.log_artifact(result.mlflow_run, str(table), TABLES)
+
+    @mlflow_store.told()
+    def find(self, step: str, fingerprint: str) -> StepResult | None:
+        """A step with this fingerprint that somebody on the same MLflow server has finished."""
+        experiments = [e.experiment_id for e in self.client.search_experiments()]
+        found = self.client.search_runs(
+            experiments,
+            f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and attributes.status = 'FINISHED'",
+            order_by=["attributes.end_time DESC"],
+            max_results=1,
+        )
+        if not found:
+            return None
+        told = json.loads(found[0].data.tags[RECORD_TAG])
+        run_id = found[0].info.run_id
+        return StepResult(step, "cached", fingerprint=fingerprint, mlflow_run=run_id, **told)
+
+    def _end_child(self, status: int) -> str | None:
+        """Give the step that did not come back its final state; MLflow does not name it."""
+        ended = None
+        with contextlib.suppress(MlflowException):  # why the step ended is what counts
+            for run in children(self.client, self.experiment, self.parent):
+                if run.info.run_id not in self._children:
+                    self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))
+                    self._children.add(run.info.run_id)
+                    ended = run.info.run_id
+        return ended
+
+
+def keep_lock(text: str) -> str:
+    """Keep an environment's lock, once however many steps ran with it; its digest."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = settings.lock_file(digest)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    return digest
+
+
+def as_text(value: Any) -> str:
+    """A parameter as text: JSON for what is not text."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _text(value: Any) -> str:
+    """A parameter as text; a file for what is long."""
+    text = as_text(value)
+    if isinstance(value, str) or len(text) <= LONGEST_PARAMETER:
+        return text
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = settings.state_dir() / "parameters" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)
+    return f"@{path}"
+
+
+def _failure(
+    step: str, report: Path, log: Path, cause: Exception, backend: Backend
+) -> PipelineError:
+    """A step's own words, where it had any; else the end of its log, or MLflow's words."""
+    told = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    if error := told.get("error"):  # none, where it was killed when all was done
+        remedy = f"{error['remedy']}\nfull log: {log}".strip()
+        return PipelineError(f"{step} failed: {error['what']}", remedy)
+    if backend.remote:
+        return PipelineError(
+            f"{step} failed on main.backend={backend.name}: {backends.shortened(str(cause))}",
+            f"what it printed is where the backend keeps it; what was said here: {log}",
+        )
+    tail = "\n".join(last_lines(log)) or str(cause)
+    if isinstance(cause, ShellCommandException):
+        return PipelineError(
+            f"the environment of {step} could not be built; the end of its log:\n{tail}",
+            f"see main.env_manager; `local` runs the steps in this environment\nfull log: {log}",
+        )
+    return PipelineError(f"{step} failed; the end of its log:\n{tail}", f"full log: {log}")
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Send all that this process and its children print into a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for copy, target in zip(kept, (1, 2), strict=True):
+            os.dup2(copy, target)
+            os.close(copy)

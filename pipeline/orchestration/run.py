@@ -1,0 +1,494 @@
+"""The orchestrator: which steps run, on what, and what is handed on from before.
+
+MLflow is imported when the first step has to be run, and not before: a run in which nothing has
+to be done only reads a few small files.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import job as hydra_job
+from pipeline.config.schema import plain
+from pipeline.core.errors import PipelineError
+from pipeline.core.results import StepResult
+from pipeline.orchestration import commands, processes
+from pipeline.steps import worker
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pipeline import tracking
+from pipeline.cache import finished, sources
+from pipeline.cache.fingerprint import Parts, fingerprint, parts
+from pipeline.cache.finished import Cache
+from pipeline.config.job import Job
+from pipeline.core import settings
+from pipeline.core.files import write_whole
+from pipeline.core.results import SUMMARY, Reference, damage
+from pipeline.core.settings import ROOT
+from pipeline.orchestration import backends, context, prefork
+from pipeline.orchestration.terminal import Screen, print_result
+from pipeline.provenance import origin, snapshot
+from pipeline.provenance.git import GitError
+from pipeline.steps.folders import chosen_steps, step_folders
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipeline.orchestration.mlflow_project import Executor
+
+
+class Pipeline:
+    """One run of the pipeline: its steps, and its summary."""
+
+    def __init__(self, config: "DictConfig", job: Job):
+        self.config = config
+        self.started = datetime.now(UTC)
+        self.folder, self.id = job.folder, job.id
+        self.chosen = chosen_steps(config.main.steps, job.sweep)
+        self.tracker = tracking.choose(config.main.tracker)
+        self.commit = origin.commit(ROOT)
+        self.snapshot: snapshot.Snapshot | None = None
+        self.results: dict[str, StepResult] = {}
+        self.running: str | None = None
+        self.trial = hydra_job.trial_of(job)
+        group = self.trial.sweep if self.trial else config.main.experiment_name
+        context.export(config, self.id, job.overrides, group, self.tracker, self.commit)
+        self.backend = backends.choose(config, self.tracker)
+        settings.artifact_root()  # refuses what is no address
+        self.store = tracking.store(self.tracker)
+        self.cache = Cache(settings.state_dir())
+        self.screen = Screen(step_folders(), quiet=self.trial is not None)
+        which = prefork.kept if self.trial else prefork.Standbys
+        self.standbys = which(config.main.env_manager)
+        self.marker = processes.Marker(self.id)
+        self.temporary = processes.Temporary(self.marker)
+
+    @cached_property
+    def executor(self) -> "Executor":
+        """MLflow, connected; asked for only when something has to be run or looked up there."""
+        with worker.importing():
+            from pipeline.orchestration.mlflow_project import Executor
+            from pipeline.orchestration.processes import mark_dead
+
+        self.temporary.begin()
+        main = self.config.main
+        executor = Executor(
+            self.id, self.folder, main.experiment_name, main.env_manager, self.backend, self.marker
+        )
+        mark_dead()
+        return executor
+
+    def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
+        """Bring a step to its result: handed on from before, or run now."""
+        values = {key: plain(value) for key, value in parameters.items()}
+        if step in self.chosen and not self.config.main.explain:
+            values = {key: self._pinned(step, value) for key, value in values.items()}
+        found = self._parts(step, values)
+        key = fingerprint(found)
+        if self.config.main.explain:
+            result = self._explain(step, key, found)
+        elif step not in self.chosen:
+            result = self._skipped(step, key)
+        else:
+            with self._alone(step, key):
+                result = self._finished(step, key, found) or self._execute(step, values, key, found)
+        self.results[step] = result
+        self._show(result)
+        return result
+
+    def _parts(self, step: str, values: Mapping[str, Any]) -> Parts:
+        """What the step's result depends on, as it is now."""
+        found = parts(step, values, self.config.main.env_manager, self.store)
+        found["environment"] |= self.backend.environment
+        return found
+
+    def _pinned(self, step: str, value: Any) -> Any:
+        """An input that no step of this run names: its latest version as it is now.
+
+        Raises:
+            PipelineError: there is none.
+        """
+        if not isinstance(value, Reference) or value.known:
+            return value
+        name = value.partition(":")[0]
+        found = tracking.find(self.tracker, f"{name}:latest")
+        if found is None:
+            raise PipelineError(
+                f"{step} needs {name}, and the step that makes it is not in main.steps",
+                f"no earlier run has made it either: choose that step too, or main.steps=all "
+                f"(looked in: {self.store})",
+            )
+        self.screen.warn(f"{step} uses the latest {name}: {found.version}")
+        return Reference(found.reference, found.digest)
+
+    def _show(self, result: StepResult) -> None:
+        produced = "  ".join(f"{o['name']}:{o['version']}" for o in result.outputs)
+        self.screen.ended(result.step, result.status, result.seconds, produced)
+        for warning in result.warnings:
+            self.screen.warn(warning)
+
+    @contextlib.contextmanager
+    def _alone(self, step: str, key: str) -> Iterator[None]:
+        """Keep other pipelines from running the same step at the same time."""
+        self.screen.state(step, "waiting")
+        if self.trial and self.cache.under_way(step, key):
+            self._prepare(self.chosen[-1])  # that one is the trial's own, and there is time now
+        with finished.lock(self.cache.lock_path(step, key)):
+            yield
+
+    def _finished(self, step: str, key: str, found: Parts) -> StepResult | None:
+        """The step as it was finished before, here or by a colleague, if it may be handed on."""
+        if self.config.main.force and not (self.trial and self.trial.done):
+            return None
+        known = self.cache.get(step, key)
+        if not known:
+            self._prepare(step)
+        result = known or self.executor.find(step, key)
+        if result is None:
+            return None
+        started = time.monotonic()
+        note = None
+        fresh = self.trial and (result.pipeline_run or "").startswith(f"{self.trial.sweep}-")
+        for source in () if fresh else result.sources:  # all trials of a sweep have the same data
+            try:
+                if sources.changed(source):
+                    return None
+            except sources.Unreachable as error:
+                note = f"{error}; using what was fetched before ({result.pipeline_run})"
+        problems = damage(result.outputs) or self._missing(result, everywhere=not known)
+        if problems:
+            self._drop(result, problems if known else [])  # what a colleague lacks is no news here
+            return None
+        if known:
+            self.cache.touch(result)
+        else:
+            self.cache.put(result, found)
+        result.status, result.seconds = "cached", time.monotonic() - started
+        result.warnings = [note] if note else []
+        return result
+
+    def _drop(self, result: StepResult, problems: Sequence[str]) -> None:
+        """Forget a step whose outputs are gone or damaged, and say why."""
+        for problem in problems:
+            self.screen.warn(f"{problem}; {result.step} is run again")
+        self.cache.forget(result)
+
+    def _missing(self, result: StepResult, everywhere: bool = False) -> list[str]:
+        """Outputs that the tracker should have and does not, under just that version.
+
+        Args:
+            everywhere: also those whose files are on this machine; a colleague's version may be
+                another one here.
+        """
+        problems = []
+        for output in result.outputs:
+            if output.get("stored") and not everywhere:
+                continue
+            found = tracking.find(self.tracker, f"{output['name']}:{output['version']}")
+            if found is None or found.digest != output["digest"]:
+                problems.append(f"{output['name']}:{output['version']} is gone from {self.store}")
+        return problems
+
+    def _prepare(self, step: str) -> None:
+        """Start the script of a step that is about to run, and those of the next, in standby."""
+        self.temporary.begin()  # before anything is put into it
+        if self.config.main.standby and self.config.main.backend == "local":
+            place = self.chosen.index(step)
+            for name in self.chosen[place : place + 1 + self.config.main.standby]:
+                self.standbys.prepare(name)
+
+    def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
+        if self.executor.parent is None:
+            self._begin()
+        self._prepare(step)
+        self.screen.started(step, self.folder / f"{step}.log")
+        self.running, started = step, time.monotonic()
+        try:
+            with self.standbys.turn(step, found["code"]):
+                result = self.executor.run(step, values)
+            _check_inputs(result, values)
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt)
+            self.results[step] = StepResult(step, "killed" if killed else "failed")
+            self.results[step].seconds = time.monotonic() - started
+            self._show(self.results[step])
+            raise
+        self.running = None
+        if fingerprint(self._parts(step, values)) == key:
+            result.fingerprint = key
+        else:
+            told = f"{step} or its environment was changed while it ran; no other run will reuse it"
+            result.warnings.append(told)
+        self.executor.record(result)
+        if result.fingerprint:
+            self.cache.put(result, found)
+        return result
+
+    def _begin(self) -> None:
+        """Begin the run in MLflow that the steps go below; in a sweep it belongs to the sweep's."""
+        from omegaconf import OmegaConf
+
+        self.snapshot = self._keep_code()
+        tags, parameters = {"pipeline.tracker": self.tracker}, {}
+        if self.snapshot:
+            tags |= self.snapshot.tags()
+        if os.environ.get(settings.BASED_ON):
+            tags["pipeline.based_on"] = os.environ[settings.BASED_ON]
+        if self.trial:
+            tags |= self.trial.tags()
+            parameters = self.trial.parameters
+        text = OmegaConf.to_yaml(self.config, resolve=True)
+        self.executor.start(text, tags, self.commit, parameters)
+        if self.trial:
+            hydra_job.recorded = self.executor.parent
+
+    def _keep_code(self) -> snapshot.Snapshot | None:
+        """Keep the code in git, because a step is about to run; None where that can't be done."""
+        if not self.config.provenance.snapshot:
+            return None
+        message = f"run {self.id}\n\nThe code of a run of the pipeline, as it stood."
+        state = [settings.state_dir(), settings.trackio_dir()]
+        limit = self.config.provenance.max_file_mb
+        try:
+            taken = snapshot.take(ROOT, self.id, message, limit, exclude=state)
+        except GitError as error:
+            self.screen.warn(f"this run's code is not kept in git: {error.what}")
+            return None
+        os.environ.update(zip(settings.CODE, taken.tags().values(), strict=True))
+        return taken
+
+    def _skipped(self, step: str, key: str) -> StepResult:
+        """A step that was not chosen: its outputs as they are, from the run that fits best.
+
+        Nobody reads what comes after the last chosen step, so there only what fits is handed on.
+        """
+        result = self.cache.get(step, key)
+        order = step_folders().index
+        if result is None and order(step) < order(self.chosen[-1]):
+            result = self.cache.latest(step, self.store)
+        if result is None or result.fingerprint != key:
+            os.environ[settings.OVERRIDES] = ""  # what follows comes from other settings too
+        if result is None:
+            return StepResult(step, "skipped")
+        result.status, result.seconds, result.warnings = "skipped", None, []
+        if result.fingerprint != key:
+            result.warnings = [f"{step} is not chosen; using what run {result.pipeline_run} made"]
+        return result
+
+    def _explain(self, step: str, key: str, found: Parts) -> StepResult:
+        """Whether the step would run, and why; nothing is run.
+
+        MLflow is only asked where it is on a server, which may know what a colleague has finished.
+        """
+        if step not in self.chosen:
+            self.screen.explain(step, ["it is not in main.steps"])
+            return self._skipped(step, key)
+        result = self.cache.get(step, key)
+        if result is None and settings.mlflow_on_server() and not self.config.main.force:
+            result = self.executor.find(step, key)
+        if self.config.main.force:
+            reasons = ["main.force is set"]
+        elif result is None:
+            reasons = self.cache.why(step, found)
+        else:
+            reasons = _source_changes(result) + (damage(result.outputs) or self._missing(result))
+        if not reasons:
+            result.status, result.seconds, result.warnings = "cached", None, []
+            return result
+        self.screen.explain(step, reasons)
+        return StepResult(step, "would run")
+
+    def __enter__(self) -> "Pipeline":
+        self.screen.__enter__()
+        self.standbys.begin_trial()
+        if self.config.main.explain:
+            return self
+        try:
+            if self.trial and not self.trial.done:
+                self._begin()
+            elif any(processes.dead()):
+                _ = self.executor  # which tidies up after them
+        except BaseException:
+            self.temporary.end()
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self.screen.__exit__()
+        self.standbys.end_trial() if self.trial else self.standbys.close()
+        status = "FINISHED"
+        if kind is not None:
+            status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+        recorded = False
+        try:
+            if not self.config.main.explain:
+                self._record(status, error)
+            recorded = True
+        except PipelineError as failure:
+            if error is None:
+                raise
+            self.screen.warn(failure.what)  # what came first is told as the error
+        finally:
+            self.temporary.end(recorded)
+        if kind is None and not self.config.main.explain and not self.trial:
+            self._show_result()
+        elif status == "KILLED":
+            self.screen.console.print(f"interrupted in {self.running}; run again to continue")
+        self.screen.close()
+
+    def _show_result(self) -> None:
+        print_result(self.screen.console, self.results.values(), self.metrics, self._hints())
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last step's metrics: the model's, where a model was trained."""
+        return next((r.metrics for r in reversed(self.results.values()) if r.metrics), {})
+
+    def _hints(self) -> list[str]:
+        last = list(self.results.values())[-1:]
+        report = ["report: make report"] if last and last[0].outputs else []
+        return [f"run {self.id}: {self.folder}", *report, "dashboards: make dashboard"]
+
+    def _record(self, status: str, error: BaseException | None) -> None:
+        """``summary.json``, in the run's folder and on its MLflow run if it has one."""
+        parent = self.executor.parent if "executor" in self.__dict__ else None
+        summary = {
+            "run_id": self.id,
+            "status": status.lower(),
+            "started": self.started.isoformat(),
+            "developer": origin.developer(),
+            "tracker": self.tracker,
+            "project": self.config.main.project_name,
+            "experiment": self.config.main.experiment_name,
+            "mlflow_run": parent,
+            "sweep": self.trial.sweep if self.trial else None,
+            "git_commit": self.commit.sha if self.commit else None,
+            "git_dirty": self.commit.dirty if self.commit else None,
+            "steps": {name: vars(result) for name, result in self.results.items()},
+            "metrics": self.metrics,
+            "config": plain(self.config),
+            "snapshot": vars(self.snapshot) if self.snapshot else None,
+            "based_on": os.environ.get(settings.BASED_ON),
+        }
+        text = json.dumps(summary, indent=2)
+        try:
+            write_whole(self.folder / SUMMARY, text)
+        finally:  # a full disk here must not leave a run in MLflow that never ends
+            if parent:
+                self.executor.end(status, self.metrics, text, error)
+
+
+def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
+    """Refuse what a step made of other data than it was meant to have.
+
+    Raises:
+        PipelineError: a version in the tracker is not the one of that name any more.
+    """
+    digests = {f"{used['name']}:{used['version']}": used["digest"] for used in result.inputs}
+    for value in values.values():
+        if isinstance(value, Reference) and digests.get(value, value.digest) != value.digest:
+            raise PipelineError(
+                f"{result.step} was to use {value} with digest {value.digest[:12]}, and the "
+                f"tracker's {value} has {digests[value][:12]}",
+                "the tracker was changed meanwhile; main.force=true makes all of it anew",
+            )
+
+
+def _source_changes(result: StepResult) -> list[str]:
+    changes = []
+    for source in result.sources:
+        with contextlib.suppress(sources.Unreachable):
+            changes.append(sources.changed(source))
+    return [change for change in changes if change]
+
+
+_current: Pipeline | None = None
+
+
+command: Path | None = None  # where the command that is being carried out is to be kept
+
+
+@contextlib.contextmanager
+def start(config: "DictConfig") -> Iterator[Pipeline]:
+    """Begin a run of the pipeline with a resolved configuration; :func:`run` belongs to it.
+
+    Raises:
+        PipelineError: a setting that can't work, before anything is run.
+    """
+    global _current
+    worker.imported()
+    if _current is not None:  # somebody stands in, who runs nothing
+        yield _current
+        return
+    from pipeline.config.checks import check
+
+    this = hydra_job.current_job()
+    try:
+        check(config, this.sweep)
+        with processes.interruptible(), Pipeline(config, this) as _current:
+            yield _current
+        if not (this.sweep or config.main.explain):
+            commands.keep(command, config, this)
+    except PipelineError as error:
+        if this.sweep:
+            raise  # a trial's failure is the sweep's to record
+        raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
+    finally:
+        _current = None
+
+
+@contextlib.contextmanager
+def standing_in(recorder: Any) -> Iterator[None]:
+    """Let something else answer :func:`run`, in order to see which steps are asked for."""
+    global _current
+    _current = recorder
+    try:
+        yield
+    finally:
+        _current = None
+
+
+def run(step: str, **parameters: Any) -> StepResult:
+    """Bring a step to its result; that names the exact versions it produced.
+
+    A step that was finished before with the same code, environment, parameters and inputs is not
+    run again: its outputs are handed on.
+
+    Raises:
+        PipelineError: the step failed; the message is its own, or the end of its log.
+    """
+    if _current is None:
+        raise RuntimeError("pipeline.run() outside of `with pipeline.start(config):`")
+    return _current.run(step, parameters)
+
+
+@contextlib.contextmanager
+def within(seconds: float | None) -> Iterator[None]:
+    """Give up the step that runs in this block after so many seconds; None waits for ever.
+
+    Raises:
+        PipelineError: it ran out of time; its processes are gone.
+    """
+    if not seconds or not isinstance(_current, Pipeline):  # or nothing is run
+        yield
+        return
+    try:
+        with processes.limited(seconds) as late:
+            yield
+    except PipelineError as error:
+        if not late.is_set():
+            raise
+        raise PipelineError(
+            f"{_current.running} ran out of time after {seconds:g} s (model.timeout)",
+            f"give it more, or less to do: model.timeout={2 * seconds:g}",
+        ) from error

@@ -1,0 +1,169 @@
+"""What a run looks like: a live table on a terminal, plain lines elsewhere."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.core.files import last_lines
+from pipeline.core.results import StepResult
+
+STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "would run": "yellow"}
+# How a metric was measured, and what it is then called
+WAYS = {
+    "cv mean": r"cv_(.+)_mean",
+    "cv std": r"cv_(.+)_std",
+    "validation": r"val_(.+)",
+    "test": r"(.+)",
+}
+
+
+@dataclass
+class Row:
+    """One step's line in the table."""
+
+    step: str
+    state: str = "waiting"
+    seconds: float | None = None
+    produced: str = ""
+    started: float = 0.0
+    log: Path | None = None
+
+
+@dataclass
+class Screen:
+    """Shows the steps as they run.
+
+    It writes to its own copy of standard output, for a running step's output goes to a file.
+
+    Attributes:
+        quiet: show warnings only; a sweep has a line for each trial instead.
+    """
+
+    steps: list[str]
+    quiet: bool = False
+    rows: dict[str, Row] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = {step: Row(step) for step in self.steps}
+        self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+        self.console = Console(file=self._out, highlight=False)
+        self._live = Live(
+            console=self.console,
+            get_renderable=self._table,
+            refresh_per_second=8,
+            redirect_stdout=False,  # a step's output goes to its log
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal and not self.quiet:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal and not self.quiet:
+            self._live.stop()
+
+    def close(self) -> None:
+        """Give the copy of standard output back."""
+        self._out.close()
+
+    def started(self, step: str, log: Path | None = None) -> None:
+        """A step begins; its output goes to ``log``."""
+        row = self.rows[step]
+        row.state, row.started, row.log = "running", time.monotonic(), log
+        self._line(f"{step}: running")
+
+    def state(self, step: str, state: str) -> None:
+        """A step changes its state without a line of its own."""
+        self.rows[step].state = state
+
+    def explain(self, step: str, reasons: list[str]) -> None:
+        """Why a step would run, or not."""
+        for reason in reasons:
+            self.console.print(f"{step}: {reason}", markup=False, soft_wrap=True)
+
+    def ended(self, step: str, state: str, seconds: float | None, produced: str) -> None:
+        """A step ends in one of the states ran, cached, failed, killed or skipped."""
+        row = self.rows[step]
+        row.state, row.seconds, row.produced = state, seconds, produced
+        took = "" if seconds is None else f" in {seconds:.1f} s"
+        self._line(f"{step}: {state}{took}{'  ' if produced else ''}{produced}")
+
+    def warn(self, message: str) -> None:
+        """One line that the user should see."""
+        self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        if not (self.console.is_terminal or self.quiet):
+            print(text, file=self._out, flush=True)
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+        table.add_column("step", no_wrap=True, min_width=max(map(len, self.rows)))
+        table.add_column("state", no_wrap=True, min_width=len("* running"))
+        table.add_column("seconds", justify="right", no_wrap=True, min_width=len("seconds"))
+        table.add_column("produced", overflow="ellipsis", no_wrap=True, ratio=1)
+        for row in self.rows.values():
+            running = row.state == "running"
+            seconds = time.monotonic() - row.started if running else row.seconds
+            table.add_row(
+                row.step,
+                Spinner("dots", "running")
+                if running
+                else Text(row.state, STYLES.get(row.state, "dim")),
+                "" if seconds is None else f"{seconds:.1f}",
+                Text(last_line(row.log), "dim") if running else row.produced,
+            )
+        return Group(table)
+
+
+def last_line(log: Path | None) -> str:
+    """The last thing that a running step said."""
+    lines = last_lines(log, 1)
+    return lines[0] if lines else ""
+
+
+def print_result(
+    console: Console,
+    results: Iterable[StepResult],
+    metrics: Mapping[str, float],
+    hints: list[str],
+) -> None:
+    """After the table: the model's metrics, links, and where to look next."""
+    if metrics:
+        console.print()
+        console.print(_metrics_table(metrics))
+    for result in results:
+        if result.tracker_url:
+            console.print(f"{result.step}  {result.tracker_url}", markup=False, soft_wrap=True)
+    console.print()
+    for hint in hints:
+        console.print(hint, style="dim", markup=False, soft_wrap=True)
+
+
+def _metrics_table(metrics: Mapping[str, float]) -> Table:
+    """A row for each way of measuring, where there are several: ``val_f1`` goes below ``f1``."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        way = next(way for way, named in WAYS.items() if re.fullmatch(named, key))
+        name = re.fullmatch(WAYS[way], key)[1]
+        rows.setdefault(way, {})[name] = value
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in names if len(rows) == 1 else ("", *names):
+        table.add_column(name, justify="right")
+    for way, row in sorted(rows.items()):
+        cells = (f"{row[name]:.4g}" if name in row else "" for name in names)
+        table.add_row(*cells) if len(rows) == 1 else table.add_row(way, *cells)
+    return table

@@ -1,0 +1,1 @@
+"""Who ran which code: git, snapshots, origin."""

@@ -1,0 +1,209 @@
+"""git's plumbing: a repository read and written to without its user noticing.
+
+Nothing here touches a branch that is checked out, the index, the files, or runs a hook: trees are
+made through a temporary index, and commits are objects to which only what we name refers. git
+itself is called, because importing GitPython takes longer than all of this.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError
+
+# What git sets for its hooks: from inside one, we would work on the index of a commit under way.
+LOCAL = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_LITERAL_PATHSPECS",
+)  # fmt: skip
+# No index is refreshed in passing, nobody is asked anything, and messages are in English.
+QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+OPTIONS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.splitIndex=false",
+           "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false")  # fmt: skip
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+
+class GitError(PipelineError):
+    """git could not do something; the message has git's own words."""
+
+
+def git(
+    folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None, text: str = ""
+) -> str:
+    """The output of a git command, without the line's end.
+
+    Args:
+        folder: where it is run.
+        arguments: its words.
+        env: further variables.
+        text: its standard input.
+
+    Raises:
+        GitError: it failed, or there is no git.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in LOCAL}
+    try:
+        done = subprocess.run(
+            ["git", *OPTIONS, *map(str, arguments)],
+            cwd=folder,
+            env={**kept, **QUIET, **(env or {})},
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise GitError(
+            "git is not installed", "install it (Debian: apt-get install git)"
+        ) from error
+    if done.returncode:
+        raise GitError(_reason(done.stderr) or f"git {arguments[0]} failed", "")
+    return done.stdout.removesuffix("\n")
+
+
+def _reason(said: str) -> str:
+    """git's error in one line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("fatal: ", "error: "))]
+    return errors[0].partition(": ")[2] if errors else "".join(lines[:1])
+
+
+class Repository:
+    """A git repository, seen from a folder in its working tree.
+
+    Attributes:
+        folder: the folder; what is recorded lies below it, and beside it is as in the index.
+        top: the working tree's root.
+        prefix: the folder, as seen from there; ``.`` if it is the same one.
+        index: the index file of the working tree.
+    """
+
+    def __init__(self, folder: Path):
+        """Find the repository.
+
+        Raises:
+            GitError: there is none, or no git.
+        """
+        self.folder = folder
+        found = git(folder, "rev-parse", "--show-toplevel", "--show-prefix", "--git-path", "index")
+        top, prefix, index = found.split("\n")
+        self.top, self.prefix, self.index = Path(top), Path(prefix), folder / index
+
+    def run(self, *arguments: str | Path, **more: str | Mapping[str, str]) -> str:
+        """Run git in the folder; see :func:`git`."""
+        return git(self.folder, *arguments, **more)
+
+    def commit(self, name: str) -> str | None:
+        """The commit that a name (``HEAD``, a branch, a ref) means, or None."""
+        try:
+            return self.run(
+                "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+            )
+        except GitError:
+            return None
+
+    def untracked(self, exclude: Iterable[Path] = ()) -> list[Path]:
+        """Files that git neither tracks nor ignores; a repository within this one is a folder."""
+        told = self.run(
+            "ls-files", "--others", "--exclude-standard", "-z", "--", *self._paths(exclude)
+        )
+        return [self.folder / name for name in told.split("\0") if name]
+
+    def tree(self, exclude: Iterable[Path] = ()) -> str:
+        """The folder as it stands, untracked files included and ignored ones not, as a git tree.
+
+        Args:
+            exclude: folders to leave out.
+        """
+        with self._temporary_index() as env:
+            if self.index.exists():  # git then reads only the files that changed since; the time
+                shutil.copy2(self.index, env["GIT_INDEX_FILE"])  # of the index tells it which
+                self._look_at_all(env)
+            self.run("add", "--all", "--", *self._paths(exclude), env=env)
+            return self.run("write-tree", env=env)
+
+    def commit_tree(self, tree: str, parents: Iterable[str], message: str) -> str:
+        """A commit that nothing refers to yet; it needs no identity to be set in git."""
+        words = [word for parent in parents for word in ("-p", parent)]
+        return self.run("commit-tree", tree, *words, text=message, env=self._identity())
+
+    def update_ref(self, ref: str, commit: str, expected: str | None = None) -> None:
+        """Let a ref mean a commit.
+
+        Args:
+            ref: its full name, such as ``refs/heads/main``.
+            commit: the commit.
+            expected: what it has to mean until now, or git refuses; 40 zeros: nothing.
+        """
+        self.run("update-ref", ref, commit, *([expected] if expected else []))
+
+    def export(self, commit: str, into: Path) -> None:
+        """Lay a commit's files out in a folder that is not a working tree."""
+        with self._temporary_index() as env:
+            self.run("read-tree", commit, env=env)
+            git(self.top, "checkout-index", "--all", f"--prefix={into.absolute()}/", env=env)
+
+    @contextlib.contextmanager
+    def worktree(self, commit: str) -> Iterator[Path]:
+        """A commit in a working tree of its own, which goes at the end; the folder in it."""
+        with tempfile.TemporaryDirectory(prefix="worktree-") as parent:
+            path = Path(parent, "code")
+            self.run("worktree", "add", "--quiet", "--detach", path, commit)
+            try:
+                yield path / self.prefix
+            finally:
+                self.run("worktree", "remove", "--force", path)
+
+    def _paths(self, exclude: Iterable[Path]) -> list[str]:
+        """Pathspecs of the folder without those folders in it."""
+        top, left = self.top.resolve(), [path.resolve() for path in exclude]
+        within = [
+            path.relative_to(top) for path in left if path != top and path.is_relative_to(top)
+        ]
+        named = [path for path in within if not self._ignored(path)]
+        return [".", *(f":(exclude,top,literal){path.as_posix()}" for path in named)]
+
+    def _ignored(self, path: Path) -> bool:
+        """Whether git ignores a path: to name one of those is an error, even to leave it out."""
+        try:
+            git(self.top, "check-ignore", "--quiet", "--", path)
+        except GitError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _temporary_index(self) -> Iterator[dict[str, str]]:
+        with tempfile.TemporaryDirectory(prefix="index-") as folder:
+            yield {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+
+    def _look_at_all(self, env: Mapping[str, str]) -> None:
+        """Let no file count as unchanged because the user told git to pass over its changes."""
+        listed = git(self.top, "ls-files", "-v", "-z", env=env).split("\0")
+        hidden = [line[2:] for line in listed if line[:1].islower() or line[:1] == "S"]
+        there = [name for name in hidden if os.path.lexists(self.top / name)]
+        if there:
+            flags = ("--no-assume-unchanged", "--no-skip-worktree")
+            for flag in flags:
+                words = ("update-index", flag, "-z", "--stdin")
+                git(self.top, *words, env=env, text="\0".join(there))
+
+    def _identity(self) -> dict[str, str]:
+        """Who commits: whom git knows, else a name for this machine's user."""
+        try:
+            self.run("var", "GIT_COMMITTER_IDENT", env={})
+            return {}
+        except GitError:
+            from pipeline.provenance.origin import developer
+
+            found = {"NAME": developer(), "EMAIL": "pipeline@localhost"}
+            roles = ("AUTHOR", "COMMITTER")
+            return {
+                f"GIT_{role}_{key}": os.environ.get(f"GIT_{role}_{key}") or value
+                for role in roles
+                for key, value in found.items()
+            }

@@ -1,0 +1,1 @@
+"""The science of the steps: pure functions on tables and models."""

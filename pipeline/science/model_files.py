@@ -1,0 +1,106 @@
+"""Fitted scikit-learn models as files: no pickle, and the same model always in the same bytes."""
+
+import io
+import re
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skops.io
+
+from pipeline.core.errors import PipelineError
+
+TRUSTED_PACKAGES = ("sklearn", "numpy", "pandas", "scipy")
+TRUSTED_TYPES = ("collections.OrderedDict",)
+FILE = "model.skops"  # in a logged model's folder, as MLflow's flavor names it
+PREPARATION = "preparation.json"  # beside a logged model: how raw rows become its features
+PART = re.compile(r'"file": "([^".]+)\.(\w+)"')  # in a model's schema; text in it has \" there
+EPOCH = (1980, 1, 1, 0, 0, 0)
+FAST = 2  # of 9: a third of the time of the usual 6, and files a seventh larger
+
+
+def types(data: bytes, allowed: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """The types in a skops file that skops asks about: of packages we trust, and others.
+
+    Args:
+        data: the file's content.
+        allowed: packages to trust beside our own, as ``model.allowed`` names them.
+    """
+    trusted, others = [], []
+    for name in skops.io.get_untrusted_types(data=data):
+        known = name.partition(".")[0] in {*TRUSTED_PACKAGES, *allowed} or name in TRUSTED_TYPES
+        (trusted if known else others).append(name)
+    return trusted, others
+
+
+def dumps(model: Any) -> bytes:
+    """A fitted model in skops' format.
+
+    skops names the parts of a model by their addresses in memory, which differ from process to
+    process; here they are numbered in the order in which they appear, the archive carries no
+    dates, and the unused bytes within a tree's nodes are zero, so equal models are equal files.
+    """
+    source = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
+    numbers: dict[str, int] = {}
+
+    def number(address: str) -> int:
+        return numbers.setdefault(address, len(numbers))
+
+    schema = source.read("schema.json").decode()
+    schema = re.sub(r'"__id__": (\d+)', lambda m: f'"__id__": {number(m[1])}', schema)
+    schema = re.sub(PART, lambda m: f'"file": "{number(m[1])}.{m[2]}"', schema)
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as target:
+
+        def write(name: str, content: bytes) -> None:
+            info = zipfile.ZipInfo(name, EPOCH)
+            target.writestr(info, content, zipfile.ZIP_DEFLATED, FAST)
+
+        write("schema.json", schema.encode())
+        parts = [name.split(".") for name in source.namelist() if name != "schema.json"]
+        for address, ending in sorted(parts, key=lambda part: number(part[0])):
+            content = source.read(f"{address}.{ending}")
+            content = without_padding(content) if ending == "npy" else content
+            write(f"{number(address)}.{ending}", content)
+    return data.getvalue()
+
+
+def without_padding(data: bytes) -> bytes:
+    """A ``.npy`` file whose records, if it has any, have zeros between their fields.
+
+    A copy of such records keeps there whatever the memory held before.
+    """
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype.names is None:
+        return data
+    clean = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        clean[name] = array[name]
+    file = io.BytesIO()
+    np.save(file, clean, allow_pickle=False)
+    return file.getvalue()
+
+
+def save(model: Any, path: Path) -> Path:
+    """Write a fitted model to a file, see :func:`dumps`."""
+    path.write_bytes(dumps(model))
+    return path
+
+
+def load(path: Path, allowed: Collection[str] = ()) -> Any:
+    """Read a model written by :func:`save`.
+
+    Raises:
+        PipelineError: it holds types of packages that are not trusted, see :func:`types`.
+    """
+    data = path.read_bytes()
+    trusted, others = types(data, allowed)
+    if others:
+        raise PipelineError(
+            f"the model holds types of packages that are not trusted: {', '.join(others)}",
+            "if you trust them, name the packages in model.allowed, in config.yaml or in the "
+            "model's file in conf/model",
+        )
+    return skops.io.loads(data, trusted=trusted)

@@ -1,0 +1,273 @@
+"""What a report says of a model and its data: tables and curves, as plain values.
+
+Pure functions; the report's template gives the values their form.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics as score
+
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.science import evaluation, intervals
+
+CURVES, POINTS, BARS, CLASSES = 8, 200, 15, 25  # at most so many are shown
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
+CERTAINTIES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def inputs(model: Any, table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The columns that the model was fitted on, numbers as floats.
+
+    Raises:
+        PipelineError: the table lacks one.
+    """
+    wanted = list(model.feature_names_in_)
+    lacking = [column for column in wanted if column not in table]
+    if lacking:
+        raise PipelineError(
+            f"{reference} lacks {lacking[0]!r}, which the model was fitted on"
+            f"{did_you_mean(lacking[0], table.columns)}",
+            "name the data and the model of one run",
+        )
+    features = table[wanted]
+    return features.astype(dict.fromkeys(features.select_dtypes("number").columns, "float64"))
+
+
+def names_of_rows(
+    table: pd.DataFrame, used: Sequence[str], identifier: str | None
+) -> tuple[str, list[str]]:
+    """What to call each row, and what that is: a column's name, or ``row``.
+
+    Args:
+        table: the rows.
+        used: features and target, which name nothing unless asked to.
+        identifier: the column; None takes the first one of words that are all different.
+
+    Raises:
+        PipelineError: there is no such column.
+    """
+    if identifier and identifier not in table:
+        raise PipelineError(
+            f"report.identifier names {identifier!r}, which the table lacks"
+            f"{did_you_mean(identifier, table.columns)}",
+            f"the columns are: {', '.join(table.columns)}",
+        )
+    words = table.drop(columns=list(used)).select_dtypes("str")
+    found = identifier or next((name for name in words if words[name].is_unique), None)
+    if found is None:
+        return "row", [str(number) for number in range(1, len(table) + 1)]
+    return found, table[found].astype(str).tolist()
+
+
+def describe(table: pd.DataFrame, features: Sequence[str], target: str) -> list[dict[str, Any]]:
+    """Each column: what it is for, what it holds, and what is missing."""
+    rows = []
+    for name in table:
+        column = table[name]
+        cells = column.dropna()
+        role = "target" if name == target else "feature" if name in features else "not used"
+        numeric = pd.api.types.is_numeric_dtype(column) and column.dtype != bool
+        held = ""
+        if numeric and len(cells):
+            held = " / ".join(f"{value:.4g}" for value in cells.quantile([0, 0.5, 1]))
+        elif len(cells):
+            counts = cells.value_counts()
+            held = f"{counts.index[0]} ({counts.iloc[0] / len(cells):.0%})"
+        kind = "number" if numeric else "truth" if column.dtype == bool else "words"
+        rows.append(
+            {"name": name, "role": role, "kind": kind, "missing": int(column.isna().sum()),
+             "distinct": int(cells.nunique()), "holds": held}
+        )  # fmt: skip
+    return rows
+
+
+def quality(
+    train: pd.DataFrame, test: pd.DataFrame, features: Sequence[str], cleaning: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """What there is to know before trusting the data, as pairs of question and answer."""
+    table = pd.concat([train, test])
+    found = []
+    if "rows_before" in cleaning:
+        found.append(("rows downloaded", f"{cleaning['rows_before']:,}"))
+        dropped = ", ".join(f"{n:,} {why}" for why, n in cleaning.get("dropped", {}).items())
+        found.append(("rows dropped in cleaning", dropped or "none"))
+    gaps, cells = int(table.isna().sum().sum()), max(table.size, 1)
+    constant = [name for name in features if table[name].nunique(dropna=False) < 2]
+    known = pd.util.hash_pandas_object(train[list(features)], index=False)
+    seen = int(pd.util.hash_pandas_object(test[list(features)], index=False).isin(known).sum())
+    return [
+        *found,
+        ("clean rows", f"{len(table):,}"),
+        ("cells without a value", f"{gaps:,} of {cells:,} ({gaps / cells:.1%})"),
+        ("features that never change", ", ".join(constant) or "none"),
+        ("test rows with the very features of a training row", f"{seen:,} of {len(test):,}"),
+    ]
+
+
+def parts(train: pd.Series, test: pd.Series, classes: bool) -> list[dict[str, Any]]:
+    """How the target is spread in both parts: shares of classes, or the usual numbers."""
+    if not classes:
+        both = {"training": train.describe(), "test": test.describe()}
+        shown = {"mean": "mean", "std": "standard deviation", "min": "smallest", "max": "largest"}
+        return [{"name": word, **{part: f"{numbers[key]:.4g}" for part, numbers in both.items()}}
+                for key, word in shown.items()]  # fmt: skip
+    counts = {"training": train.value_counts(), "test": test.value_counts()}
+    rows = []
+    for label in counts["training"].add(counts["test"], fill_value=0).nlargest(CLASSES).index:
+        row = {"name": str(label)}
+        for part, found in counts.items():
+            number = int(found.get(label, 0))
+            row[part] = f"{number:,} ({number / found.sum():.1%})"
+        rows.append(row)
+    return rows
+
+
+def thresholds(truth: np.ndarray, scores: np.ndarray, probable: bool) -> list[dict[str, Any]]:
+    """What each threshold of the second of two classes' score would give.
+
+    Args:
+        truth: whether each row is of that class.
+        scores: how much the model takes it to be.
+        probable: the scores are probabilities, which end at 0 and 1.
+    """
+    steps = np.arange(1, 10) / 10 if probable else np.quantile(scores, np.arange(1, 10) / 10)
+    rows = []
+    for limit in steps:
+        said = scores >= limit
+        hits = int((said & truth).sum())
+        row = {"threshold": float(limit), "said": int(said.sum()), "right": hits}
+        row |= {"wrong": row["said"] - hits, "missed": int(truth.sum()) - hits}
+        row["precision"] = hits / row["said"] if row["said"] else None
+        row["recall"] = hits / truth.sum() if truth.any() else None
+        row["f1"] = 2 * hits / max(row["said"] + truth.sum(), 1)
+        rows.append(row)
+    return rows
+
+
+def certainties(right: np.ndarray, scores: np.ndarray, probable: bool) -> list[dict[str, Any]]:
+    """With more than two classes: what is right when unsure predictions are not taken."""
+    sure = scores.max(axis=1)
+    rows = []
+    for limit in CERTAINTIES if probable else np.quantile(sure, [0, 0.1, 0.25, 0.5, 0.75, 0.9]):
+        taken = sure >= limit
+        accuracy = float(right[taken].mean()) if taken.any() else None
+        rows.append({"least": float(limit), "taken": int(taken.sum()),
+                     "share": float(taken.mean()), "accuracy": accuracy})  # fmt: skip
+    return rows
+
+
+def tolerances(errors: np.ndarray) -> list[dict[str, float]]:
+    """For numbers: how far off a share of the predictions is at most."""
+    return [{"share": share, "error": float(np.quantile(np.abs(errors), share))}
+            for share in SHARES]  # fmt: skip
+
+
+def mistakes(names: Sequence[str], told: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """The hardest of the test rows, by name, from what was :func:`measured`."""
+    pair = told["truth"], told["predicted"]
+    if told["classes"] is None:
+        return number_mistakes(names, *pair, count)
+    return class_mistakes(names, *pair, told["scores"], told["classes"], count)
+
+
+def class_mistakes(
+    names: Sequence[str],
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    scores: np.ndarray | None,
+    classes: Sequence[Any],
+    count: int,
+) -> list[dict[str, Any]]:
+    """The wrongly predicted rows, first those whose true class the model thought least likely."""
+    place = {label: number for number, label in enumerate(classes)}
+    chance = np.full(len(truth), -np.inf)
+    for row, label in enumerate(truth):
+        if scores is not None and label in place:
+            chance[row] = scores[row, place[label]]
+    wrong = np.flatnonzero(truth != predicted)
+    hardest = wrong[np.argsort(chance[wrong], kind="stable")][:count]
+    return [{"name": names[row], "true": str(truth[row]), "predicted": str(predicted[row]),
+             "measure": float(chance[row]) if np.isfinite(chance[row]) else None}
+            for row in hardest]  # fmt: skip
+
+
+def number_mistakes(
+    names: Sequence[str], truth: np.ndarray, predicted: np.ndarray, count: int
+) -> list[dict[str, Any]]:
+    """The rows whose predictions are furthest off."""
+    errors = predicted - truth
+    hardest = np.argsort(-np.abs(errors), kind="stable")[:count]
+    return [{"name": names[row], "true": f"{truth[row]:.4g}",
+             "predicted": f"{predicted[row]:.4g}", "measure": float(errors[row])}
+            for row in hardest]  # fmt: skip
+
+
+def curves(truth: np.ndarray, scores: np.ndarray, classes: Sequence[Any]) -> dict[str, list]:
+    """Points of the ROC and precision-recall curves; the commonest classes where there are many."""
+    places = [1] if len(classes) == 2 else range(len(classes))
+    common = sorted(places, key=lambda place: -(truth == classes[place]).sum())[:CURVES]
+    found: dict[str, list] = {"roc": [], "precision_recall": []}
+    for place in sorted(common):
+        is_it = truth == classes[place]
+        if is_it.all() or not is_it.any():
+            continue
+        wrong, right, _ = score.roc_curve(is_it, scores[:, place])
+        precision, recall, _ = score.precision_recall_curve(is_it, scores[:, place])
+        average = score.average_precision_score(is_it, scores[:, place])
+        label = str(classes[place])
+        found["roc"].append(
+            {
+                "label": label,
+                "area": float(score.auc(wrong, right)),
+                "points": thinned(wrong, right),
+            }
+        )
+        found["precision_recall"].append(
+            {"label": label, "area": float(average), "points": thinned(recall, precision)}
+        )
+    return found
+
+
+def thinned(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    """At most so many of the points, the first and the last among them."""
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))
+    return [(float(x[i]), float(y[i])) for i in kept]
+
+
+def changes(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Each metric's way from the report before this one."""
+    return [{"name": name, "before": before[name], "now": value, "change": value - before[name]}
+            for name, value in metrics.items() if name in before]  # fmt: skip
+
+
+def measured(
+    model: Any, features: pd.DataFrame, target: pd.Series, resamples: int, random_state: int
+) -> dict[str, Any]:
+    """What the model is worth on a table: metrics with intervals, curves, thresholds."""
+    said = evaluation.answers(model, features, target)
+    truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
+    found = {"metrics": evaluation.metrics(said), "classes": classes}
+    if classes is not None:
+        measure = intervals.class_measure(truth, predicted, scores, classes)
+        found |= {"scores": scores, "probable": said.probable}
+        found["confusion"] = score.confusion_matrix(truth, predicted, labels=classes).tolist()
+        if scores is not None:
+            found |= curves(truth, scores, classes)
+            found["thresholds"] = (
+                thresholds(truth == classes[1], scores[:, 1], found["probable"])
+                if len(classes) == 2
+                else certainties(truth == predicted, scores, found["probable"])
+            )
+    else:
+        measure = intervals.number_measure(truth, predicted)
+        found["tolerances"] = tolerances(predicted - truth)
+        found["residuals"] = thinned(predicted, truth - predicted)
+    found["intervals"] = intervals.intervals(
+        measure, len(truth), found["metrics"], resamples, random_state
+    )
+    weights = evaluation.importances(model, features, target).head(BARS)
+    found["importances"] = [(str(name), float(value)) for name, value in weights.items()]
+    return found | {"truth": truth, "predicted": predicted}

@@ -1,0 +1,152 @@
+"""Tables as files: reading a CSV of unknown origin, and reading and writing our own."""
+
+import csv
+import mmap
+import re
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.core.errors import PipelineError
+
+SEPARATORS = (";", "\t", "|", ",")
+SYMBOLS = {"#": "number", "%": "percent"}
+EXACT = 2**53  # larger whole numbers have neighbours that a float can't tell apart
+
+
+def snake_case(title: str) -> str:
+    """A column title as a name: ``Sp. Atk`` becomes ``sp_atk``, ``#`` becomes ``number``."""
+    text = unicodedata.normalize("NFC", str(title)).strip()
+    text = SYMBOLS.get(text, text)
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower()
+    return re.sub(r"[\W_]+", "_", text).strip("_") or "column"
+
+
+def read_raw(
+    path: Path,
+    sep: str | None = None,
+    encoding: str | None = None,
+    missing: Sequence[str] = ("",),
+    text_columns: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Read somebody's CSV file; titles and cells are left as they stand.
+
+    Args:
+        path: the file.
+        sep: the character between cells; None means a comma.
+        encoding: None means UTF-8, with or without a byte order mark.
+        missing: cells that mean "no value".
+        text_columns: names (in snake case) of columns to keep as text, ``007`` and all.
+
+    Raises:
+        PipelineError: it is not a table in that form; says what to set.
+    """
+    sep = "\t" if sep == "\\t" else sep or ","
+    if len(sep) != 1 or not sep.isascii() or sep in "\r\n":
+        raise PipelineError(
+            f"data.sep={sep!r} is not one ASCII character", "set data.sep=';', say, or '\\t'"
+        )
+    form = {"sep": sep, "encoding": encoding or "utf-8-sig"}
+    try:
+        titles = pd.read_csv(path, nrows=0, **form).columns
+        check_titles(path, titles, **form)
+        table = _read_exactly(
+            path,
+            **form,
+            na_values=list(missing),
+            skipinitialspace=True,
+            dtype_backend="numpy_nullable",  # whole numbers stay whole beside missing ones
+            dtype={title: "string" for title in titles if snake_case(title) in text_columns},
+        )
+    except UnicodeError as error:
+        raise wrong_encoding(path, form["encoding"], str(error)) from error
+    except LookupError as error:
+        raise PipelineError(
+            f"data.encoding={encoding!r}: {error}", "use utf-8 or latin-1"
+        ) from error
+    except pd.errors.EmptyDataError as error:
+        raise PipelineError(f"{path.name} is empty", "check data.file_url") from error
+    except pd.errors.ParserError as error:
+        raise PipelineError(
+            f"{path.name} is not a table separated by {sep!r}: {str(error).strip()}",
+            "set data.sep to the character between the cells, for example data.sep=';'",
+        ) from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first ones as names
+        raise PipelineError(
+            f"{path.name} has {len(titles)} titles and more cells than that in a row",
+            "give each column a title, and end no row with a separator",
+        )
+    return table
+
+
+def check_titles(path: Path, titles: pd.Index, sep: str, encoding: str) -> None:
+    """Refuse a header read with the wrong separator or encoding.
+
+    Raises:
+        PipelineError: names the separator that was found, or the encoding that was tried.
+    """
+    if any("\0" in str(title) for title in titles):
+        raise wrong_encoding(path, encoding, "its header has zero bytes")
+    found = [char for char in SEPARATORS if char in str(titles[0]) and char != sep]
+    if len(titles) == 1 and found:
+        shown = '"\\t"' if found[0] == "\t" else repr(found[0])
+        raise PipelineError(
+            f"{path.name} has one column, {titles[0][:60]!r}: it looks separated by "
+            f"{found[0]!r}, and was read with {sep!r}",
+            f"set data.sep={shown}",
+        )
+
+
+def wrong_encoding(path: Path, encoding: str, why: str) -> PipelineError:
+    """The error for a file that is not text in the encoding it was read with."""
+    return PipelineError(
+        f"{path.name} is not text in {encoding}: {why}",
+        "set data.encoding to the file's encoding, for example latin-1, cp1252 or utf-16",
+    )
+
+
+def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table written by :func:`write_table`, words like ``None`` and ``NA`` as words.
+
+    Args:
+        path: the file.
+        text_columns: columns that are text, even where every cell is a number.
+    """
+    return _read_exactly(path, na_values=[""], dtype=dict.fromkeys(text_columns, "str"))
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read a table written by :func:`write_table`, each cell as the text that is there."""
+    return pd.read_csv(path, dtype=object, na_filter=False)
+
+
+def _read_exactly(path: Path, **form: Any) -> pd.DataFrame:
+    """``pd.read_csv``, the type of a column being found from all of its cells.
+
+    pandas reads large files in pieces, several at once, and finds types piece by piece. Where
+    that could have changed a value, the file is read again as a whole, which takes longer.
+    """
+    form["keep_default_na"] = False
+    with warnings.catch_warnings(action="ignore", category=pd.errors.DtypeWarning):
+        table = pd.read_csv(path, **form)
+    for title in table:
+        column = table[title]
+        number = pd.api.types.is_float_dtype(column.dtype)
+        if column.dtype == object or (number and column.abs().max() >= EXACT):
+            return pd.read_csv(path, low_memory=False, **form)
+    return table
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a table so that the same rows always give the same bytes."""
+    form = {"index": False, "encoding": "utf-8", "lineterminator": "\n"}
+    frame.to_csv(path, **form)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        unquoted = data.find(b"\r") >= 0
+    if unquoted:  # the csv module quotes \n and not \r, which would end a row when read again
+        frame.to_csv(path, quoting=csv.QUOTE_NONNUMERIC, **form)
+    return path

@@ -1,0 +1,123 @@
+"""Which steps there are, and which of them a run is to bring to their results."""
+
+import ast
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.settings import ROOT
+
+NOT_IN_SWEEPS = ("5-Report",)  # unless main.steps names it: nobody reads a report per trial
+
+
+def step_folders() -> list[str]:
+    """The steps, in order: folders that begin with a number and hold an MLproject."""
+    folders = [path.parent.name for path in ROOT.glob("[0-9]*-*/MLproject")]
+    return sorted(folders, key=lambda name: int(name.partition("-")[0]))
+
+
+def chosen_steps(wanted: Any, sweep: bool = False) -> list[str]:
+    """The steps that ``main.steps`` picks, in order.
+
+    Args:
+        wanted: ``all``, or names, which may be a step's folder (``2-ETL``), its number (``2``),
+            or the beginning of what follows it (``etl``, ``split``, ``train``).
+        sweep: whether this is a trial of a sweep, for which ``all`` leaves the report out.
+
+    Raises:
+        PipelineError: a name that no step has, or that several have.
+    """
+    folders = step_folders()
+    if wanted == "all":
+        return [folder for folder in folders if not (sweep and folder in NOT_IN_SWEEPS)]
+    names = [wanted] if isinstance(wanted, str | int) else list(wanted)
+    chosen = set()
+    for name in map(str, names):
+        text = name.lower()
+        found = [
+            folder
+            for folder in folders
+            if text
+            and (
+                text in (folder.lower(), folder.partition("-")[0])
+                or folder.partition("-")[2].lower().startswith(text)
+            )
+        ]
+        if len(found) != 1:
+            raise PipelineError(
+                f"main.steps names {name!r}, which is no step{did_you_mean(name, folders)}",
+                f"the steps are: {', '.join(folders)}",
+            )
+        chosen.add(found[0])
+    if not chosen:
+        raise PipelineError("main.steps is empty", f"the steps are: {', '.join(folders)}")
+    return [folder for folder in folders if folder in chosen]
+
+
+BYTECODE = "__pycache__"
+
+
+def step_files(folder: Path) -> list[Path]:
+    """A step's own files, in whatever folder below its own; hidden ones and bytecode are not."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != BYTECODE]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+@cache
+def library(script: Path) -> tuple[Path, ...]:
+    """The files of the ``pipeline`` package that a step imports, directly or not.
+
+    Args:
+        script: the step's; what it keeps in files beside or below it counts as well.
+    """
+    found: set[Path] = set()
+    todo = [path for path in step_files(script.parent) if path.suffix == ".py"]
+    while todo:
+        for path in _imports(todo.pop()) - found:
+            found.add(path)
+            todo.append(path)
+    return tuple(sorted(found))
+
+
+@cache
+def _imports(file: Path) -> frozenset[Path]:
+    names = set()
+    for node in _statements(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(node, file)
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    files = set()
+    for name in names:
+        if name.partition(".")[0] == "pipeline":
+            module = ROOT.joinpath(*name.split("."))
+            candidates = (module.with_suffix(".py"), module / "__init__.py")
+            files |= {path for path in candidates if path.is_file()}
+    return frozenset(files)
+
+
+def _absolute(node: ast.ImportFrom, file: Path) -> str:
+    """The module that ``from ... import`` names; a relative one starts at the file's folder."""
+    if not node.level:
+        return node.module
+    package = file.relative_to(ROOT).parent.parts
+    above = package[: len(package) - node.level + 1]
+    return ".".join([*above, *filter(None, [node.module])])
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """The statements of a module, however deep; ``ast.walk`` takes thrice as long, for it goes
+    through every expression too."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            todo += getattr(node, block, ())

@@ -1,0 +1,1 @@
+"""Sweeps: many trials as one run, and their tuning."""

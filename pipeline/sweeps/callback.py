@@ -1,0 +1,304 @@
+"""A sweep: trials as one group in the tracker and one run in MLflow, with the trials below it.
+
+Hydra makes a :class:`Sweep` from ``hydra.callbacks`` in config.yaml and calls it at both ends of a
+sweep and of each trial; a trial may be in another process, or on another machine. What a trial has
+to know travels in its configuration, as ``hydra.job.env_set``. In a single run all this does
+nothing, and MLflow is not imported.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from pipeline import tracking
+from pipeline.config import job as trial
+from pipeline.config import overrides
+from pipeline.config.checks import check_measuring
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_digest, write_whole
+from pipeline.core.settings import ROOT
+from pipeline.orchestration import context, prefork, processes
+from pipeline.provenance import origin
+from pipeline.steps import worker
+from pipeline.steps.folders import chosen_steps, step_files, step_folders
+from pipeline.sweeps.progress import say
+
+# These say how a sweep is carried out, not what it is: another start may change them.
+MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
+MEANS += tuple(f"hydra.sweeper.{name}" for name in ("n_trials", "n_jobs", "storage"))
+
+# These say how trials are measured.
+DECIDE_MEASURING = ("model", "model.validation", "model.cv")
+
+missing: int | None = None  # finished trials that Optuna still wants; None in a grid
+_running: "Sweep | None" = None  # the sweep that this process has begun and not ended
+
+
+class Sweep(Callback):
+    """Records a sweep and its trials, takes an interrupted one up again, and sums it up."""
+
+    def __init__(self) -> None:
+        self.id = self.run = ""
+        self._temporary: processes.Temporary | None = None
+        self._fixed: set[str] = set()
+        self._trial_started = 0.0
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Begin the sweep's run in MLflow, or go on with that of an earlier start."""
+        global _running
+        if config.main.explain:
+            return
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self._tidy)
+            try:
+                self._check(config)
+                self._begin(config)
+            except PipelineError as error:
+                raise SystemExit(1) from error  # past Hydra, which would make it a warning
+            except Exception as error:
+                raise SystemExit(1) from _unexpected("the sweep could not be begun", error)
+            on_failure.pop_all()
+        worker.imported()  # MLflow was the largest
+        _running = self
+
+    def _check(self, config: DictConfig) -> None:
+        HydraConfig.instance().set_config(config)
+        typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        self._fixed = {one.key_or_group for one in typed if not one.is_sweep_override()}
+        swept = {one.key_or_group for one in typed if one.is_sweep_override()}
+        swept |= set(config.hydra.sweeper.get("params") or ())
+        fixed = swept.isdisjoint(DECIDE_MEASURING)  # else each trial is checked by itself
+        check_measuring(config.model, sweep=fixed)
+        needs = {"optuna": config.hydra.sweeper._target_, "ray": config.hydra.launcher._target_}
+        for package, target in needs.items():
+            if package in target.lower() and not importlib.util.find_spec(package):
+                raise PipelineError(f"{package} is not installed", "install it: make extras")
+        for name in ("n_trials", "n_jobs"):  # Optuna's
+            count = config.hydra.sweeper.get(name, 1)
+            if not isinstance(count, int) or count < 1:
+                raise PipelineError(
+                    f"hydra.sweeper.{name}={count} is not a number of trials", "give 1 or more"
+                )
+        self._tracker = tracking.choose(config.main.tracker)
+        if "Ray" in config.hydra.launcher._target_:
+            from pipeline.sweeps import ray_cluster
+
+            ray_cluster.check(self._tracker, config.hydra.launcher)
+
+    def _begin(self, config: DictConfig) -> None:
+        state = Path(config.main.state_dir).absolute()
+        folder = Path(config.hydra.sweep.dir).absolute()
+        file = state / "sweeps" / f"{identity(config)}.json"
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        self.id, self.folder, self._file = folder.name, folder, file
+        commit = origin.commit(ROOT)
+        words = config.hydra.overrides.task
+        context.export(config, self.id, words, self.id, self._tracker, commit)
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        interrupted = known and known["unfinished"] and not processes.Marker(known["id"]).is_alive()
+        if interrupted:
+            self.id, self.folder = known["id"], Path(known["folder"])
+            context.export(config, self.id, words, self.id, self._tracker, commit)
+        else:
+            self._prepare(config)
+
+        from pipeline.sweeps import record as sweep_record
+
+        done = []
+        if interrupted:
+            self.run, done = sweep_record.resume(known["id"], known["mlflow_run"])
+            print(f"sweep {self.id} goes on: {len(done)} of its trials are finished")
+            self._prepare(config)  # now that what the killed process has left is gone
+        else:
+            self.run = sweep_record.begin(config, self.id, commit)
+            print(f"sweep {self.id}")
+        self._write(unfinished=True)
+        self._tell_trials(config, done)
+
+    def _prepare(self, config: DictConfig) -> None:
+        """A temporary folder, and the last step's script in standby for trials to share here."""
+        self._temporary = processes.Temporary(processes.Marker(self.id))
+        self._temporary.begin()
+        here = config.main.backend == "local" and "Ray" not in config.hydra.launcher._target_
+        if config.main.standby and here:
+            standbys = prefork.kept(config.main.env_manager)
+            standbys.prepare(chosen_steps(config.main.steps, sweep=True)[-1])
+            standbys.lend()
+
+    def _tidy(self) -> None:
+        prefork.end()
+        if self._temporary:
+            self._temporary.end()
+
+    def _write(self, unfinished: bool) -> None:
+        """The file by which a later start knows this sweep."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        told = {"id": self.id, "folder": str(self.folder), "mlflow_run": self.run}
+        write_whole(self._file, json.dumps(told | {"unfinished": unfinished}))
+
+    def _tell_trials(self, config: DictConfig, done: list[str]) -> None:
+        """Put what trials have to know into the overrides that all of them get."""
+        variables = {
+            settings.SWEEP: self.id,
+            settings.SWEEP_RUN: self.run,
+            settings.SWEEP_DONE: ",".join(done),
+        }
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = str(self.folder)
+            config.hydra.job.env_set.update(variables)
+            config.hydra.hydra_logging.root.level = "WARNING"  # each trial has a line of our own
+            given = {"hydra.sweep.dir": str(self.folder)}
+            given |= {f"+hydra.job.env_set.{name}": value for name, value in variables.items()}
+            for key, value in given.items():
+                config.hydra.overrides.hydra.append(f"{key}={overrides.quoted(value)}")
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """A trial begins."""
+        self._trial_started, trial.recorded = time.monotonic(), None
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """A trial has ended: tell it, and keep a failure from ending the others."""
+        if config.hydra.mode is not RunMode.MULTIRUN or config.main.explain:
+            return
+        variables = config.hydra.job.env_set
+        if not variables.get(settings.SWEEP_RUN):
+            return  # a sweep that was refused
+        number, value = config.hydra.job.num, job_return._return_value
+        took = f"in {time.monotonic() - self._trial_started:.1f} s"
+        parameters = trial.parameters(job_return.overrides)
+        given = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
+        if job_return.status is JobStatus.COMPLETED:
+            if trial.recorded:
+                _record().objective(trial.recorded, value)
+            say(f"trial {number}: {given} -> {_shown(value)} {took}")
+            return
+        say(f"trial {number}: {given}  failed {took}: {_told(value)}")
+        if not isinstance(value, PipelineError):
+            log = Path(config.hydra.runtime.output_dir, "error.log")
+            log.write_text("".join(traceback.format_exception(value)), encoding="utf-8")
+        if not trial.recorded:
+            tags = trial.Trial(
+                variables[settings.SWEEP], variables[settings.SWEEP_RUN], number,
+                job_return.overrides, done=False,
+            )  # fmt: skip
+            _record().refused(tags, value)
+        job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Sum up: the table, the figures, the end of the sweep's run."""
+        global _running
+        if not self.run:
+            return
+        from pipeline.sweeps import summary as sweep_summary
+
+        try:
+            found = _record().end(self.run)
+            self._tidy()
+            failed = any(one.state != "FINISHED" for one in found)
+            self._write(unfinished=failed if missing is None else missing > 0)
+            _running = None
+            sweep_summary.show(found, config, self.id, self.folder)
+            sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
+            _refuse_failures(found)
+        except PipelineError as error:
+            raise SystemExit(1) from error
+        except Exception as error:  # Hydra would make a warning of it
+            raise SystemExit(1) from _unexpected("the sweep could not be summed up", error)
+
+
+def _record() -> Any:
+    from pipeline.sweeps import record as sweep_record
+
+    return sweep_record
+
+
+def _unexpected(what: str, error: Exception) -> PipelineError:
+    told = PipelineError(
+        f"{what}: {type(error).__name__}: {error}", "HYDRA_FULL_ERROR=1 shows where"
+    )
+    told.__cause__ = error
+    return told
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _told(error: Any) -> str:
+    """An error in one line."""
+    if isinstance(error, PipelineError):
+        return error.what.partition("\n")[0]
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def refuse(config: DictConfig, number: int, overrides: list[str], error: PipelineError) -> None:
+    """Tell and record a trial that has no configuration to be run with."""
+    trial_config = config.copy()
+    with read_write(trial_config.hydra):
+        trial_config.hydra.job.num = number
+    _running.on_job_start(trial_config)
+    failed = JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
+    _running.on_job_end(trial_config, failed)
+
+
+def _refuse_failures(found: list) -> None:
+    """A sweep in which trials failed ends with an error, after all has been told.
+
+    Not where Optuna has brought others about in their place.
+
+    Raises:
+        PipelineError: how many failed, and the first one's error.
+    """
+    failed = [one for one in found if one.state != "FINISHED"]
+    count = f"{len(failed)} of {len(found)} trials failed"
+    if failed and missing == 0:
+        say(f"{count}; others were run in their place")
+    elif failed:
+        why = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
+        raise PipelineError(
+            f"{count}; trial {failed[0].number}: {why}",
+            "the others are recorded; the same command "
+            + ("tries the failed ones again" if missing is None else "proposes others"),
+        )
+    elif missing:
+        raise PipelineError(
+            "no trial has come to a metric that it could be compared by",
+            "main.steps has to name the step that trains the model",
+        )
+
+
+def stopped() -> None:
+    """The program ends: a sweep that has not ended was cut off."""
+    if _running is None:
+        return
+    with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
+        _record().cut_off(_running.run)
+    _running._tidy()
+    print(f"sweep {_running.id} has not ended; the same command goes on with it", file=sys.stderr)
+
+
+def identity(config: DictConfig) -> str:
+    """A digest of what is searched and of the code: a start with the same one is the same sweep."""
+    overrides = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
+    wanted = sorted(word for word in overrides if not word.lstrip("+~").startswith(MEANS))
+    settings_only = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    files = [ROOT / "main.py", *sorted((ROOT / "pipeline").rglob("*.py"))]
+    for step in step_folders():
+        files += step_files(ROOT / step)
+    parts = [wanted, OmegaConf.to_container(settings_only), [file_digest(path) for path in files]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

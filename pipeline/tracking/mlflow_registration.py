@@ -1,0 +1,95 @@
+"""Registers a trained model as a version in MLflow's registry, with where it came from.
+
+The other side, which reads the registry, is :mod:`pipeline.registry`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from pipeline import tracking
+from pipeline.core import azure, settings
+from pipeline.core.files import combined_digest, file_digest
+from pipeline.core.settings import ROOT
+from pipeline.provenance import origin
+from pipeline.science import model_files
+from pipeline.tracking import Artifact
+
+CANDIDATE = "candidate"
+# What is read of a logged model, each below its folder; the rest is for people and for MLflow.
+FILES = (model_files.FILE, "requirements.txt", f"extra_files/{model_files.PREPARATION}")
+TRIES = 10
+AT_ONCE = re.compile(r"giving up after|unique constraint|duplicate (key|entry)", re.IGNORECASE)
+
+Result = TypeVar("Result")
+
+
+def register(
+    name: str,
+    logged: ModelInfo,
+    folder: Path,
+    used: Mapping[str, Artifact],
+    artifact: Artifact,
+    metrics: Mapping[str, float],
+) -> str:
+    """Make a logged model the newest version of ``name``, and its candidate; the version.
+
+    Args:
+        name: the registered model, made if it is new.
+        logged: what MLflow says of the model.
+        folder: a temporary folder, for the files as MLflow has stored them.
+        used: the data it was fitted and measured on, by role.
+        artifact: the same model in the tracker.
+        metrics: what it scored.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    with azure.told(logged.artifact_path):
+        stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
+    kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
+    commit = os.environ.get(settings.GIT_COMMIT) or getattr(origin.commit(ROOT), "sha", "")
+    tags = {
+        "pipeline.run_id": os.environ.get(settings.RUN_ID, ""),
+        "git.commit": commit,
+        "model.digest": digest(stored),
+        "tracker.store": tracking.store(kind),
+        "tracker.artifact": f"{artifact.reference} {artifact.digest}",
+        **{f"data.{role}": f"{one.reference} {one.digest}" for role, one in used.items()},
+        **{f"metric.{metric}": repr(value) for metric, value in metrics.items()},
+    }
+    kept = {key: text for key, text in tags.items() if text}
+    given = {"run_id": logged.run_id, "tags": kept, "model_id": logged.model_id}
+    version = _again(lambda: client.create_model_version(name, logged.model_uri, **given)).version
+    _again(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
+    return version
+
+
+def _again(call: Callable[[], Result]) -> Result:
+    """Ask the store, and ask again where somebody else has made the same row at this moment.
+
+    MLflow looks whether a row is there and then makes it, so of two that ask at once one is
+    refused by the database, whose row it finds the next time.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return call()
+        except MlflowException as error:
+            if not AT_ONCE.search(str(error)):
+                raise
+    return call()
+
+
+def digest(folder: Path) -> str:
+    """One digest of all that is read of a logged model."""
+    return combined_digest({name: file_digest(folder / name) for name in FILES})

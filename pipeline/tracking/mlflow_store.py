@@ -1,0 +1,180 @@
+"""MLflow's store: one SQLite database in the state folder, or the server that was named."""
+
+import contextlib
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import mlflow
+import mlflow.projects
+import requests
+from filelock import FileLock
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+
+SCHEMA = Path(__file__).with_name("mlflow_schema.sql")  # made by tools/pins.py
+
+
+def client() -> mlflow.MlflowClient:
+    """MLflow, pointed at its store.
+
+    Raises:
+        PipelineError: it is on a server, and nobody answers there.
+    """
+    _reach(settings.tracking_uri())
+    for talkative in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow.set_tracking_uri(settings.tracking_uri())
+    return mlflow.MlflowClient()
+
+
+@cache
+def _reach(uri: str) -> None:
+    """MLflow itself would try for four minutes where nobody answers."""
+    if not uri.startswith(("http:", "https:")):
+        return
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=settings.tracker_timeout()).close()
+    except requests.exceptions.SSLError:
+        return  # somebody is there; MLflow knows which certificates it may trust
+    except requests.RequestException as error:
+        raise PipelineError(
+            f"no MLflow server answers at MLFLOW_TRACKING_URI={place()} ({type(error).__name__})",
+            "start it, or correct the address; without one, runs are kept in the state folder",
+        ) from error
+
+
+def place() -> str:
+    """Where MLflow keeps runs, without a user's name and password."""
+    return _plain(settings.tracking_uri()).partition("?")[0]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """MLflow's own failures in a few lines.
+
+    Raises:
+        PipelineError: instead of an MlflowException, or of one from the way to its server.
+    """
+    try:
+        yield
+    except (MlflowException, requests.RequestException) as error:
+        what = _plain(str(error)).partition("\n")[0][:300]
+        raise PipelineError(
+            f"MLflow, whose store is {place()}: {what}",
+            "mend that, and try again; steps that have finished are kept",
+        ) from error
+
+
+def existing() -> mlflow.MlflowClient:
+    """The same, to read what is there; a local store is not made.
+
+    Raises:
+        PipelineError: nothing has been recorded yet.
+    """
+    file = settings.sqlite_path(settings.tracking_uri())
+    if file and not file.exists():
+        raise PipelineError(f"nothing has been recorded yet: no {file}", "make run comes first")
+    return client()
+
+
+def connect(experiment: str) -> str:
+    """Point MLflow at the store, and make the experiment if it is new; returns its id.
+
+    A local store is made under a lock, for MLflow's own migration does not expect company, and
+    its experiments keep their files in the state folder rather than in the current one.
+    """
+    store, uri, root = client(), settings.tracking_uri(), settings.artifact_root()
+    if settings.mlflow_on_server():
+        found = _experiment_id(store, experiment, root)
+    else:
+        state = settings.state_dir()
+        state.mkdir(parents=True, exist_ok=True)
+        local = (state / "mlflow" / "artifacts").as_uri()
+        with FileLock(state / "mlflow.lock"):
+            if uri == f"sqlite:///{state / settings.DATABASE}":  # nobody else's, under our lock
+                make_database(state / settings.DATABASE)
+            found = _experiment_id(store, experiment, root or local)
+    place = store.get_experiment(found).artifact_location if root else root
+    if place != root:
+        raise PipelineError(
+            f"MLflow keeps the files of experiment {experiment!r} in {place}, "
+            f"and main.artifact_root is {root}",
+            "choose another main.experiment_name: an experiment's place is fixed when it is made",
+        )
+    return found
+
+
+def make_database(path: Path) -> None:
+    """Make an SQLite database as MLflow's own migrations would, in a tenth of their time.
+
+    One that exists, and those of another version of MLflow, are left to MLflow.
+    """
+    with SCHEMA.open(encoding="utf-8") as script:
+        if path.exists() or not script.readline().startswith(f"-- MLflow {mlflow.__version__}:"):
+            return
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(partial)) as database:
+            database.executescript(script.read())
+    partial.replace(path)
+
+
+def _experiment_id(client: mlflow.MlflowClient, name: str, location: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+    try:
+        return client.create_experiment(name, artifact_location=location)
+    except MlflowException:
+        found = client.get_experiment_by_name(name)  # somebody on the same server was faster
+        if found is None:
+            raise
+        return found.experiment_id
+
+
+def active_run(name: str) -> AbstractContextManager[mlflow.ActiveRun]:
+    """The run that MLflow started this step in; alone, a new one in the experiment."""
+    if os.environ.get("MLFLOW_RUN_ID"):
+        return mlflow.start_run()
+    return mlflow.start_run(experiment_id=connect(settings.experiment()), run_name=name)
+
+
+def requirements(*packages: str) -> list[str]:
+    """Pins of the packages that a model needs, at the versions it was made with."""
+    return [f"{name}=={metadata.version(name)}" for name in packages]
+
+
+def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:
+    """The runs below a parent run."""
+    below, found, token = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", [], None
+    while True:
+        page = client.search_runs([experiment], below, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
+    """Mark a run and those below it as KILLED, where they are said to run."""
+    for run in (parent, *children(client, parent.info.experiment_id, parent.info.run_id)):
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")

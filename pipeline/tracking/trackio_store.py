@@ -1,0 +1,109 @@
+"""Trackio's local store: its artifact versions, their files, and how to remove them."""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trackio import cas
+from trackio.sqlite_storage import SQLiteStorage
+
+from pipeline.core import settings
+
+
+def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
+    """Every artifact version in the local store: project, name, summary, and its makers' names.
+
+    Those are the run that made it and all that later logged the same content.
+    """
+    query = (
+        "SELECT id, producer_run_name AS maker FROM artifact_versions UNION SELECT "
+        "artifact_version_id, run_name FROM run_artifact_links WHERE direction = 'output'"
+    )
+    for database in sorted(settings.trackio_dir().glob("*.db")):
+        project, makers = database.stem, defaultdict(set)
+        with SQLiteStorage._get_connection(database) as connection:
+            for row in connection.execute(query):
+                makers[row["id"]].add(row["maker"])
+        for artifact in SQLiteStorage.list_artifacts(project):
+            for version in artifact["versions"]:
+                yield project, artifact["name"], version, makers[version["version_id"]]
+
+
+def lost_files() -> Iterator[tuple[str, Path]]:
+    """Every version in the local store that lacks a file: ``name:version``, and where it was."""
+    for project, version in _manifests():
+        for digest in digests(version):
+            path = cas.blob_path(project, digest)
+            if not path.is_file():
+                yield f"{version['name']}:v{version['version']}", path
+
+
+def stray_files() -> Iterator[Path]:
+    """Every file in the local store that no version has, as a killed run may have left it."""
+    used = {(project, d) for project, version in _manifests() for d in digests(version)}
+    for path in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
+        if (path.parents[3].name, path.name) not in used:
+            yield path
+
+
+def _manifests() -> Iterator[tuple[str, sqlite3.Row]]:
+    query = (
+        "SELECT a.name, v.version, v.manifest FROM artifact_versions v "
+        "JOIN artifacts a ON a.id = v.artifact_id"
+    )
+    for database in sorted(settings.trackio_dir().glob("*.db")):
+        with SQLiteStorage._get_connection(database) as connection:
+            rows = connection.execute(query).fetchall()
+        yield from ((database.stem, row) for row in rows)
+
+
+def digests(version: sqlite3.Row) -> set[str]:
+    return {entry["digest"] for entry in json.loads(version["manifest"])}
+
+
+def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
+    """Remove artifact versions, and the files that no other version has; ``latest`` moves back.
+
+    Trackio has no call for it; this does what its own ``overwrite`` does, for single versions.
+    """
+    for project in {project for project, _, _ in chosen}:
+        unwanted = {(name, version) for of, name, version in chosen if of == project}
+        database = SQLiteStorage.get_project_db_path(project)
+        with (
+            SQLiteStorage._get_process_lock(project),
+            SQLiteStorage._get_connection(database) as connection,
+        ):
+            freed = _remove_rows(connection, unwanted)
+        for digest in freed:  # and no other: a step may be about to refer to what it has stored
+            cas.blob_path(project, digest).unlink(missing_ok=True)
+
+
+def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]]) -> set[str]:
+    """Delete versions in one transaction; the digests that only they have used."""
+    rows = connection.execute(
+        "SELECT v.id, v.artifact_id, v.version, v.manifest, a.name FROM artifact_versions v "
+        "JOIN artifacts a ON a.id = v.artifact_id"
+    ).fetchall()
+    freed, left = set(), set()
+    for row in rows:
+        if (row["name"], row["version"]) not in unwanted:
+            left |= digests(row)
+        else:
+            freed |= digests(row)
+            for table in ("artifact_aliases", "run_artifact_links"):
+                sql = f"DELETE FROM {table} WHERE artifact_version_id = ?"
+                connection.execute(sql, (row["id"],))
+            connection.execute("DELETE FROM artifact_versions WHERE id = ?", (row["id"],))
+    connection.execute(
+        "DELETE FROM artifacts WHERE id NOT IN (SELECT artifact_id FROM artifact_versions)"
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO artifact_aliases (artifact_id, alias, artifact_version_id) "
+        "SELECT artifact_id, 'latest', id FROM artifact_versions v WHERE version = "
+        "(SELECT MAX(version) FROM artifact_versions w WHERE w.artifact_id = v.artifact_id)"
+    )
+    connection.commit()
+    return freed - left
