@@ -11,6 +11,7 @@ from pipeline.config.job import Job
 from pipeline.orchestration import again, commands
 from tests.runs import ROOT, Checkout
 
+SCHEMA = "pipeline/config/schema.py"
 WORDS = ["split.test_size=0.3", "main.state_dir=state"]
 
 
@@ -25,7 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pipeline/config/schema.py",
     ):
         target = tmp_path / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(exist_ok=True, parents=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, target)
     monkeypatch.setattr(commands, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.provenance import snapshot
+from pipeline import provenance, settings, snapshot
 from pipeline.provenance.git import GitError, Repository
 from tests.clones import IDENTITY, git, seen
 
@@ -129,9 +129,13 @@ def test_without_a_branch_an_identity_or_a_commit(repository: Path, monkeypatch)
     monkeypatch.setenv("HOME", str(repository.parent))
     git(repository, "config", "user.useConfigOnly", "true")
     git(repository, "checkout", "-q", "--detach")
+    monkeypatch.setenv(settings.DEVELOPER, "Misty")
     before = seen(repository)
-    assert take(repository).dirty
+    taken = take(repository)
+    assert taken.dirty
     assert seen(repository) == before
+    shown = git(repository, "log", "-1", "--format=%an, %cn <%ce>", taken.commit)
+    assert shown == "Misty, Misty <pipeline@localhost>"
 
     new = repository.parent / "new"
     new.mkdir()
@@ -206,6 +210,30 @@ def test_a_repository_that_cannot_be_written(repository: Path):
 def test_no_repository(tmp_path: Path):
     with pytest.raises(GitError, match="not a git repository"):
         take(tmp_path)
+
+
+def test_the_commit_and_what_changed_since(repository: Path):
+    head = git(repository, "rev-parse", "HEAD")
+    assert provenance.commit(repository) == provenance.Commit(head, dirty=True)
+    assert provenance.changed_since(head, repository, "changed.py")
+    assert not provenance.changed_since(head, repository, "kept.py")
+    assert not provenance.changed_since("0" * 40, repository, "changed.py")
+    git(repository, "stash", "-qu")
+    assert provenance.commit(repository) == provenance.Commit(head, dirty=False)
+
+
+def test_origin_where_there_is_no_repository_or_no_git(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+):
+    head = git(repository, "rev-parse", "HEAD")
+    assert provenance.commit(tmp_path) is None
+    assert not provenance.changed_since(head, tmp_path, "changed.py")
+    monkeypatch.delenv(settings.DEVELOPER, raising=False)
+    monkeypatch.setenv("LOGNAME", "misty")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.commit(repository) is None
+    assert not provenance.changed_since(head, repository, "changed.py")
+    assert provenance.developer() == "misty"
 
 
 def test_a_snapshot_that_is_not_here(repository: Path):

@@ -541,6 +541,27 @@ def test_no_repository(tmp_path: Path):
     git(tmp_path, "init", "-q", "--bare", "bare.git")
     with pytest.raises(PipelineError, match="bare"):
         Branch(tmp_path / "bare.git", "main")
+    with pytest.raises(PipelineError, match="not in a git repository"):
+        Branch(tmp_path / "no such folder", "main")
+
+
+def test_no_git(top: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(top))
+    refused(top, lambda: call(top), "git is not installed")
+
+
+def test_a_link_to_a_folder_of_the_repository(top: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(top / "data")
+    branch = Branch(tmp_path / "link", "main")
+    branch.commit(branch.tree(), "a call", {})
+    assert git(top, "log", "-1", "--format=%s") == "a call"
+
+
+def test_a_hook_that_says_nothing(top: Path):
+    hook(top, "pre-commit", "exit 1")
+    branch = Branch(top, "main")
+    tree = branch.tree()
+    refused(top, lambda: branch.commit(tree, "a call", {}), "exit status 1")
 
 
 def test_a_repository_on_a_read_only_disk(top: Path):

@@ -14,13 +14,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import git
 from filelock import FileLock
 
+from pipeline.cache.finished import write_whole
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import write_whole
-from pipeline.provenance.git import EMPTY_TREE, GitError
+from pipeline.provenance.git import EMPTY_TREE, GitError, git
 from wrapper import checks
 from wrapper.trees import NOTHING, TreeRepository
 
@@ -39,27 +38,16 @@ class Branch:
         base: the commit it is at, or HEAD's if there is no such branch; None before the first one.
     """
 
-    def __init__(self, folder: Path, name: str):
+    def __init__(self, folder: str | Path, name: str):
         """Find the repository, and make sure that a commit can be made.
 
         Raises:
             PipelineError: it can't: says why, and what to do.
         """
-        try:
-            self._repo = git.Repo(folder, search_parent_directories=True)
-        except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
-            raise PipelineError(
-                f"wrapper_gitwd={str(folder)!r} is not in a git repository",
-                "name a folder of one, or make one there: git init",
-            ) from error
-        if self._repo.bare:
-            raise PipelineError(
-                f"{folder} is a bare repository: it has no files", "name a working tree"
-            )
-        self._git = TreeRepository(Path(self._repo.working_tree_dir))
+        self._git = TreeRepository(_top(Path(folder).expanduser()))
         self.top, self.name = self._git.top, name
-        checks.refuse(self._repo, self._git, name)
-        self.current = self._repo.head.ref.name == name
+        checks.refuse(self._git, name)
+        self.current = self._git.branch() == f"refs/heads/{name}"
         self.base = self._tip() or self._git.commit("HEAD")
 
     def _tip(self) -> str | None:
@@ -180,15 +168,16 @@ class Branch:
             self._git.update_ref(f"refs/heads/{self.name}", self.base, NOTHING)
         with tempfile.TemporaryDirectory(prefix="commit-") as folder:
             Path(folder, "HEAD").write_text(f"ref: refs/heads/{self.name}\n", encoding="utf-8")
-            Path(folder, "commondir").write_text(f"{self._repo.common_dir}\n", encoding="utf-8")
-            own = {"GIT_DIR": folder, "GIT_WORK_TREE": str(self.top), "GIT_EDITOR": ":"}
-            own["GIT_COMMON_DIR"] = str(Path(self._repo.common_dir).absolute())
+            common = str(self._git.common_dir)
+            Path(folder, "commondir").write_text(f"{common}\n", encoding="utf-8")
+            own = {"GIT_DIR": folder, "GIT_WORK_TREE": str(self.top), "GIT_COMMON_DIR": common}
+            words, env = ("commit", "--quiet", "--allow-empty"), {**own, "GIT_EDITOR": ":", **index}
             try:
-                with self._repo.git.custom_environment(**own, **index):
-                    self._repo.git.commit("--quiet", "--allow-empty", message=message)
-            except git.GitCommandError as error:
+                self._git.run(*words, f"--message={message}", env=env, as_user=True)
+            except GitError as error:
+                told = "\n".join(error.said.splitlines()[-10:]) or error.what
                 raise PipelineError(
-                    f"git refused the commit on {self.name!r}:\n{_said(error)}",
+                    f"git refused the commit on {self.name!r}:\n{told}",
                     "put that right and call it again; hooks are checked as in `git commit`",
                 ) from error
         return self._tip()
@@ -256,7 +245,22 @@ class Branch:
         lock.replace(self._git.index)
 
 
-def _said(error: git.GitCommandError) -> str:
-    """git's and the hooks' own words: the last lines."""
-    text = error.stderr.strip().removeprefix("stderr: '").removesuffix("'").strip()
-    return "\n".join(text.splitlines()[-10:]) or f"exit status {error.status}, and not a word"
+def _top(folder: Path) -> Path:
+    """The root of the working tree that a folder is in.
+
+    Raises:
+        PipelineError: it is in none.
+    """
+    try:
+        if git(folder, "rev-parse", "--is-bare-repository") == "true":
+            raise PipelineError(
+                f"{folder} is a bare repository: it has no files", "name a working tree"
+            )
+        return Path(git(folder, "rev-parse", "--show-toplevel"))
+    except GitError as error:
+        if not error.what.startswith(("not a git repository", "there is no folder")):
+            raise  # there is no git, or it refuses to look at another user's repository
+        raise PipelineError(
+            f"wrapper_gitwd={str(folder)!r} is not in a git repository",
+            "name a folder of one, or make one there: git init",
+        ) from error

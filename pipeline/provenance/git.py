@@ -1,8 +1,9 @@
 """git's plumbing: a repository read and written to without its user noticing.
 
 Nothing here touches a branch that is checked out, the index, the files, or runs a hook: trees are
-made through a temporary index, and commits are objects to which only what we name refers. git
-itself is called, because importing GitPython takes longer than all of this.
+made through a temporary index, and commits are objects to which only what we name refers. Only a
+command that is run as its user is an exception. git itself is called, because importing GitPython
+takes longer than all of this.
 """
 
 import contextlib
@@ -20,19 +21,32 @@ LOCAL = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE",
     "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_LITERAL_PATHSPECS",
 )  # fmt: skip
-# No index is refreshed in passing, nobody is asked anything, and messages are in English.
-QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+ENGLISH = {"LC_ALL": "C"}
+# No index is refreshed in passing, and nobody is asked anything.
+QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **ENGLISH}
 OPTIONS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.splitIndex=false",
            "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false")  # fmt: skip
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 class GitError(PipelineError):
-    """git could not do something; the message has git's own words."""
+    """git could not do something; the message has git's own words.
+
+    Attributes:
+        said: all that git, and the hooks, wrote to standard error.
+    """
+
+    def __init__(self, what: str, remedy: str = "", said: str = ""):
+        super().__init__(what, remedy)
+        self.said = said
 
 
 def git(
-    folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None, text: str = ""
+    folder: Path,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    text: str = "",
+    as_user: bool = False,
 ) -> str:
     """The output of a git command, without the line's end.
 
@@ -41,16 +55,20 @@ def git(
         arguments: its words.
         env: further variables.
         text: its standard input.
+        as_user: run it as its user would, with their hooks and prompts.
 
     Raises:
-        GitError: it failed, or there is no git.
+        GitError: it failed, or there is no such folder, or no git.
     """
+    if not folder.is_dir():
+        raise GitError(f"there is no folder {folder}", "check its name")
+    options, quiet = ((), ENGLISH) if as_user else (OPTIONS, QUIET)
     kept = {name: value for name, value in os.environ.items() if name not in LOCAL}
     try:
         done = subprocess.run(
-            ["git", *OPTIONS, *map(str, arguments)],
+            ["git", *options, *map(str, arguments)],
             cwd=folder,
-            env={**kept, **QUIET, **(env or {})},
+            env={**kept, **quiet, **(env or {})},
             input=text,
             capture_output=True,
             encoding="utf-8",
@@ -62,7 +80,8 @@ def git(
             "git is not installed", "install it (Debian: apt-get install git)"
         ) from error
     if done.returncode:
-        raise GitError(_reason(done.stderr) or f"git {arguments[0]} failed", "")
+        silent = f"git {arguments[0]} failed with exit status {done.returncode}"
+        raise GitError(_reason(done.stderr) or silent, said=done.stderr.strip())
     return done.stdout.removesuffix("\n")
 
 
@@ -81,6 +100,8 @@ class Repository:
         top: the working tree's root.
         prefix: the folder, as seen from there; ``.`` if it is the same one.
         index: the index file of the working tree.
+        git_dir: git's folder for the working tree.
+        common_dir: git's folder for all working trees of the repository.
     """
 
     def __init__(self, folder: Path):
@@ -90,11 +111,12 @@ class Repository:
             GitError: there is none, or no git.
         """
         self.folder = folder
-        found = git(folder, "rev-parse", "--show-toplevel", "--show-prefix", "--git-path", "index")
-        top, prefix, index = found.split("\n")
-        self.top, self.prefix, self.index = Path(top), Path(prefix), folder / index
+        asked = ("--show-toplevel", "--show-prefix", "--git-dir", "--git-common-dir")
+        found = git(folder, "rev-parse", *asked, "--git-path", "index").split("\n")
+        self.top, self.prefix = Path(found[0]), Path(found[1])
+        self.git_dir, self.common_dir, self.index = (folder / path for path in found[2:])
 
-    def run(self, *arguments: str | Path, **more: str | Mapping[str, str]) -> str:
+    def run(self, *arguments: str | Path, **more: str | bool | Mapping[str, str]) -> str:
         """Run git in the folder; see :func:`git`."""
         return git(self.folder, *arguments, **more)
 
@@ -104,6 +126,13 @@ class Repository:
             return self.run(
                 "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
             )
+        except GitError:
+            return None
+
+    def branch(self) -> str | None:
+        """The ref of the branch that is checked out, or None if HEAD is detached."""
+        try:
+            return self.run("symbolic-ref", "--quiet", "HEAD")
         except GitError:
             return None
 
@@ -127,10 +156,17 @@ class Repository:
             self.run("add", "--all", "--", *self._paths(exclude), env=env)
             return self.run("write-tree", env=env)
 
-    def commit_tree(self, tree: str, parents: Iterable[str], message: str) -> str:
-        """A commit that nothing refers to yet; it needs no identity to be set in git."""
+    def commit_tree(self, tree: str, parents: Iterable[str], message: str, committer: str) -> str:
+        """A commit that nothing refers to yet.
+
+        Args:
+            tree: what it holds.
+            parents: the commits that it follows.
+            message: its message.
+            committer: whose it is, where no identity is set in git.
+        """
         words = [word for parent in parents for word in ("-p", parent)]
-        return self.run("commit-tree", tree, *words, text=message, env=self._identity())
+        return self.run("commit-tree", tree, *words, text=message, env=self._identity(committer))
 
     def update_ref(self, ref: str, commit: str, expected: str | None = None) -> None:
         """Let a ref mean a commit.
@@ -192,15 +228,13 @@ class Repository:
                 words = ("update-index", flag, "-z", "--stdin")
                 git(self.top, *words, env=env, text="\0".join(there))
 
-    def _identity(self) -> dict[str, str]:
-        """Who commits: whom git knows, else a name for this machine's user."""
+    def _identity(self, name: str) -> dict[str, str]:
+        """Who commits: whom git knows, else the one with this name."""
         try:
             self.run("var", "GIT_COMMITTER_IDENT", env={})
             return {}
         except GitError:
-            from pipeline.provenance.origin import developer
-
-            found = {"NAME": developer(), "EMAIL": "pipeline@localhost"}
+            found = {"NAME": name, "EMAIL": "pipeline@localhost"}
             roles = ("AUTHOR", "COMMITTER")
             return {
                 f"GIT_{role}_{key}": os.environ.get(f"GIT_{role}_{key}") or value

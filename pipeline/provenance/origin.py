@@ -3,13 +3,13 @@
 import getpass
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import settings
+from pipeline.provenance.git import GitError, git
 
 
 @dataclass(frozen=True)
@@ -20,24 +20,17 @@ class Commit:
     dirty: bool
 
 
-def _git(*arguments: str, cwd: Path | None = None) -> str | None:
-    """Output of a git command, or None where git or what was asked for is not there."""
+def _asked(folder: Path, *arguments: str) -> str:
+    """The output of a git command; nothing where git or what was asked for is not there."""
     try:
-        answer = subprocess.run(
-            ["git", "--no-optional-locks", *arguments],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+        return git(folder, *arguments)
+    except GitError:
+        return ""
 
 
 def developer() -> str:
     """git's user name, else the login name; elsewhere, the one who sent the step there."""
-    name = os.environ.get(settings.DEVELOPER) or _git("config", "user.name")
+    name = os.environ.get(settings.DEVELOPER) or _asked(Path(), "config", "user.name")
     if name:
         return name
     try:
@@ -48,17 +41,16 @@ def developer() -> str:
 
 def changed_since(sha: str, root: Path, *paths: str) -> bool:
     """Whether files differ from what they were at a commit; not, where that can't be told."""
-    if _git("cat-file", "-e", f"{sha}^{{commit}}", cwd=root) is None:
-        return False
-    return bool(_git("diff", "--name-only", sha, "--", *paths, cwd=root))
+    known = _asked(root, "rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}")
+    return bool(known and _asked(root, "diff", "--name-only", known, "--", *paths))
 
 
 def commit(root: Path) -> Commit | None:
     """The commit of the working tree at ``root``, or None outside a git repository."""
-    sha = _git("rev-parse", "--verify", "HEAD", cwd=root)
+    sha = _asked(root, "rev-parse", "--verify", "HEAD")
     if not sha:
         return None
-    return Commit(sha, dirty=bool(_git("status", "--porcelain", cwd=root)))
+    return Commit(sha, dirty=bool(_asked(root, "status", "--porcelain")))
 
 
 def environment_lock() -> list[str]:

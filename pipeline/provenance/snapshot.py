@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.provenance.git import EMPTY_TREE, GitError, Repository
+from pipeline.provenance.origin import developer
 
 REFS = "refs/pipeline"
 FETCH = f"git fetch origin '{REFS}/*:{REFS}/*'"
@@ -62,7 +63,7 @@ def take(
     _refuse_large(repository, max_file_mb, exclude)
     parent = repository.commit("HEAD")
     tree = repository.tree(exclude)
-    commit = repository.commit_tree(tree, [parent] if parent else [], message)
+    commit = repository.commit_tree(tree, [parent] if parent else [], message, developer())
     diff = repository.run("diff", "--shortstat", "--no-ext-diff", parent or EMPTY_TREE, commit)
     ref = f"{REFS}/{run_id}"
     repository.update_ref(ref, commit)
