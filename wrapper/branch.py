@@ -16,9 +16,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.cache.finished import write_whole
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import write_whole
 from pipeline.provenance.git import EMPTY_TREE, GitError, git
 from wrapper import checks
 from wrapper.trees import NOTHING, TreeRepository
