@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from fetching import Unreachable, check, fetch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline.steps import worker
 
 worker.begin(__name__)  # before the imports that take long
 
+
+from fetching import Unreachable, check, fetch
 
 from pipeline import steps
 from pipeline.core.files import file_digest

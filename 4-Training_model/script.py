@@ -87,7 +87,7 @@ def go(args, run: steps.StepRun) -> None:
     params = {f"estimator.{key}": value for key, value in model[-1].get_params().items()}
     packed = {
         args.preprocessor_artifact_name: model_files.dumps(model[:-1]),
-        args.model_artifact_name: model_files.dumps(model),
+        args.artifact_name: model_files.dumps(model),
     }
     preparation = write_preparation(features, args, run.folder)
     with (
@@ -95,7 +95,7 @@ def go(args, run: steps.StepRun) -> None:
         azure.told(active.info.artifact_uri),
     ):
         log_to_mlflow(vars(args) | params, results, folds, files, tags)
-        data = packed[args.model_artifact_name]
+        data = packed[args.artifact_name]
         logged = mlflow_model.log(model, data, features, preparation, args.allowed or [])
 
     run.log_metrics(results)
@@ -189,7 +189,7 @@ def arguments():
         default="{}",
         help="JSON: the settings with which raw rows were read and cleaned (2-ETL's)",
     )
-    parser.add_argument("--model_artifact_name", default="model", help="name of the model artifact")
+    parser.add_argument("--artifact_name", default="model", help="name of the model artifact")
     parser.add_argument(
         "--preprocessor_artifact_name",
         default="preprocessor",

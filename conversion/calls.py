@@ -1,14 +1,14 @@
 """The steps that ``go()`` asks for, written down rather than run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.config import schema as runner
+from pipeline.config.schema import plain
 from pipeline.core.results import Reference, StepResult
-from pipeline.orchestration import run
+from pipeline.orchestration.run import standing_in
 
 
 @dataclass
@@ -48,9 +48,9 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
 
-    def run(self, step: str, parameters: Mapping[str, Any]) -> Call:
-        """Write a call down."""
-        values = {key: runner.plain(value) for key, value in parameters.items()}
+    def __call__(self, step: str, **parameters: Any) -> Call:
+        """Record a call."""
+        values = {key: plain(value) for key, value in parameters.items()}
         self.calls[step] = Call(step, "would run", parameters=values)
         return self.calls[step]
 
@@ -58,6 +58,6 @@ class Recorder:
 def calls(go: Callable, config: DictConfig) -> dict[str, Call]:
     """The steps that ``go`` asks for with a configuration, in order; nothing is run."""
     recorder = Recorder()
-    with run.standing_in(recorder):
+    with standing_in(recorder):
         go(config)
     return recorder.calls

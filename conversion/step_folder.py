@@ -359,7 +359,7 @@ def _parser(options: list[Option]) -> str:
 
 def call(notebook: Notebook, name: str, values: Mapping[str, Any]) -> str:
     """How main.py runs the step."""
-    lines = ["        result = pipeline.run(", f'            "{name}",']
+    lines = ["        result = run(", f'            "{name}",']
     for option in Step(notebook, values).options():
         value = "..." if option.default is None else _literal(option)
         lines.append(f"            {option.name}={value},")

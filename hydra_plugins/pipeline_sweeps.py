@@ -1,15 +1,12 @@
-"""What Hydra finds here by itself: ``hydra/sweeper=grid`` and ``optuna``, ``hydra/launcher=ray``.
+"""What Hydra finds here by itself: ``hydra/sweeper=optuna``, ``hydra/launcher=ray``.
 
 Hydra imports this at every start, so the work is elsewhere, and imported when it is wanted. Their
 settings are in conf/hydra.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -18,30 +15,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from pipeline.core.errors import PipelineError
-
-
-class GridSweeper(BasicSweeper):
-    """Hydra's own, which composes each trial's configuration once more before the first begins.
-
-    That finds a mistake early and takes 0.1 s a trial, so here it does so for one of those trials
-    that differ in numbers only.
-    """
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose the configurations in which there is something that the others have not."""
-        parse, seen, telling = OverridesParser.create().parse_override, set(), []
-
-        @cache
-        def kind(word: str) -> tuple[str, Any]:
-            value = (parsed := parse(word)).value()
-            return parsed.key_or_group, type(value) if isinstance(value, int | float) else word
-
-        for words in batch:
-            kinds = {kind(word) for word in words}
-            if not kinds <= seen:
-                telling.append(words)
-            seen |= kinds
-        super().validate_batch_is_legal(telling)
 
 
 class OptunaSweeper(Sweeper):

@@ -1,26 +1,20 @@
 """The library under ``main.py`` and the steps' scripts.
 
-``main.py`` uses :func:`start`, :func:`run`, :func:`within` and :func:`main`, which are loaded on
-first use; a step's script imports :mod:`pipeline.step` (and :mod:`pipeline.tables`,
-:mod:`pipeline.evaluation`) and gets nothing of Hydra or the orchestrator with it.
+``main.py`` uses :func:`start` and :func:`main`; a step's script imports :mod:`pipeline.steps`
+and :mod:`pipeline.science`. Both names are loaded on first use, so that a step's process imports
+neither Hydra nor the orchestrator.
 """
 
 from importlib import import_module
 from typing import Any
 
-__all__ = ["main", "run", "start", "within"]
+__all__ = ["main", "start"]
 
-
-_ORCHESTRATOR = {
-    "start": "orchestration.run",
-    "run": "orchestration.run",
-    "within": "orchestration.run",
-    "main": "orchestration.again",
-}
+_MODULES = {"main": "pipeline.config.entry", "start": "pipeline.orchestration.run"}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the orchestrator only for those who ask for it (PEP 562)."""
-    if name not in _ORCHESTRATOR:
+    """Load ``main`` or ``start`` (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ORCHESTRATOR[name]}"), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,7 +1,6 @@
 """What the tests share: steps as modules and as programs, a place of their own, a faulty server."""
 
 import argparse
-import ast
 import contextlib
 import importlib.util
 import json
@@ -15,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +22,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from hypothesis import settings
 
+from conversion import dvc_export
+from conversion.calls import Call, calls
+from pipeline.config import schema
 from tests import leftovers
 from tests.wandb_server import WandbServer
 
@@ -244,6 +248,14 @@ def assert_helps(step: str, folder: Path) -> None:
     assert not any(folder.iterdir())
 
 
+@cache
+def main_calls() -> dict[str, Call]:
+    """The steps that main.py runs with the default configuration, and what it gives them."""
+    schema.register()
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        return calls(dvc_export.go(), compose("config"))
+
+
 def assert_contract(step: str) -> None:
     """MLproject, argparse and main.py agree on a step's parameters and their defaults."""
     entry = yaml.safe_load((ROOT / step / "MLproject").read_text())["entry_points"]["main"]
@@ -265,13 +277,7 @@ def assert_contract(step: str) -> None:
                 left_out = (action.type or str)(left_out)
             assert as_text == left_out, key
 
-    calls = [
-        call
-        for call in ast.walk(ast.parse((ROOT / "main.py").read_text()))
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "pipeline.run"
-    ]
-    passed = {call.args[0].value: [word.arg for word in call.keywords] for call in calls}
-    assert passed[step] == list(declared)
+    assert set(main_calls()[step].parameters) == set(declared)
 
 
 @pytest.fixture

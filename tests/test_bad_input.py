@@ -103,8 +103,8 @@ BAD_DATA = [
     ("<!DOCTYPE html><html></html>", [], "1-Download_data", ["a web page"]),
     ("\n".join(LINES), ["data.sha256=" + "0" * 64], "1-Download_data", ["data.sha256"]),
     ("\n".join(LINES), ["data.max_bytes=10"], "1-Download_data", ["data.max_bytes=10"]),
-    ("\n".join(LINES).replace(",", ";"), [], "2-ETL", ["';'", "data.sep"]),
-    ("\n".join(LINES).encode("latin-1", "replace"), [], "2-ETL", ["utf-8", "data.encoding"]),
+    ("\n".join(LINES).replace(",", ";"), [], "2-ETL", ["';'", "etl.sep"]),
+    ("\n".join(LINES).encode("latin-1", "replace"), [], "2-ETL", ["utf-8", "etl.encoding"]),
     ("\n".join(LINES).replace(",45,", ",many,"), [], "2-ETL", ["hp", "'many'"]),
     (WITHOUT_TARGET, [], "2-ETL", ["legendary: no such column"]),
     (

@@ -273,8 +273,8 @@ def test_the_program_on_an_odd_file(place: Place) -> None:
     }
     rules = [{"column": "a", "dtype": "int", "min": 5}, {"column": "b", "dtype": "int"}]
     before = place.artifacts()
-    place.refused("2-ETL", "data.encoding", sep=";")
-    place.refused("2-ETL", "data.sep=';'", encoding="latin-1")
+    place.refused("2-ETL", "etl.encoding", sep=";")
+    place.refused("2-ETL", "etl.sep=';'", encoding="latin-1")
     place.refused("2-ETL", "a: min 5", "b: dtype int", "in 2 place(s)", **options, schema=rules)
     place.refused("2-ETL", "'raw.csv:v7' was not found", input_artifact="raw.csv:v7")
     assert place.artifacts() == before

@@ -156,36 +156,7 @@ def test_a_second_run_has_nothing_to_do_and_imports_nothing_heavy(
     assert done.outputs() == first.outputs()
     assert done.summary["metrics"] == first.summary["metrics"]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.err.splitlines()}
-    assert not imported & {*HEAVY, "hydra", "omegaconf"}
-
-
-def test_the_same_command_is_the_run_that_hydra_would_have_made(
-    checkout: Checkout, first: Finished
-):
-    """It begins without Hydra; other words for the same run do not."""
-    without = checkout.run(SMALL, STANDBY)
-    by_hydra = checkout.run(SMALL, STANDBY, "main.force=false", PYTHONPROFILEIMPORTTIME="1")
-    imported = {
-        line.rpartition("|")[2].strip().partition(".")[0] for line in by_hydra.err.splitlines()
-    }
-    assert "hydra" in imported
     assert not imported & HEAVY
-    runs = []
-    for done in (without, by_hydra):
-        said = done.out.replace(done.summary["run_id"], "RUN")
-        told = {**done.summary, "run_id": "RUN", "started": ""}
-        for step in told["steps"].values():
-            step["seconds"] = step["seconds"] and 0.0
-        written = {
-            file.relative_to(done.folder): file.read_text().replace(done.summary["run_id"], "RUN")
-            for file in sorted(done.folder.rglob("*.yaml"))
-        }
-        runs.append((said, told, written))
-    (said, told, written), (others, other, rest) = runs
-    assert said == others
-    assert told == other
-    assert written.keys() == rest.keys()
-    assert written[Path("config/config.yaml")] == rest[Path("config/config.yaml")]
 
 
 def test_what_does_not_matter_does_not_run_a_step_again(checkout: Checkout, first: Finished):

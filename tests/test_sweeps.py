@@ -145,7 +145,7 @@ def test_a_finished_trial_whose_value_is_lost_is_run_again(
 
 
 def test_out_of_time(swept: Swept):
-    done = swept.checkout.run("-m", "model.params.random_state=7", "model.timeout=0.1,600", SMALL)
+    done = swept.checkout.run("-m", "model.params.random_state=7", "main.timeout=0.1,600", SMALL)
     assert "1 of 2 trials failed; trial 0: 4-Training_model ran out of time" in done.err
     states = [run.info.status for run in swept.below(swept.sweeps()[-1])]
     assert states == ["FAILED", "FINISHED"]
@@ -315,7 +315,7 @@ def test_a_study_that_two_machines_share(tmp_path: Path):
         assert re.findall(r"^trial (\d+):", second.out, re.MULTILINE) == ["2"], second.err
 
 
-NO_METRIC = "model.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
+NO_METRIC = "search.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
 TEST_DATA = "the trials would be compared on the test data"
 NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean 'max_depth'?)"
 
@@ -323,11 +323,11 @@ NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["model.metric=rocauc", "split.test_size=0.2,0.3"], NO_METRIC),
+        (["search.metric=rocauc", "split.test_size=0.2,0.3"], NO_METRIC),
         (["model.validation=0", "split.test_size=0.2,0.3"], TEST_DATA),
         (["split.test_size=0.2,0.3,abc"], "split.test_size='abc' is not a number"),
         (["hydra/sweeper=optuna", "+model.params.max_dept=range(2,9)"], NO_PARAMETER),
-        (["hydra/sweeper=optuna", "model.space=null"], "model.space"),
+        (["hydra/sweeper=optuna", "search.space=null"], "search.space"),
         (["hydra/sweeper=optuna", "hydra.sweeper.storage=nosuch://x"], "can't be opened"),
         (["hydra/sweeper=optuna", "split.test_size=interval(5,1)"], "can't be searched"),
         (["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0"),

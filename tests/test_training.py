@@ -272,7 +272,7 @@ def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Place, dict[str, 
         drop="",
         estimator="sklearn.ensemble.HistGradientBoostingRegressor",
         params={"max_iter": 5, "random_state": 1},
-        model_artifact_name="gaps_model",
+        artifact_name="gaps_model",
         preprocessor_artifact_name="gaps_preprocessor",
     )
     assert ended.status == 0, ended.err

@@ -1,4 +1,7 @@
-"""Checks of the composed configuration that types alone can't express."""
+"""Checks of the composed configuration that types alone can't express.
+
+Each function raises :class:`PipelineError`, which names the key, the value, and what it may be.
+"""
 
 import re
 from typing import get_type_hints
@@ -16,11 +19,46 @@ def check(config: DictConfig, sweep: bool = False) -> None:
     """Refuse values that have the right type and can't work.
 
     Args:
+        config: the composed configuration.
         sweep: whether it is that of a trial.
-
-    Raises:
-        PipelineError: names the key, the value, and what it may be.
     """
+    _check_keys(config)
+    _check_main(config.main)
+    _check_data(config)
+    _check_numbers(config)
+    check_measuring(config, sweep)
+    _check_names(config)
+
+
+def check_measuring(config: DictConfig, sweep: bool) -> None:
+    """Refuse a metric that nobody measures, and impossible ways of measuring it.
+
+    Args:
+        config: the composed configuration.
+        sweep: whether trials are compared by it, which have to be measured on training rows.
+    """
+    metric, model = config.search.metric, config.model
+    if metric is not None and metric not in METRICS:
+        raise PipelineError(
+            f"search.metric={metric!r} is not measured{did_you_mean(metric, METRICS)}",
+            f"use one of: {', '.join(METRICS)}",
+        )
+    if not 0 <= model.validation < 1:
+        raise PipelineError(
+            f"model.validation={model.validation} is not a share of the training rows",
+            "give one such as 0.2, or 0 for none",
+        )
+    if model.cv is not None and model.cv < 2:
+        raise PipelineError(f"model.cv={model.cv} is not two folds or more", "use 5, or null")
+    if sweep and not model.validation and model.cv is None:
+        raise PipelineError(
+            "model.validation=0, and no model.cv: the trials would be compared on the test data",
+            "hold out a share of the training rows (0.2), or measure by folds: model.cv=5",
+        )
+
+
+def _check_keys(config: DictConfig) -> None:
+    """Refuse keys that no step and nobody else reads, as ``+`` on the command line can add."""
     for section, kind in get_type_hints(Config).items():
         for key in config[section]:
             if key not in kind.__dataclass_fields__:
@@ -28,18 +66,47 @@ def check(config: DictConfig, sweep: bool = False) -> None:
     for section in config:
         if section not in Config.__dataclass_fields__:
             raise unknown_setting(section)
-    if config.main.env_manager not in ENV_MANAGERS:
-        name = config.main.env_manager
+
+
+def _check_main(main: DictConfig) -> None:
+    if main.env_manager not in ENV_MANAGERS:
         raise PipelineError(
-            f"unknown main.env_manager={name!r}{did_you_mean(name, ENV_MANAGERS)}",
+            f"unknown main.env_manager={main.env_manager!r}"
+            f"{did_you_mean(main.env_manager, ENV_MANAGERS)}",
             f"use one of: {', '.join(ENV_MANAGERS)}",
         )
-    azure = (config.main.artifact_root or "").startswith("wasbs:")
-    if azure and config.main.env_manager != "local":
+    if (main.artifact_root or "").startswith("wasbs:") and main.env_manager != "local":
         raise PipelineError(
             "main.artifact_root is in Azure, whose library the steps' own environments lack",
             "set main.env_manager=local, or let an MLflow server keep the files: docs/azure.md",
         )
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", main.project_name):
+        raise PipelineError(
+            f"main.project_name={main.project_name!r} can't name a project",
+            "use letters, digits, dash and underscore",
+        )
+    if main.timeout is not None and main.timeout <= 0:
+        raise PipelineError(
+            f"main.timeout={main.timeout} is not a number of seconds", "use 600, or null"
+        )
+
+
+def _check_data(config: DictConfig) -> None:
+    for section, key in (("data", "file_url"), ("model", "target")):
+        if OmegaConf.is_missing(config[section], key):
+            raise PipelineError(
+                f"{section}.{key} is not set",
+                f"give it: {section}.{key}=..., or choose a data set: "
+                f"data={'|'.join(options('data'))}",
+            )
+    if re.match(r"\w+://[^/]*@", config.data.file_url):
+        raise PipelineError(
+            "data.file_url contains a user name or password, which every run would record",
+            "leave it out of the address and put it into ~/.netrc, which is read for you",
+        )
+
+
+def _check_numbers(config: DictConfig) -> None:
     if config.main.tracker_timeout < 1:
         raise PipelineError(
             f"main.tracker_timeout={config.main.tracker_timeout} is not a second or more",
@@ -55,32 +122,18 @@ def check(config: DictConfig, sweep: bool = False) -> None:
             f"provenance.max_file_mb={config.provenance.max_file_mb:g} is not above 0",
             "give the size above which untracked files are refused, such as 10",
         )
-    check_measuring(config.model, sweep)
     for key, least in (("resamples", 1), ("mistakes", 0)):
         if config.report[key] < least:
             raise PipelineError(
                 f"report.{key}={config.report[key]} is too few", f"give {least} or more"
             )
+
+
+def _check_names(config: DictConfig) -> None:
     if not config.report.artifact_name.endswith(".html"):
         raise PipelineError(
             f"report.artifact_name={config.report.artifact_name!r} does not end in .html",
             "browsers go by the name: use report.html, say",
-        )
-    for key in ("data.file_url", "model.target"):
-        if OmegaConf.is_missing(config[key.partition(".")[0]], key.partition(".")[2]):
-            raise PipelineError(
-                f"{key} is not set",
-                f"give it: {key}=..., or choose a data set: data={'|'.join(options('data'))}",
-            )
-    if re.match(r"\w+://[^/]*@", config.data.file_url):
-        raise PipelineError(
-            "data.file_url contains a user name or password, which every run would record",
-            "leave it out of the address and put it into ~/.netrc, which is read for you",
-        )
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", config.main.project_name):
-        raise PipelineError(
-            f"main.project_name={config.main.project_name!r} can't name a project",
-            "use letters, digits, dash and underscore",
         )
     if not re.fullmatch(r"[A-Za-z0-9._-]+", config.model.name):
         raise PipelineError(
@@ -88,13 +141,10 @@ def check(config: DictConfig, sweep: bool = False) -> None:
             "use letters, digits, dot, dash, underscore: model.name=...",
         )
     names = [
-        config.data.artifact_name,
-        config.etl.artifact_name,
-        config.split.train_artifact_name,
-        config.split.test_artifact_name,
-        config.model.artifact_name,
-        config.model.preprocessor_artifact_name,
-        config.report.artifact_name,
+        value
+        for section in ("data", "etl", "split", "model", "report")
+        for key, value in config[section].items()
+        if key.endswith("artifact_name")
     ]
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
@@ -105,35 +155,3 @@ def check(config: DictConfig, sweep: bool = False) -> None:
             raise PipelineError(
                 f"two artifacts are named {name!r}", "give each *.artifact_name its own name"
             )
-
-
-def check_measuring(model: DictConfig, sweep: bool) -> None:
-    """Refuse a metric that nobody measures, and impossible ways of measuring it.
-
-    Args:
-        sweep: whether trials are compared by it, which have to be measured on training rows.
-
-    Raises:
-        PipelineError: names the key, the value, and what it may be.
-    """
-    if model.metric is not None and model.metric not in METRICS:
-        raise PipelineError(
-            f"model.metric={model.metric!r} is not measured{did_you_mean(model.metric, METRICS)}",
-            f"use one of: {', '.join(METRICS)}",
-        )
-    if not 0 <= model.validation < 1:
-        raise PipelineError(
-            f"model.validation={model.validation} is not a share of the training rows",
-            "give one such as 0.2, or 0 for none",
-        )
-    if model.cv is not None and model.cv < 2:
-        raise PipelineError(f"model.cv={model.cv} is not two folds or more", "use 5, or null")
-    if sweep and not model.validation and model.cv is None:
-        raise PipelineError(
-            "model.validation=0, and no model.cv: the trials would be compared on the test data",
-            "hold out a share of the training rows (0.2), or measure by folds: model.cv=5",
-        )
-    if model.timeout is not None and model.timeout <= 0:
-        raise PipelineError(
-            f"model.timeout={model.timeout} is not a number of seconds", "use 600, or null"
-        )

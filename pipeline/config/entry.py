@@ -1,4 +1,4 @@
-"""``python main.py`` by Hydra, with every failure told in a few lines."""
+"""The program around ``go()``: overrides made readable for Hydra, ``--help``, short errors."""
 
 import os
 import re
@@ -25,6 +25,7 @@ from pipeline.core.settings import ROOT
 def main(go: Callable) -> None:
     """Run ``go``, decorated with ``hydra.main``, as the program's main function.
 
+    Makes the overrides on the command line readable for Hydra and prints errors in a few lines.
     Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
     the traceback is shown.
     """
@@ -49,9 +50,6 @@ def main(go: Callable) -> None:
         fail(stop.__cause__, wants_traceback)
     except (PipelineError, HydraException, OmegaConfBaseException, OSError) as error:
         fail(error, wants_traceback)
-    finally:
-        if "pipeline.sweeps.callback" in sys.modules:
-            sys.modules["pipeline.sweeps.callback"].stopped()
 
 
 def usage(summary: str) -> str:

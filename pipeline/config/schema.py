@@ -7,11 +7,8 @@ types that Hydra checks overrides against.
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import MISSING, OmegaConf
 
@@ -34,6 +31,7 @@ class Main:
     backend: str = MISSING
     backend_config: Any = MISSING
     state_dir: str = MISSING
+    timeout: float | None = MISSING
     artifact_root: str | None = MISSING
 
 
@@ -44,8 +42,6 @@ class Data:
     max_bytes: int = MISSING
     timeout: float = MISSING
     retries: int = MISSING
-    sep: str | None = MISSING
-    encoding: str | None = MISSING
     artifact_name: str = MISSING
     artifact_type: str = MISSING
     artifact_description: str = MISSING
@@ -53,6 +49,8 @@ class Data:
 
 @dataclass
 class Etl:
+    sep: str | None = MISSING
+    encoding: str | None = MISSING
     missing: list[str] = MISSING
     required: list[str] | None = MISSING
     fill: dict[str, Any] = MISSING
@@ -81,11 +79,9 @@ class Model:
     estimator: str = MISSING
     params: dict[str, Any] = MISSING
     allowed: list[str] = MISSING
-    metric: str | None = MISSING
     validation: float = MISSING
     cv: int | None = MISSING
-    timeout: float | None = MISSING
-    space: dict[str, str] = MISSING
+    seed: int = MISSING
     name: str = MISSING
     cleaning: dict[str, Any] = MISSING
     artifact_name: str = MISSING
@@ -99,7 +95,14 @@ class Provenance:
 
 
 @dataclass
+class Search:
+    metric: str | None = MISSING
+    space: dict[str, str] = MISSING
+
+
+@dataclass
 class Report:
+    allowed: list[str] = MISSING
     identifier: str | None = MISSING
     mistakes: int = MISSING
     resamples: int = MISSING
@@ -117,21 +120,25 @@ class Config:
     etl: Etl = field(default_factory=Etl)
     split: Split = field(default_factory=Split)
     model: Model = field(default_factory=Model)
-    provenance: Provenance = field(default_factory=Provenance)
+    search: Search = field(default_factory=Search)
     report: Report = field(default_factory=Report)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
-class GroupFolder(SearchPathPlugin):
-    """Lets Hydra find ``conf/data`` and ``conf/model`` beside ``config.yaml``."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("pipeline", f"file://{ROOT / 'conf'}")
+# Keys of earlier versions, and the ones that replace them
+RENAMED = {
+    "data.sep": "etl.sep",
+    "data.encoding": "etl.encoding",
+    "model.metric": "search.metric",
+    "model.space": "search.space",
+    "model.timeout": "main.timeout",
+    "main.standby": "main.backend",
+}
 
 
 def register() -> None:
-    """Tell Hydra of the types, the group folder, and the resolvers that config.yaml uses."""
+    """Register the schema, and the resolvers that config.yaml uses."""
     ConfigStore.instance().store(name="schema", node=Config)
-    Plugins.instance().register(GroupFolder)
     OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
     OmegaConf.register_new_resolver("root_url", lambda path: (ROOT / path).as_uri(), replace=True)
     OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)
@@ -150,8 +157,22 @@ def all_keys() -> list[str]:
     return [f"{section}.{key}" for section in Config.__dataclass_fields__ for key in tree[section]]
 
 
+def current_name(key: str) -> str:
+    """The name of a dotted key today; keys below a renamed one move with it."""
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f"{old}."):
+            return key.replace(old, new, 1)
+    return key
+
+
 def unknown_setting(key: str) -> PipelineError:
     """The error for a key that config.yaml does not have."""
+    new = current_name(key)
+    if new != key:
+        return PipelineError(
+            f"the setting {key!r} is now called {new!r}",
+            "use the new name; config.yaml says what it means",
+        )
     return PipelineError(
         f"there is no setting {key!r}{did_you_mean(key, all_keys())}",
         "python main.py --help lists every setting",
@@ -167,6 +188,4 @@ def plain(value: Any) -> Any:
     """A value of the configuration as plain lists and dictionaries."""
     if value is None or isinstance(value, str | int | float | dict | list):
         return value
-    from omegaconf import OmegaConf
-
     return OmegaConf.to_container(value, resolve=True)

@@ -78,17 +78,17 @@ class StepResult:
                 f"{name} is undefined on the training rows that trials are measured on: a class is "
                 "missing there",
                 "hold out more (model.validation=0.3), measure by folds (model.cv=3), or choose "
-                "another model.metric",
+                "another search.metric",
             )
         if found is None:
             raise PipelineError(
-                f"model.metric={name!r} was not measured",
+                f"search.metric={name!r} was not measured",
                 f"use one of: {', '.join(self.metrics)}",
             )
         if math.isnan(self.metrics[found]):
             raise PipelineError(
                 f"{found} is not a number (NaN) for this model and these rows",
-                "choose another model.metric, or give it more rows to be measured on",
+                "choose another search.metric, or give it more rows to be measured on",
             )
         return self.metrics[found]
 

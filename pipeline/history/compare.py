@@ -93,9 +93,9 @@ def choose(
 
 
 def _usual_metric(history: History, experiment: str | None) -> str:
-    """The metric that the newest run with any is about: model.metric, else f1 or r2."""
+    """The metric that the newest run with any is about: search.metric, else f1 or r2."""
     for run in islice(history.runs(experiment), 100):
-        chosen = [run.parameters.get("model.metric"), "f1", "r2", *run.metrics]
+        chosen = [run.parameters.get("search.metric"), "f1", "r2", *run.metrics]
         if found := next((name for name in chosen if name in run.metrics), None):
             return found
     raise PipelineError(

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.schema import current_name
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
@@ -66,8 +67,11 @@ class RunRecord:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The configuration as dotted keys."""
-        return flat(self.config)
+        """The configuration as dotted keys, under the names that they have today."""
+        recorded = flat(self.config)
+        moved = {key: name for key in recorded if (name := current_name(key)) != key}
+        kept = {key: value for key, value in recorded.items() if key not in moved}
+        return {name: recorded[key] for key, name in moved.items()} | kept
 
     @property
     def artifacts(self) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from pipeline import tracking
 from pipeline.cache import sources
 from pipeline.config.overrides import readable
+from pipeline.config.schema import RENAMED
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
@@ -100,11 +101,16 @@ def results(run: RunRecord) -> dict[str, StepResult]:
 def adapted(recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A recorded configuration for other code: without what that lacks, with what is new in it."""
     known = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    return {
+    adapted = {
         section: {key: recorded.get(section, {}).get(key, default) for key, default in keys.items()}
         for section, keys in known.items()
         if section not in ("defaults", "hydra")
     }
+    for old, new in RENAMED.items():
+        (section, key), (new_section, new_key) = old.split("."), new.split(".")
+        if key in recorded.get(section, {}) and new_key not in recorded.get(new_section, {}):
+            adapted[new_section][new_key] = recorded[section][key]
+    return adapted
 
 
 def write_config(
@@ -125,13 +131,19 @@ def write_config(
         key, _, value = change.partition("=")
         if key == "model":
             chosen = [{"model": value}]
-            given["model"] |= _defaults(code, value)
+            for section, defaults in _defaults(code, value).items():
+                given[section] |= defaults
         else:
             words.append(readable(change))
     text = {
         "defaults": ["schema", "_self_", *chosen],
         **given,
-        "hydra": {"run": {"dir": str(run)}, "job": {"chdir": False}, "output_subdir": "config"},
+        "hydra": {
+            "run": {"dir": str(run)},
+            "job": {"chdir": False},
+            "output_subdir": "config",
+            "searchpath": [(code / "conf").as_uri().replace("%20", " ")],
+        },
     }
     (into / f"{NAME}.yaml").write_text(json.dumps(text), encoding="utf-8")
     return ["--config-path", str(into), "--config-name", NAME, *words]
@@ -153,13 +165,18 @@ def check(changes: Iterable[str]) -> None:
             )
 
 
-def _defaults(code: Path, model: str) -> dict[str, Any]:
+def _defaults(code: Path, model: str) -> dict[str, dict[str, Any]]:
     """The defaults of what a file in ``conf/model`` sets, so that it is not merged with others."""
     file = code / "conf" / "model" / f"{model}.yaml"
     if not file.is_file():
         return {}  # Hydra says which there are
-    every = OmegaConf.to_container(OmegaConf.load(code / "config.yaml"))["model"]
-    return {key: every[key] for key in OmegaConf.load(file) if key in every}
+    every = OmegaConf.to_container(OmegaConf.load(code / "config.yaml"))
+    own = OmegaConf.to_container(OmegaConf.load(file))
+    sections = own if "_global_" in file.read_text(encoding="utf-8") else {"model": own}
+    return {
+        section: {key: every[section][key] for key in keys if key in every[section]}
+        for section, keys in sections.items()
+    }
 
 
 def _literal(value: Any) -> Any:

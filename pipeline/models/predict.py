@@ -184,7 +184,7 @@ def main(folder: str, source: str, target: str, options: str) -> None:
         loaded = Loaded.from_folder(Path(folder))
         told = predict(loaded, Path(source), Path(target), **json.loads(options))
     except PipelineError as error:
-        remedy = error.remedy.replace("data.sep=", "--sep=").replace("data.enc", "--enc")
+        remedy = error.remedy.replace("etl.sep=", "--sep=").replace("etl.enc", "--enc")
         raise SystemExit(json.dumps([error.what, remedy])) from error
     except OSError as error:
         told = [str(error), "check the paths, the disk and its permissions"]

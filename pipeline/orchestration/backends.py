@@ -99,9 +99,9 @@ def choose(config: "DictConfig", tracker: str) -> Backend:
             "main.backend_config is given, and main.backend=local has no use for it",
             f"choose a backend: {', '.join(known[1:])}",
         )
-    if backend.remote and config.model.timeout is not None:
+    if backend.remote and config.main.timeout is not None:
         raise PipelineError(
-            f"model.timeout has no effect with main.backend={name}",
+            f"main.timeout has no effect with main.backend={name}",
             "leave it null, and set a limit of that place: docs/remote.md",
         )
     if name in (KUBERNETES, DATABRICKS):

@@ -5,40 +5,32 @@ to be done only reads a few small files.
 """
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pipeline.config import job as hydra_job
-from pipeline.config.schema import plain
-from pipeline.core.errors import PipelineError
-from pipeline.core.results import StepResult
-from pipeline.orchestration import commands, processes
-from pipeline.steps import worker
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import tracking
 from pipeline.cache import finished, sources
 from pipeline.cache.fingerprint import Parts, fingerprint, parts
 from pipeline.cache.finished import Cache
-from pipeline.config.job import Job
+from pipeline.config import job as hydra_job
+from pipeline.config.job import Job, current_job
+from pipeline.config.schema import plain
 from pipeline.core import settings
+from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
-from pipeline.core.results import SUMMARY, Reference, damage
+from pipeline.core.results import SUMMARY, Reference, StepResult, damage
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import backends, context, prefork
+from pipeline.orchestration import backends, context, prefork, processes
 from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
+from pipeline.steps import worker
 from pipeline.steps.folders import chosen_steps, step_folders
 
 if TYPE_CHECKING:
@@ -88,8 +80,20 @@ class Pipeline:
         mark_dead()
         return executor
 
-    def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
-        """Bring a step to its result: handed on from before, or run now."""
+    def __call__(self, step: str, **parameters: Any) -> StepResult:
+        """Run a step: ``mlflow.projects.run`` plus pinned inputs, caching and recording.
+
+        Args:
+            step: the step's folder.
+            parameters: its parameters; ``result["name"]`` of an earlier step is an exact version.
+
+        Returns:
+            What it produced. A step that ran before with the same code, environment, parameters
+            and inputs is not run again: its result is reused.
+
+        Raises:
+            PipelineError: the step failed; the message is its own, or the end of its log.
+        """
         values = {key: plain(value) for key, value in parameters.items()}
         if step in self.chosen and not self.config.main.explain:
             values = {key: self._pinned(step, value) for key, value in values.items()}
@@ -214,7 +218,7 @@ class Pipeline:
         self.screen.started(step, self.folder / f"{step}.log")
         self.running, started = step, time.monotonic()
         try:
-            with self.standbys.turn(step, found["code"]):
+            with self._time_limit(step), self.standbys.turn(step, found["code"]):
                 result = self.executor.run(step, values)
             _check_inputs(result, values)
         except BaseException as error:
@@ -233,6 +237,28 @@ class Pipeline:
         if result.fingerprint:
             self.cache.put(result, found)
         return result
+
+    @contextlib.contextmanager
+    def _time_limit(self, step: str) -> Iterator[None]:
+        """Stop a step after ``main.timeout`` seconds.
+
+        Raises:
+            PipelineError: it ran out of time; its processes are gone.
+        """
+        seconds = self.config.main.timeout
+        if seconds is None:
+            yield
+            return
+        try:
+            with processes.limited(seconds) as late:
+                yield
+        except PipelineError as error:
+            if not late.is_set():
+                raise
+            raise PipelineError(
+                f"{step} ran out of time after {seconds:g} s (main.timeout)",
+                f"give it more, or less to do: main.timeout={2 * seconds:g}",
+            ) from error
 
     def _begin(self) -> None:
         """Begin the run in MLflow that the steps go below; in a sweep it belongs to the sweep's."""
@@ -412,83 +438,40 @@ def _source_changes(result: StepResult) -> list[str]:
     return [change for change in changes if change]
 
 
-_current: Pipeline | None = None
-
-
-command: Path | None = None  # where the command that is being carried out is to be kept
+_stand_in: ContextVar[Any] = ContextVar("stand_in", default=None)
 
 
 @contextlib.contextmanager
 def start(config: "DictConfig") -> Iterator[Pipeline]:
-    """Begin a run of the pipeline with a resolved configuration; :func:`run` belongs to it.
+    """Begin a run of the pipeline; the object it gives runs a step when it is called.
+
+    Args:
+        config: the composed configuration.
 
     Raises:
         PipelineError: a setting that can't work, before anything is run.
     """
-    global _current
-    worker.imported()
-    if _current is not None:  # somebody stands in, who runs nothing
-        yield _current
+    if stand_in := _stand_in.get():
+        yield stand_in
         return
     from pipeline.config.checks import check
 
-    this = hydra_job.current_job()
+    job = current_job()
     try:
-        check(config, this.sweep)
-        with processes.interruptible(), Pipeline(config, this) as _current:
-            yield _current
-        if not (this.sweep or config.main.explain):
-            commands.keep(command, config, this)
+        check(config, job.sweep)
+        with processes.interruptible(), Pipeline(config, job) as run:
+            yield run
     except PipelineError as error:
-        if this.sweep:
+        if job.sweep:
             raise  # a trial's failure is the sweep's to record
-        raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
-    finally:
-        _current = None
+        raise SystemExit(1) from error  # past Hydra, which would log it in its own way
 
 
 @contextlib.contextmanager
 def standing_in(recorder: Any) -> Iterator[None]:
-    """Let something else answer :func:`run`, in order to see which steps are asked for."""
-    global _current
-    _current = recorder
+    """Let :func:`start` give ``recorder`` instead of a run, to see which steps ``go()`` calls."""
+    token = _stand_in.set(recorder)
     try:
         yield
     finally:
-        _current = None
-
-
-def run(step: str, **parameters: Any) -> StepResult:
-    """Bring a step to its result; that names the exact versions it produced.
-
-    A step that was finished before with the same code, environment, parameters and inputs is not
-    run again: its outputs are handed on.
-
-    Raises:
-        PipelineError: the step failed; the message is its own, or the end of its log.
-    """
-    if _current is None:
-        raise RuntimeError("pipeline.run() outside of `with pipeline.start(config):`")
-    return _current.run(step, parameters)
-
-
-@contextlib.contextmanager
-def within(seconds: float | None) -> Iterator[None]:
-    """Give up the step that runs in this block after so many seconds; None waits for ever.
-
-    Raises:
-        PipelineError: it ran out of time; its processes are gone.
-    """
-    if not seconds or not isinstance(_current, Pipeline):  # or nothing is run
-        yield
-        return
-    try:
-        with processes.limited(seconds) as late:
-            yield
-    except PipelineError as error:
-        if not late.is_set():
-            raise
-        raise PipelineError(
-            f"{_current.running} ran out of time after {seconds:g} s (model.timeout)",
-            f"give it more, or less to do: model.timeout={2 * seconds:g}",
-        ) from error
+        _stand_in.reset(token)

@@ -48,7 +48,7 @@ def read_raw(
     sep = "\t" if sep == "\\t" else sep or ","
     if len(sep) != 1 or not sep.isascii() or sep in "\r\n":
         raise PipelineError(
-            f"data.sep={sep!r} is not one ASCII character", "set data.sep=';', say, or '\\t'"
+            f"etl.sep={sep!r} is not one ASCII character", "set etl.sep=';', say, or '\\t'"
         )
     form = {"sep": sep, "encoding": encoding or "utf-8-sig"}
     try:
@@ -66,14 +66,14 @@ def read_raw(
         raise wrong_encoding(path, form["encoding"], str(error)) from error
     except LookupError as error:
         raise PipelineError(
-            f"data.encoding={encoding!r}: {error}", "use utf-8 or latin-1"
+            f"etl.encoding={encoding!r}: {error}", "use utf-8 or latin-1"
         ) from error
     except pd.errors.EmptyDataError as error:
         raise PipelineError(f"{path.name} is empty", "check data.file_url") from error
     except pd.errors.ParserError as error:
         raise PipelineError(
             f"{path.name} is not a table separated by {sep!r}: {str(error).strip()}",
-            "set data.sep to the character between the cells, for example data.sep=';'",
+            "set etl.sep to the character between the cells, for example etl.sep=';'",
         ) from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first ones as names
         raise PipelineError(
@@ -97,7 +97,7 @@ def check_titles(path: Path, titles: pd.Index, sep: str, encoding: str) -> None:
         raise PipelineError(
             f"{path.name} has one column, {titles[0][:60]!r}: it looks separated by "
             f"{found[0]!r}, and was read with {sep!r}",
-            f"set data.sep={shown}",
+            f"set etl.sep={shown}",
         )
 
 
@@ -105,7 +105,7 @@ def wrong_encoding(path: Path, encoding: str, why: str) -> PipelineError:
     """The error for a file that is not text in the encoding it was read with."""
     return PipelineError(
         f"{path.name} is not text in {encoding}: {why}",
-        "set data.encoding to the file's encoding, for example latin-1, cp1252 or utf-16",
+        "set etl.encoding to the file's encoding, for example latin-1, cp1252 or utf-16",
     )
 
 

@@ -6,6 +6,7 @@ to know travels in its configuration, as ``hydra.job.env_set``. In a single run 
 nothing, and MLflow is not imported.
 """
 
+import atexit
 import contextlib
 import hashlib
 import importlib.util
@@ -75,6 +76,7 @@ class Sweep(Callback):
             on_failure.pop_all()
         worker.imported()  # MLflow was the largest
         _running = self
+        atexit.register(stopped)
 
     def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config)
@@ -83,7 +85,7 @@ class Sweep(Callback):
         swept = {one.key_or_group for one in typed if one.is_sweep_override()}
         swept |= set(config.hydra.sweeper.get("params") or ())
         fixed = swept.isdisjoint(DECIDE_MEASURING)  # else each trial is checked by itself
-        check_measuring(config.model, sweep=fixed)
+        check_measuring(config, sweep=fixed)
         needs = {"optuna": config.hydra.sweeper._target_, "ray": config.hydra.launcher._target_}
         for package, target in needs.items():
             if package in target.lower() and not importlib.util.find_spec(package):
@@ -212,6 +214,7 @@ class Sweep(Callback):
             failed = any(one.state != "FINISHED" for one in found)
             self._write(unfinished=failed if missing is None else missing > 0)
             _running = None
+            atexit.unregister(stopped)
             sweep_summary.show(found, config, self.id, self.folder)
             sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
             _refuse_failures(found)

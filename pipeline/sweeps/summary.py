@@ -96,7 +96,7 @@ def _drawn(best: Sequence[Recorded], name: str, config: DictConfig, into: Path) 
 
 def minimized(config: DictConfig) -> bool:
     """Whether less of the metric is better."""
-    return lower_is_better(config.model.metric or "")
+    return lower_is_better(config.search.metric or "")
 
 
 def ranked(found: Sequence[Recorded], config: DictConfig) -> list[Recorded]:
@@ -120,7 +120,7 @@ def short(keys: Sequence[str]) -> dict[str, str]:
 
 def measured(found: Sequence[Recorded], config: DictConfig) -> str:
     """The name of what trials are compared by, such as ``val_f1``."""
-    usual = [config.model.metric] if config.model.metric else ["f1", "r2"]
+    usual = [config.search.metric] if config.search.metric else ["f1", "r2"]
     metrics = next((one.metrics for one in found if one.value is not None), {})
     names = (measured_as(name, metrics) for name in usual)
     return next((name for name in names if name), usual[0])

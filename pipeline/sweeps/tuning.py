@@ -163,7 +163,7 @@ def open_study(config: DictConfig, options: Mapping[str, Any]) -> optuna.Study:
         PipelineError: its storage can't be opened.
     """
     name = options["study_name"] or config.hydra.job.env_set[settings.SWEEP]
-    smaller = lower_is_better(config.model.metric or "")
+    smaller = lower_is_better(config.search.metric or "")
     try:
         storage = optuna.storages.get_storage(options["storage"])
         study = optuna.create_study(
@@ -194,7 +194,7 @@ def search_space(
 ) -> tuple[Space, list[str]]:
     """What is searched, by key, and the overrides that all trials have.
 
-    Ranges come from ``model.space``, from ``hydra.sweeper.params`` and from the command line, each
+    Ranges come from ``search.space``, from ``hydra.sweeper.params`` and from the command line, each
     going over the one before it.
 
     Raises:
@@ -203,14 +203,14 @@ def search_space(
     parser = OverridesParser.create(config_loader=loader)
     typed = parser.parse_overrides(list(arguments))
     other_model = any(o.key_or_group == "model" and o.is_sweep_override() for o in typed)
-    own = {} if other_model else {f"{ESTIMATOR}{k}": v for k, v in config.model.space.items()}
+    own = {} if other_model else {f"{ESTIMATOR}{k}": v for k, v in config.search.space.items()}
     given = parser.parse_overrides([f"{key}={value}" for key, value in {**own, **params}.items()])
     overrides = {override.get_key_element(): override for override in (*given, *typed)}
     space = {k: distribution(k, o) for k, o in overrides.items() if o.is_sweep_override()}
     if not space:
         raise PipelineError(
             "there is nothing to search",
-            "give ranges in model.space, or here: model.params.max_depth='range(2, 10)'",
+            "give ranges in search.space, or here: model.params.max_depth='range(2, 10)'",
         )
     if not other_model:
         keys = (key.lstrip("+") for key in space)

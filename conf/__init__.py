@@ -1,0 +1,1 @@
+"""The files of each configuration group; Hydra finds them as ``pkg://conf``."""
