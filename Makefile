@@ -39,7 +39,7 @@ bench: .venv/extras  ## measure this pipeline against others; takes an hour or t
 
 extras: .venv/extras  ## install what only some need: sweeps, Ray, the app, notebooks, DVC, Azure
 
-lock: .venv/complete  ## resolve pyproject.toml into the locks and what follows from them
+lock: .venv/complete  ## resolve pyproject.toml into the locks and the pins of conda.yml
 	@.venv/bin/uv $(COMPILE) --upgrade -o requirements.lock
 	@.venv/bin/uv $(COMPILE) --upgrade --all-extras -c requirements.lock -o requirements-dev.lock
 	@$(MAKE) -s extras

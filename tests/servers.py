@@ -59,11 +59,11 @@ def mlflow_server(home: Path, store: str) -> Iterator[str]:
     """An MLflow server that also serves artifacts; its address.
 
     Without the ten processes of its job execution, which nothing here needs, and on a database of
-    SQLite that is made in a tenth of the time.
+    SQLite that is a copy of the template.
     """
     port = free_port()
     if file := settings.sqlite_path(store):
-        mlflow_store.make_database(file)
+        mlflow_store.make_store(file)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--backend-store-uri", store]
     command += ["--artifacts-destination", str(home / "artifacts")]

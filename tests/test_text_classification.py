@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.tracking import mlflow_store
 from tests.runs import ROOT, environment
 
 EXAMPLE = ROOT / "examples" / "text_classification"
@@ -21,9 +22,7 @@ class Work:
         self.folder, self.home = folder / "work", folder / "home"
         self.home.mkdir()
         self.database = folder / "mlflow.db"
-        schema = (ROOT / "pipeline" / "mlflow_schema.sql").read_text()
-        with contextlib.closing(sqlite3.connect(self.database)) as database:
-            database.executescript(schema)  # MLflow itself takes seconds for it
+        mlflow_store.make_store(self.database)  # MLflow itself takes seconds for it
 
     def run(self, *command: str | Path) -> str:
         """What a command prints that has to succeed."""

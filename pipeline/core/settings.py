@@ -110,7 +110,8 @@ def lock_file(digest: str, state: Path | None = None) -> Path:
 
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a SQLite store, or None for any other."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    path = uri.partition("?")[0].removeprefix("sqlite:///")  # options such as ?timeout=30 follow
+    return Path(path) if uri.startswith("sqlite:///") else None
 
 
 def tracker_timeout() -> float:

@@ -38,6 +38,10 @@ def commands(host: str) -> dict[str, tuple[str, Sequence[str]]]:
     if uri.startswith("http"):
         found["MLflow"] = (uri, [])  # somebody's server, which needs no other
     else:
+        if (file := settings.sqlite_path(uri)) and not file.exists():
+            from pipeline import mlflow_store  # slow, and no other dashboard needs it
+
+            mlflow_store.make_store(file)
         server = ["mlflow", "server", "--backend-store-uri", uri, "--host", host]
         found["MLflow"] = (
             f"http://{host}:{mlflow_port}",

@@ -4,15 +4,15 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import mlflow
-import mlflow.projects
 import requests
 from filelock import FileLock
 from mlflow.entities import Run
@@ -22,21 +22,28 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 
-SCHEMA = Path(__file__).with_name("mlflow_schema.sql")  # made by tools/pins.py
+CACHE = "mlflow-pipeline"  # in the user's cache folder: one template for each MLflow version
 
 
 def client() -> mlflow.MlflowClient:
-    """MLflow, pointed at its store.
+    """MLflow, pointed at its store; a local store is made first, if it is missing.
 
     Raises:
         PipelineError: it is on a server, and nobody answers there.
     """
     _reach(settings.tracking_uri())
-    for talkative in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+    _quiet_migrations()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    file = settings.sqlite_path(settings.tracking_uri())
+    if file and file.name != ":memory:":
+        make_store(file)
     mlflow.set_tracking_uri(settings.tracking_uri())
     return mlflow.MlflowClient()
+
+
+def _quiet_migrations() -> None:
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @cache
@@ -96,10 +103,10 @@ def existing() -> mlflow.MlflowClient:
 def connect(experiment: str) -> str:
     """Point MLflow at the store, and make the experiment if it is new; returns its id.
 
-    A local store is made under a lock, for MLflow's own migration does not expect company, and
-    its experiments keep their files in the state folder rather than in the current one.
+    Experiments of a local store are made under a lock, and keep their files in the state folder
+    rather than in the current one.
     """
-    store, uri, root = client(), settings.tracking_uri(), settings.artifact_root()
+    store, root = client(), settings.artifact_root()
     if settings.mlflow_on_server():
         found = _experiment_id(store, experiment, root)
     else:
@@ -107,8 +114,6 @@ def connect(experiment: str) -> str:
         state.mkdir(parents=True, exist_ok=True)
         local = (state / "mlflow" / "artifacts").as_uri()
         with FileLock(state / "mlflow.lock"):
-            if uri == f"sqlite:///{state / settings.DATABASE}":  # nobody else's, under our lock
-                make_database(state / settings.DATABASE)
             found = _experiment_id(store, experiment, root or local)
     place = store.get_experiment(found).artifact_location if root else root
     if place != root:
@@ -120,19 +125,68 @@ def connect(experiment: str) -> str:
     return found
 
 
-def make_database(path: Path) -> None:
-    """Make an SQLite database as MLflow's own migrations would, in a tenth of their time.
+def make_store(file: Path) -> None:
+    """Make a missing SQLite store, as a copy of the template.
 
-    One that exists, and those of another version of MLflow, are left to MLflow.
+    MLflow's own migrations are slow, not safe to run concurrently, and leave a store that no
+    MLflow can open if they are interrupted.
     """
-    with SCHEMA.open(encoding="utf-8") as script:
-        if path.exists() or not script.readline().startswith(f"-- MLflow {mlflow.__version__}:"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _make_whole(file, lambda partial: shutil.copyfile(_template(), partial))
+
+
+def _template() -> Path:
+    """The empty store of the installed MLflow, migrated once and kept in the user's cache folder.
+
+    Where the cache folder can't be written, the template is kept in the state folder.
+    """
+    name = f"mlflow-{mlflow.__version__}.db"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        file = cache / CACHE / name
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_whole(file, _migrate)
+    except (OSError, RuntimeError):  # Path.home() raises the latter: this user has none
+        file = settings.state_dir() / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _make_whole(file, _migrate)
+    return file
+
+
+def _make_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Write a missing file beside its place and move it there: nobody ever sees a part of it."""
+    if file.exists():
+        return
+    with FileLock(f"{file}.lock"):
+        if file.exists():  # another process was faster
             return
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(partial)) as database:
-            database.executescript(script.read())
-    partial.replace(path)
+        partial = Path(f"{file}.partial")
+        write(partial)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(file)
+
+
+def _migrate(file: Path) -> None:
+    """Write an empty store with MLflow's own migrations.
+
+    They run in memory: on disk they take five times as long, and leave a journal if interrupted.
+    The default experiment is not in it: its artifact location depends on the current folder, and
+    MLflow adds it when it first opens a store.
+    """
+    import sqlalchemy
+    from mlflow.store.db import utils
+
+    _quiet_migrations()
+    with contextlib.closing(sqlite3.connect(":memory:")) as memory:
+        only = {"creator": lambda: memory, "poolclass": sqlalchemy.StaticPool}
+        utils._initialize_tables(sqlalchemy.create_engine("sqlite://", **only))
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        try:
+            memory.execute("VACUUM INTO ?", (str(file),))
+        except sqlite3.Error as error:  # a full disk
+            raise OSError(f"{file} can't be written: {error}") from error
 
 
 def _experiment_id(client: mlflow.MlflowClient, name: str, location: str | None) -> str:
