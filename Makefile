@@ -5,21 +5,25 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The steps' environments and ours: compile when building, or every first import is slow
 export UV_COMPILE_BYTECODE = 1
 OVERRIDES ?=
+PYTEST = .venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test report app serve dashboard bench extras lock clean
+.PHONY: help run test test-stress report app serve dashboard bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
 run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split.test_size=0.3"
 	@.venv/bin/python main.py $(OVERRIDES)
 
-test: .venv/extras  ## lint, then all tests
+test: .venv/extras  ## lint, then the unit and integration tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) tests/unit tests/integration
+
+test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, Ray, shared servers
+	@$(PYTEST) tests/stress
 
 serve: .venv/complete  ## the model in production, over HTTP on loopback, until Ctrl-C
 	@.venv/bin/python -m pipeline serve

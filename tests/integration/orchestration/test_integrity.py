@@ -1,0 +1,296 @@
+"""Damaged and missing bytes are noticed, named and made again; gc removes only what may go."""
+
+import functools
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline import tracking
+from pipeline.core.errors import PipelineError
+from pipeline.core.results import Reference, StepResult
+from pipeline.orchestration import processes, run
+from tests.support.clones import Clone
+from tests.support.paths import POKEMON, ROOT
+from tests.support.runs import SMALL, Checkout, Finished, environment
+
+QUICK = (SMALL, "main.steps=[1,2,3]")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def blob(checkout: Checkout, done: Finished, name: str) -> Path:
+    """The file in Trackio's store that holds an artifact."""
+    return checkout.state / "trackio" / next(iter(done.outputs()[name]["stored"]))
+
+
+def command(checkout: Checkout, *arguments: str, **env: str) -> subprocess.CompletedProcess:
+    """``python -m pipeline``."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "--state-dir", str(checkout.state), *arguments],
+        cwd=ROOT,
+        env=environment(checkout.home, **env),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_damage_is_named_and_repaired(checkout: Checkout):
+    first = checkout.run(*QUICK)
+    assert command(checkout, "verify").returncode == 0
+    flipped = blob(checkout, first, "clean_data.csv")
+    content = bytearray(flipped.read_bytes())
+    content[100] ^= 1
+    flipped.write_bytes(content)
+    blob(checkout, first, "train_data.csv").unlink()
+
+    told = command(checkout, "verify")
+    assert told.returncode == 1
+    assert "clean_data.csv:v0 has been changed on disk" in told.stdout
+    assert "train_data.csv:v0 is missing its file" in told.stdout
+
+    repaired = checkout.run(*QUICK)
+    assert repaired.states[:3] == ["cached", "ran", "ran"], repaired.out
+    assert "clean_data.csv:v0 has been changed on disk" in repaired.out
+    assert repaired.outputs() == first.outputs()
+    assert command(checkout, "verify").stdout.strip() == "everything is whole"
+
+
+def test_a_version_that_is_another_one_now_is_not_handed_on(checkout: Checkout):
+    """As when gc has set its number free; the record of it is still on the MLflow server."""
+    steps = ("main.steps=[1,2]", "etl.fill={type_2: none}"), ("main.steps=[1,2]", "etl.fill={}")
+    first, _ = (checkout.run(*words) for words in steps)
+    digest = first.outputs()["clean_data.csv"]["digest"]
+    with sqlite3.connect(checkout.state / "trackio" / "pokemon.db") as store:
+        place = "artifact_id = (select id from artifacts where name = 'clean_data.csv')"
+        for old, new in ((0, 9), (1, 0), (9, 1)):
+            store.execute(
+                f"update artifact_versions set version = {new} where version = {old} and {place}"
+            )
+    store.close()
+    shutil.rmtree(checkout.state / "cache")
+    again = checkout.run(*steps[0])
+    assert again.states[:2] == ["cached", "ran"], again.out
+    assert "clean_data.csv:v0 is gone" not in again.out  # what a colleague lacks is no news
+    made = again.outputs()["clean_data.csv"]
+    assert (made["digest"], made["version"]) == (digest, "v1")
+
+
+def test_data_that_is_not_what_was_handed_over_is_refused():
+    used = {"name": "clean_data.csv", "version": "v1", "digest": "b" * 64}
+    result = StepResult("3-Split_dataset", "ran", inputs=[used])
+    run._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "b" * 64)})
+    with pytest.raises(PipelineError, match=r"was to use clean_data.csv:v1 with digest aaaa"):
+        run._check_inputs(result, {"input_artifact": Reference("clean_data.csv:v1", "a" * 64)})
+
+
+def test_each_trackio_folder_is_a_store_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("TRACKIO_SERVER_URL", raising=False)
+    stores = set()
+    for number, folder in enumerate(("", tmp_path / "a", tmp_path / "b", tmp_path / "0/trackio")):
+        monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path / str(number)))
+        monkeypatch.setenv("TRACKIO_DIR", str(folder))
+        stores.add(tracking.store("trackio"))
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path / "moved"))
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "moved/trackio"))
+    assert len(stores) == 4
+    assert tracking.store("trackio") in stores  # wherever the state folder is
+
+
+def test_a_step_that_is_changed_while_it_runs_is_not_reused(tmp_path: Path):
+    clone = Clone.make(tmp_path)
+    clone.edit(
+        "2-ETL/script.py",
+        "def go(args, run: step.StepRun) -> None:\n",
+        "def go(args, run: step.StepRun) -> None:\n"
+        "    Path(__file__).write_text(Path(__file__).read_text() + '#', 'utf-8')\n",
+    )
+    first = clone.run("main.steps=[1,2]")
+    assert first.status == 0, first.err
+    assert "2-ETL or its environment was changed while it ran" in first.out
+    assert clone.run("main.steps=[1,2]").states[:2] == ["cached", "ran"]
+
+
+def test_a_step_alone_refuses_a_damaged_input(checkout: Checkout):
+    first = checkout.run(*QUICK)
+    flipped = blob(checkout, first, "clean_data.csv")
+    content = bytearray(flipped.read_bytes())
+    content[100] ^= 1
+    flipped.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "script.py", "--input_artifact=clean_data.csv:latest",
+         "--train_artifact_name=a.csv", "--test_artifact_name=b.csv",
+         "--artifact_type=split_data", "--artifact_description=x", "--test_size=0.2"],
+        cwd=ROOT / "3-Split_dataset",
+        env=environment(checkout.home, PIPELINE_STATE_DIR=str(checkout.state)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "clean_data.csv:latest' is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_gc_shows_then_removes_and_keeps_what_has_an_alias(checkout: Checkout):
+    first = checkout.run(*QUICK)
+    checkout.run(*QUICK, "split.test_size=0.3")
+    last = checkout.run(*QUICK, "split.test_size=0.4")
+    tagged = """
+import trackio
+run = trackio.init(project="pokemon")
+artifact = trackio.Artifact("test_data.csv", type="split_data")
+artifact.add_file({path!r}, name="test_data.csv")
+trackio.log_artifact(artifact, aliases=["mine"])
+trackio.finish()
+""".format(path=str(blob(checkout, first, "test_data.csv")))
+    subprocess.run(
+        [sys.executable, "-c", tagged],
+        env=environment(checkout.home, TRACKIO_DIR=str(checkout.state / "trackio")),
+        check=True,
+        capture_output=True,
+    )
+    stray = blob(checkout, first, "train_data.csv").parents[1] / "ab" / ("ab" * 32)
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("left by a run that was killed")
+    assert command(checkout, "gc").stdout.strip() == "nothing to remove"  # that was just now
+    os.utime(stray, (0, 0))
+    shown = command(checkout, "gc", "--keep", "1").stdout
+    assert "train_data.csv:v0" in shown
+    assert "train_data.csv:v1" in shown
+    assert "test_data.csv:v1" in shown
+    assert "test_data.csv:v0" not in shown
+    assert str(stray) in shown
+    assert "nothing has been removed" in shown
+    assert blob(checkout, first, "train_data.csv").exists()
+
+    assert command(checkout, "gc", "--keep", "1", "--yes").returncode == 0
+    assert not blob(checkout, first, "train_data.csv").exists()
+    assert not stray.exists()
+    assert blob(checkout, first, "test_data.csv").exists()
+    assert blob(checkout, last, "train_data.csv").exists()
+    assert len(list(checkout.state.glob("runs/*/summary.json"))) == 1
+    assert command(checkout, "verify").returncode == 0
+    again = checkout.run(*QUICK, "split.test_size=0.4")
+    assert again.states == ["cached", "cached", "cached", "skipped"]
+    older = checkout.run(*QUICK)
+    assert older.states[:3] == ["cached", "cached", "ran"]
+
+
+def test_gc_leaves_what_another_checkout_has_in_the_same_store(checkout: Checkout, tmp_path: Path):
+    """Of its own it removes all, even what an older run had made and the next one had used."""
+    store = {"TRACKIO_DIR": str(tmp_path / "shared")}
+    other = Checkout(tmp_path / "other")
+    theirs = other.run(*QUICK, "split.test_size=0.3", **store)
+    same = other.run(*QUICK, "split.test_size=0.4", "main.force=true", **store)
+    for size in ("0.2", "0.4", "0.35"):  # the second one logs what the other had
+        mine = checkout.run(*QUICK, f"split.test_size={size}", **store)
+
+    for kept in ("2", "1"):
+        told = command(checkout, "gc", "--keep", kept, "--yes", **store)
+        assert told.returncode == 0, told.stderr
+        assert ("train_data.csv:v2" in told.stdout) is (kept == "2")
+        assert "train_data.csv:v0" not in told.stdout
+        assert "train_data.csv:v1" not in told.stdout
+    assert command(other, "verify", **store).stdout.strip() == "everything is whole"
+    again = other.run(*QUICK, "split.test_size=0.3", **store)
+    assert again.states[:3] == ["cached"] * 3
+    assert again.outputs() == theirs.outputs()
+    assert other.run(*QUICK, "split.test_size=0.4", **store).outputs() == same.outputs()
+    assert checkout.run(*QUICK, "split.test_size=0.35", **store).outputs() == mine.outputs()
+
+
+def test_an_artifact_that_no_finished_step_names_is_verified_too(checkout: Checkout):
+    first = checkout.run(*QUICK)
+    shutil.rmtree(checkout.state / "cache")
+    lost = blob(checkout, first, "train_data.csv")
+    lost.unlink()
+    told = command(checkout, "verify")
+    assert told.returncode == 1
+    assert told.stdout.count("train_data.csv:v0") == 1
+    assert f"train_data.csv:v0 is missing its file {lost}" in told.stdout
+
+
+def test_gc_tidies_up_after_the_dead_and_waits_for_the_living(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+):
+    assert checkout.run("main.steps=[1]").status == 0
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(checkout.state))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow may have set it here
+    processes.Marker("20200101-000000-abcdef").note()
+    told = command(checkout, "gc")
+    assert told.returncode == 1
+    assert "a run is under way: 20200101-000000-abcdef" in told.stderr
+    marker = next(checkout.state.glob("running/*.json"))
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"started": 1.0}))
+    told = command(checkout, "gc")
+    assert (told.returncode, told.stdout.strip()) == (0, "nothing to remove")
+    assert not marker.exists()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+    """A web server for one folder; it says when a file was modified, and counts."""
+    served: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            served.append(f"{int(code)}")
+
+    folder = tmp_path / "www"
+    folder.mkdir()
+    (folder / "data.csv").write_bytes(POKEMON.read_bytes())
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
+    )
+    server.served, server.file = served, folder / "data.csv"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_is_asked_whether_its_content_changed(
+    checkout: Checkout, server: ThreadingHTTPServer
+):
+    url = f"data.file_url=http://127.0.0.1:{server.server_port}/data.csv"
+    quick = (url, "main.steps=[1,2]")
+    assert checkout.run(*quick).states[:2] == ["ran", "ran"]
+    assert checkout.run(*quick).states[:2] == ["cached", "cached"]
+    assert server.served == ["200", "304"]
+
+    later = server.file.stat().st_mtime + 100
+    os.utime(server.file, (later, later))  # touched: fetched again, and found to be the same
+    assert checkout.run(*quick).states[:2] == ["ran", "cached"]
+
+    rows = server.file.read_text(encoding="utf-8").splitlines(keepends=True)
+    server.file.write_text("".join(rows[:-1]), encoding="utf-8")
+    os.utime(server.file, (later + 100, later + 100))
+    changed = checkout.run(*quick)
+    assert changed.states[:2] == ["ran", "ran"]
+    assert changed.outputs()["pokemon.csv"]["version"] == "v1"
+
+    digest = changed.outputs()["pokemon.csv"]["digest"]
+    pinned = (*quick, f"data.sha256={digest}")
+    assert checkout.run(*pinned).states[:2] == ["ran", "cached"]
+    asked = len(server.served)
+    assert checkout.run(*pinned).states[:2] == ["cached", "cached"]
+    assert len(server.served) == asked
+
+    server.shutdown()
+    server.server_close()
+    offline = checkout.run(*quick)
+    assert offline.states[:2] == ["cached", "cached"]
+    assert "can't be reached; using what was fetched before" in offline.out

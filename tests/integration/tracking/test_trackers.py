@@ -1,0 +1,150 @@
+"""One suite, two trackers: what the interface promises holds in Trackio and in W&B."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.runs import environment
+from tests.support.wandb_server import WandbServer
+
+
+@pytest.fixture(params=["trackio", "wandb"])
+def tracker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """A tracker's name, and the environment in which it is to be used."""
+    env = environment(tmp_path, PIPELINE_STATE_DIR=str(tmp_path / "state"), PYTHONPATH=str(ROOT))
+    if request.param == "trackio":
+        yield "trackio", env
+        return
+    with WandbServer() as server:
+        yield "wandb", {**env, **server.environment(), "PIPELINE_TRACKER_TIMEOUT": "20"}
+
+
+BEGIN = """
+import hashlib, json, sys
+from pathlib import Path
+import pandas as pd
+from pipeline import tracking
+from pipeline.errors import PipelineError
+
+kind = {kind!r}
+
+def start(step):
+    return tracking.open_run(kind, job_type=step, name=step + "-1", config={{"size": 0.2}})
+
+def file(name, text):
+    Path(name).write_text(text)
+    return Path(name)
+
+def log(run, name, path, aliases=(), **metadata):
+    found = run.log_artifact(name, "raw_data", path, "a table", metadata, aliases)
+    return [found.version, found.digest]
+
+def told(call):
+    try:
+        call()
+    except PipelineError as error:
+        return error.what
+"""
+
+
+def ask(tracker: tuple[str, dict[str, str]], folder: Path, program: str) -> dict:
+    """Run a program with the tracker; what it put into ``answer``."""
+    kind, env = tracker
+    text = (
+        BEGIN.format(kind=kind)
+        + f"\nanswer = {{}}\n{program}\nfile('answer.json', json.dumps(answer))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 0, out.stderr
+    return json.loads((folder / "answer.json").read_text())
+
+
+def test_versions_digests_and_references(tracker: tuple[str, dict[str, str]], tmp_path: Path):
+    answer = ask(
+        tracker,
+        tmp_path,
+        """
+run = start("make")
+answer["first"] = log(run, "data.csv", file("data.csv", "a,b\\n1,2\\n"), rows=1)
+answer["same"] = log(run, "data.csv", file("data.csv", "a,b\\n1,2\\n"), ["monday"], rows=1)
+answer["other"] = log(run, "data.csv", file("data.csv", "a,b\\n3,4\\n"), rows=2)
+folder = Path("parts"); folder.mkdir(); (folder / "sub").mkdir()
+file("parts/b.txt", "b"); file("parts/sub/a.txt", "a")
+answer["folder"] = log(run, "parts", folder)
+run.finish()
+
+run = start("use")
+for number, reference in enumerate(["data.csv:v0", "data.csv:v1", "data.csv:latest", "data.csv"]):
+    found = run.use(reference, Path(f"in{number}"))
+    answer[reference] = [found.reference, found.file.read_text(), dict(found.metadata), found.type]
+parts = run.use("parts:latest", Path("in9"))
+answer["parts"] = [parts.digest, sorted(p.name for p in parts.path.rglob("*.txt"))]
+answer["none"] = told(lambda: run.use("nothing:v0", Path("in8")))
+answer["no alias"] = told(lambda: run.use("data.csv:production", Path("in7")))
+run.finish()
+
+parts = tracking.fetch(kind, "parts:v0", Path("in6"))
+answer["fetched"] = [parts.digest, sorted(p.name for p in Path("in6").rglob("*.txt"))]
+answer["not fetched"] = told(lambda: tracking.fetch(kind, "nothing:v0", Path("in5")))
+moved = []
+for version in ("v0", "v1", "v0"):
+    tracking.set_alias(kind, f"data.csv:{version}", "production")
+    moved.append(tracking.find(kind, "data.csv:production").version)
+answer["moved"] = moved
+answer["still latest"] = tracking.find(kind, "data.csv:latest").version
+answer["no such version"] = told(lambda: tracking.set_alias(kind, "data.csv:v9", "production"))
+latest, first = (tracking.find(kind, f"data.csv:{version}") for version in ("latest", "v0"))
+answer["found"] = [latest.reference, first.digest]
+answer["alias"] = tracking.find(kind, "data.csv:monday").reference
+answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "nothing:latest")]
+""",
+    )
+    assert answer["first"][0] == answer["same"][0] == "v0"
+    assert answer["other"][0] == "v1"
+    assert answer["data.csv:v0"] == ["data.csv:v0", "a,b\n1,2\n", {"rows": 1}, "raw_data"]
+    for reference in ("data.csv:v1", "data.csv:latest", "data.csv"):
+        assert answer[reference] == ["data.csv:v1", "a,b\n3,4\n", {"rows": 2}, "raw_data"]
+    assert answer["parts"] == [answer["folder"][1], ["a.txt", "b.txt"]]
+    assert answer["fetched"] == answer["parts"]
+    for way in ("none", "not fetched"):
+        assert "'nothing:v0' was not found" in answer[way]
+    assert "'data.csv:production' was not found" in answer["no alias"]
+    assert answer["found"] == ["data.csv:v1", answer["first"][1]]
+    assert answer["alias"] == "data.csv:v0"
+    assert answer["not found"] == [None, None]
+    assert answer["moved"] == ["v0", "v1", "v0"]
+    assert answer["still latest"] == "v1"
+    assert "no 'data.csv:v9'" in answer["no such version"]
+
+
+def test_results_of_every_kind_are_taken(tracker: tuple[str, dict[str, str]], tmp_path: Path):
+    answer = ask(
+        tracker,
+        tmp_path,
+        """
+from matplotlib.figure import Figure
+Figure().savefig("figure.png")
+run = start("train")
+run.log_metrics({"f1": 0.5, "rows": 800})
+run.log_figures({"roc_curve": Path("figure.png")})
+run.log_table("predictions", pd.DataFrame({"name": ["Mew", None], "right": [True, False]}))
+run.log_bars("importances", pd.Series({"hp": 0.7, "speed": 0.3}, name="importance"))
+run.finish()
+failed = start("fail")
+failed.finish(failed=True)
+answer["ids"] = [bool(run.id), run.id != failed.id, run.kind == kind]
+""",
+    )
+    assert answer["ids"] == [True, True, True]

@@ -1,0 +1,184 @@
+"""The whole pipeline on a W&B server: what it leaves there, and what happens when that fails.
+
+What was stored is asked of the server or of ``wandb.Api()``.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from tests.support.runs import SMALL, Checkout, Finished, environment
+from tests.support.wandb_server import WandbServer
+
+ON_WANDB = ("main.tracker=wandb", SMALL)
+QUICK = (*ON_WANDB, "main.steps=[1,2]", "main.tracker_timeout=10")
+STEPS = ["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model"]
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    """A server of its own for each test, and no process left behind."""
+    with WandbServer() as running:
+        yield running
+    assert psutil.Process().children(recursive=True) == []
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def failed(checkout: Checkout, server: WandbServer, *overrides: str, **env: str) -> Finished:
+    """A run that has to fail, in a few lines, within the time it was given."""
+    done = checkout.run(*overrides, **{**server.environment(), **env})
+    assert done.status == 1
+    assert done.err.startswith("error: "), done.err
+    assert "Traceback" not in done.err
+    assert "failed" in [step["status"] for step in done.summary["steps"].values()]
+    return done
+
+
+ASKED = """
+import json, wandb
+api = wandb.Api()
+project = "tester/pokemon"
+runs = {}
+for run in api.runs(project):
+    runs[run.name] = {
+        "group": run.group, "job": run.job_type, "state": run.state, "config": dict(run.config),
+        "summary": {k: v for k, v in run.summary.items() if isinstance(v, (int, float))},
+        "used": sorted(a.name for a in run.used_artifacts()),
+        "made": sorted(a.name for a in run.logged_artifacts() if a.type != "run_table"),
+        "media": sorted(k for k, v in run.summary.items() if hasattr(v, "keys")),
+    }
+versions = {}
+names = ("pokemon.csv", "clean_data.csv", "train_data.csv", "test_data.csv", "model")
+for name in names:
+    for v in api.artifacts(api.artifact(f"{project}/{name}:latest").type, f"{project}/{name}"):
+        versions[v.name] = {"type": v.type, "aliases": sorted(v.aliases), "metadata": v.metadata}
+print(json.dumps([runs, versions]))
+"""
+
+
+def asked(checkout: Checkout, server: WandbServer) -> tuple[dict, dict]:
+    """Runs and artifact versions, as ``wandb.Api()`` tells them, which makes folders for them."""
+    told = {**server.environment(), "WANDB_SILENT": "true", "WANDB_DIR": str(checkout.state)}
+    out = subprocess.check_output(
+        [sys.executable, "-c", ASKED],
+        env=environment(checkout.home, **told),
+        cwd=checkout.home,
+        text=True,
+    )
+    return tuple(json.loads(out.splitlines()[-1]))
+
+
+def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
+    checkout: Checkout, server: WandbServer
+):
+    first = checkout.run(*ON_WANDB, **server.environment())
+    assert first.status == 0, first.err
+    second = checkout.run(
+        *ON_WANDB, "split.test_size=0.3", "main.experiment_name=prod", **server.environment()
+    )
+    assert second.states == ["cached", "cached", "ran", "ran"]
+    runs, versions = asked(checkout, server)
+    one, two = first.summary["run_id"], second.summary["run_id"]
+    assert set(runs) == {f"{s}-{one}" for s in STEPS} | {f"{s}-{two}" for s in STEPS[2:]}
+    for name, run in runs.items():
+        assert run["state"] == "finished"
+        assert run["job"] == name.removesuffix(f"-{one}").removesuffix(f"-{two}")
+        assert run["group"] == ("dev" if name.endswith(one) else "prod")
+        assert run["config"]["pipeline_run_id"] in (one, two)
+        assert len(run["config"]["git_commit"]) == 40
+    lineage = {name.rsplit("-", 3)[0]: (run["used"], run["made"]) for name, run in runs.items()
+               if name.endswith(two)}  # fmt: skip
+    assert lineage == {
+        "3-Split_dataset": (["clean_data.csv:v0"], ["test_data.csv:v1", "train_data.csv:v1"]),
+        "4-Training_model": (
+            ["test_data.csv:v1", "train_data.csv:v1"],
+            ["model:v1", "preprocessor:v1"],
+        ),
+    }
+    assert {name: version["aliases"] for name, version in versions.items()} == {
+        "pokemon.csv:v0": ["latest"],
+        "clean_data.csv:v0": ["latest"],
+        "train_data.csv:v0": [],
+        "train_data.csv:v1": ["latest"],
+        "test_data.csv:v0": [],
+        "test_data.csv:v1": ["latest"],
+        "model:v0": [],
+        "model:v1": ["candidate", "latest"],
+    }
+    assert versions["model:v1"]["type"] == "model"
+    training = runs[f"4-Training_model-{two}"]
+    for name, value in second.summary["metrics"].items():
+        assert training["summary"][name] == pytest.approx(value)
+        assert versions["model:v1"]["metadata"][name] == pytest.approx(value)
+    assert {"confusion_matrix", "roc_curve", "predictions"} <= set(training["media"])
+    assert any("importances" in name for name in training["media"])
+    assert training["config"]["params"] == {**training["config"]["params"], "n_estimators": 5}
+
+    for done in (first, second):  # either dashboard leads to the other
+        client = mlflow.MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
+        for step in done.summary["steps"].values():
+            if step["status"] == "ran":
+                assert step["tracker_url"] in done.out
+                tags = client.get_run(step["mlflow_run"]).data.tags
+                assert tags["tracker.url"] == step["tracker_url"]
+                name = f"{step['step']}-{done.summary['run_id']}"
+                assert runs[name]["config"]["mlflow_run_id"] == step["mlflow_run"]
+    assert not list(checkout.home.glob("**/trackio"))
+    assert {path.name for path in checkout.home.iterdir()} <= {"state", ".config", ".cache"}
+
+
+def test_a_wrong_key(checkout: Checkout, server: WandbServer):
+    done = failed(checkout, server, *QUICK, WANDB_API_KEY="f" * 40)
+    assert "WANDB_API_KEY" in done.err
+    assert "f" * 40 not in done.err + done.out + (done.folder / "1-Download_data.log").read_text()
+
+
+def test_a_server_that_is_down_at_the_start(checkout: Checkout, server: WandbServer):
+    server.stop()
+    done = failed(checkout, server, *QUICK)
+    assert done.states == ["failed"]
+    assert server.url in done.err
+    server.start()
+    assert checkout.run(*QUICK, **server.environment()).states[:2] == ["ran", "ran"]
+
+
+def test_a_server_that_dies_between_two_steps(checkout: Checkout, server: WandbServer):
+    """The run after it takes up where this one stopped."""
+    process = checkout.start(*QUICK, **server.environment())
+    for line in process.stdout:
+        if line.startswith("1-Download_data: ran"):
+            server.stop()
+            break
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, out
+    assert "error: 2-ETL failed" in out
+    server.start()
+    again = checkout.run(*QUICK, **server.environment())
+    assert again.states[:2] == ["cached", "ran"]
+    runs = {run.display_name: run.state for run in server.runs.values()}
+    assert runs[f"2-ETL-{again.summary['run_id']}"] == "finished"
+
+
+def test_errors_for_a_while_do_not_matter(checkout: Checkout, server: WandbServer):
+    server.faults.fail_next(3)
+    done = checkout.run(*QUICK, "main.tracker_timeout=30", **server.environment())
+    assert done.states[:2] == ["ran", "ran"], done.err
+
+
+def test_damaged_bytes_are_named(checkout: Checkout, server: WandbServer):
+    first = checkout.run(*QUICK, "main.steps=[1]", **server.environment())
+    assert first.status == 0, first.err
+    server.corrupt("pokemon.csv:v0")
+    done = failed(checkout, server, *QUICK)
+    assert "pokemon.csv:v0' is damaged" in done.err
+    assert "clean_data.csv:v0" not in server.artifacts

@@ -1,0 +1,202 @@
+"""Ctrl-C, and processes that are killed without a word, at any moment."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from pipeline.core.settings import LIFELINE
+from pipeline.orchestration import mlflow_project
+from pipeline.orchestration.backends import Backend
+from tests.support.runs import SMALL, Checkout
+from tests.support.steps import Place
+
+MOMENTS = 30
+STANDBY = "main.standby=1"  # more processes to leave behind
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, threading.Event]]:
+    """A server that accepts a connection, tells so, and says nothing."""
+    asked = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            connection, _ = server.accept()
+            asked.set()
+            connection.recv(1 << 16)
+            connection.recv(1)  # until the client is gone
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/data.csv", asked
+        thread.join(10)
+
+
+def statuses(checkout: Checkout) -> list[str]:
+    """The states of all runs in MLflow."""
+    client = mlflow.MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [run.info.status for run in client.search_runs(experiments)]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_step_and_all_its_processes(
+    tmp_path: Path, silent_server: tuple[str, threading.Event], sent: signal.Signals
+):
+    url, asked = silent_server
+    checkout = Checkout(tmp_path)
+    process = checkout.start(f"data.file_url={url}", STANDBY)
+    assert asked.wait(60)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert any("script.py" in " ".join(child.cmdline()) for child in below)
+    temporary = temporary_folder(checkout)
+    assert list(temporary.glob("1-Download_data-*"))
+    process.send_signal(sent)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "interrupted in 1-Download_data" in out
+    assert "Traceback" not in out
+    assert not [child for child in below if child.is_running()]
+    assert set(statuses(checkout)) == {"KILLED"}
+    summary = json.loads(next(checkout.state.glob("runs/*/summary.json")).read_text())
+    assert summary["steps"]["1-Download_data"]["status"] == "killed"
+    assert not list(checkout.state.glob("running/*"))
+    assert not temporary.exists()
+
+
+def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
+    tmp_path: Path, silent_server: tuple[str, threading.Event]
+):
+    """Also by a start that has nothing else to do."""
+    url, asked = silent_server
+    checkout = Checkout(tmp_path)
+    assert checkout.run("main.steps=[1]").status == 0
+    process = checkout.start(f"data.file_url={url}", STANDBY)
+    assert asked.wait(60)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=10)
+    psutil.wait_procs(below, timeout=10)
+    assert not [child for child in below if child.is_running()]
+    assert "RUNNING" in statuses(checkout)
+    temporary = temporary_folder(checkout)
+    assert list(temporary.glob("1-Download_data-*"))
+    assert checkout.run("main.steps=[1]").states[0] == "cached"
+    assert sorted(statuses(checkout)) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+    assert not list(checkout.state.glob("running/*"))
+    assert not temporary.exists()
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_step_that_begins_after_its_orchestrator_has_died_logs_nothing(place: Place, left: bool):
+    """Of the orchestrator's pipe there is an end that nobody holds open, or nothing at all."""
+    lifeline = place.folder / "alive"
+    if left:
+        os.mkfifo(lifeline)
+    ended = place.run("1-Download_data", {LIFELINE: str(lifeline)})
+    assert (ended.status, ended.out, ended.err, ended.report) == (1, "", "", {})
+    assert not place.artifacts()
+
+
+def temporary_folder(checkout: Checkout) -> Path:
+    """Where the run that is under way, or was when it was killed, keeps its temporary files."""
+    (marker,) = checkout.state.glob("running/*.json")
+    return Path(json.loads(marker.read_text())["temporary"])
+
+
+def check_state(checkout: Checkout) -> None:
+    """Nothing partial counts as finished: all that is recorded is there, byte for byte."""
+    done = subprocess.run(
+        [*checkout.command()[:1], "-m", "pipeline", "--state-dir", str(checkout.state), "verify"],
+        cwd=checkout.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def runs_script(process: psutil.Process) -> bool:
+    """Whether a process is a step; one that has just ended is not."""
+    try:
+        return "script.py" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie too
+        return False
+
+
+def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str, **env: str) -> bool:
+    """Run, and kill one process after a delay; whether there was still one to kill."""
+    process = checkout.start(*overrides, **env)
+    try:
+        process.wait(delay)
+    except subprocess.TimeoutExpired:
+        tree = psutil.Process(process.pid).children(recursive=True)
+        steps = [child for child in tree if runs_script(child)]
+        target = steps[-1] if victim == "step" and steps else process
+        with contextlib.suppress(psutil.NoSuchProcess):  # a step that has just ended
+            target.kill()
+        process.communicate(timeout=60)
+        assert psutil.wait_procs(tree, timeout=20)[1] == []
+        return True
+    process.communicate()
+    assert process.returncode == 0
+    return False
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A TMPDIR whose path leaves room for the names of sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_killed_at_many_moments_the_next_run_finishes(tmp_path: Path, temporary: Path):
+    """At 30 moments, drawn with a fixed seed, the orchestrator or a step is killed.
+
+    They are drawn from the seconds that a run seems to last here: more after one that was killed,
+    fewer after one that had ended before. So three of four are hit, on a busy machine as well.
+    """
+    checkout, longest = Checkout(tmp_path / "home"), 8.0
+    draw, settings, hits = random.Random(1), [SMALL, STANDBY], 0
+    for number in range(MOMENTS):
+        delay, victim = draw.uniform(0.03, 1) * longest, draw.choice(["step", "all"])
+        cut = kill_at(checkout, delay, victim, *settings, TMPDIR=str(temporary))
+        hits += cut
+        longest *= 1.1 if cut else 0.7
+        if number % 4 == 3:
+            check_state(checkout)
+        if not cut:  # all is done: give every step something to do again
+            settings = [SMALL, STANDBY, f"etl.artifact_description=take {number}"]
+            settings += [f"split.random_state={number}", f"data.timeout={30 + number}"]
+    final = checkout.run(*settings, TMPDIR=str(temporary))
+    assert final.status == 0, final.err
+    check_state(checkout)
+    expected = Checkout(tmp_path / "fresh").run(*settings)
+    digests = [{n: o["digest"] for n, o in done.outputs().items()} for done in (final, expected)]
+    assert digests[0] == digests[1]
+    assert final.summary["metrics"] == expected.summary["metrics"]
+    assert hits >= MOMENTS // 2
+    assert "RUNNING" not in statuses(checkout)
+    assert not list(checkout.state.glob("running/*"))
+    assert not list(temporary.iterdir())
+
+
+def test_a_step_that_was_killed_when_all_was_done(tmp_path: Path):
+    """Its report has no error; the end of its log is what there is to tell."""
+    report, log = tmp_path / "report.json", tmp_path / "step.log"
+    report.write_text('{"outputs": []}')
+    log.write_text("nearly there\n")
+    told = mlflow_project._failure("2-ETL", report, log, Exception("exit 137"), Backend())
+    assert "2-ETL failed; the end of its log:\nnearly there" in told.what

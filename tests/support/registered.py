@@ -1,0 +1,96 @@
+"""Models in a registry of the tests' own, by the training step itself, in one process.
+
+``Registered(folder).train(...)`` is a tenth of the work of running the pipeline as often.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.paths import POKEMON, ROOT
+from tests.support.runs import environment
+
+CLEANING = {
+    "missing": [""],
+    "required": None,
+    "fill": {"type_2": "none"},
+    "schema": [
+        {"column": "name", "dtype": "str", "unique": True},
+        {"column": "hp", "dtype": "int", "min": 1, "max": 255},
+    ],
+}
+
+
+class Registered:
+    """A home, a state folder, a registry and a tracker in it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.state = folder, folder / "state"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The variables of commands here."""
+        told = {"PIPELINE_STATE_DIR": str(self.state), "PYTHONPATH": str(ROOT), **more}
+        return environment(self.folder, PIPELINE_TRACKER="trackio", **told)
+
+    def train(self, *given: dict[str, Any], **env: str) -> None:
+        """Train and register a model for each, with these arguments of the step's."""
+        command = [sys.executable, "-m", "tests.support.registered", json.dumps(given)]
+        self.run(command, **env)
+
+    def pipeline(self, *words: str | Path, status: int = 0, **env: str) -> str:
+        """``python -m pipeline`` with these words; what it printed."""
+        command = [sys.executable, "-m", "pipeline", *map(str, words)]
+        return self.run(command, status, **env)
+
+    def run(self, command: list[str], status: int = 0, **env: str) -> str:
+        """A program here; what it printed, errors included."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(**env),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        assert "Traceback" not in done.stdout
+        return done.stdout
+
+
+def main(given: list[dict[str, Any]]) -> None:
+    """Clean and split the Pokémon once, log both parts, and run the training step on them."""
+    from pipeline.science.tables import read_raw, write_table
+    from pipeline.steps.run import StepRun
+    from tests.support.steps import load_step
+
+    etl, split, training = (
+        load_step(name) for name in ("2-ETL", "3-Split_dataset", "4-Training_model")
+    )
+    folder = Path.cwd()
+    table, _ = etl.clean(read_raw(POKEMON), None, CLEANING["fill"], missing=[""])
+    for number, changes in enumerate(given):
+        seed = changes.pop("split", 42)
+        parts = split.split(table, 0.2, seed, "legendary")
+        work = folder / f"work-{number}"
+        work.mkdir(exist_ok=True)
+        run = StepRun("4-Training_model", argparse.Namespace(), work)
+        for name, part in zip(("train_data.csv", "test_data.csv"), parts, strict=True):
+            path = write_table(part, work / name)
+            run.log_artifact(path, name=name, type="split_data")
+        train, test = (output.reference for output in run.outputs)
+        words = [f"--train_artifact={train}", f"--test_artifact={test}"]
+        changes = {"cleaning": CLEANING, **changes}
+        words += [
+            f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in changes.items()
+        ]
+        training.go(training.arguments().parse_args(words), run)
+        run.finish()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,202 @@
+"""What a client can ask (:class:`Query`) and change (:class:`Mutation`)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.support.wandb_server.artifacts import Artifact, Collection
+from tests.support.wandb_server.encoding import hex_digest, python_name
+from tests.support.wandb_server.execute import GraphQLFailure, Node, connection
+from tests.support.wandb_server.runs import Run
+from tests.support.wandb_server.store import Entity, Project, Store
+
+# What W&B's cloud says it can do, as far as this server can do it.
+FEATURES = (
+    "ARTIFACT_TAGS",
+    "CLIENT_IDS",
+    "LARGE_FILENAMES",
+    "ARTIFACT_COLLECTION_MEMBERSHIP_FILES",
+    "PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP",
+    "TOTAL_COUNT_IN_FILE_CONNECTION",
+    "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
+    "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
+    "ARTIFACT_DIGEST_ALGORITHM",
+)
+
+
+class Query(Node):
+    """The fields of a query."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    @property
+    def viewer(self) -> Entity:
+        """Whose key it is."""
+        return self.store.entity
+
+    @property
+    def server_info(self) -> dict[str, Any]:
+        """What this server can do."""
+        features = [{"name": name, "isEnabled": True} for name in FEATURES]
+        return {"features": features}
+
+    def entity(self, name: str) -> Entity | None:
+        """The one entity there is."""
+        return self.store.entity if name == self.store.entity.name else None
+
+    def organization(self, name: str) -> None:
+        """There is none."""
+
+    def project(self, name: str, entity_name: str | None = None) -> Project | None:
+        """A project, if it exists."""
+        owner = self.store.entity.name
+        return self.store.projects.get(name) if (entity_name or owner) == owner else None
+
+    def model(self, name: str, entity_name: str | None = None) -> Project | None:
+        """The older name of a project."""
+        return self.project(name, entity_name)
+
+    def artifact(self, id: str) -> Artifact:
+        """A version by its id."""
+        return self.store.find(id, Artifact)
+
+    def artifact_collection(self, id: str) -> Collection:
+        """All versions, by the id of their collection."""
+        return self.store.find(id, Collection)
+
+
+class Mutation(Node):
+    """The fields of a mutation; each takes one ``input``."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def field(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Hand the input's fields over by their Python names."""
+        given = {python_name(key): value for key, value in arguments.get("input", {}).items()}
+        change = getattr(self, python_name(name), None)
+        if change is None:
+            raise GraphQLFailure(f'Cannot query field "{name}" on type "Mutation".')
+        return change(given)
+
+    def _run(self, given: Mapping[str, Any]) -> Run:
+        run = self.store.project(given["project_name"]).run(given["run_name"])
+        if run is None:
+            raise GraphQLFailure(f"run {given['run_name']!r} was not found")
+        return run
+
+    def upsert_bucket(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Make or change a run."""
+        if given.get("id"):
+            run, inserted = self.store.find(given["id"], Run), False
+        else:
+            project = self.store.project(given.get("model_name") or "uncategorized")
+            inserted = given["name"] not in project.runs_by_id
+            run = project.runs_by_id.setdefault(given["name"], Run(project, given["name"]))
+        run.upsert(given)
+        return {"bucket": run, "inserted": inserted}
+
+    def create_run_files(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Say where a run's files may be uploaded."""
+        run = self._run(given)
+        run.file_names |= set(given["files"])
+        files = [
+            {"name": name, "uploadUrl": self.store.blob_url(run.blob_key(name))}
+            for name in given["files"]
+        ]
+        return {"runID": run.id, "uploadHeaders": [], "files": files}
+
+    def create_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Begin a version, or find the one that has this content already."""
+        project = self.store.project(given["project_name"])
+        names = given.get("artifact_collection_names") or [given["artifact_collection_name"]]
+        collection = project.collections.get(names[0])
+        if collection is None:
+            collection = Collection(project, names[0], given["artifact_type_name"])
+            project.collections[names[0]] = collection
+        run = self._run(given) if given.get("run_name") else None
+        found = collection.with_digest(given["digest"])
+        artifact = found or Artifact(collection, run, given)
+        if found:
+            wanted = [one["alias"] for one in given.get("aliases") or []]
+            collection.point(["latest", *wanted], found)
+        if run and artifact not in run.logged:
+            run.logged.append(artifact)
+        return {"artifact": artifact}
+
+    def create_artifact_manifest(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Say where a manifest may be uploaded."""
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        return {"artifactManifest": self._manifest(artifact)}
+
+    def update_artifact_manifest(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The same for a manifest that has been announced before."""
+        artifact = self.store.find(given["artifact_manifest_id"], Artifact)
+        return {"artifactManifest": self._manifest(artifact)}
+
+    def _manifest(self, artifact: Artifact) -> dict[str, Any]:
+        url = self.store.blob_url(artifact.manifest_key)
+        return {
+            "id": artifact.id,
+            "file": {"id": artifact.manifest_key, "uploadUrl": url, "uploadHeaders": []},
+        }
+
+    def create_artifact_files(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Say where files may be uploaded; those whose bytes are here need not be."""
+        return {"files": connection(self._file(one) for one in given["artifact_files"])}
+
+    def _file(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        key = hex_digest(given["md5"])
+        born = self.store.births.setdefault(key, self.store.find(given["artifactID"], Artifact))
+        return {
+            "name": given["name"],
+            "displayName": given["name"],
+            "storagePath": key,
+            "uploadUrl": None if key in self.store.blobs else self.store.blob_url(key),
+            "uploadHeaders": [],
+            "uploadMultipartUrls": None,
+            "artifact": born,
+        }
+
+    def commit_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Make a version that has all its files visible."""
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        for path in artifact.manifest:
+            if artifact.blob_key(path) not in self.store.blobs:
+                raise GraphQLFailure(f"{path} of {artifact.id} has not been uploaded")
+        if artifact.state == "PENDING":
+            artifact.collection.append(artifact)
+            artifact.collection.point(["latest", *artifact.wanted_aliases], artifact)
+        return {"artifact": artifact}
+
+    def use_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Record that a run reads a version."""
+        run = self._run(given)
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        if artifact not in run.used:
+            run.used.append(artifact)
+            artifact.users.append(run)
+        return {"artifact": artifact}
+
+    def update_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Change what is said about a version."""
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        for key in ("description", "metadata"):
+            if given.get(key) is not None:
+                setattr(artifact, key, given[key])
+        added = [tag["tagName"] for tag in given.get("tags_to_add") or []]
+        removed = [tag["tagName"] for tag in given.get("tags_to_delete") or []]
+        artifact.tag_names = [tag for tag in [*artifact.tag_names, *added] if tag not in removed]
+        return {"artifact": artifact}
+
+    def add_aliases(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Let names mean a version."""
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        artifact.collection.point([one["alias"] for one in given["aliases"]], artifact)
+        return {"success": True}
+
+    def delete_aliases(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Take names from a version."""
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        artifact.collection.unpoint([one["alias"] for one in given["aliases"]], artifact)
+        return {"success": True}

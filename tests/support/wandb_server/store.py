@@ -1,0 +1,164 @@
+"""What the server remembers: projects with their runs and artifacts, and bytes by key."""
+
+from threading import RLock
+from typing import Any
+
+from tests.support.wandb_server.artifacts import Artifact, Collection
+from tests.support.wandb_server.encoding import global_id, now
+from tests.support.wandb_server.execute import GraphQLFailure, Node, connection
+from tests.support.wandb_server.runs import Run
+
+
+class Store:
+    """All state, in memory; use :attr:`lock` around whatever reads or changes it.
+
+    Attributes:
+        entity: the one user, who is the owner of everything.
+        url: where the server answers, for the addresses it gives out.
+        projects: by name.
+        blobs: stored bytes; a file of an artifact is kept under its MD5 in hex.
+        births: which artifact first brought a blob, by the blob's key.
+    """
+
+    def __init__(self, entity: str):
+        self.entity = Entity(entity)
+        self.url = ""
+        self.lock = RLock()
+        self.projects: dict[str, Project] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.births: dict[str, Artifact] = {}
+        self._nodes: dict[str, Node] = {}
+
+    def add(self, kind: str, node: Node) -> str:
+        """Keep a node so that it can be found by id; the id it gets."""
+        number = len(self._nodes) + 1
+        identifier = global_id(kind, number)
+        self._nodes[identifier] = node
+        return identifier
+
+    def find(self, identifier: str, kind: type) -> Any:
+        """The node with an id.
+
+        Raises:
+            GraphQLFailure: there is none of that kind.
+        """
+        node = self._nodes.get(identifier)
+        if not isinstance(node, kind):
+            raise GraphQLFailure(f"{kind.__name__} {identifier!r} was not found")
+        return node
+
+    def project(self, name: str) -> "Project":
+        """A project by name, made when it is new, as W&B does."""
+        if name not in self.projects:
+            self.projects[name] = Project(self, name)
+        return self.projects[name]
+
+    def blob_url(self, key: str) -> str:
+        """Where a blob can be read and written without a key, as by a signed URL."""
+        return f"{self.url}/storage/{key}"
+
+
+class Entity(Node):
+    """The user and, at once, the user's namespace."""
+
+    xxhash_digests_enabled = False
+    organization = None
+    user = None
+
+    def __init__(self, name: str):
+        self.name = self.username = self.entity = name
+        self.id = global_id("Entity", 0)
+        self.email = f"{name}@example.com"
+        self.flags: dict[str, Any] = {}
+        self.admin = False
+
+    def teams(self, **_: Any) -> dict:
+        """The namespaces this user may write to."""
+        return connection([self])
+
+
+class Project(Node):
+    """Runs by id, and artifacts by name."""
+
+    read_only = False
+
+    def __init__(self, store: Store, name: str):
+        self.store = store
+        self.name = name
+        self.id = store.add("Project", self)
+        self.internal_id = str(len(store.projects) + 1)
+        self.created_at = now()
+        self.runs_by_id: dict[str, Run] = {}
+        self.collections: dict[str, Collection] = {}
+
+    @property
+    def entity(self) -> Entity:
+        """Who owns it."""
+        return self.store.entity
+
+    def run(self, name: str) -> Run | None:
+        """A run by its short id, which W&B calls its name."""
+        return self.runs_by_id.get(name)
+
+    def bucket(self, name: str, missing_ok: bool = False) -> Run | None:
+        """The older name of :meth:`run`."""
+        return self.run(name)
+
+    def _matching(self, filters: str | None, order: str | None = None) -> list[Run]:
+        runs = [run for run in self.runs_by_id.values() if run.matches(filters)]
+        return runs[::-1] if (order or "").startswith("-") else runs
+
+    def runs(self, filters=None, after=None, first=None, order=None) -> dict:
+        """Runs from the oldest to the newest, or the other way round."""
+        return connection(self._matching(filters, order), first, after)
+
+    def run_count(self, filters: str | None = None) -> int:
+        """How many runs there are."""
+        return len(self._matching(filters))
+
+    def artifact(self, name: str) -> Artifact | None:
+        """The version that ``name``, ``name:alias`` or ``name:v0`` means."""
+        collection, _, alias = name.partition(":")
+        found = self.collections.get(collection)
+        return found.version_for(alias or "latest") if found else None
+
+    def artifact_collection_membership(self, name: str) -> Node | None:
+        """The same, as a place in a collection."""
+        found = self.artifact(name)
+        return found.membership if found else None
+
+    def artifact_collection(self, name: str) -> Collection | None:
+        """All versions of one artifact."""
+        return self.collections.get(name)
+
+    def artifact_type(self, name: str) -> "ArtifactType | None":
+        """A type that some artifact has."""
+        known = {collection.type_name for collection in self.collections.values()}
+        return ArtifactType(self, name) if name in known else None
+
+    def artifact_types(self, **_: Any) -> dict:
+        """All types that artifacts have."""
+        names = sorted({collection.type_name for collection in self.collections.values()})
+        return connection(ArtifactType(self, name) for name in names)
+
+
+class ArtifactType(Node):
+    """The artifacts of a project that have one type."""
+
+    description = None
+
+    def __init__(self, project: Project, name: str):
+        self.project = project
+        self.name = name
+        self.id = global_id(f"ArtifactType-{name}", 0)
+        self.created_at = project.created_at
+
+    def artifact_collection(self, name: str) -> Collection | None:
+        """One of them."""
+        found = self.project.collections.get(name)
+        return found if found and found.type_name == self.name else None
+
+    def artifact_collections(self, after=None, first=None, **_: Any) -> dict:
+        """All of them."""
+        collections = self.project.collections.values()
+        return connection((c for c in collections if c.type_name == self.name), first, after)

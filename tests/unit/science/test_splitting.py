@@ -1,0 +1,147 @@
+"""3-Split_dataset: two parts that share no row, are the whole together, and keep proportions."""
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.errors import PipelineError
+from tests.support.paths import POKEMON
+from tests.support.steps import Ended, Place, assert_contract, assert_helps, load_step
+
+splitting = load_step("3-Split_dataset")
+split = splitting.split
+
+sizes = st.floats(0.3, 0.7)
+seeds = st.integers(0, 2**32 - 1)
+labels = st.sampled_from(["a", "b", None]) | st.booleans()
+
+
+def refusal(*arguments) -> str:
+    """What a split that has to fail says."""
+    with pytest.raises(PipelineError) as caught:
+        split(*arguments)
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def assert_partition(table: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> None:
+    """No shared row, together the whole, each part in the whole's own order and not empty."""
+    assert not set(train.index) & set(test.index)
+    assert pd.concat([train, test]).sort_index().equals(table)
+    assert train.index.is_monotonic_increasing
+    assert test.index.is_monotonic_increasing
+    assert len(train)
+    assert len(test)
+
+
+@given(st.integers(12, 60), st.floats(0.1, 0.9), seeds)
+def test_a_split_is_a_partition(rows: int, test_size: float, seed: int) -> None:
+    table = pd.DataFrame({"x": range(rows), "same": 1})
+    train, test = split(table, test_size, seed, None)
+    assert_partition(table, train, test)
+    assert abs(len(test) - test_size * rows) < 1
+
+
+@given(st.lists(labels, min_size=1, max_size=25), sizes, seeds)
+def test_classes_keep_their_shares_within_one_row(classes, test_size: float, seed: int) -> None:
+    table = pd.DataFrame({"class": pd.Series(classes * 4, dtype=object)})
+    train, test = split(table, test_size, seed, "class")
+    assert_partition(table, train, test)
+    whole = table["class"].value_counts(dropna=False)
+    for part in (train, test):
+        counts = part["class"].value_counts(dropna=False).reindex(whole.index, fill_value=0)
+        assert ((counts - whole * len(part) / len(table)).abs() <= 1).all()
+
+
+@given(seeds)
+def test_the_seed_decides(seed: int) -> None:
+    table = pd.DataFrame({"x": range(50), "class": ["a", "b"] * 25})
+    for column in (None, "class"):
+        first, again = (split(table, 0.3, seed, column)[1] for _ in range(2))
+        assert first.equals(again)
+        assert not first.equals(split(table, 0.3, (seed + 1) % 2**32, column)[1])
+
+
+def test_pokemon() -> None:
+    table = pd.read_csv(POKEMON)
+    train, test = split(table, 0.2, 42, "Legendary")
+    assert_partition(table, train, test)
+    assert len(test) == 160
+    assert test["Legendary"].sum() == 13
+
+
+@pytest.mark.parametrize("test_size", [0, 1, -0.2, 1.5, float("nan"), float("inf")])
+def test_sizes_outside_of_0_and_1(test_size: float) -> None:
+    told = refusal(pd.DataFrame({"x": range(9)}), test_size, 1, None)
+    assert f"split.test_size={test_size} is not between 0 and 1" in told
+
+
+def test_columns_that_cannot_be_kept_in_proportion() -> None:
+    table = pd.DataFrame({"kind": ["a", "a", "a", "b"], "id": range(4)})
+    told = refusal(table, 0.5, 1, "kind")
+    assert "1 of 2 classes have a single member" in told
+    assert "'b'" in told
+    assert "split.stratify=null" in told
+    assert "4 of 4 classes" in refusal(table, 0.5, 1, "id")
+    told = refusal(table, 0.5, 1, "kindd")
+    assert "'kindd'" in told
+    assert "did you mean 'kind'?" in told
+    assert "kind, id" in told
+    gap = pd.DataFrame({"kind": ["a", "a", "b", "b", None]})
+    assert "1 of 3 classes" in refusal(gap, 0.5, 1, "kind")
+
+
+@pytest.mark.parametrize(
+    ("rows", "test_size", "stratify"), [(1, 0.5, None), (10, 0.1, "kind"), (10, 0.95, "kind")]
+)
+def test_parts_too_small(rows: int, test_size: float, stratify: str | None) -> None:
+    table = pd.DataFrame({"kind": ["a", "b"] * 5}).head(rows)
+    assert f"split.test_size={test_size} of {rows} rows" in refusal(table, test_size, 1, stratify)
+
+
+def test_parameters_agree() -> None:
+    assert_contract("3-Split_dataset")
+
+
+def test_help(tmp_path) -> None:
+    assert_helps("3-Split_dataset", tmp_path)
+
+
+def test_what_the_program_logs(chain: tuple[Place, dict[str, Ended]]) -> None:
+    place, ended = chain
+    result = ended["3-Split_dataset"]
+    assert result.outputs == {"train_data.csv": "v0", "test_data.csv": "v0"}
+    assert {output["type"] for output in result.report["outputs"]} == {"split_data"}
+    assert result.report["metrics"] == {"train_rows": 60, "test_rows": 20}
+    assert place.artifacts()["test_data.csv:v0"] == {
+        "rows": 20,
+        "test_size": 0.25,
+        "random_state": 42,
+        "stratify": "legendary",
+    }
+
+
+def test_no_cell_is_changed(place: Place) -> None:
+    """Whole numbers beside gaps, words that look like numbers, line breaks: all stay."""
+    rows = [f'00{n % 10},{n if n % 2 else ""},"a\nb{n}",{n}.50,NA' for n in range(20)]
+    place.put("code,gap,text,price,word\n" + "\n".join(rows) + "\n", "clean_data.csv")
+    ended = place.run("3-Split_dataset", stratify="word", test_size=0.5)
+    assert ended.status == 0, ended.err
+    kept = []
+    for output in ended.report["outputs"]:
+        text = place.file(output).read_text()
+        assert text.startswith("code,gap,text,price,word\n")
+        kept += [row for row in rows if f"{row}\n" in text]
+    assert sorted(kept) == sorted(rows)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"test_size": "1.5"}, "split.test_size=1.5"),
+        ({"test_artifact_name": "train_data.csv"}, "both parts are named 'train_data.csv'"),
+    ],
+)
+def test_errors_of_the_program(chain, parameters: dict, told: str) -> None:
+    chain[0].refused("3-Split_dataset", told, **parameters)

@@ -1,0 +1,300 @@
+"""4-Training_model: estimators, preprocessing, and what is logged of a model."""
+
+import contextlib
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.core.errors import PipelineError
+from pipeline.science import model_files
+from pipeline.science.tables import write_table
+from tests.support.steps import Ended, Place, assert_contract, assert_helps, load_step
+
+training = load_step("4-Training_model")
+FOREST = "sklearn.ensemble.RandomForestClassifier"
+
+
+def make(path: str, **params):
+    return training.make_estimator(path, params, ["sklearn"])
+
+
+def trained(path: str, features: pd.DataFrame, target, categorical=(), **params):
+    """A fitted pipeline."""
+    target = pd.Series(target, name="target")
+    return training.fit(
+        training.build(make(path, **params), features, categorical), features, target
+    )
+
+
+def refusal(call, *arguments, **options) -> str:
+    """What a call that has to fail says."""
+    with pytest.raises(PipelineError) as caught:
+        call(*arguments, **options)
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def test_parameters_agree() -> None:
+    assert_contract("4-Training_model")
+
+
+def test_help(tmp_path) -> None:
+    assert_helps("4-Training_model", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("os.system", "not from an allowed package"),
+        ("subprocess.Popen", "not from an allowed package"),
+        ("RandomForestClassifier", "not from an allowed package"),
+        ("sklearnother.Model", "not from an allowed package"),
+        (".sklearn.svm.SVC", "not from an allowed package"),
+        ("sklearn.utils.Bunch", "is not an estimator"),
+        ("sklearn.utils.check_array", "is not an estimator"),
+        ("sklearn.ensemble.NoSuchForest", "is not an estimator"),
+        ("sklearn.no_such_module.Model", "is not an estimator"),
+        ("sklearn..svm.SVC", "is not an estimator"),
+        ("sklearn.", "is not an estimator"),
+        ("sklearn.base.ClassifierMixin", "is not an estimator"),
+        ("sklearn.preprocessing.StandardScaler", "neither classes nor numbers"),
+        ("sklearn.cluster.KMeans", "neither classes nor numbers"),
+        ("sklearn.ensemble.VotingClassifier", "can't be made"),
+    ],
+)
+def test_only_allowed_estimators(path: str, told: str) -> None:
+    message = refusal(make, path)
+    assert told in message
+    assert repr(path) in message
+
+
+def test_an_unknown_parameter_is_named_with_the_nearest() -> None:
+    message = refusal(make, FOREST, n_estimator=5)
+    assert "no parameter 'n_estimator' (did you mean 'n_estimators'?)" in message
+    assert "max_depth" in message
+    features = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0]})
+    message = refusal(trained, FOREST, features, [0, 1, 0, 1], n_estimators=-1)
+    assert "n_estimators" in message
+    assert "model.params" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "told"),
+    [
+        (FOREST, ["a", "a", "a", "a"], "one class only: 'a'"),
+        (FOREST, [0.5, 1.25, 2.75, 3.1], "is continuous"),
+        ("sklearn.linear_model.LinearRegression", ["a", "b", "a", "b"], "is not a number"),
+    ],
+)
+def test_targets_that_do_not_fit_the_estimator(path: str, target: list, told: str) -> None:
+    message = refusal(trained, path, pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0]}), target)
+    assert told in message
+    assert "model.target='target'" in message
+
+
+def test_targets_and_features_are_told_apart() -> None:
+    table = pd.DataFrame({"number": [1, 2], "x": [3, 4], "legendary": [True, False]})
+    features, target = training.separate(table, "legendary", ["number", "absent"])
+    assert list(features) == ["x"]
+    assert features["x"].dtype == "float64"
+    assert target.tolist() == [True, False]
+
+    message = refusal(training.separate, table, "legendry", [])
+    assert "'legendry'" in message
+    assert "did you mean 'legendary'?" in message
+    gaps = table.assign(legendary=[True, None])
+    assert "1 missing values" in refusal(training.separate, gaps, "legendary", [])
+    assert "no feature is left" in refusal(training.separate, table, "x", ["number", "legendary"])
+    endless = table.assign(x=[1.0, np.inf])
+    assert "['x'] hold infinite values" in refusal(training.separate, endless, "legendary", [])
+    assert "'speed'" in refusal(training.build, make(FOREST), features, ["speed"])
+
+
+def parts(folder, train: pd.DataFrame, test: pd.DataFrame, drop: list[str] = ()):
+    """Both parts, read again from files."""
+    files = write_table(train, folder / "train.csv"), write_table(test, folder / "test.csv")
+    return training.read_parts(*files, drop)
+
+
+def test_a_column_has_the_type_it_has_in_training(tmp_path) -> None:
+    train = pd.DataFrame({"code": ["1", "x"], "n": [1, 2]})
+    _, test = parts(tmp_path, train, pd.DataFrame({"code": ["1", "2"], "n": [None, 2.5]}))
+    assert test["code"].tolist() == ["1", "2"]
+
+    message = refusal(parts, tmp_path, train, pd.DataFrame({"code": ["x"], "n": ["oak"]}))
+    assert "'n' holds numbers in the training data, and 'oak' in the test data" in message
+    parts(tmp_path, train, pd.DataFrame({"code": ["x"], "n": ["oak"]}), drop=["n"])
+    assert "lacks 'n'" in refusal(parts, tmp_path, train, pd.DataFrame({"code": ["x"]}))
+
+
+WORDS = pd.DataFrame({"word": ["a", "b", None, "a"] * 5})
+TRUTHS = pd.DataFrame({"truth": [True, False] * 10})
+GAPPED_TRUTHS = pd.DataFrame({"truth": [True, False, None, True] * 5}, dtype=object)
+NUMBERS = pd.DataFrame({"x": [1.0, 2.0, np.nan, 4.0] * 5})
+EMPTY = pd.DataFrame({"nothing": [np.nan] * 20, "x": [1.0, 2.0] * 10})
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+@pytest.mark.parametrize(
+    "path",
+    [
+        FOREST,
+        "sklearn.ensemble.HistGradientBoostingClassifier",
+        "sklearn.naive_bayes.GaussianNB",
+        "sklearn.svm.LinearSVC",
+        "sklearn.linear_model.LogisticRegression",
+    ],
+)
+@pytest.mark.parametrize(
+    "features",
+    [WORDS, TRUTHS, GAPPED_TRUTHS, NUMBERS, EMPTY, pd.concat([WORDS, TRUTHS, NUMBERS], axis=1)],
+)
+def test_any_features_fit_any_estimator(path: str, features: pd.DataFrame, tmp_path) -> None:
+    """Gaps, unknown categories and columns of one kind only."""
+    model = trained(path, features, [0, 1] * 10)
+    assert len(model.predict(features)) == 20
+    strange = features.copy()
+    for column in strange:
+        strange[column] = strange[column].astype(object)
+        strange.loc[0, column] = "never seen" if column == "word" else None
+    numbers = dict.fromkeys(features.select_dtypes("number"), "float64")
+    before = features.drop(index=0)
+    after = strange.astype(numbers).drop(index=0)
+    assert len(model.predict(strange.astype(numbers))) == 20
+    assert (model.predict(before) == model.predict(after)).all()
+
+
+def test_numbers_that_are_categories() -> None:
+    features = pd.DataFrame({"generation": [1.0, 2.0, 3.0] * 4, "x": np.arange(12.0)})
+    model = trained("sklearn.linear_model.LinearRegression", features, range(12), ["generation"])
+    names = [*model[:-1].get_feature_names_out()]
+    assert names == ["x", "generation_1.0", "generation_2.0", "generation_3.0"]
+    assert model.predict(features.assign(generation=9.0)).shape == (12,)
+
+
+def test_the_seed_decides() -> None:
+    features = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"abc"])
+    first, again, other = (
+        model_files.dumps(trained(FOREST, features, [0, 1] * 30, n_estimators=5, random_state=seed))
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+@contextlib.contextmanager
+def store(place: Place):
+    """MLflow's client on a place's store."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{place.folder / 'state' / 'mlflow.db'}")
+    try:
+        yield mlflow.MlflowClient()
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_the_chain_of_programs(chain: tuple[Place, dict[str, Ended]]) -> None:
+    """Each step alone, by name:latest and name:v0; the same again makes no new version."""
+    place, ended = chain
+    model = ended["4-Training_model"]
+    assert model.outputs == {"model": "v0", "preprocessor": "v0"}
+    assert [used["name"] for used in model.report["inputs"]] == ["train_data.csv", "test_data.csv"]
+    assert set(model.report["metrics"]) >= {"accuracy", "f1", "roc_auc", "average_precision"}
+    metadata = place.artifacts()["model:v0"]
+    assert metadata["estimator"] == FOREST
+    assert metadata["f1"] == model.report["metrics"]["f1"]
+
+
+def test_what_mlflow_has_of_a_model(chain: tuple[Place, dict[str, Ended]]) -> None:
+    place, ended = chain
+    with store(place) as client:
+        experiment = client.get_experiment_by_name("dev")
+        run = client.search_runs([experiment.experiment_id], order_by=["start_time"])[0]
+        figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+        found = client.search_logged_models([experiment.experiment_id])
+        (info,) = [model for model in found if model.source_run_id == run.info.run_id]
+        uri = info.model_uri
+        fitted = mlflow.sklearn.load_model(uri)
+        served = mlflow.pyfunc.load_model(uri)
+        example = served.metadata.load_input_example()
+
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == ended["4-Training_model"].report["metrics"]
+    assert run.data.params["target"] == "legendary"
+    assert run.data.params["estimator.n_estimators"] == "100"
+    assert run.data.params["estimator.random_state"] == "42"
+    assert run.data.tags["developer"]
+    for used in ended["4-Training_model"].report["inputs"]:
+        assert run.data.tags[f"data.{used['name']}"] == f"{used['version']} {used['digest']}"
+    names = ("feature_importance", "confusion_matrix", "roc_curve", "precision_recall_curve")
+    assert figures == {f"figures/{name}.png" for name in names}
+
+    assert served.metadata.signature.inputs.input_names() == ["type_1", "sp_atk"]
+    assert served.metadata.signature.outputs is not None
+    assert list(example) == ["type_1", "sp_atk"]
+    unseen = pd.DataFrame({"type_1": ["Fire", "Ghost", None], "sp_atk": [20.0, None, 300.0]})
+    assert (served.predict(unseen) == fitted.predict(unseen)).all()
+    assert len(served.predict(example)) == len(example)
+
+    (artifact,) = (o for o in ended["4-Training_model"].report["outputs"] if o["name"] == "model")
+    (file,) = place.folder.glob(f"state/mlflow/artifacts/**/{info.model_id}/**/model.skops")
+    assert file.read_bytes() == place.file(artifact).read_bytes()
+    written = sum(path.stat().st_size for path in file.parent.iterdir())
+    assert file.stat().st_size < served.metadata.model_size_bytes <= written
+
+
+def test_the_same_again_makes_no_new_version(chain: tuple[Place, dict[str, Ended]]) -> None:
+    place, ended = chain
+    before = set(place.artifacts())
+    for step in ended:
+        options = {"stratify": "legendary"} if step.startswith("3") else {}
+        if step.startswith("1"):
+            options["file_url"] = (place.folder / "source.csv").as_uri()
+        again = place.run(step, **options)
+        assert again.status == 0, again.err
+        assert again.outputs == ended[step].outputs
+        assert again.report["metrics"] == ended[step].report["metrics"]
+    assert set(place.artifacts()) == before
+
+
+def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Place, dict[str, Ended]]) -> None:
+    """A table with a gap in each feature; what MLflow keeps of it predicts despite gaps."""
+    place, _ = chain
+    rows = [f"{n},{'abc'[n % 3]},{n % 2 == 0},{3 * n}" for n in range(40)]
+    place.put("\n".join(["x,word,truth,y", ",b,True,1", "2,,False,6", *rows]), "train_gaps.csv")
+    place.put("\n".join(["x,word,truth,y", "1,z,True,3", ",,,4", *rows[::5]]), "test_gaps.csv")
+    ended = place.run(
+        "4-Training_model",
+        train_artifact="train_gaps.csv",
+        test_artifact="test_gaps.csv:latest",
+        target="y",
+        drop="",
+        estimator="sklearn.ensemble.HistGradientBoostingRegressor",
+        params={"max_iter": 5, "random_state": 1},
+        artifact_name="gaps_model",
+        preprocessor_artifact_name="gaps_preprocessor",
+    )
+    assert ended.status == 0, ended.err
+    assert set(ended.report["metrics"]) == {"rmse", "mae", "r2"}
+    with store(place) as client:
+        experiment = client.get_experiment_by_name("dev")
+        run = client.search_runs([experiment.experiment_id], order_by=["start_time desc"])[0]
+        figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+        uri = f"runs:/{run.info.run_id}/model"
+        served = mlflow.pyfunc.load_model(uri, dst_path=str(place.folder))
+    assert figures == {"figures/feature_importance.png", "figures/residuals.png"}
+    assert run.data.params["params"] == "{'max_iter': 5, 'random_state': 1}"
+    strange = pd.DataFrame({"x": [np.nan], "word": ["never seen"], "truth": [True]})
+    assert np.isfinite(served.predict(strange)).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"target": "legendry"}, "did you mean 'legendary'?"),
+        ({"estimator": "os.system"}, "model.allowed"),
+    ],
+)
+def test_errors_of_the_program(chain, parameters: dict, told: str) -> None:
+    chain[0].refused("4-Training_model", told, **parameters)

@@ -1,0 +1,131 @@
+"""Models are compared by numbers that the test data has no part in, the same ones each time."""
+
+import math
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LogisticRegression
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.metrics import METRICS, measured_as
+from pipeline.core.results import StepResult
+from pipeline.science import evaluation, validation
+from pipeline.science.validation import How
+from tests.support.steps import Ended, Place, load_step
+
+script = load_step("4-Training_model")
+
+
+def table(rows: int = 60) -> tuple[pd.DataFrame, pd.Series]:
+    draw = np.random.default_rng(0)
+    features = pd.DataFrame({"a": draw.normal(size=rows), "b": draw.normal(size=rows)})
+    return features, (features.a + 0.5 * features.b > 0).rename("target")
+
+
+def train(how: How, estimator: object = None) -> tuple:
+    features, target = table()
+    chosen = LogisticRegression() if estimator is None else estimator
+    model = script.build(chosen, features, [])
+    return validation.train(script.fit, model, features, target, how)
+
+
+def test_nothing_is_measured_unless_wanted():
+    _, results, folds = train(How(0, None, 1))
+    assert results == {}
+    assert folds.empty
+
+
+@given(share=st.floats(0.05, 0.9), seed=st.integers(0, 1000))
+def test_held_out_rows_are_not_fitted_on(share: float, seed: int):
+    features, target = table()
+    fitted, left, known, hidden = validation.hold_out(
+        LogisticRegression(), features, target, share, seed
+    )
+    assert sorted([*fitted.index, *left.index]) == list(features.index)
+    assert (list(known.index), list(hidden.index)) == (list(fitted.index), list(left.index))
+    again = validation.hold_out(LogisticRegression(), features, target, share, seed)
+    assert list(again[1].index) == list(left.index)
+
+
+@pytest.mark.parametrize("how", [How(0.25, None, 3), How(0, 4, 3)])
+def test_same_seed_and_data_same_numbers(how: How):
+    forest = RandomForestClassifier(5, random_state=0)
+    first, second = train(how, forest), train(how, forest)
+    assert first[1] == second[1]
+    pd.testing.assert_frame_equal(first[2], second[2])
+    other = train(How(how.share, how.folds, 4), forest)
+    assert first[1] != other[1]
+
+
+def test_folds_have_mean_and_spread():
+    _, results, folds = train(How(0.5, 4, 1))
+    assert len(folds) == 4
+    assert results["cv_f1_mean"] == pytest.approx(folds.f1.mean())
+    assert results["cv_f1_std"] == pytest.approx(np.std(folds.f1))
+    assert not any(name.startswith("val_") for name in results)
+
+
+def test_more_folds_than_rows_of_a_class():
+    with pytest.raises(PipelineError, match=r"model\.cv=40"):
+        train(How(0, 40, 1))
+
+
+def test_too_small_a_share():
+    features, target = table(8)
+    with pytest.raises(PipelineError, match=r"model\.validation=0\.01"):
+        validation.hold_out(LogisticRegression(), features, target, 0.01, 1)
+
+
+def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
+    features, target = table()
+    classes = script.build(LogisticRegression(), features, []).fit(features, target)
+    numbers = script.build(RandomForestRegressor(2), features, []).fit(features, features.a)
+    measured = evaluation.metrics(evaluation.answers(classes, features, target))
+    measured |= evaluation.metrics(evaluation.answers(numbers, features, features.a))
+    assert set(measured) == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "value"),
+    [
+        ({"f1": 0.1}, 0.1),
+        ({"val_f1": 0.2, "f1": 0.1}, 0.2),
+        ({"cv_f1_mean": 0.3, "cv_f1_std": 0.0, "f1": 0.1}, 0.3),
+        ({}, None),
+    ],
+)
+def test_a_trial_is_judged_without_the_test_data_where_it_can_be(metrics: dict, value: float):
+    assert StepResult("4", "ran", metrics=metrics).metric(None) == value
+
+
+@pytest.mark.parametrize("other", [{"val_f1": 0.2}, {"cv_f1_mean": 0.3}])
+def test_a_trial_is_never_judged_by_the_test_data_instead(other: dict):
+    """A class that the held-out rows lack leaves some metrics undefined there."""
+    result = StepResult("4", "ran", metrics={"roc_auc": 0.9, "f1": 0.1, **other})
+    with pytest.raises(PipelineError, match="roc_auc is undefined on the training rows"):
+        result.metric("roc_auc")
+    assert measured_as("roc_auc", result.metrics) is None
+
+
+def test_a_metric_that_is_no_number():
+    result = StepResult("4", "ran", metrics={"val_r2": math.nan, "r2": 0.1})
+    with pytest.raises(PipelineError, match="val_r2 is not a number"):
+        result.metric("r2")
+
+
+def test_the_step_logs_each_fold(chain: tuple[Place, dict[str, Ended]]):
+    place, _ = chain
+    ended = place.run("4-Training_model", cv="3", seed="7")
+    assert ended.status == 0, ended.err
+    client = mlflow.MlflowClient(f"sqlite:///{place.folder / 'state' / 'mlflow.db'}")
+    run = client.search_runs(["1"], "metrics.cv_f1_mean >= 0", max_results=1)[0]
+    history = client.get_metric_history(run.info.run_id, "cv_f1")
+    assert [entry.step for entry in history] == [0, 1, 2]
+    told = ended.report["metrics"]
+    assert told["cv_f1_mean"] == pytest.approx(np.mean([entry.value for entry in history]))
+    assert run.data.metrics["cv_f1_std"] == pytest.approx(told["cv_f1_std"])
