@@ -204,7 +204,7 @@ def test_files_that_can_not_be_read_or_written(tmp_path: Path):
 def test_memory_does_not_grow_with_the_file(pokemon: Loaded, tmp_path: Path):
     """Twelve times the rows, about the same peak."""
     (pokemon.folder / "requirements.txt").touch()
-    code = "import resource, sys; from pipeline import predict as p; p.main(*sys.argv[1:]); "
+    code = "import resource, sys; from pipeline.models import predict as p; p.main(*sys.argv[1:]); "
     code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     peaks = []
     for times in (2, 24):

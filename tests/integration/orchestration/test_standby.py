@@ -101,7 +101,7 @@ def test_one_that_was_killed_is_not_missed(standbys: Standbys, tmp_path: Path):
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path):
     start = (
-        "import sys; from pipeline.standby import Standbys\n"
+        "import sys; from pipeline.orchestration.prefork import Standbys\n"
         f"made = Standbys('local'); made.prepare({STEP!r})\n"
         f"print(made._waiting[{STEP!r}]._process.pid, flush=True); sys.stdin.read()"
     )
@@ -123,7 +123,7 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path):
 TOLD = """
 import atexit, json, os, sys
 sys.path.insert(0, {root!r})
-from pipeline import startup
+from pipeline.steps import worker as startup
 startup.begin(__name__)
 import numpy, threadpoolctl
 atexit.register(open, "left", "w")

@@ -263,7 +263,9 @@ def test_the_errors_of_the_library_are_told_without_the_signature(monkeypatch: p
 
 
 def test_an_error_that_nobody_caught_is_shown_without_the_key(tmp_path: Path):
-    raising = "from pipeline import azure; azure.guard_tracebacks(); raise ValueError('at sig=XYZ')"
+    raising = (
+        "from pipeline.core import azure; azure.guard_tracebacks(); raise ValueError('at sig=XYZ')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", raising],
         env=environment(

@@ -29,7 +29,7 @@ import hashlib, json, sys
 from pathlib import Path
 import pandas as pd
 from pipeline import tracking
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 
 kind = {kind!r}
 

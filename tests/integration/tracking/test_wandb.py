@@ -30,7 +30,7 @@ CHILD = """
 import sys
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 from pipeline.tracking import open_run
 
 def start():

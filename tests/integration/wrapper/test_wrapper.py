@@ -225,7 +225,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     program = f"""
 import json
 import pandas as pd
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 from wrapper.preprocess_wrapper import preprocess_wrapper
 answer = {{}}
 
@@ -568,7 +568,7 @@ def test_a_hook_that_says_nothing(top: Path):
 def test_a_repository_on_a_read_only_disk(top: Path):
     program = f"""
 from wrapper.branch import Branch
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 try:
     Branch({str(top)!r}, "main")
 except PipelineError as error:

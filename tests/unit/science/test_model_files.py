@@ -41,9 +41,9 @@ import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
-from pipeline import models
+from pipeline.science import model_files
 model = RandomForestClassifier(5, random_state=0).fit(*load_iris(return_X_y=True, as_frame=True))
-print(hashlib.sha256(models.dumps(model)).hexdigest())
+print(hashlib.sha256(model_files.dumps(model)).hexdigest())
 """
 
 
