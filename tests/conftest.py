@@ -10,7 +10,8 @@ from hypothesis import settings
 
 from tests.support import leftovers
 from tests.support.faulty_server import Server
-from tests.support.steps import TINY, Ended, Place
+from tests.support.runs import Finished
+from tests.support.steps import TINY, Steps
 from tests.support.wandb_server import WandbServer
 
 settings.register_profile("steps", deadline=None, max_examples=60, derandomize=True)
@@ -87,19 +88,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Steps:
     """A place of the test's own."""
-    return Place(tmp_path)
+    return Steps(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Ended]]:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Steps, dict[str, Finished]]:
     """A place in which all four steps have run as plain programs on a tiny table."""
-    place = Place(tmp_path_factory.mktemp("chain"))
+    place = Steps(tmp_path_factory.mktemp("chain"))
     ended = {"1-Download_data": place.put(TINY)}
-    ended["2-ETL"] = place.run("2-ETL")
-    ended["3-Split_dataset"] = place.run("3-Split_dataset", stratify="legendary")
-    ended["4-Training_model"] = place.run("4-Training_model")
+    ended["2-ETL"] = place.step("2-ETL")
+    ended["3-Split_dataset"] = place.step("3-Split_dataset", stratify="legendary")
+    ended["4-Training_model"] = place.step("4-Training_model")
     for result in ended.values():
         assert result.status == 0, result.err
     return place, ended

@@ -20,7 +20,7 @@ from pipeline.core.settings import LIFELINE
 from pipeline.orchestration import mlflow_project
 from pipeline.orchestration.backends import Backend
 from tests.support.runs import SMALL, Checkout
-from tests.support.steps import Place
+from tests.support.steps import Steps
 
 MOMENTS = 30
 STANDBY = "main.standby=1"  # more processes to leave behind
@@ -100,12 +100,12 @@ def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
 
 
 @pytest.mark.parametrize("left", [True, False])
-def test_a_step_that_begins_after_its_orchestrator_has_died_logs_nothing(place: Place, left: bool):
+def test_a_step_that_begins_after_its_orchestrator_has_died_logs_nothing(place: Steps, left: bool):
     """Of the orchestrator's pipe there is an end that nobody holds open, or nothing at all."""
-    lifeline = place.folder / "alive"
+    lifeline = place.home / "alive"
     if left:
         os.mkfifo(lifeline)
-    ended = place.run("1-Download_data", {LIFELINE: str(lifeline)})
+    ended = place.step("1-Download_data", {LIFELINE: str(lifeline)})
     assert (ended.status, ended.out, ended.err, ended.report) == (1, "", "", {})
     assert not place.artifacts()
 
@@ -118,14 +118,8 @@ def temporary_folder(checkout: Checkout) -> Path:
 
 def check_state(checkout: Checkout) -> None:
     """Nothing partial counts as finished: all that is recorded is there, byte for byte."""
-    done = subprocess.run(
-        [*checkout.command()[:1], "-m", "pipeline", "--state-dir", str(checkout.state), "verify"],
-        cwd=checkout.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = checkout.tool("verify")
+    assert done.status == 0, done.out + done.err
 
 
 def runs_script(process: psutil.Process) -> bool:

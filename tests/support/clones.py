@@ -4,12 +4,11 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.paths import ROOT
-from tests.support.runs import Checkout, environment
+from tests.support.runs import Checkout
 
 CODE = (
     "main.py",
@@ -72,21 +71,9 @@ class Clone(Checkout):
         git(top, "commit", "-qm", "first")
         return cls(folder / "home", root=top)
 
-    def command(self, *overrides: str) -> list[str]:
-        """The command line; this run's code is kept in git."""
-        return super().command("provenance.snapshot=true", *overrides)
-
-    def tool(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run ``python -m pipeline`` to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "pipeline", "--state-dir", str(self.state), *words],
-            cwd=self.root,
-            env=environment(self.home, **env),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def words(self, *overrides: str) -> list[str | Path]:
+        """The program and its overrides; this run's code is kept in git."""
+        return super().words("provenance.snapshot=true", *overrides)
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Change a file of the code."""

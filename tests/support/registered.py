@@ -5,13 +5,12 @@
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from tests.support.paths import POKEMON, ROOT
-from tests.support.runs import environment
+from tests.support.runs import Checkout
 
 CLEANING = {
     "missing": [""],
@@ -24,41 +23,29 @@ CLEANING = {
 }
 
 
-class Registered:
-    """A home, a state folder, a registry and a tracker in it."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.state = folder, folder / "state"
+class Registered(Checkout):
+    """A checkout with a registry and a tracker in its state folder."""
 
     def environment(self, **more: str) -> dict[str, str]:
         """The variables of commands here."""
-        told = {"PIPELINE_STATE_DIR": str(self.state), "PYTHONPATH": str(ROOT), **more}
-        return environment(self.folder, PIPELINE_TRACKER="trackio", **told)
+        own = {"PIPELINE_STATE_DIR": str(self.state), "PIPELINE_TRACKER": "trackio"}
+        return super().environment(**{**own, "PYTHONPATH": str(ROOT), **more})
 
     def train(self, *given: dict[str, Any], **env: str) -> None:
         """Train and register a model for each, with these arguments of the step's."""
-        command = [sys.executable, "-m", "tests.support.registered", json.dumps(given)]
-        self.run(command, **env)
+        self.printed("-m", "tests.support.registered", json.dumps(given), **env)
 
     def pipeline(self, *words: str | Path, status: int = 0, **env: str) -> str:
         """``python -m pipeline`` with these words; what it printed."""
-        command = [sys.executable, "-m", "pipeline", *map(str, words)]
-        return self.run(command, status, **env)
+        return self.printed("-m", "pipeline", *words, status=status, **env)
 
-    def run(self, command: list[str], status: int = 0, **env: str) -> str:
-        """A program here; what it printed, errors included."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment(**env),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        assert done.returncode == status, done.stdout
-        assert "Traceback" not in done.stdout
-        return done.stdout
+    def printed(self, *arguments: str | Path, status: int = 0, **env: str) -> str:
+        """What a program printed here, errors included."""
+        done = self.python(*arguments, **env)
+        told = done.out + done.err
+        assert done.status == status, told
+        assert "Traceback" not in told
+        return told
 
 
 def main(given: list[dict[str, Any]]) -> None:

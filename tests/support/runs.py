@@ -1,4 +1,4 @@
-"""Running the pipeline as a user does: ``python main.py`` in a folder of its own."""
+"""Programs of this repository as a user runs them, in a home of their own."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -15,7 +15,8 @@ import psutil
 from tests.support.paths import POKEMON, ROOT
 
 SMALL = "model.params.n_estimators=5"  # a forest that is grown in no time
-CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_")
+CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_", "GIT_")
+HANGS = 1200  # seconds after which a program has hung, on a busy machine as well
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -23,18 +24,26 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
     cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return {**kept, "HOME": str(home), "UV_CACHE_DIR": cache, "PATH": path, **more}
+    own = {"HOME": str(home), "UV_CACHE_DIR": cache, "PATH": path, "NO_PROXY": "127.0.0.1"}
+    return {**kept, **own, **more}
 
 
 @dataclass
 class Finished:
-    """How a run of main.py ended."""
+    """How a program ended, and what it recorded.
+
+    Attributes:
+        report: what a step reported.
+        folder: the folder of a run of main.py.
+        summary: that run's summary.json.
+    """
 
     status: int
     out: str
     err: str
-    folder: Path | None
-    summary: dict
+    report: dict = field(default_factory=dict)
+    folder: Path | None = None
+    summary: dict = field(default_factory=dict)
 
     @property
     def states(self) -> list[str]:
@@ -45,17 +54,22 @@ class Finished:
         return list(steps.values())
 
     def outputs(self) -> dict[str, dict]:
-        """Every artifact that the run ended with, by name."""
-        steps = self.summary["steps"].values()
+        """Every artifact that the run or the step ended with, by name."""
+        steps = self.summary["steps"].values() if self.summary else [self.report]
         return {output["name"]: output for step in steps for output in step["outputs"]}
+
+    def versions(self) -> dict[str, str]:
+        """The version of each of them."""
+        return {name: output["version"] for name, output in self.outputs().items()}
 
 
 @dataclass
 class Checkout:
-    """A place to run the pipeline in: its own state and home, the repository's code.
+    """A home with a state folder of its own, and programs of the repository that run there.
 
     Attributes:
-        home: its home folder.
+        home: the programs' home and current folder.
+        root: the code that they run.
     """
 
     home: Path
@@ -69,8 +83,25 @@ class Checkout:
         """The state folder of its runs."""
         return self.home / "state"
 
-    def command(self, *overrides: str) -> list[str]:
-        """The command line, on the embedded data and in this environment unless told otherwise.
+    def environment(self, **more: str) -> dict[str, str]:
+        """The variables of programs here."""
+        return environment(self.home, **more)
+
+    def python(self, *arguments: str | Path, cwd: Path | None = None, **env: str) -> Finished:
+        """Run this interpreter to its end."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=cwd or self.home,
+            env=self.environment(**env),
+            capture_output=True,
+            text=True,
+            timeout=HANGS,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def words(self, *overrides: str) -> list[str | Path]:
+        """The program and its overrides, on the embedded data and in this environment.
 
         A report is only written for tests that name it in main.steps, and only those that name
         main.standby start steps ahead: with a test on each core that is more work, and no quicker.
@@ -85,35 +116,33 @@ class Checkout:
         ]
         named = {override.partition("=")[0] for override in overrides}
         kept = [default for default in defaults if default.partition("=")[0] not in named]
-        return [sys.executable, str(self.root / "main.py"), *overrides, *kept]
+        return [self.root / "main.py", *overrides, *kept]
 
     def run(self, *overrides: str, **env: str) -> Finished:
         """Run main.py to its end."""
         before = self._folders()
-        done = subprocess.run(
-            self.command(*overrides),
-            cwd=self.home,
-            env=environment(self.home, **env),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        folder = max(self._folders() - before, default=None)
-        summary = json.loads((folder / "summary.json").read_text()) if folder else {}
-        return Finished(done.returncode, done.stdout, done.stderr, folder, summary)
+        done = self.python(*self.words(*overrides), **env)
+        done.folder = max(self._folders() - before, default=None)
+        if done.folder:
+            done.summary = json.loads((done.folder / "summary.json").read_text())
+        return done
 
     def start(self, *overrides: str, **env: str) -> subprocess.Popen:
         """Start main.py and return at once."""
         return subprocess.Popen(
-            self.command(*overrides),
+            [sys.executable, *self.words(*overrides)],
             cwd=self.home,
-            env=environment(self.home, **env),
+            env=self.environment(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    def tool(self, *words: str | Path, **env: str) -> Finished:
+        """Run ``python -m pipeline`` to its end."""
+        place = ["--state-dir", self.state]
+        return self.python("-m", "pipeline", *place, *words, cwd=self.root, **env)
 
     def _folders(self) -> set[Path]:
         return {path.parent for path in self.state.glob("runs/*/summary.json")}

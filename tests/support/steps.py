@@ -4,11 +4,9 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import sqlite3
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +19,8 @@ from conversion import dvc_export
 from conversion.calls import Call, calls
 from pipeline.config import schema
 from tests.support.paths import POKEMON, ROOT
+from tests.support.runs import Checkout, Finished
 
-CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_", "GIT_", "HTTP", "http")
 TINY = "#,Name,Type 1,Sp. Atk,Legendary\n" + "".join(
     f"{i},N{i},{'Fire' if i % 3 else 'Water'},{10 + i * 7 % 90},{i % 4 == 0}\n" for i in range(80)
 )
@@ -40,64 +38,35 @@ def load_step(name: str) -> ModuleType:
     return module
 
 
-@dataclass
-class Ended:
-    """How a program ended."""
+class Steps(Checkout):
+    """A checkout in which single steps run as programs, with Trackio."""
 
-    status: int
-    out: str
-    err: str
-    report: dict = field(default_factory=dict)
+    def environment(self, **more: str) -> dict[str, str]:
+        """The variables of a step that runs alone."""
+        own = {"PIPELINE_STATE_DIR": str(self.state), "PIPELINE_TRACKER": "trackio"}
+        return super().environment(**{**own, **more})
 
-    @property
-    def outputs(self) -> dict[str, str]:
-        """Name and version of each artifact it logged."""
-        return {output["name"]: output["version"] for output in self.report["outputs"]}
-
-
-class Place:
-    """A home and a state folder, and steps that run there as programs."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        (folder / "home").mkdir()
-
-    def environment(self) -> dict[str, str]:
-        """The variables of a step that runs alone, with Trackio."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
-        return {
-            **kept,
-            "HOME": str(self.folder / "home"),
-            "PIPELINE_STATE_DIR": str(self.folder / "state"),
-            "PIPELINE_TRACKER": "trackio",
-            "NO_PROXY": "127.0.0.1",
-        }
-
-    def python(self, *arguments: str | Path, **environment: str) -> Ended:
-        """Run this interpreter in the place; its report, if it is a step."""
-        report = self.folder / "report.json"
+    def python(self, *arguments: str | Path, cwd: Path | None = None, **env: str) -> Finished:
+        """Run this interpreter to its end; with its report, if it is a step."""
+        report = self.home / "report.json"
         report.unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env={**self.environment(), "PIPELINE_STEP_REPORT": str(report), **environment},
-            capture_output=True,
-            text=True,
-        )
-        told = json.loads(report.read_text()) if report.exists() else {}
-        return Ended(done.returncode, done.stdout, done.stderr, told)
+        done = super().python(*arguments, cwd=cwd, PIPELINE_STEP_REPORT=str(report), **env)
+        done.report = json.loads(report.read_text()) if report.exists() else {}
+        return done
 
-    def run(self, step: str, environment: dict[str, str] | None = None, **parameters: Any) -> Ended:
+    def step(
+        self, step: str, environment: dict[str, str] | None = None, **parameters: Any
+    ) -> Finished:
         """Run a step as ``python script.py --key=value ...``; text goes as it is, else JSON."""
         given = {**STANDARD[step], **parameters}
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items()}
         words = [f"--{key}={text}" for key, text in texts.items()]
-        return self.python(ROOT / step / "script.py", *words, **(environment or {}))
+        return self.python(self.root / step / "script.py", *words, **(environment or {}))
 
-    def refused(self, step: str, *words: str, **parameters: Any) -> Ended:
+    def refused(self, step: str, *words: str, **parameters: Any) -> Finished:
         """Run a step that has to fail: a few lines with these words, and nothing logged."""
         before = self.artifacts()
-        ended = self.run(step, **parameters)
+        ended = self.step(step, **parameters)
         assert ended.status == 1, ended.err
         assert "Traceback" not in ended.err
         assert f"error in {step}: " in ended.err
@@ -109,23 +78,23 @@ class Place:
         assert self.artifacts() == before
         return ended
 
-    def put(self, data: bytes | str, name: str = "raw.csv") -> Ended:
+    def put(self, data: bytes | str, name: str = "raw.csv") -> Finished:
         """Log bytes as a raw artifact, by the download step."""
-        source = self.folder / "source.csv"
+        source = self.home / "source.csv"
         source.write_bytes(data if isinstance(data, bytes) else data.encode())
-        ended = self.run("1-Download_data", file_url=source.as_uri(), artifact_name=name)
+        ended = self.step("1-Download_data", file_url=source.as_uri(), artifact_name=name)
         assert ended.status == 0, ended.err
         return ended
 
     def file(self, output: dict[str, str]) -> Path:
         """The stored bytes of an output in a step's report."""
         digest = output["digest"]
-        blobs = self.folder / "state" / "trackio" / "artifacts" / "pokemon" / "blobs" / "sha256"
+        blobs = self.state / "trackio" / "artifacts" / "pokemon" / "blobs" / "sha256"
         return blobs / digest[:2] / digest
 
     def artifacts(self) -> dict[str, dict]:
         """The metadata of each artifact version in the tracker, by ``name:version``."""
-        store = self.folder / "state" / "trackio" / "pokemon.db"
+        store = self.state / "trackio" / "pokemon.db"
         if not store.exists():
             return {}
         query = "select name, version, metadata from artifact_versions v, artifacts a"

@@ -14,7 +14,7 @@ import yaml
 from conversion import cell_body, commands
 from tests.support.notebook_files import DECLARED, TEXT, VALUES, WORK, WRITE, prices, write
 from tests.support.paths import ROOT
-from tests.support.steps import Place
+from tests.support.steps import Steps
 
 PRICES = "id,town,price\n1,Bern,1.234\n2,Basel,2\n3,Bern,2.002\n"
 
@@ -224,12 +224,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_step_runs_alone_and_logs_what_the_notebook_writes(checkout: Path, tmp_path: Path):
-    place = Place(tmp_path)
+    place = Steps(tmp_path)
     place.put(PRICES, "prices.csv")
     script = checkout / "6-Prices" / "script.py"
     ended = place.python(script, "--input_artifact=prices.csv:latest", "--digits=1")
     assert ended.status == 0, ended.err
-    assert ended.outputs == {"averages.csv": "v0"}
+    assert ended.versions() == {"averages.csv": "v0"}
     assert place.file(ended.report["outputs"][0]).read_text() == "town,price\nBasel,2.0\nBern,1.6\n"
 
 

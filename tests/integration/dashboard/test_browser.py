@@ -53,9 +53,9 @@ def promote(place: Registered, version: int) -> None:
 @pytest.fixture(scope="module")
 def address(place: Registered) -> Iterator[str]:
     """The app, as ``make app`` starts it."""
-    port, log = free_port(), place.folder / "app.log"
+    port, log = free_port(), place.home / "app.log"
     command = [sys.executable, "-m", "pipeline", "app", "--no-browser", f"--port={port}"]
-    with process(command, port, log, env=place.environment(), cwd=place.folder):
+    with process(command, port, log, env=place.environment(), cwd=place.home):
         yield f"http://127.0.0.1:{port}"
     assert "Traceback" not in log.read_text()
 
@@ -121,7 +121,7 @@ def test_many_are_predicted_by_upload_and_drift_is_seen(
     table["HP"] = [str(min(int(hp) * 2, 255)) for hp in table["HP"]]
     table.loc[1, "HP"] = "many"
     file = {"name": "new.csv", "mimeType": "text/csv", "buffer": table.to_csv(index=False).encode()}
-    before = files(place.folder)
+    before = files(place.home)
     opened(page, address, "Predict many, and drift")
     page.locator("input[type=file]").set_input_files(file)
     expect(page.get_by_text("799 of 800 rows scored with version 1")).to_be_visible()
@@ -134,7 +134,7 @@ def test_many_are_predicted_by_upload_and_drift_is_seen(
     assert scored["Name"].tolist() == table["Name"].tolist()
     assert "'many' is not a number" in scored["reason"][1]
     assert (scored["prediction"] == "True").sum() > 10
-    assert files(place.folder) == before  # the upload was in memory only
+    assert files(place.home) == before  # the upload was in memory only
 
 
 def files(folder: Path) -> set[Path]:
@@ -146,7 +146,7 @@ def test_an_upload_that_is_too_large_or_no_table_is_refused(page: Page, address:
     upload = page.locator("input[type=file]")
     upload.set_input_files({"name": "x.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"})
     expect(page.get_by_text("the rows lack")).to_be_visible()
-    large = place.folder / "large.csv"
+    large = place.home / "large.csv"
     with large.open("wb") as file:
         file.truncate((UPLOAD + 1) * 2**20)
     try:
@@ -171,13 +171,13 @@ def test_a_report_reads_well_and_needs_nothing_else(page: Page, place: Registere
 
 def written(place: Registered) -> Path:
     """The report of the first version, written once."""
-    path = place.folder / "kept" / "report.html"
+    path = place.home / "kept" / "report.html"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         names = {"model": "model", "train": "train_data.csv", "test": "test_data.csv"}
         words = [f"--{key}_artifact={name}:v0" for key, name in names.items()]
         told = {"PIPELINE_STEP_REPORT": str(path.with_suffix(".json"))}
-        place.run([sys.executable, str(ROOT / "5-Report" / "script.py"), *words], **told)
+        place.printed(str(ROOT / "5-Report" / "script.py"), *words, **told)
     return path
 
 

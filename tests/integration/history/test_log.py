@@ -100,7 +100,7 @@ def test_checkout(place: Clone, tmp_path: Path):
     before, last = seen(place.root), ids(place)[-1]
     into = tmp_path / "new" / "folder"
     done = place.tool("checkout", last, "--into", str(into))
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     assert seen(place.root) == before
     summary = json.loads((into / "summary.json").read_text())
     assert summary["run_id"] == last
@@ -123,6 +123,6 @@ def test_a_checkout_is_whole_or_not_there(place: Clone, tmp_path: Path):
         done = place.tool("checkout", "last", "--into", str(tmp_path / "out"))
     finally:
         (place.home / "away").rename(blobs)
-    assert done.returncode == 1
-    assert "has lost its bytes" in done.stderr
+    assert done.status == 1
+    assert "has lost its bytes" in done.err
     assert not list(tmp_path.iterdir())

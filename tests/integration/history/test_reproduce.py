@@ -114,16 +114,16 @@ def test_a_run_is_reproduced_whatever_has_changed_since(recorded: Recorded):
     before, runs = seen(recorded.root), seen(recorded.state / "runs")
     trackio = seen(recorded.state / "trackio" / "artifacts")
     done = recorded.tool("reproduce", recorded.id)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "5-Report\n  not made again: a report tells of its own run" in done.stdout
+    assert done.status == 0, done.out + done.err
+    assert "5-Report\n  not made again: a report tells of its own run" in done.out
     for step in recorded.steps[:4]:
-        told = done.stdout.partition(f"\n{step['step']}\n")[2].partition("\n\n")[0]
+        told = done.out.partition(f"\n{step['step']}\n")[2].partition("\n\n")[0]
         outcomes = dict(line.split(maxsplit=1) for line in told.splitlines())
         names = {output["name"] for output in step["outputs"]} | step["metrics"].keys()
         assert names | {"environment"} <= outcomes.keys()
         assert all(outcome.startswith("identical: ") for outcome in outcomes.values())
-    assert "predictions        identical: 160 rows" in done.stdout
-    assert f"run {recorded.id} was reproduced: all 23 items are the same" in done.stdout
+    assert "predictions        identical: 160 rows" in done.out
+    assert f"run {recorded.id} was reproduced: all 23 items are the same" in done.out
     assert seen(recorded.root) == before
     assert git(recorded.root, "for-each-ref", "refs/pipeline").count("\n") == 0  # still one
     assert seen(recorded.state / "runs") == runs
@@ -162,10 +162,10 @@ def test_going_on_with_another_setting(recorded: Recorded):
     before = seen(recorded.root)
     change = ("split.test_size=0.3", "main.steps=[1,2,3]")
     done = recorded.tool("reproduce", recorded.id, "--set", *change)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.status == 0, done.out + done.err
     assert seen(recorded.root) == before
     run, old = newest(recorded), recorded.run_.summary
-    assert run["run_id"] in done.stdout
+    assert run["run_id"] in done.out
     assert run["based_on"] == recorded.id
     assert run["config"]["split"]["test_size"] == 0.3
     rows = run["steps"]["3-Split_dataset"]["metrics"]
@@ -183,9 +183,9 @@ def test_going_on_with_the_code_and_the_data_of_today(recorded: Recorded):
     """It fails, because that code does; what failed can't be reproduced, only gone on from."""
     words = ("--code", "current", "--data", "latest", "--set", "model=logistic_regression")
     done = recorded.tool("reproduce", recorded.id, *words, "main.steps=[1,2,3]")
-    assert done.returncode == 1
-    assert "3-Split_dataset failed" in done.stderr
-    assert "other code" in done.stderr
+    assert done.status == 1
+    assert "3-Split_dataset failed" in done.err
+    assert "other code" in done.err
     run = newest(recorded)
     assert run["based_on"] == recorded.id
     assert run["snapshot"]["parent"] == git(recorded.root, "rev-parse", "HEAD")
@@ -199,13 +199,13 @@ def refused(place: Clone, *words: str, **env: str) -> str:
     """A command that fails in a few lines, and changes nothing."""
     before, state = seen(place.root), ids(place)
     done = place.tool(*words, **env)
-    assert done.returncode == 1, done.stdout
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) <= 20
+    assert done.status == 1, done.out
+    assert "Traceback" not in done.err
+    assert done.err.startswith("error: ")
+    assert len(done.err.splitlines()) <= 20
     assert seen(place.root) == before
     assert ids(place) == state
-    return done.stderr
+    return done.err
 
 
 def ids(place: Clone) -> list[str]:
@@ -233,12 +233,12 @@ def test_what_differs_is_said_and_kept(partial: Clone):
     """The run of one step, on what was the latest data then."""
     run = ids(partial)[1]
     done = partial.tool("reproduce", run)
-    assert done.returncode == 1, done.stdout + done.stderr
-    told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line[:2] == "  ")
+    assert done.status == 1, done.out + done.err
+    told = dict(line.split(maxsplit=1) for line in done.out.splitlines() if line[:2] == "  ")
     assert told["chance"].startswith("different: 0.")
     assert told["clean_data.csv"].startswith("identical: ")
-    assert f"run {run} was not reproduced: 1 of 6 items differ" in done.stdout
-    kept = Path(done.stdout.splitlines()[-1].partition(": ")[2])
+    assert f"run {run} was not reproduced: 1 of 6 items differ" in done.out
+    kept = Path(done.out.splitlines()[-1].partition(": ")[2])
     assert list(kept.glob("runs/*/2-ETL.log"))
 
 
@@ -317,8 +317,8 @@ def test_a_run_of_a_colleague(partial: Clone, tmp_path: Path):
     assert fetch in told
     git(theirs.root, *fetch.replace("'", "").split()[1:])
     done = theirs.tool("reproduce", run, **shared)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"run {run} was reproduced: all 3 items are the same" in done.stdout
+    assert done.status == 0, done.out + done.err
+    assert f"run {run} was reproduced: all 3 items are the same" in done.out
 
 
 def test_large_files_are_refused_before_anything_runs(partial: Clone):

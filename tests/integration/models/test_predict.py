@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -214,6 +213,6 @@ def test_memory_does_not_grow_with_the_file(pokemon: Loaded, tmp_path: Path):
         words = [str(pokemon.folder), str(source), str(tmp_path / "out.csv")]
         options = json.dumps({"chunk": 1000})
         place = Registered(tmp_path)
-        out = place.run([sys.executable, "-c", code, *words, options])
+        out = place.printed("-c", code, *words, options)
         peaks.append(int(out.splitlines()[-1]))
     assert peaks[1] < peaks[0] * 1.1

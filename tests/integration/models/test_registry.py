@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,7 +180,7 @@ def test_promoted_refused_forced_and_rolled_back(at: Registered):
 
     ask = "import json; from pipeline import tracking as t; print(json.dumps([t.find('trackio', f'"
     ask += "model:{alias}').version for alias in ('production', 'previous', 'candidate')]))"
-    aliases = json.loads(at.run([sys.executable, "-c", ask]))
+    aliases = json.loads(at.printed("-c", ask))
     numbers = [registry.find(NAME, alias) for alias in ("production", "previous", "candidate")]
     assert [f"model:{version}" for version in aliases] == [one.artifact for one in numbers]
 

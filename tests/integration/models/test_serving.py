@@ -42,8 +42,8 @@ def url(at: Registered) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "pipeline", "serve", "--env-manager=local"]
     command += ["--port", str(port), "--max-bytes=100000"]
-    log = at.folder / "serve.log"
-    with process(command, port, log, env=at.environment(), cwd=at.folder):
+    log = at.home / "serve.log"
+    with process(command, port, log, env=at.environment(), cwd=at.home):
         yield f"http://127.0.0.1:{port}"
     assert "Traceback" not in log.read_text()
 

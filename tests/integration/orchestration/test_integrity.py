@@ -35,37 +35,25 @@ def blob(checkout: Checkout, done: Finished, name: str) -> Path:
     return checkout.state / "trackio" / next(iter(done.outputs()[name]["stored"]))
 
 
-def command(checkout: Checkout, *arguments: str, **env: str) -> subprocess.CompletedProcess:
-    """``python -m pipeline``."""
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", "--state-dir", str(checkout.state), *arguments],
-        cwd=ROOT,
-        env=environment(checkout.home, **env),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_damage_is_named_and_repaired(checkout: Checkout):
     first = checkout.run(*QUICK)
-    assert command(checkout, "verify").returncode == 0
+    assert checkout.tool("verify").status == 0
     flipped = blob(checkout, first, "clean_data.csv")
     content = bytearray(flipped.read_bytes())
     content[100] ^= 1
     flipped.write_bytes(content)
     blob(checkout, first, "train_data.csv").unlink()
 
-    told = command(checkout, "verify")
-    assert told.returncode == 1
-    assert "clean_data.csv:v0 has been changed on disk" in told.stdout
-    assert "train_data.csv:v0 is missing its file" in told.stdout
+    told = checkout.tool("verify")
+    assert told.status == 1
+    assert "clean_data.csv:v0 has been changed on disk" in told.out
+    assert "train_data.csv:v0 is missing its file" in told.out
 
     repaired = checkout.run(*QUICK)
     assert repaired.states[:3] == ["cached", "ran", "ran"], repaired.out
     assert "clean_data.csv:v0 has been changed on disk" in repaired.out
     assert repaired.outputs() == first.outputs()
-    assert command(checkout, "verify").stdout.strip() == "everything is whole"
+    assert checkout.tool("verify").out.strip() == "everything is whole"
 
 
 def test_a_version_that_is_another_one_now_is_not_handed_on(checkout: Checkout):
@@ -165,9 +153,9 @@ trackio.finish()
     stray = blob(checkout, first, "train_data.csv").parents[1] / "ab" / ("ab" * 32)
     stray.parent.mkdir(exist_ok=True)
     stray.write_text("left by a run that was killed")
-    assert command(checkout, "gc").stdout.strip() == "nothing to remove"  # that was just now
+    assert checkout.tool("gc").out.strip() == "nothing to remove"  # that was just now
     os.utime(stray, (0, 0))
-    shown = command(checkout, "gc", "--keep", "1").stdout
+    shown = checkout.tool("gc", "--keep", "1").out
     assert "train_data.csv:v0" in shown
     assert "train_data.csv:v1" in shown
     assert "test_data.csv:v1" in shown
@@ -176,13 +164,13 @@ trackio.finish()
     assert "nothing has been removed" in shown
     assert blob(checkout, first, "train_data.csv").exists()
 
-    assert command(checkout, "gc", "--keep", "1", "--yes").returncode == 0
+    assert checkout.tool("gc", "--keep", "1", "--yes").status == 0
     assert not blob(checkout, first, "train_data.csv").exists()
     assert not stray.exists()
     assert blob(checkout, first, "test_data.csv").exists()
     assert blob(checkout, last, "train_data.csv").exists()
     assert len(list(checkout.state.glob("runs/*/summary.json"))) == 1
-    assert command(checkout, "verify").returncode == 0
+    assert checkout.tool("verify").status == 0
     again = checkout.run(*QUICK, "split.test_size=0.4")
     assert again.states == ["cached", "cached", "cached", "skipped"]
     older = checkout.run(*QUICK)
@@ -199,12 +187,12 @@ def test_gc_leaves_what_another_checkout_has_in_the_same_store(checkout: Checkou
         mine = checkout.run(*QUICK, f"split.test_size={size}", **store)
 
     for kept in ("2", "1"):
-        told = command(checkout, "gc", "--keep", kept, "--yes", **store)
-        assert told.returncode == 0, told.stderr
-        assert ("train_data.csv:v2" in told.stdout) is (kept == "2")
-        assert "train_data.csv:v0" not in told.stdout
-        assert "train_data.csv:v1" not in told.stdout
-    assert command(other, "verify", **store).stdout.strip() == "everything is whole"
+        told = checkout.tool("gc", "--keep", kept, "--yes", **store)
+        assert told.status == 0, told.err
+        assert ("train_data.csv:v2" in told.out) is (kept == "2")
+        assert "train_data.csv:v0" not in told.out
+        assert "train_data.csv:v1" not in told.out
+    assert other.tool("verify", **store).out.strip() == "everything is whole"
     again = other.run(*QUICK, "split.test_size=0.3", **store)
     assert again.states[:3] == ["cached"] * 3
     assert again.outputs() == theirs.outputs()
@@ -217,10 +205,10 @@ def test_an_artifact_that_no_finished_step_names_is_verified_too(checkout: Check
     shutil.rmtree(checkout.state / "cache")
     lost = blob(checkout, first, "train_data.csv")
     lost.unlink()
-    told = command(checkout, "verify")
-    assert told.returncode == 1
-    assert told.stdout.count("train_data.csv:v0") == 1
-    assert f"train_data.csv:v0 is missing its file {lost}" in told.stdout
+    told = checkout.tool("verify")
+    assert told.status == 1
+    assert told.out.count("train_data.csv:v0") == 1
+    assert f"train_data.csv:v0 is missing its file {lost}" in told.out
 
 
 def test_gc_tidies_up_after_the_dead_and_waits_for_the_living(
@@ -230,13 +218,13 @@ def test_gc_tidies_up_after_the_dead_and_waits_for_the_living(
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(checkout.state))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow may have set it here
     processes.Marker("20200101-000000-abcdef").note()
-    told = command(checkout, "gc")
-    assert told.returncode == 1
-    assert "a run is under way: 20200101-000000-abcdef" in told.stderr
+    told = checkout.tool("gc")
+    assert told.status == 1
+    assert "a run is under way: 20200101-000000-abcdef" in told.err
     marker = next(checkout.state.glob("running/*.json"))
     marker.write_text(json.dumps(json.loads(marker.read_text()) | {"started": 1.0}))
-    told = command(checkout, "gc")
-    assert (told.returncode, told.stdout.strip()) == (0, "nothing to remove")
+    told = checkout.tool("gc")
+    assert (told.status, told.out.strip()) == (0, "nothing to remove")
     assert not marker.exists()
 
 

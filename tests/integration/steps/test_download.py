@@ -15,7 +15,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from tests.support.faulty_server import Server
 from tests.support.paths import POKEMON, ROOT
-from tests.support.steps import STANDARD, Place, assert_contract, assert_helps, load_step
+from tests.support.steps import STANDARD, Steps, assert_contract, assert_helps, load_step
 
 download = load_step("1-Download_data")
 fetching = sys.modules["fetching"]
@@ -186,23 +186,23 @@ def test_what_can_be_the_data_set(target: Path, data: bytes) -> None:
     assert f"data.sha256 is {wrong}" in error.what
 
 
-def test_what_the_program_logs(place: Place, server: Server) -> None:
+def test_what_the_program_logs(place: Steps, server: Server) -> None:
     url = server.page("/data.csv", CSV, 503, ETag='"v7"')
-    ended = place.run(STEP, file_url=url, retries=1, sha256="")
+    ended = place.step(STEP, file_url=url, retries=1, sha256="")
     assert ended.status == 0, ended.err
     assert "%|" not in ended.err
-    assert ended.outputs == {"raw.csv": "v0"}
+    assert ended.versions() == {"raw.csv": "v0"}
     assert place.artifacts() == {
         "raw.csv:v0": {"file_url": url, "source": "address", "bytes": len(CSV)}
     }
     assert ended.report["metrics"] == {"bytes": len(CSV)}
     assert ended.report["sources"][0]["etag"] == '"v7"'
-    assert place.run(STEP, file_url=url).outputs == {"raw.csv": "v0"}
+    assert place.step(STEP, file_url=url).versions() == {"raw.csv": "v0"}
     server.page("/data.csv", CSV + b"3,4\n")
-    assert place.run(STEP, file_url=url).outputs == {"raw.csv": "v1"}
+    assert place.step(STEP, file_url=url).versions() == {"raw.csv": "v1"}
 
 
-def test_errors_of_the_program(place: Place, server: Server, closed_port: int) -> None:
+def test_errors_of_the_program(place: Steps, server: Server, closed_port: int) -> None:
     """One of each kind; none leaves an artifact."""
     page = server.page("/page", HTML)
     place.refused(STEP, "is a web page", page, file_url=page)
@@ -215,10 +215,10 @@ def test_errors_of_the_program(place: Place, server: Server, closed_port: int) -
     assert place.artifacts() == {}
 
 
-def test_the_snapshot_stands_in_for_the_default_address_alone(place: Place, closed_port: int):
+def test_the_snapshot_stands_in_for_the_default_address_alone(place: Steps, closed_port: int):
     """A proxy that nobody runs makes the address unreachable wherever the test runs."""
     proxy = {"HTTPS_PROXY": f"http://127.0.0.1:{closed_port}"}
-    ended = place.run(STEP, environment=proxy, file_url=download.DEFAULT_URL)
+    ended = place.step(STEP, environment=proxy, file_url=download.DEFAULT_URL)
     assert ended.status == 0, ended.err
     warnings = [line for line in ended.err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
@@ -233,7 +233,7 @@ def test_the_snapshot_stands_in_for_the_default_address_alone(place: Place, clos
     place.refused(STEP, "SHA-256", environment=proxy, **wrong)
 
 
-def test_an_error_status_of_the_default_address_is_an_error(place: Place, server: Server) -> None:
+def test_an_error_status_of_the_default_address_is_an_error(place: Steps, server: Server) -> None:
     """Only the constant differs from the real thing: a loopback address is the default one."""
     url = server.page("/pokemon.csv", b"", 404)
     program = (
@@ -249,7 +249,7 @@ def test_an_error_status_of_the_default_address_is_an_error(place: Place, server
     assert place.artifacts() == {}
 
 
-def test_a_progress_bar_on_a_terminal(place: Place, server: Server) -> None:
+def test_a_progress_bar_on_a_terminal(place: Steps, server: Server) -> None:
     url = server.page("/data.csv", CSV)
     parameters = {**STANDARD[STEP], "file_url": url}
     ours, theirs = pty.openpty()

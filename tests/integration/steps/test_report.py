@@ -25,7 +25,7 @@ from pipeline.steps.folders import chosen_steps
 from pipeline.tracking import Artifact
 from tests.support.paths import ROOT
 from tests.support.runs import SMALL, Checkout, Finished, environment
-from tests.support.steps import Ended, Place, assert_contract, assert_helps, load_step
+from tests.support.steps import Steps, assert_contract, assert_helps, load_step
 
 STEP = "5-Report"
 ALL = "main.steps=all"
@@ -306,17 +306,17 @@ def last_report(state: Path) -> Path:
     return Path(told.strip())
 
 
-def test_alone_it_runs_through_mlflow(chain: tuple[Place, dict[str, Ended]]):
+def test_alone_it_runs_through_mlflow(chain: tuple[Steps, dict[str, Finished]]):
     place, _ = chain
-    store = f"sqlite:///{place.folder / 'state' / 'mlflow.db'}"
+    store = f"sqlite:///{place.state / 'mlflow.db'}"
     given = {"model_artifact": "model:v0", "train_artifact": "train_data.csv:v0",
              "test_artifact": "test_data.csv:v0", "identifier": "name"}  # fmt: skip
     words = [part for key, value in given.items() for part in ("-P", f"{key}={value}")]
-    state = {"PIPELINE_STATE_DIR": str(place.folder / "state"), "MLFLOW_TRACKING_URI": store}
+    state = {"PIPELINE_STATE_DIR": str(place.state), "MLFLOW_TRACKING_URI": store}
     done = subprocess.run(
         [sys.executable, "-m", "mlflow", "run", str(ROOT / STEP), "--env-manager=local",
-         f"--storage-dir={place.folder}", *words],
-        cwd=place.folder, env=environment(place.folder / "home", **state),
+         f"--storage-dir={place.home}", *words],
+        cwd=place.home, env=environment(place.home, **state),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -327,7 +327,7 @@ def test_alone_it_runs_through_mlflow(chain: tuple[Place, dict[str, Ended]]):
     assert place.artifacts()["report.html:v0"]["model"] == "model:v0"
 
 
-def test_what_does_not_fit_is_named(chain: tuple[Place, dict[str, Ended]]):
+def test_what_does_not_fit_is_named(chain: tuple[Steps, dict[str, Finished]]):
     place, _ = chain
     place.refused(STEP, "report.html:v99", "not found", previous="report.html:v99")
 

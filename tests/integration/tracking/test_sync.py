@@ -6,8 +6,6 @@ What was stored is asked of the server or of ``wandb.Api()``.
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ import pytest
 import wandb
 
 from tests.support.paths import ROOT
-from tests.support.runs import SMALL, Checkout, environment
+from tests.support.runs import SMALL, Checkout, Finished
 from tests.support.wandb_server import WandbServer
 
 STEPS = ["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model"]
@@ -66,17 +64,16 @@ class Recorded(Checkout):
         whole = self.run(*ON_TRACKIO, "main.experiment_name=prod")
         assert first.states == ["ran", "ran", "failed"], first.err
         assert whole.states == ["cached", "ran", "ran", "ran"], whole.err
-        self.python(GIVE_ALIAS)
+        self.execute(GIVE_ALIAS)
         ids = {name: run.summary["run_id"] for name, run in (("first", first), ("whole", whole))}
         (self.home / "runs.json").write_text(json.dumps(ids))
 
-    def python(self, code: str, *arguments: str, **env: str) -> str:
+    def execute(self, code: str, *arguments: str, **env: str) -> str:
         """Run code in the repository, on this Trackio; what it writes to stderr."""
-        env = environment(self.home, TRACKIO_DIR=str(self.state / "trackio"), **env)
-        command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(
-            command, env=env, cwd=ROOT, check=True, capture_output=True, text=True
-        ).stderr
+        there = {"TRACKIO_DIR": str(self.state / "trackio"), **env}
+        done = self.python("-c", code, *arguments, cwd=ROOT, **there)
+        assert done.status == 0, done.err
+        return done.err
 
     def id(self, name: str) -> str:
         """The id of a run."""
@@ -101,30 +98,22 @@ class Recorded(Checkout):
         """The images in Trackio."""
         return sorted((self.state / "trackio" / "media").rglob("*.png"))
 
-    def sync(self, run: str, server: WandbServer, **env: str) -> subprocess.CompletedProcess:
+    def sync(self, run: str, server: WandbServer, **env: str) -> Finished:
         """Copy a run to W&B."""
-        command = ["-m", "pipeline", "--state-dir", str(self.state), "sync-to-wandb", "--run", run]
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=environment(self.home, **{**server.environment(), **env}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self.tool("sync-to-wandb", "--run", run, **{**server.environment(), **env})
 
     def copied(self, name: str, server: WandbServer) -> list[str]:
         """Copy a run to W&B, which has to succeed; the lines it prints."""
         done = self.sync(self.id(name), server)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout.splitlines()
+        assert (done.status, done.err) == (0, "")
+        return done.out.splitlines()
 
     def refused(self, name: str, server: WandbServer, **env: str) -> str:
         """Try to copy a run to W&B; the few lines that are printed instead."""
         done = self.sync(self.id(name), server, **{"PIPELINE_TRACKER_TIMEOUT": "2", **env})
-        assert done.returncode == 1
-        assert "Traceback" not in done.stderr
-        error = done.stderr[done.stderr.index("error: ") :]
+        assert done.status == 1
+        assert "Traceback" not in done.err
+        error = done.err[done.err.index("error: ") :]
         assert len(error.splitlines()) <= 6, error
         return error
 
@@ -170,14 +159,14 @@ class Crowd:
 def crowd(recorded: Recorded) -> Iterator[Crowd]:
     """A server with many things."""
     with WandbServer() as running:
-        recorded.python(LOG_TO_WANDB, WANDB_DIR=str(recorded.home), **running.environment())
+        recorded.execute(LOG_TO_WANDB, WANDB_DIR=str(recorded.home), **running.environment())
         running.faults.only, running.faults.status = "PUT /storage/runs", 404
         refused = recorded.refused("whole", running)
         running.faults.clear()
         done = recorded.sync(recorded.id("whole"), running)
-        assert done.returncode == 0, done.stderr
+        assert done.status == 0, done.err
         recorded.copied("first", running)
-        yield Crowd(running, refused, done.stderr)
+        yield Crowd(running, refused, done.err)
         assert running.unanswered == []
 
 
@@ -327,10 +316,10 @@ def test_what_deleted_runs_made_is_copied_where_it_was_used(
     recorded: Recorded, wandb_server: WandbServer, tmp_path: Path
 ):
     changed = recorded.twin(tmp_path)
-    changed.python(DELETE_RUNS)
+    changed.execute(DELETE_RUNS)
     done = changed.sync(changed.id("whole"), wandb_server)
-    assert done.returncode == 0, done.stderr
-    assert "warning: gone from Trackio, and not copied: 1-Download_data, 2-ETL" in done.stderr
+    assert done.status == 0, done.err
+    assert "warning: gone from Trackio, and not copied: 1-Download_data, 2-ETL" in done.err
     split, training = wandb_server.runs.values()
     clean = wandb_server.artifacts["clean_data.csv:v0"]
     assert (clean.made_by, clean.users) == (None, [split])
@@ -398,7 +387,7 @@ def test_a_run_that_cannot_be_found(wandb_server: WandbServer, tmp_path: Path):
         (runs / run / "summary.json").write_text(json.dumps(summary))
     (runs / "killed").mkdir()
     asked = ["nothing", "20261121-3", "killed", "sweep", "sweep-0", "20261121-1", "20261121-2"]
-    said = Recorded(tmp_path).python(
+    said = Recorded(tmp_path).execute(
         SYNC_EACH, str(tmp_path / "state"), *asked, **wandb_server.environment()
     )
     errors = said.split("error: ")[1:]

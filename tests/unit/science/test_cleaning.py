@@ -13,7 +13,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.science import cleaning
 from pipeline.science.tables import read_raw, write_table
 from tests.support.paths import POKEMON, ROOT
-from tests.support.steps import Ended, Place, assert_contract, assert_helps, load_step
+from tests.support.runs import Finished
+from tests.support.steps import Steps, assert_contract, assert_helps, load_step
 
 etl = load_step("2-ETL")
 clean = etl.clean
@@ -246,7 +247,7 @@ def test_help(tmp_path) -> None:
     assert_helps("2-ETL", tmp_path)
 
 
-def test_what_the_program_logs(chain: tuple[Place, dict[str, Ended]]) -> None:
+def test_what_the_program_logs(chain: tuple[Steps, dict[str, Finished]]) -> None:
     place, ended = chain
     assert place.artifacts()["clean_data.csv:v0"] == {
         "rows_before": 80,
@@ -258,11 +259,11 @@ def test_what_the_program_logs(chain: tuple[Place, dict[str, Ended]]) -> None:
     assert output["type"] == "processed_data"
 
 
-def test_the_program_on_an_odd_file(place: Place) -> None:
+def test_the_program_on_an_odd_file(place: Steps) -> None:
     data = "a;b;c\r\n1;x;é\r\n1;x;é\r\n;y;\r\n".encode("latin-1")
     place.put(data)
     options = {"sep": ";", "encoding": "latin-1", "required": ["a"], "fill": {"d": 0}}
-    ended = place.run("2-ETL", **options, missing="")
+    ended = place.step("2-ETL", **options, missing="")
     assert ended.status == 0, ended.err
     assert ended.report["warnings"] == ["etl.fill names 'd', which the table lacks"]
     assert ended.report["metrics"] == {

@@ -20,7 +20,8 @@ from pipeline.models import scoring
 from pipeline.science import model_files
 from pipeline.tracking import mlflow_model
 from tests.support.paths import ROOT
-from tests.support.steps import TINY, Ended, Place, load_step
+from tests.support.runs import Finished
+from tests.support.steps import TINY, Steps, load_step
 
 training = load_step("4-Training_model")
 
@@ -111,7 +112,7 @@ def test_any_words_survive(categories: list[str], seed: int) -> None:
     assert (loaded.predict(features) == model.predict(features)).all()
 
 
-def test_the_model_artifact_is_the_model(chain: tuple[Place, dict[str, Ended]]) -> None:
+def test_the_model_artifact_is_the_model(chain: tuple[Steps, dict[str, Finished]]) -> None:
     """The preprocessor is an artifact of its own, and prepares what the model predicts from."""
     place, ended = chain
     outputs = {output["name"]: output for output in ended["4-Training_model"].report["outputs"]}
@@ -169,7 +170,7 @@ def install(folder: Path) -> None:
     (told / "top_level.txt").write_text("strange\n")
 
 
-def test_a_model_of_a_package_that_is_allowed(strange: Path, place: Place) -> None:
+def test_a_model_of_a_package_that_is_allowed(strange: Path, place: Steps) -> None:
     """It is trained, logged with its package among its requirements, and read again."""
     path, there = "strange.Tree", {"PYTHONPATH": str(strange)}
     assert place.put(TINY, "clean_data.csv").status == 0
@@ -177,18 +178,18 @@ def test_a_model_of_a_package_that_is_allowed(strange: Path, place: Place) -> No
     given |= {"estimator": path, "params": {"max_depth": 3, "color": "green"}}
     given |= {"target": "Legendary", "drop": ["#", "Name"]}
 
-    bare = place.run("4-Training_model", there, **given, allowed=["sklearn", "strange"])
+    bare = place.step("4-Training_model", there, **given, allowed=["sklearn", "strange"])
     assert bare.status == 1
     assert "the fitted model needs strange, which no installed package brings" in bare.err
 
     install(strange)
-    ended = place.run("4-Training_model", there, **given, allowed=["sklearn", "strange"])
+    ended = place.step("4-Training_model", there, **given, allowed=["sklearn", "strange"])
     assert ended.status == 0, ended.err
     (model,) = (output for output in ended.report["outputs"] if output["name"] == "model")
     loaded = model_files.load(place.file(model), ["strange"])
     assert type(loaded[-1]).__module__ == "strange"
     assert loaded[-1].notes_ == b"some bytes"
-    (needs,) = place.folder.glob("state/mlflow/artifacts/**/requirements.txt")
+    (needs,) = place.home.glob("state/mlflow/artifacts/**/requirements.txt")
     assert "strange-trees==1.5" in needs.read_text().splitlines()
     with pytest.raises(PipelineError, match=r"not trusted: strange.Tree"):
         model_files.load(place.file(model))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
 from tests.support.paths import POKEMON
-from tests.support.steps import Ended, Place, assert_contract, assert_helps, load_step
+from tests.support.runs import Finished
+from tests.support.steps import Steps, assert_contract, assert_helps, load_step
 
 splitting = load_step("3-Split_dataset")
 split = splitting.split
@@ -108,10 +109,10 @@ def test_help(tmp_path) -> None:
     assert_helps("3-Split_dataset", tmp_path)
 
 
-def test_what_the_program_logs(chain: tuple[Place, dict[str, Ended]]) -> None:
+def test_what_the_program_logs(chain: tuple[Steps, dict[str, Finished]]) -> None:
     place, ended = chain
     result = ended["3-Split_dataset"]
-    assert result.outputs == {"train_data.csv": "v0", "test_data.csv": "v0"}
+    assert result.versions() == {"train_data.csv": "v0", "test_data.csv": "v0"}
     assert {output["type"] for output in result.report["outputs"]} == {"split_data"}
     assert result.report["metrics"] == {"train_rows": 60, "test_rows": 20}
     assert place.artifacts()["test_data.csv:v0"] == {
@@ -122,11 +123,11 @@ def test_what_the_program_logs(chain: tuple[Place, dict[str, Ended]]) -> None:
     }
 
 
-def test_no_cell_is_changed(place: Place) -> None:
+def test_no_cell_is_changed(place: Steps) -> None:
     """Whole numbers beside gaps, words that look like numbers, line breaks: all stay."""
     rows = [f'00{n % 10},{n if n % 2 else ""},"a\nb{n}",{n}.50,NA' for n in range(20)]
     place.put("code,gap,text,price,word\n" + "\n".join(rows) + "\n", "clean_data.csv")
-    ended = place.run("3-Split_dataset", stratify="word", test_size=0.5)
+    ended = place.step("3-Split_dataset", stratify="word", test_size=0.5)
     assert ended.status == 0, ended.err
     kept = []
     for output in ended.report["outputs"]:

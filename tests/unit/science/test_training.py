@@ -10,7 +10,8 @@ import pytest
 from pipeline.core.errors import PipelineError
 from pipeline.science import model_files
 from pipeline.science.tables import write_table
-from tests.support.steps import Ended, Place, assert_contract, assert_helps, load_step
+from tests.support.runs import Finished
+from tests.support.steps import Steps, assert_contract, assert_helps, load_step
 
 training = load_step("4-Training_model")
 FOREST = "sklearn.ensemble.RandomForestClassifier"
@@ -184,21 +185,21 @@ def test_the_seed_decides() -> None:
 
 
 @contextlib.contextmanager
-def store(place: Place):
+def store(place: Steps):
     """MLflow's client on a place's store."""
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{place.folder / 'state' / 'mlflow.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{place.state / 'mlflow.db'}")
     try:
         yield mlflow.MlflowClient()
     finally:
         mlflow.set_tracking_uri(before)
 
 
-def test_the_chain_of_programs(chain: tuple[Place, dict[str, Ended]]) -> None:
+def test_the_chain_of_programs(chain: tuple[Steps, dict[str, Finished]]) -> None:
     """Each step alone, by name:latest and name:v0; the same again makes no new version."""
     place, ended = chain
     model = ended["4-Training_model"]
-    assert model.outputs == {"model": "v0", "preprocessor": "v0"}
+    assert model.versions() == {"model": "v0", "preprocessor": "v0"}
     assert [used["name"] for used in model.report["inputs"]] == ["train_data.csv", "test_data.csv"]
     assert set(model.report["metrics"]) >= {"accuracy", "f1", "roc_auc", "average_precision"}
     metadata = place.artifacts()["model:v0"]
@@ -206,7 +207,7 @@ def test_the_chain_of_programs(chain: tuple[Place, dict[str, Ended]]) -> None:
     assert metadata["f1"] == model.report["metrics"]["f1"]
 
 
-def test_what_mlflow_has_of_a_model(chain: tuple[Place, dict[str, Ended]]) -> None:
+def test_what_mlflow_has_of_a_model(chain: tuple[Steps, dict[str, Finished]]) -> None:
     place, ended = chain
     with store(place) as client:
         experiment = client.get_experiment_by_name("dev")
@@ -238,33 +239,33 @@ def test_what_mlflow_has_of_a_model(chain: tuple[Place, dict[str, Ended]]) -> No
     assert len(served.predict(example)) == len(example)
 
     (artifact,) = (o for o in ended["4-Training_model"].report["outputs"] if o["name"] == "model")
-    (file,) = place.folder.glob(f"state/mlflow/artifacts/**/{info.model_id}/**/model.skops")
+    (file,) = place.home.glob(f"state/mlflow/artifacts/**/{info.model_id}/**/model.skops")
     assert file.read_bytes() == place.file(artifact).read_bytes()
     written = sum(path.stat().st_size for path in file.parent.iterdir())
     assert file.stat().st_size < served.metadata.model_size_bytes <= written
 
 
-def test_the_same_again_makes_no_new_version(chain: tuple[Place, dict[str, Ended]]) -> None:
+def test_the_same_again_makes_no_new_version(chain: tuple[Steps, dict[str, Finished]]) -> None:
     place, ended = chain
     before = set(place.artifacts())
     for step in ended:
         options = {"stratify": "legendary"} if step.startswith("3") else {}
         if step.startswith("1"):
-            options["file_url"] = (place.folder / "source.csv").as_uri()
-        again = place.run(step, **options)
+            options["file_url"] = (place.home / "source.csv").as_uri()
+        again = place.step(step, **options)
         assert again.status == 0, again.err
-        assert again.outputs == ended[step].outputs
+        assert again.versions() == ended[step].versions()
         assert again.report["metrics"] == ended[step].report["metrics"]
     assert set(place.artifacts()) == before
 
 
-def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Place, dict[str, Ended]]) -> None:
+def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Steps, dict[str, Finished]]) -> None:
     """A table with a gap in each feature; what MLflow keeps of it predicts despite gaps."""
     place, _ = chain
     rows = [f"{n},{'abc'[n % 3]},{n % 2 == 0},{3 * n}" for n in range(40)]
     place.put("\n".join(["x,word,truth,y", ",b,True,1", "2,,False,6", *rows]), "train_gaps.csv")
     place.put("\n".join(["x,word,truth,y", "1,z,True,3", ",,,4", *rows[::5]]), "test_gaps.csv")
-    ended = place.run(
+    ended = place.step(
         "4-Training_model",
         train_artifact="train_gaps.csv",
         test_artifact="test_gaps.csv:latest",
@@ -282,7 +283,7 @@ def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Place, dict[str, 
         run = client.search_runs([experiment.experiment_id], order_by=["start_time desc"])[0]
         figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
         uri = f"runs:/{run.info.run_id}/model"
-        served = mlflow.pyfunc.load_model(uri, dst_path=str(place.folder))
+        served = mlflow.pyfunc.load_model(uri, dst_path=str(place.home))
     assert figures == {"figures/feature_importance.png", "figures/residuals.png"}
     assert run.data.params["params"] == "{'max_iter': 5, 'random_state': 1}"
     strange = pd.DataFrame({"x": [np.nan], "word": ["never seen"], "truth": [True]})

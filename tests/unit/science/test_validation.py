@@ -16,7 +16,8 @@ from pipeline.core.metrics import METRICS, measured_as
 from pipeline.core.results import StepResult
 from pipeline.science import evaluation, validation
 from pipeline.science.validation import How
-from tests.support.steps import Ended, Place, load_step
+from tests.support.runs import Finished
+from tests.support.steps import Steps, load_step
 
 script = load_step("4-Training_model")
 
@@ -118,11 +119,11 @@ def test_a_metric_that_is_no_number():
         result.metric("r2")
 
 
-def test_the_step_logs_each_fold(chain: tuple[Place, dict[str, Ended]]):
+def test_the_step_logs_each_fold(chain: tuple[Steps, dict[str, Finished]]):
     place, _ = chain
-    ended = place.run("4-Training_model", cv="3", seed="7")
+    ended = place.step("4-Training_model", cv="3", seed="7")
     assert ended.status == 0, ended.err
-    client = mlflow.MlflowClient(f"sqlite:///{place.folder / 'state' / 'mlflow.db'}")
+    client = mlflow.MlflowClient(f"sqlite:///{place.state / 'mlflow.db'}")
     run = client.search_runs(["1"], "metrics.cv_f1_mean >= 0", max_results=1)[0]
     history = client.get_metric_history(run.info.run_id, "cv_f1")
     assert [entry.step for entry in history] == [0, 1, 2]
