@@ -287,12 +287,12 @@ def promote(args: argparse.Namespace) -> int:
         raise PipelineError("--force needs a reason", "add --why 'REASON'; the history keeps it")
     from pipeline.models import gate, promotion, registry
 
-    gate = gate.gate(args.settings)
-    version = promotion.choose(args.name, args.version, args.run, args.best, gate.metric)
+    chosen = gate.gate(args.settings)
+    version = promotion.choose(args.name, args.version, args.run, args.best, chosen.metric)
     if registry.PRODUCTION in version.aliases:
         print(f"version {version.number} of {args.name} is in production already")
     else:
-        verdict = gate.judge(version, gate, args.env_manager)
+        verdict = gate.judge(version, chosen, args.env_manager)
         print("\n".join(verdict.lines()), flush=True)
         _print_promotion(promotion.promote(version, verdict, args.why, args.force))
     return _move_tracker_aliases(args.name)
