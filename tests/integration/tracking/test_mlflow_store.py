@@ -10,10 +10,11 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from tests.runs import ROOT, environment
 
 from pipeline.core.errors import PipelineError
 from pipeline.tracking import mlflow_store
+from tests.support.paths import ROOT
+from tests.support.runs import environment
 
 CONNECT = (
     f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.tracking import mlflow_store\n"
