@@ -204,7 +204,7 @@ def check_all_scripts_consistency(arguments: list[str] | None = None) -> int:
 
 def _scripts(notebook: Path, project: Project) -> list[Path]:
     """The scripts of a notebook: steps that were made from it, and the one named after it."""
-    from conversion.script import origin
+    from conversion.consistency import origin
 
     steps = [
         path
@@ -217,7 +217,7 @@ def _scripts(notebook: Path, project: Project) -> list[Path]:
 
 def _consistent(notebook: Path, script: Path, project: Project) -> bool:
     """Print whether a script is what its notebook gives."""
-    from conversion.script import difference, expected
+    from conversion.consistency import difference, expected
 
     name = project.shown(script)
     if not script.is_file():

@@ -12,7 +12,8 @@ import yaml
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import SUMMARY
 from pipeline.history import recreate, step_files
-from pipeline.history.records import History, RunRecord
+from pipeline.history.records import RunRecord
+from pipeline.history.runs import History
 
 GIT = shutil.ignore_patterns(".git")
 

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
-from pipeline.history.records import History, RunRecord
+from pipeline.history.records import RunRecord
+from pipeline.history.runs import History
 
 PLACES = {"main.state_dir"}  # where a run was made is no difference of its own
 SIDE_BY_SIDE = 3  # more runs than these are shown as lines

@@ -13,7 +13,8 @@ from pipeline.core.metrics import lower_is_better
 from pipeline.core.settings import ROOT
 from pipeline.history import compare, equality, step_files
 from pipeline.history.compare import ABSENT, LONGEST, Comparison, number, windows
-from pipeline.history.records import History, RunRecord
+from pipeline.history.records import RunRecord
+from pipeline.history.runs import History
 from pipeline.provenance import snapshot
 from pipeline.provenance.git import EMPTY_TREE, GitError, Repository
 

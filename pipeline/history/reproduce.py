@@ -16,7 +16,8 @@ from pipeline.core.results import SUMMARY, StepResult
 from pipeline.core.settings import ROOT
 from pipeline.history import equality, recreate, step_files
 from pipeline.history.equality import Item
-from pipeline.history.records import History, RunRecord, record
+from pipeline.history.records import RunRecord, record
+from pipeline.history.runs import History
 from pipeline.provenance import origin
 
 SHOWN = 5  # packages named in a warning

@@ -16,7 +16,8 @@ from pipeline.__main__ import main
 from pipeline.core.errors import PipelineError
 from pipeline.history import compare, export
 from pipeline.history.compare import Comparison, choose
-from pipeline.history.records import History, RunRecord, flat
+from pipeline.history.records import RunRecord, flat
+from pipeline.history.runs import History
 from tests.support import servers
 from tests.support.runs import SMALL, Checkout, Finished
 

@@ -21,7 +21,7 @@ from pipeline.__main__ import main
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.history import equality, recreate, reproduce
-from pipeline.history.records import History
+from pipeline.history.runs import History
 from tests.support.clones import Clone, git, seen
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Finished, environment

@@ -90,8 +90,8 @@ def test_files_in_folders_below_the_step(tree: Path, file: str, counts: bool):
 @pytest.mark.parametrize(
     ("importer", "statement"),
     [
-        ("pipeline/science/tables.py", "from . import wanted"),
-        ("pipeline/science/tables.py", "from .wanted import x"),
+        ("pipeline/science/tables.py", "from .. import wanted"),
+        ("pipeline/science/tables.py", "from ..wanted import x"),
         ("pipeline/tracking/trackio.py", "from .. import wanted"),
         ("pipeline/tracking/trackio.py", "from ..wanted import x"),
         ("3-Split_dataset/rules/clean.py", "from pipeline import wanted"),
