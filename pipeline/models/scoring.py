@@ -3,14 +3,12 @@
 It is used in the model's own environment, so it imports little: no MLflow, no tracker.
 """
 
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import yaml
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
-from pipeline.science import model_files
+from pipeline.science import cleaning, model_files
 from pipeline.science.tables import read_cells, read_table
 
 PREDICTION, PROBABILITY, REASON = "prediction", "probability", "reason"
@@ -32,16 +30,6 @@ def allowed() -> frozenset[str]:
     told = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["model"]
     files = [yaml.safe_load(p.read_text(encoding="utf-8")) for p in ROOT.glob("conf/model/*.yaml")]
     return frozenset(package for one in (told, *files) for package in one.get("allowed") or [])
-
-
-@cache
-def etl() -> ModuleType:
-    """The functions of 2-ETL; its folder's name is not one that ``import`` takes."""
-    path = ROOT / "2-ETL" / "script.py"
-    spec = importlib.util.spec_from_file_location("etl", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -127,7 +115,7 @@ class Loaded:
         Raises:
             PipelineError: two titles become one name, or a feature's column is not there.
         """
-        table = etl().tidy_titles(raw)
+        table = cleaning.tidy_titles(raw)
         lacking = [name for name in self.kinds if name not in table]
         if lacking:
             shown = ", ".join(f"{name!r}{did_you_mean(name, table.columns)}" for name in lacking)
@@ -136,8 +124,8 @@ class Loaded:
                 f"the model needs these columns: {', '.join(self.kinds)}",
             )
         table = table[[*self.kinds]].reset_index(drop=True).apply(_as_text)
-        table = etl().strip_text(table, self.cleaning.get("missing") or [])
-        return etl().fill_missing(table, self.cleaning.get("fill") or {})
+        table = cleaning.strip_text(table, self.cleaning.get("missing") or [])
+        return cleaning.fill_missing(table, self.cleaning.get("fill") or {})
 
     def typed(self, text: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
         """The features in the types the model was fitted on.
@@ -187,7 +175,7 @@ class Loaded:
                 values[wrong[name].index] = pd.NA
             table[name] = values
             rules.append({**rule, "unique": False, "nullable": True})
-        _, cases = etl().check(pd.DataFrame(table, text.index), rules)
+        _, cases = cleaning.check(pd.DataFrame(table, text.index), rules)
         if cases.empty:
             return
         for (name, rule), rows in cases.groupby(["column", "rule"], sort=False):
