@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conversion.project import Project, open_project, require_dvc, write_program
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import PipelineError, report_error
 
 NAMES = (
     "ipynb_to_python",
@@ -57,18 +57,12 @@ def _run(
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if args.debug or extra is None:
             raise
-        return _fail(
-            f"{parser.prog} needs {error.name}, which is not installed",
-            f"make extras, or pip install -e '.[{extra}]'",
-        )
+        what = f"{parser.prog} needs {error.name}, which is not installed"
+        report_error(PipelineError(what, f"make extras, or pip install -e '.[{extra}]'"))
     except (PipelineError, OSError) as error:
         if args.debug:
             raise
-        return _fail(*(str(error).splitlines()))
-
-
-def _fail(*lines: str) -> int:
-    print(f"error: {chr(10).join(lines)}".replace("\n", "\n  "), file=sys.stderr)
+        report_error(error)
     return 1
 
 

@@ -23,7 +23,7 @@ from conversion import dvc_export
 from conversion.calls import Call, calls
 from pipeline import tracking
 from pipeline.core import settings
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import PipelineError, report_error
 from pipeline.core.files import content_digest, write_whole
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
@@ -141,7 +141,7 @@ def main() -> int:
     try:
         return run(sys.argv[1])
     except PipelineError as error:
-        print(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
+        report_error(error)
         return 1
 
 

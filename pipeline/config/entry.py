@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config import overrides
 from pipeline.config import schema as config
 from pipeline.core import azure
-from pipeline.core.errors import INTERRUPTED, PipelineError, did_you_mean
+from pipeline.core.errors import INTERRUPTED, PipelineError, did_you_mean, report_error
 from pipeline.core.settings import ROOT
 
 
@@ -68,16 +68,8 @@ def fail(error: Exception, traceback: bool) -> NoReturn:
     """Tell an error in a few lines, and exit with status 1."""
     if traceback:
         raise error
-    told = error if isinstance(error, PipelineError) else explain(error)
-    print(f"error: {indent(told.what)}", file=sys.stderr)
-    if told.remedy:
-        print(f"  {indent(told.remedy)}", file=sys.stderr)
+    report_error(error if isinstance(error, PipelineError) else explain(error))
     sys.exit(1)
-
-
-def indent(text: str) -> str:
-    """Further lines under the first one."""
-    return text.replace("\n", "\n  ")
 
 
 def explain(error: Exception) -> PipelineError:

@@ -1,6 +1,7 @@
 """The one exception a user is meant to see: what failed, and what to do next."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -19,6 +20,11 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}".rstrip()
+
+
+def report_error(error: Exception) -> None:
+    """Print an error in a few lines on standard error."""
+    print(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.__main__ import parser
+from pipeline.__main__ import cli
 from pipeline.config.schema import Config, all_keys
 from pipeline.core.pins import locked
 from pipeline.steps.folders import library
@@ -61,8 +61,7 @@ def test_settings_and_their_types_are_the_same_keys():
 
 def test_each_command_is_documented():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    subcommands = next(action for action in parser()._actions if action.dest == "command").choices
-    for name in subcommands:
+    for name in cli.commands:
         documented = f"python -m pipeline {name}" in text or f"make {name}" in text
         assert documented, f"python -m pipeline {name} is in no page"
 

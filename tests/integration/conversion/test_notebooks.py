@@ -287,7 +287,7 @@ def test_a_step_that_cannot_be_is_told(
 
 
 def test_a_missing_extra_is_told(project: Path):
-    block = "import sys; sys.modules['jupytext'] = None; from notebooks import commands as c; "
+    block = "import sys; sys.modules['jupytext'] = None; from conversion import commands as c; "
     run = f"sys.exit(c.ipynb_to_python({[*NOTEBOOK, '-o', 'a.py']!r}))"
     told = python("-c", block + run, status=1)
     assert "ipynb_to_python needs jupytext, which is not installed" in told

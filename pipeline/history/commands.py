@@ -1,0 +1,169 @@
+"""The commands on recorded runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COUNT = click.IntRange(min=1)
+
+
+@click.command()
+@click.option("--experiment", metavar="NAME", help="only runs of this experiment")
+@click.option("-n", "count", type=COUNT, default=20, metavar="N", help="how many (20)")
+def log(experiment: str | None, count: int) -> None:
+    """The last runs, and what each of them changed."""
+    from pipeline.history import log as history_log
+
+    history_log.log(_console(soft_wrap=True), experiment, count)
+
+
+@click.command()
+@click.argument("run", metavar="RUN_ID")
+def show(run: str) -> None:
+    """All that is recorded of a run."""
+    from pipeline.history import log as history_log
+
+    history_log.show(_console(soft_wrap=True), run)
+
+
+@click.command()
+@click.argument("runs", nargs=2, metavar="RUN_ID RUN_ID")
+def diff(runs: tuple[str, str]) -> None:
+    """What differs between two runs, the code included."""
+    from pipeline.history import log as history_log
+
+    history_log.diff(_console(), *runs)
+
+
+def _console(soft_wrap: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=soft_wrap)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--best", type=COUNT, metavar="N", help="the N best runs (10)")
+@click.option("--experiment", metavar="NAME", help="only runs of this experiment")
+@click.option("--metric", metavar="NAME", help="sort by this, the best first")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="write it to a .csv, .json or .html file",
+)
+def compare(
+    runs: tuple[str, ...],
+    best: int | None,
+    experiment: str | None,
+    metric: str | None,
+    output: Path | None,
+) -> None:
+    """What differs between runs: parameters, metrics, data, code.
+
+    RUN is a run's id, its beginning, or `last`.
+    """
+    from pipeline.history import compare as comparison
+    from pipeline.history import export
+
+    if output:
+        export.check(output)
+    chosen = comparison.choose(runs, best, experiment, metric)
+    if output:
+        export.write(chosen, output)
+        print(output)
+    else:
+        comparison.show(chosen, _console())
+
+
+@click.command()
+@click.argument("run", metavar="RUN_ID")
+@click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=1e-9,
+    metavar="T",
+    help="relative difference up to which numbers count as equal (1e-9)",
+)
+@click.option(
+    "--env-manager", metavar="NAME", help="who builds the environments, if not the same as then"
+)
+@click.option(
+    "--code",
+    type=click.Choice(["recorded", "current"]),
+    default="recorded",
+    help="current: go on from it with the code as it is now",
+)
+@click.option(
+    "--data",
+    type=click.Choice(["recorded", "latest"]),
+    default="recorded",
+    help="latest: go on from it with what is at the data's address now",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE...",
+    help="go on from it with these settings",
+)
+def reproduce(
+    run: str,
+    more: tuple[str, ...],
+    tolerance: float,
+    env_manager: str | None,
+    code: str,
+    data: str,
+    changes: tuple[str, ...],
+) -> int:
+    """Run a run again and compare; or go on from it with something changed.
+
+    RUN_ID is as main.py prints it, the beginning of one, or `last`.
+    """
+    import signal
+
+    from pipeline.history import reproduce as reproduction
+
+    if more and not changes:
+        raise click.UsageError(f"unexpected {more[0]!r}: settings follow --set")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
+    settings = [*changes, *more]  # all words behind one --set
+    if (code, data, settings) == ("recorded", "recorded", []):
+        return 0 if reproduction.again(run, env_manager, tolerance) else 1
+    return reproduction.go_on(run, code=code, data=data, changes=settings, env_manager=env_manager)
+
+
+@click.command()
+@click.argument("run", metavar="RUN_ID")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="a folder, new or empty",
+)
+def checkout(run: str, into: Path) -> None:
+    """Lay a run's code, data and model out."""
+    from pipeline.history.checkout import checkout
+
+    for line in checkout(run, into):
+        print(line)
+
+
+@click.command()
+@click.option("--no-browser", is_flag=True, help="only print where it is")
+def report(no_browser: bool) -> None:
+    """Open the last report."""
+    import webbrowser
+
+    from pipeline.history.step_files import last_report
+
+    path = last_report()
+    print(path)
+    if not no_browser:
+        webbrowser.open(path.as_uri())

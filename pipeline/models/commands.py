@@ -1,0 +1,149 @@
+"""The commands that take a trained model to its use."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.models.registry import Promotion
+
+FILE = click.Path(path_type=Path)
+
+
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for the registered model and its environment."""
+    name = click.option(
+        "--name", default=settings.DEFAULT_MODEL, show_default=True, help="model.name"
+    )
+    env_manager = click.option(
+        "--env-manager",
+        type=click.Choice(["uv", "virtualenv", "local"]),
+        default="uv",
+        show_default=True,
+        help="who builds the model's own environment; local: this one",
+    )
+    return name(env_manager(command))
+
+
+_model = click.option(
+    "--model", default="production", show_default=True, help="alias or number of a version"
+)
+
+
+@click.command()
+@click.argument("overrides", nargs=-1, metavar="[promotion.KEY=VALUE]...")
+@click.option("--version", metavar="N", help="a version's number; default: the candidate")
+@click.option("--run", metavar="ID", help="the version that a run has made")
+@click.option("--best", is_flag=True, help="the one that scored best")
+@click.option(
+    "--to",
+    type=click.Choice(["production"]),
+    default="production",
+    expose_value=False,
+    help="its new place",
+)
+@click.option("--force", is_flag=True, help="even if the gate says no")
+@click.option("--why", default="", help="a reason, for the history; --force needs one")
+@_model_options
+def promote(
+    overrides: tuple[str, ...],
+    version: str | None,
+    run: str | None,
+    best: bool,
+    force: bool,
+    why: str,
+    name: str,
+    env_manager: str,
+) -> None:
+    """Put a model into production, through a gate."""
+    if sum(map(bool, (version, run, best))) > 1:
+        raise click.UsageError("give one of --version, --run and --best")
+    if force and not why.strip():
+        raise PipelineError("--force needs a reason", "add --why 'REASON'; the history keeps it")
+    from pipeline.models import gate, promotion, registry
+
+    rules = gate.gate(list(overrides))
+    candidate = promotion.choose(name, version, run, best, rules.metric)
+    if registry.PRODUCTION in candidate.aliases:
+        print(f"version {candidate.number} of {name} is in production already")
+    else:
+        verdict = gate.judge(candidate, rules, env_manager)
+        print("\n".join(verdict.lines()), flush=True)
+        _print_promotion(promotion.promote(candidate, verdict, why, force))
+    _move_tracker_aliases(name)
+
+
+@click.command()
+@click.option("--why", default="", help="a reason, for the history")
+@_model_options
+def rollback(why: str, name: str, env_manager: str) -> None:
+    """Put the previous model back into production."""
+    from pipeline.models import promotion
+
+    _print_promotion(promotion.rollback(name, why, env_manager))
+    _move_tracker_aliases(name)
+
+
+def _print_promotion(done: "Promotion") -> None:
+    was = f"was {done.old}" if done.old else "the first one"
+    print(f"version {done.new} is in production ({was}): {done.why}", flush=True)
+
+
+def _move_tracker_aliases(name: str) -> None:
+    from pipeline.models import promotion
+
+    for problem in promotion.move_tracker_aliases(name):
+        print(f"warning: the tracker's alias is not moved: {problem}", file=sys.stderr)
+
+
+@click.command()
+@_model
+@click.option("--input", "rows", type=FILE, required=True, metavar="CSV", help="raw rows")
+@click.option("--output", type=FILE, required=True, metavar="CSV", help="what to write")
+@click.option("--sep", help="between cells; default: as in the training data")
+@click.option("--encoding", help="of the file; default: as in the training data")
+@click.option("--chunk", type=int, metavar="ROWS", help="rows at once")
+@_model_options
+def predict(
+    model: str,
+    rows: Path,
+    output: Path,
+    sep: str | None,
+    encoding: str | None,
+    chunk: int | None,
+    name: str,
+    env_manager: str,
+) -> None:
+    """Score a CSV file of raw rows."""
+    from pipeline.models import launch
+
+    if chunk is not None and chunk < 1:
+        raise PipelineError(f"--chunk {chunk} is no number of rows", "leave it out: 20000")
+    options = {"sep": sep, "encoding": encoding, "chunk": chunk}
+    for line in launch.predict(name, model, rows, output, env_manager, **options):
+        print(line)
+
+
+@click.command()
+@_model
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--port", type=int, default=5001, show_default=True, help="port to listen on")
+@click.option(
+    "--max-bytes",
+    type=int,
+    default=16_000_000,
+    show_default=True,
+    help="larger requests are refused",
+)
+@_model_options
+def serve(model: str, host: str, port: int, max_bytes: int, name: str, env_manager: str) -> None:
+    """Serve a model over HTTP until Ctrl-C."""
+    from pipeline.models import launch
+
+    launch.serve(name, model, host, port, max_bytes, env_manager)

@@ -1,0 +1,39 @@
+"""The commands that check and clean the local state."""
+
+import click
+
+from pipeline.core import settings
+
+
+@click.command()
+def verify() -> int:
+    """Check every artifact and every finished step; status 1 if anything is wrong."""
+    from pipeline.orchestration import maintenance
+
+    problems = maintenance.verify(settings.state_dir())
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problem(s); a step whose outputs are damaged is run again by itself"
+          if problems else "everything is whole")  # fmt: skip
+    return 1 if problems else 0
+
+
+@click.command()
+@click.option(
+    "--keep", type=click.IntRange(min=0), metavar="N", help="keep the last N runs (default: all)"
+)
+@click.option("--yes", is_flag=True, help="remove it, rather than only show it")
+def gc(keep: int | None, yes: bool) -> None:
+    """Remove what no kept run refers to."""
+    from pipeline.orchestration import maintenance
+
+    found = maintenance.garbage(settings.state_dir(), keep)
+    for line in found.lines():
+        print(line)
+    if not found:
+        print("nothing to remove")
+    elif yes:
+        maintenance.remove(settings.state_dir(), found)
+        print("removed")
+    else:
+        print("nothing has been removed; add --yes to remove this")

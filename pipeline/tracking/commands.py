@@ -1,0 +1,23 @@
+"""The commands on the stores of runs and artifacts."""
+
+import click
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--no-browser", is_flag=True, help="print the addresses and open nothing")
+def dashboard(host: str, no_browser: bool) -> None:
+    """Serve Trackio's and MLflow's dashboards until Ctrl-C."""
+    from pipeline.tracking.dashboards import serve
+
+    serve(host, open_browser=not no_browser)
+
+
+@click.command()
+@click.option("--run", required=True, metavar="ID", help="the run, as main.py prints it")
+def sync_to_wandb(run: str) -> None:
+    """Copy a run from Trackio to W&B; may be repeated."""
+    from pipeline.tracking.sync_to_wandb import sync
+
+    for name, url in sync(run):  # as soon as the step's run is there
+        print(f"{name}  {url}", flush=True)
