@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trackio import cas
-from trackio.sqlite_storage import SQLiteStorage
-
 from pipeline.core import settings
+
+# Trackio is taken from there, because that module first tells it where its store is.
+from pipeline.tracking.trackio import SQLiteStorage, cas
 
 
 def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
