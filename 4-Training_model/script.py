@@ -116,7 +116,9 @@ def go(args, run: steps.StepRun) -> None:
             metadata=metadata,
         )
     used, stored = dict(zip(("train", "test"), run.inputs, strict=True)), run.outputs[-1]
-    mlflow_registration.register(args.name, logged, run.folder / "stored", used, stored, results)
+    mlflow_registration.register(
+        args.name, logged, run.folder / "stored", used, stored, results, run.origin()
+    )
     run.set_alias(stored, mlflow_registration.CANDIDATE)
 
 

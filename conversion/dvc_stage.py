@@ -22,11 +22,12 @@ from omegaconf import DictConfig
 from conversion import dvc_export
 from conversion.calls import Call, calls
 from pipeline import tracking
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError, report_error
 from pipeline.core.files import content_digest, write_whole
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
+from pipeline.tracking import Tracker
 
 
 def run(step: str) -> int:
@@ -38,11 +39,10 @@ def run(step: str) -> int:
     config = dvc_export.configured()
     asked = calls(dvc_export.go(), config)
     _check(step, asked)
-    kind = tracking.choose(config.main.tracker)
-    variables = _variables(config, kind)
-    os.environ.update(variables)
+    tracker = Tracker(tracking.choose(config.main.tracker), config.main.project_name)
+    variables.set_variables(_variables(config, tracker.kind))
     call = asked[step]
-    words = [f"--{name}={_text(value)}" for name, value in _values(call, kind, asked).items()]
+    words = [f"--{name}={_text(value)}" for name, value in _values(call, tracker, asked).items()]
     for folder in (dvc_export.ARTIFACTS, dvc_export.METRICS):
         (ROOT / folder).mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=ROOT / dvc_export.ARTIFACTS) as folder:
@@ -87,28 +87,28 @@ def _variables(config: DictConfig, kind: str) -> dict[str, str]:
     }
 
 
-def _values(call: Call, kind: str, asked: Mapping[str, Call]) -> dict[str, Any]:
+def _values(call: Call, tracker: Tracker, asked: Mapping[str, Call]) -> dict[str, Any]:
     """The step's parameters, each input as the version that its file is."""
     values = dict(call.parameters)
     for key, wanted in call.inputs_from.items():
         type = asked[wanted.digest].parameters.get("artifact_type", "model")
-        values[key] = _reference(kind, wanted.partition(":")[0], type)
+        values[key] = _reference(tracker, wanted.partition(":")[0], type)
     return values
 
 
-def _reference(kind: str, name: str, type: str) -> str:
+def _reference(tracker: Tracker, name: str, type: str) -> str:
     """The version of an artifact that has the content of its file, newest first."""
     path = ROOT / dvc_export.ARTIFACTS / name
     if not path.exists():
         raise PipelineError(f"there is no {path.relative_to(ROOT)}", "run dvc repro, or dvc pull")
     digest = content_digest(path)
-    latest = tracking.find(kind, f"{name}:latest")
+    latest = tracker.find(f"{name}:latest")
     number = re.search(r"\d+$", latest.version) if latest else None
     for version in range(int(number[0]) if number else -1, -1, -1):
-        found = tracking.find(kind, f"{name}:v{version}")
+        found = tracker.find(f"{name}:v{version}")
         if found and found.digest == digest:
             return found.reference
-    run = tracking.open_run(kind, job_type="dvc", name=f"dvc-{name}", config={"file": name})
+    run = tracker.open_run(job_type="dvc", name=f"dvc-{name}", config={"file": name})
     logged = run.log_artifact(name, latest.type if latest else type, path, "From DVC's cache", {})
     run.finish()
     return logged.reference

@@ -2,23 +2,20 @@
 
 import csv
 import io
-import os
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pipeline import tracking
 from pipeline.core.errors import PipelineError
 from pipeline.models.registry import Version
 from pipeline.models.scoring import REASON, Loaded
 from pipeline.science.tables import read_cells
+from pipeline.tracking import Tracker
 
 CHOICES = 200  # more values than that are typed rather than chosen
-_project = threading.Lock()  # the tracker's project is named in the environment
 
 
 @dataclass(frozen=True)
@@ -114,10 +111,9 @@ def training_rows(version: Version, loaded: Loaded) -> pd.DataFrame:
             f"version {version.number} does not say what it was fitted on", "train it again"
         )
     reference, digest = version.data["train"]
-    store = version.tags.get("tracker.store", "")
-    with _project, tempfile.TemporaryDirectory(prefix="training-") as folder:
-        os.environ["WANDB_PROJECT"] = store.rpartition(" ")[2]
-        found = tracking.fetch(store.partition(" ")[0], reference, Path(folder, "data"))
+    tracker = Tracker.from_store(version.tags.get("tracker.store", ""))
+    with tempfile.TemporaryDirectory(prefix="training-") as folder:
+        found = tracker.fetch(reference, Path(folder, "data"))
         if found.digest != digest:
             raise PipelineError(
                 f"{reference} is not what version {version.number} was fitted on",

@@ -1,6 +1,5 @@
 """``python -m pipeline COMMAND``: the commands that the packages define."""
 
-import os
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,7 +7,7 @@ from types import ModuleType
 
 import click
 
-from pipeline.core import azure, settings
+from pipeline.core import azure, settings, variables
 from pipeline.core.errors import INTERRUPTED, PipelineError, report_error
 
 
@@ -17,7 +16,7 @@ from pipeline.core.errors import INTERRUPTED, PipelineError, report_error
 def cli(state_dir: str | None) -> None:
     """Inspect, reproduce, compare and use what runs of the pipeline recorded."""
     if state_dir:
-        os.environ[settings.STATE_DIR] = state_dir
+        variables.set_variables({settings.STATE_DIR: state_dir})
 
 
 def modules() -> Iterator[ModuleType]:

@@ -2,18 +2,17 @@
 
 import contextlib
 import functools
-import os
 import re
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from pipeline import tracking
-from pipeline.core import azure, settings
+from pipeline.core import azure
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from pipeline.provenance import origin
+from pipeline.tracking import Tracker, TrackerRun
 
 # A server that is away is asked again for some seconds, not for minutes
 PATIENCE = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
@@ -43,14 +42,13 @@ class TrackerStore(Store):
 
     def __init__(self, function: str, id: str):
         self._function, self._id = function, id
-        self._kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
+        self._tracker = Tracker.from_environment()
 
     @functools.cached_property
-    def _run(self) -> tracking.TrackerRun:
+    def _run(self) -> TrackerRun:
         """A run, begun when there is something to keep."""
         with contextlib.redirect_stdout(sys.stderr):  # Trackio's greeting is not the user's output
-            return tracking.open_run(
-                self._kind,
+            return self._tracker.open_run(
                 job_type=self._function,
                 name=f"{self._function}-{self._id}",
                 config={"id": self._id, "developer": origin.developer()},
@@ -60,7 +58,7 @@ class TrackerStore(Store):
         kept = self._run.log_artifact(name, type, path, "", {}, aliases=[self._id])
         return {
             "artifact": kept.reference,
-            "store": tracking.store(self._kind),
+            "store": self._tracker.store,
             "digest": kept.digest,
         }
 

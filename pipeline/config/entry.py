@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import overrides
 from pipeline.config import schema as config
-from pipeline.core import azure
+from pipeline.core import azure, variables
 from pipeline.core.errors import INTERRUPTED, PipelineError, did_you_mean, report_error
 from pipeline.core.settings import ROOT
 
@@ -32,7 +32,7 @@ def main(go: Callable) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a sweep's workers end, too
     azure.guard_tracebacks()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets errors through, to be told here
+    variables.set_variables({"HYDRA_FULL_ERROR": "1"})  # so that Hydra raises, and we print
     try:
         sys.argv[1:] = overrides.overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):

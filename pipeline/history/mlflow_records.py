@@ -1,6 +1,5 @@
 """The runs of the pipeline as MLflow has them: our own, and those of colleagues on its server."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ import yaml
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
+from pipeline.core import variables
 from pipeline.core.results import SUMMARY
 from pipeline.history.records import RUN_ID, TRACKER, RunRecord, record
 from pipeline.tracking import mlflow_store
@@ -21,9 +21,8 @@ class MlflowHistory:
     """Looks runs up in MLflow's store, and changes nothing there."""
 
     def __init__(self) -> None:
-        for name, value in (("MAX_RETRIES", "3"), ("TIMEOUT", "30")):
-            os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)  # or it takes minutes
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        limits = {"MAX_RETRIES": "3", "TIMEOUT": "30"}  # or an unreachable server takes minutes
+        variables.set_defaults({f"MLFLOW_HTTP_REQUEST_{key}": limits[key] for key in limits})
         self.client = mlflow_store.client()
 
     def experiments(self) -> dict[str, str]:

@@ -28,6 +28,7 @@ from pipeline.core.settings import ROOT
 from pipeline.history.records import RunRecord
 from pipeline.provenance import snapshot
 from pipeline.provenance.git import GitError, Repository
+from pipeline.tracking import Tracker
 
 NAME = "recorded"  # of the configuration file
 # What names a store, a run or a project; a run that goes into a state of its own has none of it
@@ -233,10 +234,10 @@ def fetched(run: RunRecord, artifact: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         PipelineError: it is gone, or its content is not what it was.
     """
-    os.environ["WANDB_PROJECT"] = run.project
+    tracker = Tracker(tracking.choose(run.tracker), run.project)
     reference = f"{artifact['name']}:{artifact['version']}"
     with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
-        found = tracking.fetch(tracking.choose(run.tracker), reference, Path(folder))
+        found = tracker.fetch(reference, Path(folder))
         if found.digest != artifact["digest"]:
             raise PipelineError(
                 f"{reference} is not what run {run.id} recorded: its digest was "
@@ -256,8 +257,10 @@ def outside_inputs(steps: Mapping[str, StepResult]) -> list[dict[str, Any]]:
 def put(artifact: Mapping[str, Any], files: Path, variables: Mapping[str, str]) -> None:
     """Log an artifact to the store of a state that is not ours, so that a step finds it there."""
     script = (
-        "import sys; from pathlib import Path; from pipeline import tracking;"
-        "run = tracking.open_run('trackio', job_type='recorded', name='recorded', config={});"
+        "import sys; from pathlib import Path;"
+        "from pipeline.core import settings; from pipeline.tracking import Tracker;"
+        "tracker = Tracker('trackio', settings.project());"
+        "run = tracker.open_run(job_type='recorded', name='recorded', config={});"
         "run.log_artifact(*sys.argv[1:3], Path(sys.argv[3]), '', {}); run.finish()"
     )
     words = [artifact["name"], artifact["type"], str(files)]

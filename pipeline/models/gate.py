@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,6 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import tracking
 from pipeline.config import entry
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
@@ -27,6 +25,7 @@ from pipeline.models import registry
 from pipeline.models.registry import Version
 from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
+from pipeline.tracking import Tracker, TrackerRun
 
 USUAL_METRICS = ("f1", "r2")
 
@@ -154,21 +153,19 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
 
 
 @contextlib.contextmanager
-def _recorded(version: Version) -> Iterator[tracking.TrackerRun]:
+def _recorded(version: Version) -> Iterator[TrackerRun]:
     """A run in the tracker that the version's data is in, so that its lineage shows the gate."""
     store = version.tags.get("tracker.store", "")
-    kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
-    os.environ["WANDB_PROJECT"] = project or os.environ.get("WANDB_PROJECT", "")
-    kind = tracking.choose(kind or "auto")
-    if tracking.store(kind) != store:
+    tracker = Tracker.from_store(store)
+    if tracker.store != store:
         raise PipelineError(
             f"version {version.number} was trained with another tracker: {store}",
-            f"this is {tracking.store(kind)}: set WANDB_BASE_URL or TRACKIO_SERVER_URL to that one",
+            f"this is {tracker.store}: set WANDB_BASE_URL or TRACKIO_SERVER_URL to that one",
         )
     name = f"promotion-{version.name}-{version.number}"
     told = {"model": version.name, "version": version.number, "who": origin.developer()}
     with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
-        run = tracking.open_run(kind, job_type="promotion", name=name, config=told)
+        run = tracker.open_run(job_type="promotion", name=name, config=told)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(run.finish, failed=True)
             yield run

@@ -6,7 +6,6 @@ it there; nothing is kept anywhere else.
 """
 
 import contextlib
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ from datetime import UTC, datetime
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from pipeline import tracking
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
 from pipeline.models import registry
 from pipeline.models.gate import USUAL_METRICS, Verdict, in_fresh_process
 from pipeline.models.registry import LOCK, PREVIOUS, PRODUCTION, PROMOTION, Promotion, Version
 from pipeline.provenance import origin
-from pipeline.tracking import mlflow_store
+from pipeline.tracking import Tracker, mlflow_store
 from pipeline.tracking.mlflow_registration import CANDIDATE
 
 LEASE = 120  # seconds after which a promotion that holds the lock counts as dead
@@ -168,10 +166,9 @@ def move_tracker_aliases(name: str) -> list[str]:
         if alias not in registry.registered(name).aliases:
             continue
         version = registry.find(name, alias)
-        store = version.tags.get("tracker.store", "")
-        os.environ["WANDB_PROJECT"] = store.rpartition(" ")[2]
         try:
-            tracking.set_alias(tracking.choose(store.partition(" ")[0]), version.artifact, alias)
+            tracker = Tracker.from_store(version.tags.get("tracker.store", ""))
+            tracker.set_alias(version.artifact, alias)
         except PipelineError as error:
             problems.append(f"{error.what} ({error.remedy})")
     return problems

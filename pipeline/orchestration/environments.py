@@ -19,6 +19,7 @@ from mlflow.utils.virtualenv import (
     _get_virtualenv_name,
 )
 
+from pipeline.core import variables
 from pipeline.core.errors import PipelineError
 from pipeline.orchestration.prefork import record_interpreter
 from pipeline.orchestration.processes import system_temporary_folder
@@ -29,11 +30,11 @@ MARKER = ".complete"
 
 def prepare_process() -> None:
     """Set what MLflow's environment building reads from this process's environment."""
-    os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # or the first import of all is slow
-    os.environ.setdefault("PIP_NO_INPUT", "1")
+    # compiled, or the first import of each module is slow
+    variables.set_defaults({"UV_COMPILE_BYTECODE": "1", "PIP_NO_INPUT": "1"})
     here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
     if path.partition(os.pathsep)[0] != here:
-        os.environ["PATH"] = f"{here}{os.pathsep}{path}"
+        variables.set_variables({"PATH": f"{here}{os.pathsep}{path}"})
     if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
         root = system_temporary_folder() / f"mlflow-envs-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)
@@ -43,7 +44,7 @@ def prepare_process() -> None:
                 "MLflow's environments can't have",
                 f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
             )
-        os.environ[MLFLOW_ENV_ROOT.name] = str(root)
+        variables.set_variables({MLFLOW_ENV_ROOT.name: str(root)})
 
 
 def ensure(step: Path, env_manager: str) -> None:

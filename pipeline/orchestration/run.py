@@ -47,17 +47,18 @@ class Pipeline:
         self.started = datetime.now(UTC)
         self.folder, self.id = job.folder, job.id
         self.chosen = chosen_steps(config.main.steps, job.sweep)
-        self.tracker = tracking.choose(config.main.tracker)
+        kind = tracking.choose(config.main.tracker)
+        self.tracker = tracking.Tracker(kind, config.main.project_name)
         self.commit = origin.commit(ROOT)
         self.snapshot: snapshot.Snapshot | None = None
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
         self.trial = hydra_job.trial_of(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
-        context.export(config, self.id, job.overrides, group, self.tracker, self.commit)
-        self.backend = backends.choose(config, self.tracker)
+        context.export(config, self.id, job.overrides, group, kind, self.commit)
+        self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
-        self.store = tracking.store(self.tracker)
+        self.store = self.tracker.store
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
         which = prefork.kept if self.trial else prefork.Standbys
@@ -125,7 +126,7 @@ class Pipeline:
         if not isinstance(value, Reference) or value.known:
             return value
         name = value.partition(":")[0]
-        found = tracking.find(self.tracker, f"{name}:latest")
+        found = self.tracker.find(f"{name}:latest")
         if found is None:
             raise PipelineError(
                 f"{step} needs {name}, and the step that makes it is not in main.steps",
@@ -198,7 +199,7 @@ class Pipeline:
         for output in result.outputs:
             if output.get("stored") and not everywhere:
                 continue
-            found = tracking.find(self.tracker, f"{output['name']}:{output['version']}")
+            found = self.tracker.find(f"{output['name']}:{output['version']}")
             if found is None or found.digest != output["digest"]:
                 problems.append(f"{output['name']}:{output['version']} is gone from {self.store}")
         return problems
@@ -265,7 +266,7 @@ class Pipeline:
         from omegaconf import OmegaConf
 
         self.snapshot = self._keep_code()
-        tags, parameters = {"pipeline.tracker": self.tracker}, {}
+        tags, parameters = {"pipeline.tracker": self.tracker.kind}, {}
         if self.snapshot:
             tags |= self.snapshot.tags()
         if os.environ.get(settings.BASED_ON):
@@ -393,7 +394,7 @@ class Pipeline:
             "status": status.lower(),
             "started": self.started.isoformat(),
             "developer": origin.developer(),
-            "tracker": self.tracker,
+            "tracker": self.tracker.kind,
             "project": self.config.main.project_name,
             "experiment": self.config.main.experiment_name,
             "mlflow_run": parent,

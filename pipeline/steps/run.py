@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import tracking
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
+from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
 from pipeline.steps.report import keep_table
-from pipeline.tracking import Artifact
+from pipeline.tracking import Artifact, Tracker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +25,7 @@ class StepRun:
 
     Attributes:
         folder: a temporary folder for the step's files, removed when it ends.
+        tracker: the tracker's project that the run is in.
     """
 
     def __init__(self, name: str, args: argparse.Namespace, folder: Path):
@@ -36,8 +37,8 @@ class StepRun:
         self._name, self._tables = name, []
         self._sources: list[dict[str, Any]] = []
         self._files: list[str] = []
-        self._tracker = tracking.open_run(
-            tracking.choose(os.environ.get(settings.TRACKER) or "auto"),
+        self.tracker = Tracker.from_environment()
+        self._tracker = self.tracker.open_run(
             job_type=name,
             name=f"{name}-{os.environ.get(settings.RUN_ID) or uuid.uuid4().hex[:8]}",
             config={**vars(args), **_origin()},
@@ -52,7 +53,7 @@ class StepRun:
 
     def find(self, reference: str) -> Artifact | None:
         """What is known of an artifact, or None; it is neither fetched nor recorded as an input."""
-        return tracking.find(self._tracker.kind, reference)
+        return self.tracker.find(reference)
 
     def log_artifact(
         self,
@@ -73,7 +74,7 @@ class StepRun:
     def set_alias(self, artifact: Artifact, alias: str) -> None:
         """Let an alias mean this version of an artifact from now on."""
         try:
-            tracking.set_alias(self._tracker.kind, artifact.reference, alias)
+            self.tracker.set_alias(artifact.reference, alias)
         except PipelineError as error:  # the registry counts; a Trackio server can't move it back
             self.warn(f"the tracker's alias {alias!r} is not moved: {error.what}")
 
@@ -136,6 +137,15 @@ class StepRun:
     def outputs(self) -> list[Artifact]:
         """The artifacts logged so far."""
         return list(self._outputs)
+
+    def origin(self) -> dict[str, str]:
+        """Where a model of this run comes from, as tags: the pipeline's run, commit and tracker."""
+        commit = os.environ.get(settings.GIT_COMMIT) or getattr(origin.commit(ROOT), "sha", "")
+        return {
+            "pipeline.run_id": os.environ.get(settings.RUN_ID, ""),
+            "git.commit": commit,
+            "tracker.store": self.tracker.store,
+        }
 
     def finish(self, failed: bool = False) -> None:
         """End the run in the tracker."""

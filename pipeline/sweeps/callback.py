@@ -96,11 +96,12 @@ class Sweep(Callback):
                 raise PipelineError(
                     f"hydra.sweeper.{name}={count} is not a number of trials", "give 1 or more"
                 )
-        self._tracker = tracking.choose(config.main.tracker)
+        kind = tracking.choose(config.main.tracker)
+        self._tracker = tracking.Tracker(kind, config.main.project_name)
         if "Ray" in config.hydra.launcher._target_:
             from pipeline.sweeps import ray_cluster
 
-            ray_cluster.check(self._tracker, config.hydra.launcher)
+            ray_cluster.check(kind, config.hydra.launcher)
 
     def _begin(self, config: DictConfig) -> None:
         state = Path(config.main.state_dir).absolute()
@@ -110,12 +111,12 @@ class Sweep(Callback):
         self.id, self.folder, self._file = folder.name, folder, file
         commit = origin.commit(ROOT)
         words = config.hydra.overrides.task
-        context.export(config, self.id, words, self.id, self._tracker, commit)
+        context.export(config, self.id, words, self.id, self._tracker.kind, commit)
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         interrupted = known and known["unfinished"] and not processes.Marker(known["id"]).is_alive()
         if interrupted:
             self.id, self.folder = known["id"], Path(known["folder"])
-            context.export(config, self.id, words, self.id, self._tracker, commit)
+            context.export(config, self.id, words, self.id, self._tracker.kind, commit)
         else:
             self._prepare(config)
 

@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import tracking
 from pipeline.core import settings
 from pipeline.core.metrics import lower_is_better, measured_as
 from pipeline.steps import worker
 from pipeline.sweeps.record import Recorded
+from pipeline.tracking import Tracker
 
 BEST = 10
 SHORTEST = 3  # finished trials that figures can be drawn of
@@ -55,7 +55,7 @@ def command(one: Recorded) -> str:
 
 
 def log(
-    found: Sequence[Recorded], config: DictConfig, id: str, run: str, folder: Path, tracker: str
+    found: Sequence[Recorded], config: DictConfig, id: str, run: str, folder: Path, tracker: Tracker
 ) -> None:
     """Write table and figures into the sweep's folder, and log them to MLflow and the tracker."""
     name, into = measured(found, config), folder / "sweep"
@@ -71,8 +71,8 @@ def log(
         client.log_metric(run, "best", best[0].value)
         client.set_tag(run, "pipeline.best", str(best[0].number))
     with (into / "tracker.log").open("w") as said, contextlib.redirect_stdout(said):
-        recording = tracking.open_run(
-            tracker, job_type="sweep", name=f"sweep-{id}", config={"sweep": id, "metric": name}
+        recording = tracker.open_run(
+            job_type="sweep", name=f"sweep-{id}", config={"sweep": id, "metric": name}
         )
         if best:
             recording.log_metrics({f"best_{name}": best[0].value})

@@ -1,7 +1,8 @@
 """Trackers: where runs, metrics and artifacts are recorded.
 
-One small interface, :class:`TrackerRun`, with two implementations: Trackio (local, the default)
-and W&B. :func:`choose` says which one is meant, :func:`open_run` starts a run in it.
+Two implementations, Trackio (local, the default) and W&B, behind two small interfaces:
+:class:`Tracker`, a project in a tracker, and :class:`TrackerRun`, a run in it. :func:`choose` says
+which tracker is meant.
 """
 
 import configparser
@@ -181,46 +182,74 @@ def _require_wandb() -> None:
         )
 
 
-def store(kind: str) -> str:
-    """The place that artifacts are in: the tracker, its server if it has one, and the project."""
-    if kind == "wandb":
-        entity = os.environ.get("WANDB_ENTITY", "")
-        where = f"{wandb_server()}/{entity}"
-    else:
-        folder = settings.trackio_dir().absolute()
-        local = "local" if folder == settings.state_dir() / "trackio" else f"local {folder}"
-        where = (os.environ.get("TRACKIO_SERVER_URL") or local).partition("?")[0]
-    return f"{kind} {where} {settings.project()}"
+@dataclass(frozen=True)
+class Tracker:
+    """A project in a tracker; the tracker's library is imported when it is first asked something.
 
-
-def find(kind: str, reference: str) -> Artifact | None:
-    """The exact version that a reference means now, or None; nothing is fetched or recorded."""
-    return load(kind).find(reference)
-
-
-def fetch(kind: str, reference: str, into: Path) -> Artifact:
-    """Bring an exact version's files into a folder, outside of any run.
-
-    Raises:
-        PipelineError: it does not exist, or its bytes do not match their digest.
+    Attributes:
+        kind: ``wandb`` or ``trackio``.
+        project: the project's name.
     """
-    return load(kind).fetch(reference, into)
 
+    kind: str
+    project: str
 
-def set_alias(kind: str, reference: str, alias: str) -> None:
-    """Let an alias mean this version from now on; it leaves the version that had it before.
+    @classmethod
+    def from_environment(cls) -> "Tracker":
+        """What ``PIPELINE_TRACKER`` and ``WANDB_PROJECT`` name.
 
-    Raises:
-        PipelineError: there is no such version, or the tracker can't do it.
-    """
-    load(kind).set_alias(reference, alias)
+        Raises:
+            PipelineError: that tracker can't be used here.
+        """
+        return cls(choose(os.environ.get(settings.TRACKER) or "auto"), settings.project())
 
+    @classmethod
+    def from_store(cls, store: str) -> "Tracker":
+        """What an earlier :attr:`store` described; the default one for an empty text.
 
-def open_run(kind: str, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
-    """Start a run in the tracker ``kind``, in the project and group that the environment names."""
-    module = load(kind)
-    run = module.WandbRun if kind == "wandb" else module.TrackioRun
-    return run(job_type=job_type, name=name, config=config)
+        Raises:
+            PipelineError: that tracker can't be used here.
+        """
+        kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
+        return cls(choose(kind or "auto"), project or settings.project())
+
+    @property
+    def store(self) -> str:
+        """Where artifacts are: the tracker, its server if it has one, and the project."""
+        if self.kind == "wandb":
+            entity = os.environ.get("WANDB_ENTITY", "")
+            where = f"{wandb_server()}/{entity}"
+        else:
+            folder = settings.trackio_dir().absolute()
+            local = "local" if folder == settings.state_dir() / "trackio" else f"local {folder}"
+            where = (os.environ.get("TRACKIO_SERVER_URL") or local).partition("?")[0]
+        return f"{self.kind} {where} {self.project}"
+
+    def find(self, reference: str) -> Artifact | None:
+        """The exact version that a reference means now; nothing is fetched or recorded."""
+        return load(self.kind).find(self.project, reference)
+
+    def fetch(self, reference: str, into: Path) -> Artifact:
+        """Fetch an exact version's files into a folder, outside of any run.
+
+        Raises:
+            PipelineError: it does not exist, or its bytes do not match their digest.
+        """
+        return load(self.kind).fetch(self.project, reference, into)
+
+    def set_alias(self, reference: str, alias: str) -> None:
+        """Move an alias to this version; it leaves the version that had it before.
+
+        Raises:
+            PipelineError: there is no such version, or the tracker can't do it.
+        """
+        load(self.kind).set_alias(self.project, reference, alias)
+
+    def open_run(self, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
+        """Start a run, in the group that ``WANDB_RUN_GROUP`` names."""
+        module = load(self.kind)
+        run = module.WandbRun if self.kind == "wandb" else module.TrackioRun
+        return run(project=self.project, job_type=job_type, name=name, config=config)
 
 
 def load(kind: str) -> ModuleType:

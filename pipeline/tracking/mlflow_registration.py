@@ -3,7 +3,6 @@
 The other side, which reads the registry, is :mod:`pipeline.registry`.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from pipeline import tracking
-from pipeline.core import azure, settings
+from pipeline.core import azure
 from pipeline.core.files import combined_digest, file_digest
-from pipeline.core.settings import ROOT
-from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.tracking import Artifact
 
@@ -38,6 +34,7 @@ def register(
     used: Mapping[str, Artifact],
     artifact: Artifact,
     metrics: Mapping[str, float],
+    origin: Mapping[str, str],
 ) -> str:
     """Make a logged model the newest version of ``name``, and its candidate; the version.
 
@@ -48,6 +45,7 @@ def register(
         used: the data it was fitted and measured on, by role.
         artifact: the same model in the tracker.
         metrics: what it scored.
+        origin: tags that say which run, commit and tracker it came from.
     """
     client = mlflow.MlflowClient()
     try:
@@ -57,13 +55,9 @@ def register(
             raise
     with azure.told(logged.artifact_path):
         stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
-    kind = tracking.choose(os.environ.get(settings.TRACKER) or "auto")
-    commit = os.environ.get(settings.GIT_COMMIT) or getattr(origin.commit(ROOT), "sha", "")
     tags = {
-        "pipeline.run_id": os.environ.get(settings.RUN_ID, ""),
-        "git.commit": commit,
+        **origin,
         "model.digest": digest(stored),
-        "tracker.store": tracking.store(kind),
         "tracker.artifact": f"{artifact.reference} {artifact.digest}",
         **{f"data.{role}": f"{one.reference} {one.digest}" for role, one in used.items()},
         **{f"metric.{metric}": repr(value) for metric, value in metrics.items()},

@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 
 CACHE = "mlflow-pipeline"  # in the user's cache folder: one template for each MLflow version
@@ -33,7 +33,7 @@ def client() -> mlflow.MlflowClient:
     """
     _reach(settings.tracking_uri())
     _quiet_migrations()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    variables.set_defaults({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
     file = settings.sqlite_path(settings.tracking_uri())
     if file and file.name != ":memory:":
         make_store(file)

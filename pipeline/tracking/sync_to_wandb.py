@@ -6,7 +6,6 @@ whole is left alone, and what was cut off is completed. Versions may get other n
 
 import contextlib
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,9 +35,8 @@ def sync(run_id: str) -> Iterator[tuple[str, str]]:
         PipelineError: there is no such run, it can't be copied whole, or W&B does not take it.
     """
     summary = _summary(run_id)
-    os.environ["WANDB_PROJECT"] = summary.get("project") or settings.project()
     _require_login()
-    runs = recorded(run_id, summary)
+    runs = recorded(summary.get("project") or settings.project(), run_id, summary)
     problems = dict.fromkeys(problem for run in runs for problem in run.problems())
     if problems:
         raise PipelineError(
@@ -105,18 +103,18 @@ def _bring(run: Recorded, copies: dict[str, str]) -> str:
         run: the run.
         copies: W&B's version for each of Trackio's; those of this run are added.
     """
-    there = stored_run(run.id)
+    there = stored_run(run.project, run.id)
     if there is not None:
         copies |= ask(f"read run {run.name!r}", lambda: _known(run, there))
     lacking = _lacking(run, there, copies) if there else []
     if there is None or there.state != ("failed" if run.failed else "finished") or lacking:
         _copy(run, copies, lacking)
-        there = stored_run(run.id)
+        there = stored_run(run.project, run.id)
         lacking = _lacking(run, there, copies) if there else ["the run"]
         if lacking:
             raise PipelineError(f"W&B has not kept {', '.join(lacking)}", "see the server's log")
     for version in run.outputs:
-        _place_aliases(version, copies[version.reference])
+        _place_aliases(run.project, version, copies[version.reference])
     return there.url
 
 
@@ -178,6 +176,7 @@ def _lost_files(there: wandb.apis.public.Run) -> set[str]:
 def _copy(run: Recorded, copies: dict[str, str], lacking: Iterable[str]) -> None:
     """Write a run to W&B, or what is lacking of it there."""
     target = WandbRun(
+        project=run.project,
         job_type=run.config.get("job_type") or run.name,
         name=run.name,
         config=_config(run),
@@ -190,9 +189,9 @@ def _copy(run: Recorded, copies: dict[str, str], lacking: Iterable[str]) -> None
             if version.reference in copies:
                 target.use_unread(copies[version.reference])
             else:  # whoever made it is gone from Trackio
-                copies[version.reference] = _store(target.use_new, version)
+                copies[version.reference] = _store(run.project, target.use_new, version)
         for version in run.outputs:
-            copies[version.reference] = _store(target.log_artifact, version)
+            copies[version.reference] = _store(run.project, target.log_artifact, version)
         # What was logged is there from the first row on; of some rows the files were lost.
         again = [row for row in run.rows[: target.first_step] if {*row.content} & {*lacking}]
         for row in run.rows[target.first_step :] + again:
@@ -227,9 +226,9 @@ def _log_table(target: WandbRun, name: str, table: pd.DataFrame) -> None:
         target.log_table(name, table)
 
 
-def _store(record: Callable[..., Artifact], version: Version) -> str:
+def _store(project: str, record: Callable[..., Artifact], version: Version) -> str:
     """Have a run record a version; what W&B calls it."""
-    before = stored_artifact(f"{version.name}:latest")
+    before = stored_artifact(project, f"{version.name}:latest")
     metadata = {**version.metadata, VERSION: version.number, CREATED: version.created}
     with tempfile.TemporaryDirectory() as folder:
         for name, place in version.places.items():
@@ -239,16 +238,16 @@ def _store(record: Callable[..., Artifact], version: Version) -> str:
         stored = record(version.name, version.type, Path(folder), version.description, metadata)
     if stored.digest != version.digest:
         raise PipelineError(f"{version.reference} was changed on disk", "see that nobody does that")
-    ask(f"place 'latest' of {version.name!r}", lambda: _keep_latest(version, before))
+    ask(f"place 'latest' of {version.name!r}", lambda: _keep_latest(project, version, before))
     return stored.reference
 
 
-def _keep_latest(version: Version, before: wandb.Artifact | None) -> None:
+def _keep_latest(project: str, version: Version, before: wandb.Artifact | None) -> None:
     """Put ``latest`` on what is newest: recording an old version has moved it there.
 
     It stays where it was on a version that a run has logged to W&B itself.
     """
-    versions = [*api().artifacts(version.type, f"{settings.project()}/{version.name}")]
+    versions = [*api().artifacts(version.type, f"{project}/{version.name}")]
     if before is not None and VERSION not in before.metadata:
         newest = next(one for one in versions if one.version == before.version)
     else:
@@ -264,12 +263,14 @@ def _created(artifact: wandb.Artifact) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _place_aliases(version: Version, reference: str) -> None:
+def _place_aliases(project: str, version: Version, reference: str) -> None:
     """Give a copy the aliases that users have given; one that W&B has elsewhere stays there."""
     for alias in sorted({*version.aliases} - {"latest"}):
-        holder = stored_artifact(f"{version.name}:{alias}")
+        holder = stored_artifact(project, f"{version.name}:{alias}")
         if holder is None:
-            ask(f"give {reference} the alias {alias!r}", lambda a=alias: _add(reference, a))
+            ask(
+                f"give {reference} the alias {alias!r}", lambda a=alias: _add(project, reference, a)
+            )
         elif (held := f"{version.name}:{holder.version}") != reference:
             print(
                 f"warning: in W&B the alias {alias!r} stays on {held}; in Trackio it is on "
@@ -278,7 +279,7 @@ def _place_aliases(version: Version, reference: str) -> None:
             )
 
 
-def _add(reference: str, alias: str) -> None:
-    artifact = api().artifact(f"{settings.project()}/{reference}")
+def _add(project: str, reference: str, alias: str) -> None:
+    artifact = api().artifact(f"{project}/{reference}")
     artifact.aliases.append(alias)
     artifact.save()

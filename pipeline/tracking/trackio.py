@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest, content_digest, file_digest
 from pipeline.tracking import Artifact, TrackerRun
 
-os.environ["TRACKIO_DIR"] = str(settings.trackio_dir())  # read when trackio is imported
+# read when trackio is imported
+variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})
 
 import trackio
 from trackio import cas, context_vars
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def find(reference: str) -> Artifact | None:
+def find(project: str, reference: str) -> Artifact | None:
     """The exact version that a reference means now, or None."""
     name = reference.partition(":")[0]
-    record = _record(reference)
+    record = _record(project, reference)
     if record is None:
         return None
     manifest = record["manifest"]
@@ -34,7 +35,7 @@ def find(reference: str) -> Artifact | None:
         combined_digest({entry["path"]: entry["digest"] for entry in manifest}),
         record["type"],
         record["metadata"] or {},
-        stored={} if _server() else _stored(manifest),
+        stored={} if _server() else _stored(project, manifest),
     )
 
 
@@ -44,37 +45,37 @@ def _server() -> RemoteClient | None:
     return RemoteClient(url, write_token=os.environ.get("TRACKIO_WRITE_TOKEN")) if url else None
 
 
-def _record(reference: str) -> dict[str, Any] | None:
+def _record(project: str, reference: str) -> dict[str, Any] | None:
     """What Trackio has on the version that a reference means now."""
     name, _, spec = reference.partition(":")
     if server := _server():
-        given = {"project": settings.project(), "name": name, "spec": spec}
+        given = {"project": project, "name": name, "spec": spec}
         return server.predict(api_name="/get_artifact_manifest", **given)
-    return SQLiteStorage.get_artifact_manifest(settings.project(), name, spec or None)
+    return SQLiteStorage.get_artifact_manifest(project, name, spec or None)
 
 
-def fetch(reference: str, into: Path) -> Artifact:
+def fetch(project: str, reference: str, into: Path) -> Artifact:
     """Bring a version's files into a folder, and let no run count as their reader."""
-    record = _record(reference)
+    record = _record(project, reference)
     if record is None:
-        raise _unknown(reference)
+        raise _unknown(project, reference)
     names = ("version", "aliases", "manifest", "manifest_digest", "size_bytes", "metadata")
     artifact = trackio.Artifact(record["name"], type=record["type"])
-    artifact._hydrate_from_db(project=settings.project(), **{name: record[name] for name in names})
+    artifact._hydrate_from_db(project=project, **{name: record[name] for name in names})
     if url := os.environ.get("TRACKIO_SERVER_URL"):
         token = os.environ.get("TRACKIO_WRITE_TOKEN")
         artifact._remote_source = {"server_base_url": url, "write_token": token}
-    return _fetched(artifact, reference, into)
+    return _fetched(project, artifact, reference, into)
 
 
-def _fetched(artifact: trackio.Artifact, reference: str, into: Path) -> Artifact:
+def _fetched(project: str, artifact: trackio.Artifact, reference: str, into: Path) -> Artifact:
     """An artifact of Trackio's as one of ours, its files in a folder."""
-    path = Path(_download(artifact, reference, into))
+    path = Path(_download(project, artifact, reference, into))
     digest, metadata = content_digest(path), artifact.metadata
     return Artifact(artifact.name, artifact.version, digest, artifact.type, metadata, path)
 
 
-def _download(artifact: trackio.Artifact, reference: str, into: Path) -> str:
+def _download(project: str, artifact: trackio.Artifact, reference: str, into: Path) -> str:
     """Fetch the files and compare them with the manifest, which Trackio itself does not."""
     try:
         root = artifact.download(into)
@@ -86,7 +87,7 @@ def _download(artifact: trackio.Artifact, reference: str, into: Path) -> str:
     for entry in artifact.manifest:
         found = file_digest(Path(root, entry["path"]))
         if found != entry["digest"]:
-            blob = cas.blob_path(settings.project(), entry["digest"])
+            blob = cas.blob_path(project, entry["digest"])
             raise PipelineError(
                 f"artifact {reference!r} is damaged: {entry['path']} should have digest "
                 f"{entry['digest'][:12]} and has {found[:12]} ({blob})",
@@ -95,35 +96,35 @@ def _download(artifact: trackio.Artifact, reference: str, into: Path) -> str:
     return root
 
 
-def _unknown(reference: str) -> PipelineError:
+def _unknown(project: str, reference: str) -> PipelineError:
     return PipelineError(
         f"artifact {reference!r} was not found in Trackio project "
-        f"{settings.project()!r} ({settings.trackio_dir()})",
+        f"{project!r} ({settings.trackio_dir()})",
         "check its name and version, or run the step that makes it",
     )
 
 
-def set_alias(reference: str, alias: str) -> None:
+def set_alias(project: str, reference: str, alias: str) -> None:
     """Let an alias mean this version from now on.
 
     A Trackio server has no call for it, only logs the same content again with the alias, and
     never moves one to an older version.
     """
-    record = _record(reference)
+    record = _record(project, reference)
     if record is None:
         raise PipelineError(
-            f"there is no {reference!r} in Trackio project {settings.project()!r} to be {alias!r}",
+            f"there is no {reference!r} in Trackio project {project!r} to be {alias!r}",
             "run the step that makes it, or register another version",
         )
     server = _server()
     if server is None:
         ids = record["artifact_id"], alias, record["version_id"]
-        SQLiteStorage.reassign_alias(settings.project(), *ids)
+        SQLiteStorage.reassign_alias(project, *ids)
         return
     given = {key: record[key] for key in ("name", "type", "description", "metadata", "manifest")}
     logged = server.predict(
         api_name="/artifact_log",
-        project=settings.project(),
+        project=project,
         aliases=[alias],
         run_name=record["producer_run_name"],
         run_id=record["producer_run_id"],
@@ -138,11 +139,11 @@ def set_alias(reference: str, alias: str) -> None:
         )
 
 
-def _stored(manifest: list[dict[str, Any]]) -> dict[str, str]:
+def _stored(project: str, manifest: list[dict[str, Any]]) -> dict[str, str]:
     """Where the files of a local artifact are, below Trackio's folder, and their digests."""
     root = settings.trackio_dir()
     digests = [entry["digest"] for entry in manifest]
-    places = (cas.blob_path(settings.project(), digest) for digest in digests)
+    places = (cas.blob_path(project, digest) for digest in digests)
     return {
         str(place.relative_to(root)): digest for place, digest in zip(places, digests, strict=True)
     }
@@ -154,9 +155,10 @@ class TrackioRun(TrackerRun):
     kind = "trackio"
     url = None
 
-    def __init__(self, *, job_type: str, name: str, config: Mapping[str, Any]):
+    def __init__(self, *, project: str, job_type: str, name: str, config: Mapping[str, Any]):
+        self._project = project
         self._run = trackio.init(
-            project=settings.project(),
+            project=project,
             group=settings.experiment(),
             name=name,
             config={"job_type": job_type, **config},
@@ -171,8 +173,8 @@ class TrackioRun(TrackerRun):
         try:
             artifact = self._run.use_artifact(reference)
         except ValueError as error:
-            raise _unknown(reference) from error
-        return _fetched(artifact, reference, into)
+            raise _unknown(self._project, reference) from error
+        return _fetched(self._project, artifact, reference, into)
 
     def log_artifact(
         self,
@@ -197,14 +199,13 @@ class TrackioRun(TrackerRun):
             content_digest(path),
             type,
             metadata,
-            stored={} if self._remote else _stored(logged.manifest),
+            stored={} if self._remote else _stored(self._project, logged.manifest),
         )
 
-    @staticmethod
-    def _drop_damaged_blob(file: Path) -> None:
+    def _drop_damaged_blob(self, file: Path) -> None:
         """Trackio keeps a blob that has the right name, whatever its bytes; make room for ours."""
         digest = file_digest(file)
-        blob = cas.blob_path(settings.project(), digest)
+        blob = cas.blob_path(self._project, digest)
         if blob.is_file() and file_digest(blob) != digest:
             blob.unlink()
 

@@ -71,8 +71,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run."""
+    """A run, and the project that it is in."""
 
+    project: str
     id: str
     name: str
     config: Mapping[str, Any]
@@ -91,7 +92,7 @@ class Recorded:
         return found
 
 
-def recorded(run_id: str, summary: Mapping[str, Any]) -> list[Recorded]:
+def recorded(project: str, run_id: str, summary: Mapping[str, Any]) -> list[Recorded]:
     """The runs of a pipeline run, and those that made what they read.
 
     A step that was cached was run by an earlier pipeline run. Whoever made something comes before
@@ -100,8 +101,9 @@ def recorded(run_id: str, summary: Mapping[str, Any]) -> list[Recorded]:
     Raises:
         PipelineError: none of them is in the local Trackio.
     """
-    names = {run["id"]: run["name"] for run in SQLiteStorage.get_run_records(settings.project())}
-    runs = {id: _read(id, names[id]) for id in _chosen(run_id, summary, names)}
+    names = {run["id"]: run["name"] for run in SQLiteStorage.get_run_records(project)}
+    chosen = _chosen(project, run_id, summary, names)
+    runs = {id: _read(project, id, names[id]) for id in chosen}
     # A version may have been made again; then the pipeline run's own step counts as its maker.
     makers = {output.reference: run.id for run in runs.values() for output in run.outputs}
     ordered: dict[str, Recorded] = {}
@@ -109,7 +111,7 @@ def recorded(run_id: str, summary: Mapping[str, Any]) -> list[Recorded]:
 
     def visit(id: str) -> None:
         begun.add(id)
-        run = runs.get(id) or _read(id, names[id])
+        run = runs.get(id) or _read(project, id, names[id])
         for version in run.inputs:
             maker = makers.get(version.reference, version.maker)
             if maker in names and maker not in begun:
@@ -122,7 +124,9 @@ def recorded(run_id: str, summary: Mapping[str, Any]) -> list[Recorded]:
     return list(ordered.values())
 
 
-def _chosen(run_id: str, summary: Mapping[str, Any], names: Mapping[str, str]) -> Iterable[str]:
+def _chosen(
+    project: str, run_id: str, summary: Mapping[str, Any], names: Mapping[str, str]
+) -> Iterable[str]:
     """The ids of the runs that the steps of a pipeline run have in Trackio."""
     ids = {name: id for id, name in names.items()}
     chosen, gone = [], []
@@ -136,7 +140,7 @@ def _chosen(run_id: str, summary: Mapping[str, Any], names: Mapping[str, str]) -
             chosen.append(ids[unfinished])
     if not chosen:
         raise PipelineError(
-            f"Trackio has nothing of run {run_id} in project {settings.project()!r} "
+            f"Trackio has nothing of run {run_id} in project {project!r} "
             f"({settings.trackio_dir()})",
             "set TRACKIO_DIR to the store it is in; if that is a Trackio server's, do this there",
         )
@@ -145,12 +149,12 @@ def _chosen(run_id: str, summary: Mapping[str, Any], names: Mapping[str, str]) -
     return chosen
 
 
-def _read(id: str, name: str) -> Recorded:
+def _read(project: str, id: str, name: str) -> Recorded:
     """A run with all it logged, used and made."""
-    project = settings.project()
     links = SQLiteStorage.get_run_artifacts(project, name, id)
     rows = [row for log in SQLiteStorage.get_logs(project, run_id=id) for row in _rows(log)]
     return Recorded(
+        project,
         id,
         name,
         SQLiteStorage.get_run_config(project, run_id=id) or {},

@@ -20,7 +20,7 @@ import xxhash
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
 from pipeline.tracking import Artifact, TrackerRun
@@ -62,9 +62,9 @@ Result = TypeVar("Result")
 _known_api: wandb.Api | None = None
 
 
-def find(reference: str) -> Artifact | None:
+def find(project: str, reference: str) -> Artifact | None:
     """The exact version that a reference means now, or None."""
-    found = stored_artifact(reference)
+    found = stored_artifact(project, reference)
     if found is None:
         return None
     if DIGEST in found.metadata:
@@ -73,24 +73,23 @@ def find(reference: str) -> Artifact | None:
         return _described(found, _fetch(found, reference, Path(folder)))
 
 
-def fetch(reference: str, into: Path) -> Artifact:
+def fetch(project: str, reference: str, into: Path) -> Artifact:
     """Bring a version's files into a folder, and let no run count as their reader."""
-    found = stored_artifact(reference)
+    found = stored_artifact(project, reference)
     if found is None:
         raise PipelineError(
-            f"artifact {reference!r} was not found in W&B project {settings.project()!r} "
-            f"({_server()})",
+            f"artifact {reference!r} was not found in W&B project {project!r} ({_server()})",
             "check its name and version, or run the step that makes it",
         )
     return _described(found, _fetch(found, reference, into), into)
 
 
-def stored_artifact(reference: str) -> wandb.Artifact | None:
+def stored_artifact(project: str, reference: str) -> wandb.Artifact | None:
     """The version that a reference means now, as the server has it, or None."""
 
     def look() -> wandb.Artifact | None:
         try:
-            return api().artifact(f"{settings.project()}/{reference}")
+            return api().artifact(f"{project}/{reference}")
         except (wandb.Error, ValueError) as error:
             if _is_missing(error):
                 return None
@@ -99,12 +98,12 @@ def stored_artifact(reference: str) -> wandb.Artifact | None:
     return ask(f"find artifact {reference!r}", look)
 
 
-def set_alias(reference: str, alias: str) -> None:
+def set_alias(project: str, reference: str, alias: str) -> None:
     """Let an alias mean this version from now on; W&B takes it from the one that had it."""
-    found = stored_artifact(reference)
+    found = stored_artifact(project, reference)
     if found is None:
         raise PipelineError(
-            f"there is no {reference!r} in W&B project {settings.project()!r} to be {alias!r}",
+            f"there is no {reference!r} in W&B project {project!r} to be {alias!r}",
             "run the step that makes it, or register another version",
         )
 
@@ -115,12 +114,12 @@ def set_alias(reference: str, alias: str) -> None:
     ask(f"set the alias {alias!r} of {reference!r}", save)
 
 
-def stored_run(id: str) -> wandb.apis.public.Run | None:
+def stored_run(project: str, id: str) -> wandb.apis.public.Run | None:
     """The run with an id, as the server has it, or None."""
 
     def look() -> wandb.apis.public.Run | None:
         try:
-            runs = [*api().runs(settings.project(), {"name": id}, lazy=False)]
+            runs = [*api().runs(project, {"name": id}, lazy=False)]
         except (wandb.Error, ValueError) as error:
             if "Could not find project" in str(error):
                 return None
@@ -147,13 +146,14 @@ class WandbRun(TrackerRun):
     def __init__(
         self,
         *,
+        project: str,
         job_type: str,
         name: str,
         config: Mapping[str, Any],
         group: str | None = None,
         id: str | None = None,
     ):
-        given = {"job_type": job_type, "name": name, "config": dict(config)}
+        given = {"project": project, "job_type": job_type, "name": name, "config": dict(config)}
         given |= {"group": group or settings.experiment()}
         if id is not None:
             given |= {"id": id, "resume": "allow"}
@@ -345,7 +345,7 @@ def _start_run(given: Mapping[str, Any]) -> wandb.Run:
     """``wandb.init``, with a reason when it fails."""
     _prepare()
     try:
-        return wandb.init(project=settings.project(), reinit="finish_previous", **given)
+        return wandb.init(reinit="finish_previous", **given)
     except wandb.Error as error:
         if "no message" in str(error):  # what the SDK says when the server refuses the key
             wandb.Api()  # asks for the user, and says why that is not answered
@@ -360,7 +360,7 @@ def api() -> wandb.Api:
         _known_api = wandb.Api()
         # It names the service that has just been started. The steps have one each: a step that
         # is killed must not leave its run in ours.
-        os.environ.pop("WANDB_SERVICE", None)
+        variables.set_variables({"WANDB_SERVICE": None})
     return _known_api
 
 
@@ -417,11 +417,11 @@ def _server() -> str:
 
 def _prepare() -> None:
     """Say where the SDK may write, what it need not do and how long it may wait."""
-    seconds = settings.tracker_timeout()
-    for name, folder in FOLDERS.items():
-        os.environ.setdefault(name, str(settings.state_dir() / "wandb" / folder))
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to W&B, about the SDK's own errors
-    os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(max(1, round(seconds))))
+    seconds, state = settings.tracker_timeout(), settings.state_dir() / "wandb"
+    folders = {name: str(state / folder) for name, folder in FOLDERS.items()}
+    reporting = {"WANDB_ERROR_REPORTING": "false"}  # to W&B, about the SDK's own errors
+    timeout = {"WANDB_HTTP_TIMEOUT": str(max(1, round(seconds)))}
+    variables.set_defaults(folders | reporting | timeout)
     wanted = {**UNUSED, **_patience(seconds)}
     ours = {key: wanted[key] for key in wanted if f"WANDB_{key.upper()}" not in os.environ}
     wandb.setup(wandb.Settings(**ours))

@@ -178,8 +178,9 @@ def test_promoted_refused_forced_and_rolled_back(at: Registered):
     assert all(one.who and one.when.tzinfo for one in told)
     assert registry.names() == [NAME]  # no lock is left
 
-    ask = "import json; from pipeline import tracking as t; print(json.dumps([t.find('trackio', f'"
-    ask += "model:{alias}').version for alias in ('production', 'previous', 'candidate')]))"
+    ask = "import json; from pipeline.tracking import Tracker; find = Tracker('trackio', 'pokemon')"
+    ask += ".find; names = ('production', 'previous', 'candidate')\n"
+    ask += "print(json.dumps([find(f'model:{name}').version for name in names]))"
     aliases = json.loads(at.printed("-c", ask))
     numbers = [registry.find(NAME, alias) for alias in ("production", "previous", "candidate")]
     assert [f"model:{version}" for version in aliases] == [one.artifact for one in numbers]
@@ -269,7 +270,9 @@ def test_registered_at_once_each_gets_a_version(
     def register(number: int) -> None:
         folder = tmp_path / str(number)
         used = {"train": made, "test": made}
-        numbers.append(mlflow_registration.register(name, logged, folder, used, made, {"f1": 0.5}))
+        numbers.append(
+            mlflow_registration.register(name, logged, folder, used, made, {"f1": 0.5}, {})
+        )
 
     threads = [threading.Thread(target=register, args=(number,)) for number in range(6)]
     for thread in threads:

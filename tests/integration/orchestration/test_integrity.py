@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import tracking
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import Reference, StepResult
 from pipeline.orchestration import processes, run
+from pipeline.tracking import Tracker
 from tests.support.clones import Clone
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Checkout, Finished, environment
@@ -90,11 +90,11 @@ def test_each_trackio_folder_is_a_store_of_its_own(monkeypatch: pytest.MonkeyPat
     for number, folder in enumerate(("", tmp_path / "a", tmp_path / "b", tmp_path / "0/trackio")):
         monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path / str(number)))
         monkeypatch.setenv("TRACKIO_DIR", str(folder))
-        stores.add(tracking.store("trackio"))
+        stores.add(Tracker("trackio", "pokemon").store)
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path / "moved"))
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "moved/trackio"))
     assert len(stores) == 4
-    assert tracking.store("trackio") in stores  # wherever the state folder is
+    assert Tracker("trackio", "pokemon").store in stores  # wherever the state folder is
 
 
 def test_a_step_that_is_changed_while_it_runs_is_not_reused(tmp_path: Path):

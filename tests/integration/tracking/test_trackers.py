@@ -28,13 +28,13 @@ BEGIN = """
 import hashlib, json, sys
 from pathlib import Path
 import pandas as pd
-from pipeline import tracking
+from pipeline.tracking import Tracker
 from pipeline.core.errors import PipelineError
 
-kind = {kind!r}
+tracker = Tracker({kind!r}, "pokemon")
 
 def start(step):
-    return tracking.open_run(kind, job_type=step, name=step + "-1", config={{"size": 0.2}})
+    return tracker.open_run(job_type=step, name=step + "-1", config={{"size": 0.2}})
 
 def file(name, text):
     Path(name).write_text(text)
@@ -95,20 +95,20 @@ answer["none"] = told(lambda: run.use("nothing:v0", Path("in8")))
 answer["no alias"] = told(lambda: run.use("data.csv:production", Path("in7")))
 run.finish()
 
-parts = tracking.fetch(kind, "parts:v0", Path("in6"))
+parts = tracker.fetch("parts:v0", Path("in6"))
 answer["fetched"] = [parts.digest, sorted(p.name for p in Path("in6").rglob("*.txt"))]
-answer["not fetched"] = told(lambda: tracking.fetch(kind, "nothing:v0", Path("in5")))
+answer["not fetched"] = told(lambda: tracker.fetch("nothing:v0", Path("in5")))
 moved = []
 for version in ("v0", "v1", "v0"):
-    tracking.set_alias(kind, f"data.csv:{version}", "production")
-    moved.append(tracking.find(kind, "data.csv:production").version)
+    tracker.set_alias(f"data.csv:{version}", "production")
+    moved.append(tracker.find("data.csv:production").version)
 answer["moved"] = moved
-answer["still latest"] = tracking.find(kind, "data.csv:latest").version
-answer["no such version"] = told(lambda: tracking.set_alias(kind, "data.csv:v9", "production"))
-latest, first = (tracking.find(kind, f"data.csv:{version}") for version in ("latest", "v0"))
+answer["still latest"] = tracker.find("data.csv:latest").version
+answer["no such version"] = told(lambda: tracker.set_alias("data.csv:v9", "production"))
+latest, first = (tracker.find(f"data.csv:{version}") for version in ("latest", "v0"))
 answer["found"] = [latest.reference, first.digest]
-answer["alias"] = tracking.find(kind, "data.csv:monday").reference
-answer["not found"] = [tracking.find(kind, "data.csv:v7"), tracking.find(kind, "nothing:latest")]
+answer["alias"] = tracker.find("data.csv:monday").reference
+answer["not found"] = [tracker.find("data.csv:v7"), tracker.find("nothing:latest")]
 """,
     )
     assert answer["first"][0] == answer["same"][0] == "v0"
@@ -144,7 +144,31 @@ run.log_bars("importances", pd.Series({"hp": 0.7, "speed": 0.3}, name="importanc
 run.finish()
 failed = start("fail")
 failed.finish(failed=True)
-answer["ids"] = [bool(run.id), run.id != failed.id, run.kind == kind]
+answer["ids"] = [bool(run.id), run.id != failed.id, run.kind == tracker.kind]
 """,
     )
     assert answer["ids"] == [True, True, True]
+
+
+def test_projects_are_apart(tracker: tuple[str, dict[str, str]], tmp_path: Path):
+    answer = ask(
+        tracker,
+        tmp_path,
+        """
+other = Tracker(tracker.kind, "digimon")
+for project, rows in ((tracker, 1), (other, 2), (other, 3)):
+    run = project.open_run(job_type="make", name=f"make-{rows}", config={})
+    log(run, "data.csv", file("data.csv", f"rows\\n{rows}\\n"), rows=rows)
+    run.finish()
+answer["latest"] = [one.find("data.csv:latest").metadata["rows"] for one in (tracker, other)]
+answer["fetched"] = other.fetch("data.csv:v0", Path("other")).file.read_text()
+answer["not there"] = tracker.find("data.csv:v1")
+answer["stores"] = [one.store.rpartition(" ")[2] for one in (tracker, other)]
+answer["again"] = Tracker.from_store(other.store) == other
+""",
+    )
+    assert answer["latest"] == [1, 3]
+    assert answer["fetched"] == "rows\n2\n"
+    assert answer["not there"] is None
+    assert answer["stores"] == ["pokemon", "digimon"]
+    assert answer["again"]

@@ -31,10 +31,10 @@ import sys
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
-from pipeline.tracking import open_run
+from pipeline.tracking import Tracker
 
 def start():
-    return open_run("wandb", job_type="test", name="test", config={{}})
+    return Tracker("wandb", "pokemon").open_run(job_type="test", name="test", config={{}})
 
 def log(run, text="a,b\\n"):
     Path("x.csv").write_text(text)
@@ -89,7 +89,7 @@ def no_process_is_left() -> Iterator[None]:
 
 def start(job_type: str = "2-ETL", **config) -> WandbRun:
     """A run under the name of its job type."""
-    return WandbRun(job_type=job_type, name=f"{job_type}-1", config=config)
+    return WandbRun(project="pokemon", job_type=job_type, name=f"{job_type}-1", config=config)
 
 
 def log(run: WandbRun, content: str = "a,b\n1,2\n", name: str = "clean.csv", **more) -> Artifact:
@@ -181,10 +181,10 @@ def test_a_reference_is_resolved_without_a_run(client, wandb_server, tmp_path):
     made = log(run, "one", metadata={"rows": 1})
     run.finish()
     asked = len(wandb_server.requests)
-    found = [find(f"clean.csv{tag}") for tag in ("", ":v0", ":latest")]
+    found = [find("pokemon", f"clean.csv{tag}") for tag in ("", ":v0", ":latest")]
     assert found == [made] * 3
-    assert find("clean.csv:v1") is None
-    assert find("nothing:latest") is None
+    assert find("pokemon", "clean.csv:v1") is None
+    assert find("pokemon", "nothing:latest") is None
     assert not any("/storage/" in request.path for request in wandb_server.requests[asked:])
     assert wandb_server.artifacts["clean.csv:v0"].users == []
     assert "WANDB_SERVICE" not in os.environ
@@ -195,7 +195,7 @@ def test_the_digest_of_an_artifact_that_others_made_is_computed(client):
     with wandb.init(settings=wandb.Settings(silent=True)) as run:
         run.log_artifact("theirs.csv", name="theirs.csv", type="raw_data").wait()
     digest = hashlib.sha256(b"a\n1\n").hexdigest()
-    assert find("theirs.csv:v0") == Artifact("theirs.csv", "v0", digest, "raw_data")
+    assert find("pokemon", "theirs.csv:v0") == Artifact("theirs.csv", "v0", digest, "raw_data")
 
 
 def test_a_folder_comes_back_with_all_its_files(client, tmp_path):

@@ -186,8 +186,8 @@ def test_the_id_leads_from_the_commit_to_the_data(tried):
     program = f"""
 import json
 from pathlib import Path
-from pipeline import tracking
-run = tracking.open_run("trackio", job_type="read", name="read", config={{}})
+from pipeline.tracking import Tracker
+run = Tracker.from_environment().open_run(job_type="read", name="read", config={{}})
 names = ["preprocess-data_1.csv:{about["id"]}", "preprocess-data_2.csv:{about["id"]}"]
 files = [run.use(name, Path({str(tried.state)!r}, str(n))).file for n, name in enumerate(names)]
 run.finish()
@@ -245,8 +245,8 @@ preprocess(**{{**given, "wrapper_target_cols": ["c", "target"], "wrapper_branch"
 answer["second"] = answer["columns"]
 
 from pathlib import Path
-from pipeline import tracking
-run = tracking.open_run("trackio", job_type="read", name="read", config={{}})
+from pipeline.tracking import Tracker
+run = Tracker.from_environment().open_run(job_type="read", name="read", config={{}})
 for name in ("all", "rows", "y", "dates"):
     found = run.use(f"preprocess-{{name}}.csv:v0", Path("found", name))
     answer[name] = found.file.read_text()
