@@ -92,7 +92,7 @@ class Place:
 
     def training_data(self) -> Path:
         """The training part that the sweep's trials had."""
-        records = (self.state / "cache" / "3-Split_dataset").glob("*.json")
+        records = (self.state / "steps" / "3-Split_dataset").glob("*.json")
         outputs = json.loads(next(records).read_text())["result"]["outputs"]
         train = next(output for output in outputs if output["name"] == "train_data.csv")
         return self.state / "trackio" / next(iter(train["stored"]))

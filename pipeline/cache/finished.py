@@ -17,11 +17,25 @@ from pipeline.core.results import StepResult
 lock: Callable[[Path], AbstractContextManager] = FileLock
 
 
+FOLDER = "steps"  # in the state folder: a folder of records for each step
+EARLIER = "cache"  # where earlier versions kept records, which say too little to be reused
+
+
 class Cache:
     """The finished steps that this state folder knows of."""
 
     def __init__(self, state: Path):
-        self.folder = state / "cache"
+        self.folder, self._earlier = state / FOLDER, state / EARLIER
+
+    @property
+    def notice(self) -> str:
+        """A line on an earlier version's records, until this version has records of its own."""
+        if self.folder.exists() or not self._earlier.is_dir():
+            return ""
+        return (
+            f"{self._earlier} has an earlier version's records of finished steps, which are "
+            "ignored: each step runs once more"
+        )
 
     def _path(self, step: str, fingerprint: str) -> Path:
         return self.folder / step / f"{fingerprint}.json"

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from pipeline import tracking
 from pipeline.cache import sources
+from pipeline.cache.finished import FOLDER
 from pipeline.config.overrides import readable
 from pipeline.config.schema import RENAMED
 from pipeline.core import settings
@@ -75,7 +76,7 @@ def _foreign(folder: Path, run: RunRecord) -> list[str]:
     """The files of a run's steps that are different in this code, as far as they are known."""
     different = set()
     for name, step in run.steps.items():
-        record = settings.state_dir() / "cache" / name / f"{step.fingerprint}.json"
+        record = settings.state_dir() / FOLDER / name / f"{step.fingerprint}.json"
         if record.is_file():
             parts = json.loads(record.read_text(encoding="utf-8"))["parts"]
             for file, digest in parts["code"].items():

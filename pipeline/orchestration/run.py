@@ -337,6 +337,8 @@ class Pipeline:
 
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
+        if self.cache.notice:
+            self.screen.warn(self.cache.notice)
         self.standbys.begin_trial()
         if self.config.main.explain:
             return self

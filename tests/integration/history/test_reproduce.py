@@ -224,7 +224,7 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         "def go(args, run: step.StepRun) -> None:\n"
         "    run.log_metrics({'chance': __import__('random').random()})\n",
     )
-    (place.state / "cache").rename(place.home / "old cache")
+    (place.state / "steps").rename(place.home / "old steps")
     assert place.run("main.steps=[2]").status == 0
     return place
 
@@ -256,7 +256,7 @@ def test_a_run_of_which_everything_was_handed_on(partial: Clone, monkeypatch, ca
     assert not code.exists()
 
     # As if another run had made the step since, and left its code under this one's name
-    record = partial.state / "cache" / "2-ETL" / f"{run.steps['2-ETL'].fingerprint}.json"
+    record = partial.state / "steps" / "2-ETL" / f"{run.steps['2-ETL'].fingerprint}.json"
     told = json.loads(record.read_text())
     told["parts"]["code"]["2-ETL/script.py"] = "0" * 64
     record.write_text(json.dumps(told))

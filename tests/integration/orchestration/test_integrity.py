@@ -68,7 +68,7 @@ def test_a_version_that_is_another_one_now_is_not_handed_on(checkout: Checkout):
                 f"update artifact_versions set version = {new} where version = {old} and {place}"
             )
     store.close()
-    shutil.rmtree(checkout.state / "cache")
+    shutil.rmtree(checkout.state / "steps")
     again = checkout.run(*steps[0])
     assert again.states[:2] == ["cached", "ran"], again.out
     assert "clean_data.csv:v0 is gone" not in again.out  # what a colleague lacks is no news
@@ -202,7 +202,7 @@ def test_gc_leaves_what_another_checkout_has_in_the_same_store(checkout: Checkou
 
 def test_an_artifact_that_no_finished_step_names_is_verified_too(checkout: Checkout):
     first = checkout.run(*QUICK)
-    shutil.rmtree(checkout.state / "cache")
+    shutil.rmtree(checkout.state / "steps")
     lost = blob(checkout, first, "train_data.csv")
     lost.unlink()
     told = checkout.tool("verify")
