@@ -4,11 +4,6 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pipeline.steps import worker
-
-worker.begin(__name__)  # before the imports that take long
-
-import importlib
 import json
 
 import mlflow
@@ -18,18 +13,6 @@ from pipeline import steps
 from pipeline.core import azure
 from pipeline.provenance import origin
 from pipeline.science import evaluation, model_files, validation
-from pipeline.tracking import mlflow_model, mlflow_registration, mlflow_store
-
-# What is only imported when it is needed: to draw, and to log a model and register it.
-LATER = (
-    "alembic.command",
-    "git",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
-    "mlflow.models.display_utils",
-    "mlflow.sklearn",
-    "sqlalchemy.dialects.sqlite",
-)
 from pipeline.science.training import (
     build,
     feature_kinds,
@@ -39,6 +22,7 @@ from pipeline.science.training import (
     read_parts,
     separate,
 )
+from pipeline.tracking import mlflow_model, mlflow_registration, mlflow_store
 
 
 def log_to_mlflow(
@@ -122,15 +106,6 @@ def go(args, run: steps.StepRun) -> None:
     run.set_alias(stored, mlflow_registration.CANDIDATE)
 
 
-def prepare() -> None:
-    """Do ahead what takes time and is the same for every model."""
-    for name in LATER:
-        importlib.import_module(name)
-    # MLflow asks all installed packages for their modules when it first looks at requirements
-    requirements = importlib.import_module("mlflow.utils.requirements_utils")
-    requirements.warn_dependency_requirement_mismatches(["mlflow"])
-
-
 def arguments():
     """The step's parameters; MLproject has the same ones."""
     parser = steps.parser(__doc__)
@@ -200,5 +175,10 @@ def arguments():
     return parser
 
 
+def main() -> None:
+    """Run the step."""
+    steps.main(__file__, arguments(), go)
+
+
 if __name__ == "__main__":
-    steps.main(__file__, arguments(), go, prepare)
+    main()

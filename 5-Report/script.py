@@ -4,10 +4,6 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pipeline.steps import worker
-
-worker.begin(__name__)  # before the imports that take long
-
 import argparse
 import hashlib
 import json
@@ -244,5 +240,10 @@ def arguments():
     return parser
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the step."""
     steps.main(__file__, arguments(), go)
+
+
+if __name__ == "__main__":
+    main()

@@ -257,8 +257,13 @@ def script(notebook: Notebook, values: Mapping[str, Any]) -> str:
 
 
 MAIN = """
-if __name__ == "__main__":
+def main() -> None:
+    \"\"\"Run the step.\"\"\"
     steps.main(__file__, arguments(), go)
+
+
+if __name__ == "__main__":
+    main()
 """
 
 
@@ -276,10 +281,6 @@ def _head(step: Step, body: Body) -> str:
             *[*future, *imports],
             "",
             "sys.path.insert(0, str(Path(__file__).resolve().parents[1]))",
-            "from pipeline.steps import worker",
-            "",
-            "worker.begin(__name__)  # before the imports that take long",
-            "",
             *rest,
             "",
             "from pipeline import steps",

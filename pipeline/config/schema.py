@@ -27,7 +27,6 @@ class Main:
     tracker: str = MISSING
     tracker_timeout: float = MISSING
     env_manager: str = MISSING
-    standby: int = MISSING
     backend: str = MISSING
     backend_config: Any = MISSING
     state_dir: str = MISSING

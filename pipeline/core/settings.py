@@ -22,9 +22,7 @@ GIT_COMMIT = "PIPELINE_GIT_COMMIT"
 GIT_DIRTY = "PIPELINE_GIT_DIRTY"
 OVERRIDES = "PIPELINE_OVERRIDES"
 SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
-STANDBY = "PIPELINE_STANDBY"
-STANDBY_LISTENER = "PIPELINE_STANDBY_LISTENER"
-STANDBYS_LENT = "PIPELINE_STANDBYS_LENT"  # to the workers of a sweep, by the process that began it
+WORKERS = "PIPELINE_WORKERS"  # the folder of the step workers that a sweep has started
 # The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
 SNAPSHOT = "PIPELINE_SNAPSHOT"
 CODE = (SNAPSHOT, "PIPELINE_SNAPSHOT_REF", GIT_DIRTY, "PIPELINE_GIT_DIFF")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.projects import SubmittedRun
     from omegaconf import DictConfig
 
-LOCAL, KUBERNETES, DATABRICKS = "local", "kubernetes", "databricks"
+PREFORK, LOCAL, KUBERNETES, DATABRICKS = "prefork", "local", "kubernetes", "databricks"
 PLUGINS = "mlflow.project_backend"  # the entry points by which MLflow finds further ones
 NEEDED = ("kube-job-template-path", "repository-uri", "image")  # in Kubernetes' backend_config
 # What a step is told of where it belongs; secrets are the other machine's own.
@@ -60,7 +60,7 @@ class Backend:
     @property
     def remote(self) -> bool:
         """Whether steps run elsewhere, as far as we can know."""
-        return self.name != LOCAL
+        return self.name not in (PREFORK, LOCAL)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -84,20 +84,19 @@ def choose(config: "DictConfig", tracker: str) -> Backend:
         PipelineError: there is no such one, or it lacks what it needs.
     """
     name, given = config.main.backend, config.main.backend_config
-    plugins = (
-        {} if name in (LOCAL, KUBERNETES, DATABRICKS) else metadata.entry_points(group=PLUGINS)
-    )
-    known = [LOCAL, KUBERNETES, DATABRICKS, *(plugin.name for plugin in plugins)]
+    known = [PREFORK, LOCAL, KUBERNETES, DATABRICKS]
+    if name not in known:
+        known += (plugin.name for plugin in metadata.entry_points(group=PLUGINS))
     if name not in known:
         raise PipelineError(
             f"unknown main.backend={name!r}{did_you_mean(name, known)}",
             f"use one of: {', '.join(known)}; or install the package that adds it to MLflow",
         )
     backend = Backend(name, _read(given))
-    if name == LOCAL and backend.config:
+    if backend.config and not backend.remote:
         raise PipelineError(
-            "main.backend_config is given, and main.backend=local has no use for it",
-            f"choose a backend: {', '.join(known[1:])}",
+            f"main.backend_config is given, and main.backend={name} has no use for it",
+            f"choose a backend: {', '.join(known[2:])}",
         )
     if backend.remote and config.main.timeout is not None:
         raise PipelineError(

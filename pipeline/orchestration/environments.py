@@ -21,8 +21,8 @@ from mlflow.utils.virtualenv import (
 
 from pipeline.core import variables
 from pipeline.core.errors import PipelineError
-from pipeline.orchestration.prefork import record_interpreter
 from pipeline.orchestration.processes import system_temporary_folder
+from pipeline.orchestration.workers import record_interpreter
 from pipeline.provenance import origin
 
 MARKER = ".complete"
@@ -54,7 +54,7 @@ def ensure(step: Path, env_manager: str) -> None:
     """
     if env_manager not in ("uv", "virtualenv"):
         return
-    record_interpreter(step.name, build(step, env_manager))
+    record_interpreter(step, build(step, env_manager))
 
 
 def python_of(folder: Path) -> Path:

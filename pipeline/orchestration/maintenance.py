@@ -121,7 +121,7 @@ def _refuse_beside_a_run(state: Path) -> None:
     """Nothing can go while a run is under way; those that were killed are tidied up after."""
     if not list((state / "running").glob("*.json")):
         return
-    from pipeline.orchestration.processes import mark_dead
+    from pipeline.orchestration.dead_runs import mark_dead
     from pipeline.tracking import mlflow_store
 
     mlflow_store.client()  # MLflow is pointed at its store

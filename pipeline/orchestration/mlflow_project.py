@@ -34,8 +34,9 @@ from pipeline.core.results import (
     StepResult,
 )
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import backends, environments, processes
+from pipeline.orchestration import backends, environments, prefork, processes
 from pipeline.orchestration.backends import Backend
+from pipeline.orchestration.workers import Workers
 from pipeline.provenance import origin
 from pipeline.steps.lifeline import open_lifeline
 from pipeline.tracking import mlflow_store
@@ -55,9 +56,10 @@ class Executor:
         env_manager: str,
         backend: Backend,
         marker: processes.Marker,
+        workers: Workers,
     ):
         environments.prepare_process()
-        self.backend = backend
+        self.backend, self.workers = backend, workers
         self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
         with mlflow_store.told():
             self.experiment = mlflow_store.connect(experiment)
@@ -138,7 +140,7 @@ class Executor:
         started = time.monotonic()
         try:
             with _output_to(log):
-                submitted = self._submit(step, parameters)
+                submitted = self._submit(step, parameters, log)
         except KeyboardInterrupt:
             self._end_child(RunStatus.KILLED)
             raise
@@ -169,7 +171,7 @@ class Executor:
             **told,
         )
 
-    def _submit(self, step: str, parameters: Mapping[str, Any]) -> SubmittedRun:
+    def _submit(self, step: str, parameters: Mapping[str, Any], log: Path) -> SubmittedRun:
         """Have MLflow run a step, here or elsewhere, and wait for its end."""
         options = {
             "parameters": {key: _text(value) for key, value in parameters.items()},
@@ -182,6 +184,8 @@ class Executor:
             folder = self.folder / "remote" / step
             return backends.run(self.backend, step, arguments, folder, **options)
         environments.ensure(ROOT / step, self.env_manager)
+        if self.backend.name == backends.PREFORK:
+            options |= prefork.options(self.workers, log)
         return mlflow.projects.run(str(ROOT / step), **options)
 
     def _fetch_report(self, run_id: str | None, path: Path) -> None:

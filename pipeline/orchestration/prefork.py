@@ -1,228 +1,142 @@
-"""Interpreters that import a step's libraries before the step's turn comes.
+"""The MLflow project backend ``prefork``: a worker that has a step's imports forks a child for it.
 
-Most of a small step's time is its imports. So while MLflow is loaded, or another step works, the
-script of the step to come is started in standby: it imports what it needs and waits at a socket.
-The command that MLflow then starts for the step hands its arguments, environment, folder and
-output over to a child of it (:func:`pipeline.startup.begin`) and ends as that one ends. Where
-anything is amiss with the one in standby, that command simply does the work itself.
-
-The one in standby goes on waiting, so the trials of a sweep that one process carries out share
-what it has imported. A sweep starts that of its last step itself, and lends it to the processes
-that carry out its trials.
+MLflow's own backend ``local`` does the same through a shell and a new interpreter. It is used where
+there is no worker: on other systems than Linux, with conda, for a script that can't be imported or
+that starts threads, and for a command that is more than ``python script.py`` and its arguments.
 """
 
-import contextlib
-import hashlib
 import json
 import os
-import shutil
+import shlex
 import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from pipeline.cache.fingerprint import code
-from pipeline.core import settings
-from pipeline.core.files import file_digest, write_whole
-from pipeline.core.settings import ROOT
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import RunStatus
+from mlflow.projects import SubmittedRun
+from mlflow.projects.backend import loader
+from mlflow.projects.backend.local import LocalBackend
+from mlflow.projects.utils import (
+    MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG,
+    PROJECT_ENV_MANAGER,
+    PROJECT_STORAGE_DIR,
+    fetch_and_validate_project,
+    get_entry_point_command,
+    get_or_create_run,
+    get_run_env_vars,
+    load_project,
+)
+from mlflow.utils.databricks_utils import get_databricks_env_vars
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
-DIGEST, PYTHON = "conda_yml", "python"
-# What no import goes by: it tells one run from another, or is set on the way to a step.
-ASIDE = ("PIPELINE_", "MLFLOW_", "_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
-THREADS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's, and set for each turn
+from pipeline.orchestration import processes
+from pipeline.orchestration.backends import PREFORK
+from pipeline.orchestration.workers import Workers, interpreter
+
+KILLED = 137  # a shell's exit status for a killed process
+SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text
 
 
-class Standby:
-    """One step's script, started ahead of its turns.
+class PreforkedRun(SubmittedRun):
+    """A step at work in a worker's child."""
 
-    Args:
-        step: the step.
-        code: digests of the code that it will have imported; see :mod:`pipeline.fingerprint`.
-        python: the interpreter of the step's environment.
-        folder: where temporary files go that last as long as it does.
-    """
-
-    def __init__(self, step: str, code: dict[str, str], python: str, folder: Path):
-        self.code, self.environment = code, _lasting()
-        self.used = False  # since the last trial
-        self._ever_used = False
-        self._folder = Path(tempfile.mkdtemp(prefix="standby-", dir=folder))
-        self.address = str(self._folder / "turn")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.address)
-            listener.listen(1)
-            self._process = subprocess.Popen(
-                [python, "script.py"],
-                cwd=ROOT / step,
-                env=os.environ
-                | {"TMPDIR": str(folder), settings.STANDBY_LISTENER: str(listener.fileno())},
-                stdin=subprocess.PIPE,  # closed when this process ends, and then so does that one
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[listener.fileno()],
-            )
+    def __init__(self, run_id: str, connection: socket.socket):
+        self._run_id, self._connection = run_id, connection
+        self._answers = connection.makefile()
+        self._status: int | None = None
 
     @property
-    def alive(self) -> bool:
-        """Whether it is there; one that was stopped with its step is not."""
-        return self._process.poll() is None
+    def run_id(self) -> str:
+        """The step's run in MLflow."""
+        return self._run_id
 
-    def take(self) -> str:
-        """The address at which a turn is handed over."""
-        self.used = self._ever_used = True
-        return self.address
-
-    def close(self) -> None:
-        """See it end, and its turns before it."""
-        if not self._ever_used:
-            self._process.kill()  # in the midst of its imports, perhaps
-        self._process.stdin.close()
-        self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-class Lent:
-    """A step's script that another process has started ahead of its turns, and sees end."""
-
-    def __init__(self, code: dict[str, str], environment: str, address: str):
-        self.code, self.environment, self.address = code, environment, address
-        self.used = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is there, as far as can be seen from here."""
-        return Path(self.address).exists()
-
-    def take(self) -> str:
-        """The address at which a turn is handed over."""
-        self.used = True
-        return self.address
-
-    def close(self) -> None:
-        """Leave it to its owner."""
-
-
-class Standbys:
-    """The steps in standby, by name, until they are closed.
-
-    Args:
-        env_manager: who builds the steps' environments.
-        folder: for temporary files; None: the run's.
-    """
-
-    def __init__(self, env_manager: str, folder: Path | None = None):
-        self._env_manager, self._folder = env_manager, folder
-        self._waiting: dict[str, Standby | Lent] = {}
-
-    def prepare(self, step: str) -> None:
-        """Start a step's script ahead of its turn, where its environment is there to do so."""
-        known = self._waiting.get(step)
-        if (known and known.alive) or not hasattr(socket, "AF_UNIX"):
-            return
-        if python := interpreter(step, self._env_manager):
-            self._drop(step)
-            folder = self._folder or Path(tempfile.gettempdir())
-            self._waiting[step] = Standby(step, code(step), python, folder)
-
-    @contextlib.contextmanager
-    def turn(self, step: str, code: dict[str, str]) -> Iterator[None]:
-        """Let the command that MLflow starts meanwhile find the step's standby.
-
-        One that has imported other code than is there now is of no use.
-        """
-        standby = self._waiting.get(step)
-        if standby and standby.code != code:
-            self._drop(step)
-        elif standby:
-            os.environ[settings.STANDBY] = standby.take()
+    def begin(self, job: dict[str, Any]) -> bool:
+        """Hand the work over to a child; whether there is one."""
         try:
-            yield
-        finally:
-            os.environ.pop(settings.STANDBY, None)
+            self._child = psutil.Process(int(self._answers.readline()))
+            self._connection.sendall(f"{json.dumps(job)}\n".encode())
+        except (OSError, ValueError, psutil.NoSuchProcess):
+            return False
+        processes.adopt(self._child)
+        return True
 
-    def begin_trial(self) -> None:
-        """Take what was lent, and drop what a trial can't use: something else is set now."""
-        for step, told in json.loads(os.environ.get(settings.STANDBYS_LENT) or "{}").items():
-            self._waiting.setdefault(step, Lent(**told))
-        for step, standby in list(self._waiting.items()):
-            if standby.environment != _lasting():
-                self._drop(step)
+    def wait(self) -> bool:
+        """Wait for the end; whether it was a success."""
+        if self._status is None:
+            try:
+                self._status = int(self._answers.readline() or KILLED)
+            except OSError:
+                self._status = KILLED
+        return self._status == 0
 
-    def lend(self) -> None:
-        """Let the processes that this one starts use those that are waiting here."""
-        names = ("code", "environment", "address")
-        told = {
-            step: {name: getattr(standby, name) for name in names}
-            for step, standby in self._waiting.items()
-        }
-        os.environ[settings.STANDBYS_LENT] = json.dumps(told)
+    def get_status(self) -> str:
+        """The status that :meth:`wait` has learnt, in MLflow's words."""
+        ended = RunStatus.FAILED if self._status else RunStatus.FINISHED
+        return RunStatus.to_string(RunStatus.RUNNING if self._status is None else ended)
 
-    def end_trial(self) -> None:
-        """Keep what the next trial will use: what this one has, unless it has run nothing."""
-        used = [standby.used for standby in self._waiting.values()]
-        for step, standby in list(self._waiting.items()):
-            if not standby.alive or (any(used) and not standby.used):
-                self._drop(step)
-            standby.used = False
-
-    def close(self) -> None:
-        """See all of them end."""
-        for step in list(self._waiting):
-            self._drop(step)
-
-    def _drop(self, step: str) -> None:
-        if standby := self._waiting.pop(step, None):
-            standby.close()
+    def cancel(self) -> None:
+        """End the child and all below it."""
+        processes.end(self._child)
 
 
-_kept: dict[str, Standbys] = {}
+class PreforkBackend(LocalBackend):
+    """Runs a project whose command is ``python script.py`` in a worker; see :func:`options`."""
+
+    def run(
+        self,
+        project_uri: str,
+        entry_point: str,
+        params: dict[str, Any],
+        version: str | None,
+        backend_config: dict[str, Any],
+        tracking_uri: str,
+        experiment_id: str,
+    ) -> SubmittedRun:
+        """Start a project's entry point."""
+        folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
+        project, env_manager = load_project(folder), backend_config[PROJECT_ENV_MANAGER]
+        command = project.get_entry_point(entry_point).command
+        plain = command.split()[:2] == ["python", "script.py"] and SHELL.isdisjoint(command)
+        connection = backend_config["workers"].connect(folder, env_manager) if plain else None
+        id = get_or_create_run(
+            None, project_uri, experiment_id, folder, version, entry_point, params
+        ).info.run_id
+        if connection:
+            storage = backend_config[PROJECT_STORAGE_DIR]
+            (command,) = get_entry_point_command(project, entry_point, params, storage)
+            variables = get_run_env_vars(id, experiment_id) | get_databricks_env_vars(tracking_uri)
+            job = {
+                "arguments": shlex.split(command)[1:],
+                "environment": os.environ | _activation(folder, env_manager) | variables,
+                "folder": str(folder),
+                "log": backend_config["log"],
+            }
+            submitted = PreforkedRun(id, connection)
+            print(f"=== Running {command} in a worker ===", flush=True)  # to the log
+            if submitted.begin(job):
+                if env_manager != "local":
+                    MlflowClient().set_tag(id, MLFLOW_PROJECT_ENV, env_manager)
+                return submitted
+        backend_config[MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG] = id
+        return super().run(
+            project_uri, entry_point, params, version, backend_config, tracking_uri, experiment_id
+        )
 
 
-def kept(env_manager: str) -> Standbys:
-    """Those of the trials that this process carries out."""
-    if env_manager not in _kept:
-        _kept[env_manager] = Standbys(env_manager, Path(tempfile.gettempdir()))
-    return _kept[env_manager]
+def options(workers: Workers, log: Path) -> dict[str, Any]:
+    """What ``mlflow.projects.run`` is given for a step that prints to a log file."""
+    return {"backend": PREFORK, "backend_config": {"workers": workers, "log": str(log)}}
 
 
-def end() -> None:
-    """See those of this process's trials end."""
-    os.environ.pop(settings.STANDBYS_LENT, None)
-    while _kept:
-        _kept.popitem()[1].close()
-
-
-def _lasting() -> str:
-    """A digest of what of the environment an import may go by."""
-    ours = {settings.STATE_DIR, settings.TRACKER}
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in ours or not (name.startswith(ASIDE) or name.endswith(THREADS))
-    }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def interpreter(step: str, env_manager: str) -> str | None:
-    """The Python of a step's environment, or None as long as nobody has recorded one."""
+def _activation(folder: Path, env_manager: str) -> dict[str, str]:
+    """The variables that activating a step's environment sets."""
     if env_manager == "local":
-        return sys.executable
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
-        known = json.loads(_record(step).read_text(encoding="utf-8"))
-        if known[DIGEST] == file_digest(ROOT / step / "conda.yml") and Path(known[PYTHON]).exists():
-            return known[PYTHON]
-    return None
+        return {}
+    python = Path(interpreter(folder, env_manager))
+    path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {"VIRTUAL_ENV": str(python.parents[1]), "PATH": path}
 
 
-def record_interpreter(step: str, python: Path) -> None:
-    """Remember where the environment of a step's present ``conda.yml`` is."""
-    record = _record(step)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    told = {DIGEST: file_digest(ROOT / step / "conda.yml"), PYTHON: str(python)}
-    write_whole(record, json.dumps(told))
-
-
-def _record(step: str) -> Path:
-    return settings.state_dir() / "environments" / f"{step}.json"
+loader.MLFLOW_BACKENDS[PREFORK] = PreforkBackend  # an entry point would need an installation

@@ -13,19 +13,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-import mlflow
-import mlflow.projects
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from typing import TYPE_CHECKING, Any
 
 from pipeline.core import settings
 from pipeline.core.files import write_whole
-from pipeline.core.results import RUN_ID_TAG
-from pipeline.orchestration import processes
-from pipeline.tracking.mlflow_store import kill_run
+
+if TYPE_CHECKING:
+    import psutil
 
 GRACE = 3.0  # seconds that a process has to end by itself
 
@@ -71,46 +65,37 @@ def limited(seconds: float) -> Iterator[threading.Event]:
         watcher.join()
 
 
+_adopted: list["psutil.Process"] = []
+
+
+def adopt(child: "psutil.Process") -> None:
+    """Let :func:`end_children` end a process that works for this one, and is another's child."""
+    _adopted[:] = [child, *(process for process in _adopted if process.is_running())]
+
+
 def end_children() -> None:
-    """End all processes below this one: asked first, killed after the grace."""
+    """End all processes below this one."""
     import psutil
 
-    children = psutil.Process().children(recursive=True)
-    for child in children:
+    end(*psutil.Process().children(), *_adopted)
+
+
+def end(*roots: "psutil.Process") -> None:
+    """End processes and all below them: asked first, killed after the grace."""
+    import psutil
+
+    running = set()
+    for root in roots:
         with contextlib.suppress(psutil.NoSuchProcess):
-            child.terminate()
-    _, alive = psutil.wait_procs(children, timeout=GRACE)
-    for child in alive:
+            running |= {root, *root.children(recursive=True)}
+    for process in running:
         with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+            process.terminate()
+    _, alive = psutil.wait_procs(running, timeout=GRACE)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(alive, timeout=1)
-
-
-def mark_dead() -> None:
-    """Tidy up after runs whose process was killed before it could do so itself.
-
-    In MLflow they are KILLED; the temporary files of their steps are removed.
-    """
-    client = mlflow.MlflowClient()
-    for marker, told in processes.dead():
-        if folder := told.get(processes.TEMPORARY):
-            shutil.rmtree(folder, ignore_errors=True)
-        try:
-            for run in _of_marker(client, marker.stem, told.get(processes.MLFLOW_RUN)):
-                kill_run(client, run)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):  # deleted by its owner
-                continue  # the server fails; the next start tries again
-        marker.unlink(missing_ok=True)  # another start may have been faster
-
-
-def _of_marker(client: mlflow.MlflowClient, id: str, run: str | None) -> list[Run]:
-    """A marker's run; one that was killed before it could note it is found by the pipeline's."""
-    if run:
-        return [client.get_run(run)]
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    known = f"tags.`{RUN_ID_TAG}` = '{id}' and attributes.status = 'RUNNING'"
-    return list(client.search_runs(experiments, known))
 
 
 # What a marker tells beside its process

@@ -26,11 +26,10 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
 from pipeline.core.results import SUMMARY, Reference, StepResult, damage
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import backends, context, prefork, processes
+from pipeline.orchestration import backends, context, processes, workers
 from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
-from pipeline.steps import worker
 from pipeline.steps.folders import chosen_steps, step_folders
 
 if TYPE_CHECKING:
@@ -61,23 +60,22 @@ class Pipeline:
         self.store = self.tracker.store
         self.cache = Cache(settings.state_dir())
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
-        which = prefork.kept if self.trial else prefork.Standbys
-        self.standbys = which(config.main.env_manager)
+        self.workers = workers.of_trials() if self.trial else workers.Workers()
         self.marker = processes.Marker(self.id)
         self.temporary = processes.Temporary(self.marker)
 
     @cached_property
     def executor(self) -> "Executor":
         """MLflow, connected; asked for only when something has to be run or looked up there."""
-        with worker.importing():
-            from pipeline.orchestration.mlflow_project import Executor
-            from pipeline.orchestration.processes import mark_dead
+        from pipeline.orchestration.dead_runs import mark_dead
+        from pipeline.orchestration.mlflow_project import Executor
 
         self.temporary.begin()
         main = self.config.main
         executor = Executor(
-            self.id, self.folder, main.experiment_name, main.env_manager, self.backend, self.marker
-        )
+            self.id, self.folder, main.experiment_name, main.env_manager, self.backend, self.marker,
+            self.workers,
+        )  # fmt: skip
         mark_dead()
         return executor
 
@@ -205,12 +203,16 @@ class Pipeline:
         return problems
 
     def _prepare(self, step: str) -> None:
-        """Start the script of a step that is about to run, and those of the next, in standby."""
+        """Start the workers of a step that is about to run and of the next one."""
         self.temporary.begin()  # before anything is put into it
-        if self.config.main.standby and self.config.main.backend == "local":
-            place = self.chosen.index(step)
-            for name in self.chosen[place : place + 1 + self.config.main.standby]:
-                self.standbys.prepare(name)
+        if self.backend.name != backends.PREFORK:
+            return
+        place = self.chosen.index(step)
+        coming = [ROOT / name for name in self.chosen[place : place + 2]]
+        if not self.trial:
+            self.workers.keep(coming)
+        for folder in coming:
+            self.workers.prepare(folder, self.config.main.env_manager)
 
     def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
         if self.executor.parent is None:
@@ -219,7 +221,7 @@ class Pipeline:
         self.screen.started(step, self.folder / f"{step}.log")
         self.running, started = step, time.monotonic()
         try:
-            with self._time_limit(step), self.standbys.turn(step, found["code"]):
+            with self._time_limit(step):
                 result = self.executor.run(step, values)
             _check_inputs(result, values)
         except BaseException as error:
@@ -339,7 +341,6 @@ class Pipeline:
         self.screen.__enter__()
         if self.cache.notice:
             self.screen.warn(self.cache.notice)
-        self.standbys.begin_trial()
         if self.config.main.explain:
             return self
         try:
@@ -354,7 +355,10 @@ class Pipeline:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self.screen.__exit__()
-        self.standbys.end_trial() if self.trial else self.standbys.close()
+        if self.trial:
+            self._keep_workers()
+        else:
+            self.workers.close()
         status = "FINISHED"
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
@@ -374,6 +378,12 @@ class Pipeline:
         elif status == "KILLED":
             self.screen.console.print(f"interrupted in {self.running}; run again to continue")
         self.screen.close()
+
+    def _keep_workers(self) -> None:
+        """Keep what the next trial will use: what this one has, unless it has run nothing."""
+        ran = {ROOT / name for name, result in self.results.items() if result.status == "ran"}
+        if ran:
+            self.workers.keep(ran)
 
     def _show_result(self) -> None:
         print_result(self.screen.console, self.results.values(), self.metrics, self._hints())

@@ -6,19 +6,15 @@ A script parses its arguments with :func:`parser`, and gives :func:`main` a func
 
 import argparse
 import contextlib
-import importlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import tracking
 from pipeline.core import azure, settings
 from pipeline.core.errors import PipelineError
-from pipeline.steps import worker
 from pipeline.steps.lifeline import end_with_orchestrator
 from pipeline.steps.report import write_report
 from pipeline.steps.run import StepRun
@@ -34,7 +30,6 @@ def main(
     file: str,
     arguments: argparse.ArgumentParser,
     go: Callable[[argparse.Namespace, StepRun], None],
-    prepare: Callable[[], None] | None = None,
 ) -> None:
     """Run a step's ``go(args, run)`` and exit: 0, 1 after an error, 130 after Ctrl-C.
 
@@ -42,38 +37,25 @@ def main(
         file: the script's ``__file__``; its folder names the step.
         arguments: the script's parser.
         go: reads artifacts from the run, calls the science, logs what came out.
-        prepare: imports what ``go`` would only import when it needs it; called where there is time
-            for it before the step's turn. It must start no threads.
     """
     folder = Path(file).resolve().parent
-    with worker.turn(lambda: _prepare(prepare)):
-        handed = _handed_over(folder)
-        name = handed.get("step", folder.name)
-        for variable, value in handed.get("environment", {}).items():
-            os.environ.setdefault(variable, value)
-        azure.guard_tracebacks()
-        args = arguments.parse_args(handed.get("arguments"))
-        if os.environ.get(settings.LIFELINE):
-            end_with_orchestrator(os.environ[settings.LIFELINE])
-        try:
-            write_report(_run(name, args, go))
-        except PipelineError as error:
-            _fail(name, error)
-        except OSError as error:  # a full disk, a folder that can't be written
-            remedy = "check the disk and its permissions, and run again"
-            _fail(name, PipelineError(str(error), remedy))
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
-
-
-def _prepare(more: Callable[[], None] | None) -> None:
-    """Import what this step will need later on."""
-    tracking.load(os.environ[settings.TRACKER])
-    if "mlflow" in sys.modules and settings.sqlite_path(settings.tracking_uri()):
-        for kind in ("tracking", "model_registry"):
-            importlib.import_module(f"mlflow.store.{kind}.sqlalchemy_workspace_store")
-    if more:
-        more()
+    handed = _handed_over(folder)
+    name = handed.get("step", folder.name)
+    for variable, value in handed.get("environment", {}).items():
+        os.environ.setdefault(variable, value)
+    azure.guard_tracebacks()
+    args = arguments.parse_args(handed.get("arguments"))
+    if os.environ.get(settings.LIFELINE):
+        end_with_orchestrator(os.environ[settings.LIFELINE])
+    try:
+        write_report(_run(name, args, go))
+    except PipelineError as error:
+        _fail(name, error)
+    except OSError as error:  # a full disk, a folder that can't be written
+        remedy = "check the disk and its permissions, and run again"
+        _fail(name, PipelineError(str(error), remedy))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def _fail(name: str, error: PipelineError) -> NoReturn:
@@ -86,7 +68,6 @@ def _fail(name: str, error: PipelineError) -> NoReturn:
 def _run(name: str, args: argparse.Namespace, go: Callable) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         run = StepRun(name, args, Path(folder))
-        worker.imported()  # the tracker's library was the last one
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(run.finish, failed=True)
             go(args, run)

@@ -1,222 +1,138 @@
-"""Quicker starts and ends of a process that imports large libraries.
+"""The worker of the ``prefork`` backend: imports a step's script, and runs it in forked children.
 
-Importing them makes hundreds of thousands of objects that live until the end. The garbage
-collector goes through them over and over while they are made, and once more at exit: a third of
-the processor time of a process that only imports mlflow and scikit-learn.
-
-A step's script may also have been started before its turn; see :mod:`pipeline.standby`.
+``python worker.py SCRIPT SOCKET [MODULE ...]``, by the interpreter of the step's environment. Each
+connection to the socket is a turn: a child runs the script's ``main()`` with the arguments,
+environment, folder and log file that come over it. docs/prefork.md shows the whole.
 """
 
 import atexit
 import contextlib
 import gc
+import importlib
 import json
 import os
+import random
 import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
-
-from pipeline.core import settings
-
-TAKEN = b"+"  # what the one in standby answers to the one whose work it takes over
-KILLED = 137  # the exit status of a process that was killed, in a shell
+from types import ModuleType
+from typing import Any, NoReturn
 
 
-@contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Collect no garbage meanwhile, and never look at what an import made meanwhile."""
-    known = len(sys.modules)
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        if len(sys.modules) > known:
-            gc.freeze()
+def main(script: str, address: str, modules: Sequence[str]) -> None:
+    """Import a script and serve its turns, until the process that started this one has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the orchestrator's to handle
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        gc.disable()  # imports leave no garbage
+        module = load(Path(script))
+        for name in modules:
+            if name.partition(".")[0] in sys.modules:
+                importlib.import_module(name)
+        gc.freeze()  # a collection in a child would copy every page that they share
+        if can_fork():
+            serve(module, server)
+    with contextlib.suppress(OSError):  # the starter may have removed them
+        Path(address).unlink()
+        Path(address).parent.rmdir()
 
 
-def begin(name: str) -> None:
-    """A step's script begins: collect no garbage until :func:`imported`.
-
-    Does not return where another process that has the imports behind it takes over.
-
-    Args:
-        name: the script's ``__name__``; nothing is done where it is imported by another.
-    """
-    if name != "__main__":
-        return
-    gc.disable()
-    address = os.environ.pop(settings.STANDBY, None)
-    if address and settings.STANDBY_LISTENER not in os.environ:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(address)
-            _hand_over(connection)
+def load(script: Path) -> ModuleType:
+    """Import a script as the module ``script``; from source, as Python runs a program."""
+    os.chdir(script.parent)
+    sys.path[0] = str(script.parent)
+    sys.argv = [script.name]
+    module = sys.modules["script"] = ModuleType("script")
+    module.__file__ = str(script)
+    exec(compile(script.read_bytes(), script, "exec"), vars(module))
+    return module
 
 
-def imported() -> None:
-    """The imports are done."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
-        atexit.register(gc.freeze)  # nothing is searched for garbage that all goes at once
+def can_fork() -> bool:
+    """Whether a forked child has all that was imported: no thread, and nothing of W&B's."""
+    return threading.active_count() == 1 and "wandb" not in sys.modules
 
 
-def _hand_over(connection: socket.socket) -> None:
-    """Give this process's work away, and end as it ends; returns if nobody takes it."""
-    told = {"argv": sys.argv, "environment": dict(os.environ), "folder": str(Path.cwd())}
-    text = json.dumps(told).encode()
-    socket.send_fds(connection, [len(text).to_bytes(8, "big")], [0, 1, 2])
-    connection.sendall(text)
-    if connection.recv(1) != TAKEN:
-        return
-    try:
-        status = connection.recv(16)
-    except KeyboardInterrupt:
-        status = b"130"
-    except OSError:  # it was killed
-        status = b""
-    os._exit(int(status or KILLED))
+def serve(module: ModuleType, server: socket.socket) -> None:
+    """Fork a child for each connection; standard input ends with the process that started this."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leaves no zombies
+    while True:
+        ready, _, _ = select.select([server, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        connection, _ = server.accept()
+        if os.fork() == 0:
+            server.close()
+            work(module, connection)
+        connection.close()
 
 
-@contextlib.contextmanager
-def turn(prepare: Callable[[], None]) -> Iterator[None]:
-    """Run a script's work at once, or in standby: when its turn comes, for whoever asks.
-
-    In standby each turn is a child's, which begins with all that has been imported; the exit status
-    goes to the one who asked, once all has been printed.
-
-    Args:
-        prepare: what can be done before, in standby.
-    """
-    listener = os.environ.pop(settings.STANDBY_LISTENER, None)
-    if not listener:
-        yield
-        return
-    prepare()
-    connection = _wait_for_turn(socket.socket(fileno=int(listener)))
-    done = threading.Event()
-    threading.Thread(target=_end_with, args=[connection, done], daemon=True).start()
+def work(module: ModuleType, connection: socket.socket) -> NoReturn:
+    """Take a turn and exit; the answers are this process's number and then its exit status."""
     status = 1
     try:
-        yield
-        status = 0
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if isinstance(stop.code, str):
-            print(stop.code, file=sys.stderr)
-    except BaseException:  # told, as Python would, before the other one is
-        sys.excepthook(*sys.exc_info())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    done.set()
-    with contextlib.suppress(OSError):
-        connection.sendall(str(status).encode())
-    _leave_in_order(status)
+        os.register_at_fork(after_in_child=connection.close)  # the end of this process is seen
+        connection.sendall(f"{os.getpid()}\n".encode())
+        with connection.makefile() as lines:
+            text = lines.readline()
+        if text:
+            become(json.loads(text))
+            sys.modules["__main__"] = module  # whose file W&B and multiprocessing look up
+            status = run(module.main)
+            connection.sendall(f"{status}\n".encode())
+    finally:
+        os._exit(status)
 
 
-def _wait_for_turn(server: socket.socket) -> socket.socket:
-    """Wait for those to take over from; returns in a child of this process, for each of them."""
-    signal.signal(signal.SIGCHLD, _reap)
-    while True:
-        connection = _next(server)
-        if not _forks() or _in_child():
-            break
-        connection.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    server.close()
-    _take_over(connection)
-    return connection
-
-
-def _forks() -> bool:
-    """Whether a child can go on with what is in memory here; else this process takes one turn.
-
-    Other threads would be missing there, and Apple's libraries refuse to work.
-    """
-    return sys.platform == "linux" and threading.active_count() == 1
-
-
-def _reap(number: int, frame: FrameType | None) -> None:
-    """Let children that have ended go; how they ended is known to those who asked."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _in_child() -> bool:
-    """Fork; whether this is the child."""
-    try:
-        return os.fork() == 0
-    except OSError:  # no memory, perhaps: the one who asks does the work
-        return False
-
-
-def _next(server: socket.socket) -> socket.socket:
-    """The next one to take over from; ends with the orchestrator, after the turns under way."""
-    with contextlib.suppress(KeyboardInterrupt):
-        ready, _, _ = select.select([server, 0], [], [])
-        if ready == [server]:  # the input's end goes first: then nobody waits for an answer
-            return server.accept()[0]
-    with contextlib.suppress(ChildProcessError, KeyboardInterrupt):
-        while True:
-            os.wait()
-    with contextlib.suppress(OSError):
-        address = Path(server.getsockname())
-        address.unlink()
-        address.parent.rmdir()
-    _leave()
-
-
-def _take_over(connection: socket.socket) -> None:
-    """Become the one who asks: its arguments, environment, folder, input and output."""
-    header, places, _, _ = socket.recv_fds(connection, 8, 3)
-    length, text = int.from_bytes(header, "big"), b""
-    while len(text) < length:
-        part = connection.recv(length - len(text))
-        if not part:
-            _leave()
-        text += part
-    told = json.loads(text)
-    for place, target in zip(places, (0, 1, 2), strict=True):
-        os.dup2(place, target)
-        os.close(place)
+def become(job: dict[str, Any]) -> None:
+    """Be the process that a job describes, with nothing left of the worker's own state."""
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
     os.environ.clear()
-    os.environ.update(told["environment"])
-    os.chdir(told["folder"])
-    sys.argv[:] = told["argv"]
+    os.environ.update(job["environment"])
+    os.chdir(job["folder"])
+    sys.argv = job["arguments"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    gc.enable()
+    atexit._clear()  # they would clean up what the worker still needs
+    if util := sys.modules.get("multiprocessing.util"):
+        atexit.register(util._exit_function)
+    random.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
     if "tempfile" in sys.modules:
         sys.modules["tempfile"].tempdir = None  # TMPDIR says where
-    if "numpy.random" in sys.modules:  # seeded when it was imported: all turns would draw the same
-        sys.modules["numpy.random"].seed()
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdecimal() and "threadpoolctl" in sys.modules:  # known to those loaded by now
+    if threads.isdecimal() and "threadpoolctl" in sys.modules:  # read when they were loaded
         sys.modules["threadpoolctl"].threadpool_limits(int(threads))
-    connection.sendall(TAKEN)
 
 
-def _end_with(connection: socket.socket, done: threading.Event) -> None:
-    """End when the process that was taken over from is gone: nobody would take the result."""
-    with contextlib.suppress(OSError):
-        connection.recv(1)  # nothing ever comes; it ends when the other end does
-    if not done.is_set():
-        _leave()
-
-
-def _leave_in_order(status: int) -> NoReturn:
-    """End as :mod:`multiprocessing` lets a child end: all is done but the freeing of memory.
-
-    That would copy what a child shares with the one in standby, only to free it.
-    """
+def run(function: Callable[[], None]) -> int:
+    """Call a program's main function and its exit functions; its exit status."""
+    status: Any = 0
+    try:
+        function()
+    except SystemExit as stop:
+        status = stop.code or 0
+    except BaseException:
+        status = 1
+        sys.excepthook(*sys.exc_info())
+    if not isinstance(status, int):
+        print(status, file=sys.stderr)
+        status = 1
     threading._shutdown()
     atexit._run_exitfuncs()
-    os._exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
 
 
-def _leave() -> NoReturn:
-    os._exit(1)
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -33,9 +33,8 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import context, prefork, processes
+from pipeline.orchestration import backends, context, processes, workers
 from pipeline.provenance import origin
-from pipeline.steps import worker
 from pipeline.steps.folders import chosen_steps, step_files, step_folders
 from pipeline.sweeps.progress import say
 
@@ -74,7 +73,6 @@ class Sweep(Callback):
             except Exception as error:
                 raise SystemExit(1) from _unexpected("the sweep could not be begun", error)
             on_failure.pop_all()
-        worker.imported()  # MLflow was the largest
         _running = self
         atexit.register(stopped)
 
@@ -134,17 +132,16 @@ class Sweep(Callback):
         self._tell_trials(config, done)
 
     def _prepare(self, config: DictConfig) -> None:
-        """A temporary folder, and the last step's script in standby for trials to share here."""
+        """A temporary folder, and the last step's worker for all trials on this machine."""
         self._temporary = processes.Temporary(processes.Marker(self.id))
         self._temporary.begin()
-        here = config.main.backend == "local" and "Ray" not in config.hydra.launcher._target_
-        if config.main.standby and here:
-            standbys = prefork.kept(config.main.env_manager)
-            standbys.prepare(chosen_steps(config.main.steps, sweep=True)[-1])
-            standbys.lend()
+        here = "Ray" not in config.hydra.launcher._target_
+        if config.main.backend == backends.PREFORK and here:
+            last = chosen_steps(config.main.steps, sweep=True)[-1]
+            workers.of_trials().prepare(ROOT / last, config.main.env_manager)
 
     def _tidy(self) -> None:
-        prefork.end()
+        workers.of_trials().close()
         if self._temporary:
             self._temporary.end()
 
@@ -160,6 +157,7 @@ class Sweep(Callback):
             settings.SWEEP: self.id,
             settings.SWEEP_RUN: self.run,
             settings.SWEEP_DONE: ",".join(done),
+            settings.WORKERS: str(workers.of_trials().folder or ""),
         }
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(self.folder)

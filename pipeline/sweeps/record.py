@@ -16,6 +16,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS
 from pipeline.core.results import ERROR_TAG
 from pipeline.orchestration import mlflow_project, processes
+from pipeline.orchestration.dead_runs import mark_dead
 from pipeline.provenance import origin
 from pipeline.tracking import mlflow_store
 
@@ -53,7 +54,7 @@ class Recorded:
 def begin(config: DictConfig, id: str, commit: origin.Commit | None) -> str:
     """Make the sweep's run; its id in MLflow."""
     experiment = mlflow_store.connect(config.main.experiment_name)
-    processes.mark_dead()
+    mark_dead()
     client = mlflow.MlflowClient()
     tags = {
         KIND: "sweep",
@@ -77,7 +78,7 @@ def resume(id: str, run: str) -> tuple[str, list[str]]:
         PipelineError: the run is gone from MLflow.
     """
     client = mlflow_store.client()
-    processes.mark_dead()
+    mark_dead()
     try:
         client.update_run(run, "RUNNING")
     except mlflow.exceptions.MlflowException as error:

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from pipeline.core import settings
 from pipeline.core.metrics import lower_is_better, measured_as
-from pipeline.steps import worker
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking import Tracker
 
@@ -84,8 +83,7 @@ def log(
 
 def _drawn(best: Sequence[Recorded], name: str, config: DictConfig, into: Path) -> dict[str, Path]:
     try:
-        with worker.importing():
-            from pipeline.sweeps import figures as sweep_figures
+        from pipeline.sweeps import figures as sweep_figures
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):
             raise

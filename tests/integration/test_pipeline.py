@@ -15,7 +15,7 @@ from tests.support.runs import SMALL, Checkout, Finished, environment
 
 HEAVY = {"mlflow", "pandas", "numpy", "sklearn", "trackio", "wandb"}
 STEPS = ["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model"]
-STANDBY = "main.standby=1"  # as it is unless somebody says otherwise
+PREFORK = "main.backend=prefork"  # as it is unless somebody says otherwise
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture(scope="module")
 def first(checkout: Checkout) -> Finished:
     """The first run in a new place."""
-    done = checkout.run(SMALL, STANDBY)
+    done = checkout.run(SMALL, PREFORK)
     assert done.status == 0, done.err
     return done
 
@@ -152,7 +152,7 @@ def test_nothing_is_left_outside_the_state_folder(checkout: Checkout, first: Fin
 def test_a_second_run_has_nothing_to_do_and_imports_nothing_heavy(
     checkout: Checkout, first: Finished
 ):
-    done = checkout.run(SMALL, STANDBY, PYTHONPROFILEIMPORTTIME="1")
+    done = checkout.run(SMALL, PREFORK, PYTHONPROFILEIMPORTTIME="1")
     assert done.states == ["cached"] * 4
     assert done.outputs() == first.outputs()
     assert done.summary["metrics"] == first.summary["metrics"]
@@ -205,7 +205,7 @@ def test_the_same_bytes_keep_later_steps_from_running(checkout: Checkout, first:
 
 
 def test_force_runs_all_and_changes_nothing(checkout: Checkout, first: Finished):
-    done = checkout.run(SMALL, STANDBY, "main.force=true")
+    done = checkout.run(SMALL, PREFORK, "main.force=true")
     assert done.states == ["ran"] * 4
     assert done.outputs() == first.outputs()
     assert done.summary["metrics"] == first.summary["metrics"]

@@ -23,7 +23,7 @@ from tests.support.runs import SMALL, Checkout
 from tests.support.steps import Steps
 
 MOMENTS = 30
-STANDBY = "main.standby=1"  # more processes to leave behind
+PREFORK = "main.backend=prefork"  # more processes to leave behind
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_ctrl_c_ends_the_step_and_all_its_processes(
 ):
     url, asked = silent_server
     checkout = Checkout(tmp_path)
-    process = checkout.start(f"data.file_url={url}", STANDBY)
+    process = checkout.start(f"data.file_url={url}", PREFORK)
     assert asked.wait(60)
     below = psutil.Process(process.pid).children(recursive=True)
     assert any("script.py" in " ".join(child.cmdline()) for child in below)
@@ -83,7 +83,7 @@ def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
     url, asked = silent_server
     checkout = Checkout(tmp_path)
     assert checkout.run("main.steps=[1]").status == 0
-    process = checkout.start(f"data.file_url={url}", STANDBY)
+    process = checkout.start(f"data.file_url={url}", PREFORK)
     assert asked.wait(60)
     below = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -163,7 +163,7 @@ def test_killed_at_many_moments_the_next_run_finishes(tmp_path: Path, temporary:
     fewer after one that had ended before. So three of four are hit, on a busy machine as well.
     """
     checkout, longest = Checkout(tmp_path / "home"), 8.0
-    draw, settings, hits = random.Random(1), [SMALL, STANDBY], 0
+    draw, settings, hits = random.Random(1), [SMALL, PREFORK], 0
     for number in range(MOMENTS):
         delay, victim = draw.uniform(0.03, 1) * longest, draw.choice(["step", "all"])
         cut = kill_at(checkout, delay, victim, *settings, TMPDIR=str(temporary))
@@ -172,7 +172,7 @@ def test_killed_at_many_moments_the_next_run_finishes(tmp_path: Path, temporary:
         if number % 4 == 3:
             check_state(checkout)
         if not cut:  # all is done: give every step something to do again
-            settings = [SMALL, STANDBY, f"etl.artifact_description=take {number}"]
+            settings = [SMALL, PREFORK, f"etl.artifact_description=take {number}"]
             settings += [f"split.random_state={number}", f"data.timeout={30 + number}"]
     final = checkout.run(*settings, TMPDIR=str(temporary))
     assert final.status == 0, final.err

@@ -118,7 +118,7 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
         f"data.file_url={server.page('/pokemon.csv', POKEMON.read_bytes())}",
         "model.params.n_estimators=2,3,4,5,6,7,8,9",
         "split.test_size=0.2,0.3",
-        "main.standby=1",  # trials of one worker share imports
+        "main.backend=prefork",  # trials of one worker share imports
     )
     with (
         servers.mlflow_server(home, f"sqlite:///{home / 'server.db'}") as mlflow_url,

@@ -1,12 +1,10 @@
 """Programs of this repository as a user runs them, in a home of their own."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,14 +102,14 @@ class Checkout:
         """The program and its overrides, on the embedded data and in this environment.
 
         A report is only written for tests that name it in main.steps, and only those that name
-        main.standby start steps ahead: with a test on each core that is more work, and no quicker.
+        main.backend start workers: with a test on each core that is more work, and no quicker.
         """
         defaults = [
             f"main.state_dir={self.state}",
             "main.env_manager=local",
             "provenance.snapshot=false",  # or each test would leave a ref in this repository
             "main.steps=[1,2,3,4]",
-            "main.standby=0",
+            "main.backend=local",
             f"data.file_url={POKEMON.as_uri()}",
         ]
         named = {override.partition("=")[0] for override in overrides}
@@ -151,18 +149,16 @@ class Checkout:
 def await_step(pid: int) -> None:
     """Wait until a step is at work below a process."""
     limit = time.monotonic() + 120
-    while not any(is_step(command) for command in commands_below(pid)):
+    while not any(map(is_step, psutil.Process(pid).children(recursive=True))):
         assert time.monotonic() < limit, "no step has begun"
         time.sleep(0.05)  # another process's children are no event
 
 
-def is_step(command: str) -> bool:
-    """Whether a command line is a step's at work; one in standby has no arguments yet."""
-    return "script.py --" in command
-
-
-def commands_below(pid: int) -> Iterator[str]:
-    """The command lines below a process."""
-    for child in psutil.Process(pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            yield " ".join(child.cmdline())
+def is_step(process: psutil.Process) -> bool:
+    """Whether a process is a step at work: one with arguments, or the child of a worker."""
+    try:
+        words = process.cmdline()
+        forked = "worker.py" in " ".join(words) and process.parent().cmdline() == words
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, AttributeError):  # it has just ended
+        return False
+    return forked or "script.py --" in " ".join(words)

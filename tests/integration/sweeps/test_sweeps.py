@@ -233,24 +233,24 @@ def test_the_same_command_ends_clean_after_a_failed_proposal(swept: Swept):
     assert len(swept.sweeps()) == before
 
 
-def in_standby(process: psutil.Process, step: str) -> set[int]:
-    """The processes below a process that were started for a step ahead of its turns."""
+def workers_of(process: psutil.Process, step: str) -> set[int]:
+    """The workers of a step below a process."""
     found = {}
-    for one in process.children(recursive=True):
+    for child in process.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if one.cmdline()[1:] == ["script.py"] and Path(one.cwd()).name == step:
-                found[one.pid] = one.ppid()
-    return {number for number, parent in found.items() if parent not in found}  # that's a turn
+            if f"{step}/script.py" in " ".join(child.cmdline()):
+                found[child.pid] = child.ppid()
+    return {number for number, parent in found.items() if parent not in found}  # that's a step
 
 
 @pytest.mark.parametrize(("launcher", "seed"), [("basic", 11), ("joblib", 21)])
 def test_trials_share_what_is_imported(swept: Swept, launcher: str, seed: int):
     trials = f"model.params.random_state={seed},{seed + 1},{seed + 2}"
     process = swept.checkout.start(
-        "-m", f"hydra/launcher={launcher}", trials, SMALL, "main.standby=1"
+        "-m", f"hydra/launcher={launcher}", trials, SMALL, "main.backend=prefork"
     )
     seen = [
-        in_standby(psutil.Process(process.pid), "4-Training_model")
+        workers_of(psutil.Process(process.pid), "4-Training_model")
         for line in process.stdout
         if line.startswith("trial ") and "random_state=" in line
     ]
@@ -273,7 +273,7 @@ def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
     """
     checkout = Checkout(tmp_path / "home")
     command = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", SMALL)
-    command = (*command, "model.params.random_state=1,2,3,4", "main.standby=1")
+    command = (*command, "model.params.random_state=1,2,3,4", "main.backend=prefork")
     command = (*command, f"main.force={force}")
     process = checkout.start(*command)
     for line in process.stdout:

@@ -11,6 +11,7 @@ from pipeline.core import settings
 from pipeline.orchestration import processes
 from pipeline.orchestration.backends import Backend
 from pipeline.orchestration.mlflow_project import Executor
+from pipeline.orchestration.workers import Workers
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execut
     monkeypatch.delenv(settings.LIFELINE, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = mlflow.get_tracking_uri()
-    yield Executor("one", tmp_path, "dev", "local", Backend(), processes.Marker("one"))
+    yield Executor("one", tmp_path, "dev", "local", Backend(), processes.Marker("one"), Workers())
     mlflow.end_run()
     mlflow.set_tracking_uri(before)
 

@@ -1,0 +1,161 @@
+"""Starts and finds the step workers that the ``prefork`` backend uses.
+
+A worker's socket is named after a digest of what the worker has imported and may have gone by: its
+interpreter, the code and the environment variables. So a worker of code that has changed since is
+not found, and the trials of a sweep find the worker that the sweep has started.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+from pipeline.core import settings
+from pipeline.core.files import file_digest, write_whole
+from pipeline.core.settings import ROOT
+from pipeline.steps.folders import library, step_files
+
+WORKER = ROOT / "pipeline" / "steps" / "worker.py"
+# Variables that no import goes by: they tell one run from another, or are set for each turn.
+IGNORED = ("PIPELINE_", "MLFLOW_", "_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
+IGNORED_ENDS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's
+KINDS = ("tracking", "model_registry")  # of MLflow's stores
+COUNTED = (settings.STATE_DIR, settings.TRACKER)
+
+
+class Workers:
+    """The step workers that this process has started.
+
+    Args:
+        parent: where a folder for their sockets is made; None: among the temporary files.
+    """
+
+    def __init__(self, parent: str | None = None):
+        self._parent = parent
+        self._started: dict[Path, tuple[Path, subprocess.Popen]] = {}
+        self.folder: Path | None = None
+
+    def prepare(self, step: Path, env_manager: str) -> None:
+        """Start the worker of a step's folder, unless it is there or its Python is unknown yet."""
+        python = interpreter(step, env_manager)
+        if python is None or sys.platform != "linux":  # forks are not safe elsewhere
+            return
+        name = _name(step, python)
+        address, process = self._started.get(step, (None, None))
+        running = address and address.name == name and process.poll() is None
+        if not running and not _shared(name).exists():
+            self._end(step)
+            self._start(step, python, name)
+
+    def _start(self, step: Path, python: str, name: str) -> None:
+        self.folder = self.folder or Path(tempfile.mkdtemp(prefix="workers-", dir=self._parent))
+        address = self.folder / name
+        address.unlink(missing_ok=True)  # of a worker that was killed
+        process = subprocess.Popen(
+            [python, str(WORKER), str(step / "script.py"), str(address), *_modules()],
+            env=os.environ | {"TMPDIR": str(self.folder)},
+            stdin=subprocess.PIPE,  # ends with this process, and then so does the worker
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._started[step] = address, process
+
+    def connect(self, step: Path, env_manager: str) -> socket.socket | None:
+        """A connection to a step's worker, started now if need be; None where it can't be."""
+        if python := interpreter(step, env_manager):
+            with contextlib.suppress(OSError):
+                return _connected(_shared(_name(step, python)))
+        self.prepare(step, env_manager)
+        address, process = self._started.get(step, (None, None))
+        while process and process.poll() is None:
+            with contextlib.suppress(OSError):
+                return _connected(address)
+            time.sleep(0.01)  # the worker is about to listen
+        return None
+
+    def keep(self, steps: Collection[Path]) -> None:
+        """End the workers of all other steps."""
+        for step in self._started.keys() - steps:
+            self._end(step)
+
+    def _end(self, step: Path) -> None:
+        if step in self._started:
+            _, process = self._started.pop(step)
+            process.kill()
+            process.communicate()
+
+    def close(self) -> None:
+        """End all workers."""
+        self.keep(())
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
+
+
+@cache
+def of_trials() -> Workers:
+    """The workers that all trials in this process share."""
+    return Workers(tempfile.gettempdir())
+
+
+def _modules() -> list[str]:
+    """What a step imports after its script: the tracker, and MLflow's local store."""
+    trackio = os.environ.get(settings.TRACKER) == "trackio"  # W&B must not be there at a fork
+    local = settings.sqlite_path(settings.tracking_uri())
+    stores = [f"mlflow.store.{kind}.sqlalchemy_workspace_store" for kind in KINDS]
+    return [*(["pipeline.tracking.trackio"] if trackio else []), *(stores if local else [])]
+
+
+def _shared(name: str) -> Path:
+    """Where a worker of that name is, if the sweep has started one for its trials."""
+    return Path(os.environ.get(settings.WORKERS) or os.devnull, name)
+
+
+def _connected(address: Path) -> socket.socket:
+    with contextlib.ExitStack() as on_failure:
+        connection = on_failure.enter_context(socket.socket(socket.AF_UNIX))
+        connection.connect(str(address))
+        on_failure.pop_all()
+    return connection
+
+
+def _name(step: Path, python: str) -> str:
+    files = [WORKER, *step_files(step), *library(step / "script.py")]
+    code = {str(path): file_digest(path) for path in files}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name in COUNTED or not (name.startswith(IGNORED) or name.endswith(IGNORED_ENDS))
+    }
+    text = json.dumps([python, code, variables], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def interpreter(step: Path, env_manager: str) -> str | None:
+    """The Python of a step's environment, or None as long as nobody has recorded one."""
+    if env_manager == "local":
+        return sys.executable
+    with contextlib.suppress(FileNotFoundError):
+        python = _record(step).read_text(encoding="utf-8")
+        return python if Path(python).exists() else None
+    return None
+
+
+def record_interpreter(step: Path, python: Path) -> None:
+    """Remember the Python of the environment that a step's present ``conda.yml`` describes."""
+    record = _record(step)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(record, str(python))
+
+
+def _record(step: Path) -> Path:
+    return settings.state_dir() / "environments" / f"{file_digest(step / 'conda.yml')}.python"
