@@ -18,8 +18,9 @@ help:  ## this list
 run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split.test_size=0.3"
 	@.venv/bin/python main.py $(OVERRIDES)
 
-test: .venv/extras  ## lint, then the unit and integration tests
+test: .venv/extras  ## lint, types, contracts, then the unit and integration tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/mypy && .venv/bin/lint-imports --no-logo --no-cache
 	@$(PYTEST) tests/unit tests/integration
 
 test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, Ray, shared servers

@@ -37,7 +37,7 @@ class Cache:
             "ignored: each step runs once more"
         )
 
-    def _path(self, step: str, fingerprint: str) -> Path:
+    def _path(self, step: str, fingerprint: str | None) -> Path:
         return self.folder / step / f"{fingerprint}.json"
 
     def lock_path(self, step: str, fingerprint: str) -> Path:

@@ -63,9 +63,9 @@ def _check_keys(config: DictConfig) -> None:
         for key in config[section]:
             if key not in kind.__dataclass_fields__:
                 raise unknown_setting(f"{section}.{key}")
-    for section in config:
-        if section not in Config.__dataclass_fields__:
-            raise unknown_setting(section)
+    for name in config:
+        if name not in Config.__dataclass_fields__:
+            raise unknown_setting(str(name))
 
 
 def _check_main(main: DictConfig) -> None:

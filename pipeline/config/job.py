@@ -112,7 +112,7 @@ def _plain(value: Any) -> str:
 def trial_of(job: Job) -> Trial | None:
     """The trial that a job is; None for a single run."""
     parent = os.environ.get(settings.SWEEP_RUN)
-    if not job.sweep or not parent:
+    if job.number is None or not parent:
         return None
     done = os.environ[settings.SWEEP_DONE].split(",")
     return Trial(

@@ -5,12 +5,12 @@ types that Hydra checks overrides against.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.config.job import new_run_id
 from pipeline.core.errors import PipelineError, did_you_mean
@@ -152,7 +152,7 @@ def _in_sweep(value: float) -> float:
 
 def all_keys() -> list[str]:
     """Every key of config.yaml, dotted."""
-    tree = OmegaConf.to_container(OmegaConf.load(ROOT / "config.yaml"))
+    tree = cast("DictConfig", OmegaConf.load(ROOT / "config.yaml"))
     return [f"{section}.{key}" for section in Config.__dataclass_fields__ for key in tree[section]]
 
 

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.core.errors import PipelineError
 
@@ -116,7 +117,7 @@ class Repository:
         self.top, self.prefix = Path(found[0]), Path(found[1])
         self.git_dir, self.common_dir, self.index = (folder / path for path in found[2:])
 
-    def run(self, *arguments: str | Path, **more: str | bool | Mapping[str, str]) -> str:
+    def run(self, *arguments: str | Path, **more: Any) -> str:
         """Run git in the folder; see :func:`git`."""
         return git(self.folder, *arguments, **more)
 

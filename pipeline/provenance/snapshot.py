@@ -72,7 +72,9 @@ def take(
 
 def _refuse_large(repository: Repository, limit: float, exclude: Iterable[Path]) -> None:
     sizes = {path: path.lstat().st_size for path in repository.untracked(exclude)}
-    large = sorted((path for path in sizes if sizes[path] > limit * MB), key=sizes.get)[::-1]
+    large = sorted((path for path in sizes if sizes[path] > limit * MB), key=sizes.__getitem__)[
+        ::-1
+    ]
     if not large:
         return
     shown = [f"{sizes[p] / MB:,.1f} MB  {p.relative_to(repository.folder)}" for p in large[:LISTED]]
