@@ -1,0 +1,73 @@
+"""Settings that can't work are refused before anything runs, by name and value."""
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config import checks, entry
+from pipeline.core.errors import PipelineError
+from tests.support.configs import composed
+
+
+def refusal(*words: str, sweep: bool = False) -> str:
+    """What ``python main.py`` says of these words."""
+    try:
+        checks.check(composed(*words), sweep)
+    except PipelineError as error:
+        told = error
+    except (HydraException, OmegaConfBaseException) as error:
+        told = entry.explain(error)
+    assert told.remedy
+    assert len(str(told).splitlines()) <= 25
+    return str(told)
+
+
+def test_the_settings_as_they_come_are_accepted():
+    checks.check(composed())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["main.experimet_name=x"], ["main.experimet_name", "did you mean 'main.experiment_name'"]),
+        (["+main.nmae=x"], ["main.nmae"]),
+        (["+other.key=x"], ["'other'"]),
+        (["split.test_size=lots"], ["split.test_size='lots' is not a number"]),
+        (["split.random_state=1.5"], ["split.random_state='1.5' is not a whole number"]),
+        (["split.test_size=0"], ["split.test_size=0.0", "between 0 and 1"]),
+        (["split.test_size=1.2"], ["split.test_size=1.2", "between 0 and 1"]),
+        (["main.env_manager=cnda"], ["'cnda'", "did you mean 'conda'"]),
+        (["main.timeout=0"], ["main.timeout=0.0 is not a number of seconds"]),
+        (["main.tracker_timeout=0.5"], ["main.tracker_timeout=0.5 is not a second or more"]),
+        (["model=forest"], ["model=forest", "random_forest"]),
+        (["data=pokmon"], ["data=pokmon", "did you mean 'pokemon'"]),
+        (["main.project_name=a b"], ["'a b'", "letters, digits"]),
+        (["main.project_name='a"], ["main.project_name='a"]),
+        (["model.name=a b"], ["model.name='a b' can't name a model"]),
+        (["model.artifact_name=../x"], ["'../x' can't name an artifact"]),
+        (["split.train_artifact_name=test_data.csv"], ["two artifacts", "test_data.csv"]),
+        (["report.artifact_name=report.htm"], ["'report.htm' does not end in .html"]),
+        (["report.resamples=0"], ["report.resamples=0 is too few", "1 or more"]),
+        (["data.file_url=https://me:secret@example.com/x.csv"], ["user name or password"]),
+        (["data=csv", "data.file_url=???"], ["data.file_url is not set"]),
+        (["search.metric=f2"], ["search.metric='f2' is not measured"]),
+        (["model.validation=1"], ["model.validation=1.0 is not a share"]),
+        (["model.cv=1"], ["model.cv=1 is not two folds or more"]),
+        (["provenance.max_file_mb=0"], ["provenance.max_file_mb=0 is not above 0"]),
+    ],
+)
+def test_what_can_not_work_is_named(words: list[str], said: list[str]):
+    told = refusal(*words)
+    assert all(text in told for text in said), told
+    assert "secret" not in told
+
+
+def test_trials_are_not_compared_on_the_test_data():
+    assert "would be compared on the test data" in refusal("model.validation=0", sweep=True)
+    checks.check(composed("model.validation=0", "model.cv=3"), sweep=True)
+
+
+def test_rows_of_your_own_data_need_a_target():
+    config = composed("data=csv", "data.file_url=file:///data.csv", "model.target=price")
+    checks.check(config)
+    assert config.etl.required == ["price"]
