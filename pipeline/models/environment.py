@@ -21,7 +21,7 @@ OURS = (
 )  # what the code here needs, beside the model's own
 PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[a-z0-9,-]+\])?==[A-Za-z0-9._+!-]+")
 BUILD = (
-    "import sys; from pathlib import Path; from pipeline import environments; "
+    "import sys; from pathlib import Path; from pipeline.orchestration import environments; "
     "environments.prepare_process(); environments.build(Path(sys.argv[1]), sys.argv[2])"
 )
 
