@@ -1,11 +1,11 @@
 """Fetch a data set from an address and log its bytes, untouched, as a raw-data artifact."""
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fetching import Unreachable, check, fetch
+import fetching
 
 from pipeline import steps
 from pipeline.core.files import file_digest
@@ -15,27 +15,27 @@ DEFAULT_URL = (
     "https://gist.githubusercontent.com/armgilles/194bcff35001e7eb53a2a8b441e8b2c6"
     "/raw/92200bc0a673d5ce2110aaad4544ed6c4010f687/pokemon.csv"
 )
-SNAPSHOT = ROOT / "data" / "pokemon.csv"
+SNAPSHOT = ROOT / "data" / "pokemon.csv"  # the same data, for a machine without a network
 
 
-def go(args, run: steps.StepRun) -> None:
+def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Download, check and log the data set."""
     target = run.folder / args.artifact_name
-    source, version = "address", {}
+    source = "address"
     try:
-        version = fetch(args.file_url, target, args.max_bytes, args.timeout, args.retries)
-    except Unreachable as error:
+        version = fetching.fetch(args.file_url, target, args.max_bytes, args.timeout, args.retries)
+    except fetching.Unreachable as error:
         if args.file_url != DEFAULT_URL:
             raise
+        print(error.what, file=sys.stderr)
         run.warn(
             f"the default data set's address can't be reached; using {SNAPSHOT.name} "
             "from the repository (embedded snapshot)"
         )
-        print(error.what, file=sys.stderr)
         target.write_bytes(SNAPSHOT.read_bytes())
         source = "embedded snapshot"
         version = {"standin": source}
-    check(target, args.file_url, args.sha256)
+    fetching.check(target, args.file_url, args.sha256)
     run.used_source(args.file_url, sha256=args.sha256, digest=file_digest(target), **version)
     size = target.stat().st_size
     run.log_artifact(
@@ -45,10 +45,10 @@ def go(args, run: steps.StepRun) -> None:
         description=args.artifact_description,
         metadata={"file_url": args.file_url, "source": source, "bytes": size},
     )
-    run.log_metrics({"bytes": size})
+    run.log({"bytes": size})
 
 
-def arguments():
+def arguments() -> argparse.ArgumentParser:
     """The step's parameters; MLproject has the same ones."""
     parser = steps.parser(__doc__)
     parser.add_argument("--file_url", required=True, help="address: http, https or file")

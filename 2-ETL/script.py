@@ -1,40 +1,36 @@
 """Clean a raw table, check it against its schema, and log it as a processed-data artifact."""
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from pipeline import steps
-from pipeline.science.cleaning import check_rules, clean, validate
-from pipeline.science.tables import read_raw, snake_case, write_table
+from pipeline.science import cleaning, tables
 
 
-def go(args, run: steps.StepRun) -> None:
+def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the raw artifact, clean and check it, and log the result."""
-    rules, fill, missing = args.schema or [], args.fill or {}, args.missing or []
-    check_rules(rules)
-    text = [rule["column"] for rule in rules if rule.get("dtype") == "str"]
-    raw = read_raw(
-        run.use(args.input_artifact).file, args.sep, args.encoding, missing, text_columns=text
-    )
-    for column in fill:
-        if column not in map(snake_case, raw.columns):
-            run.warn(f"etl.fill names {column!r}, which the table lacks")
-    table, dropped = clean(raw, args.required, fill, text, missing)
-    table = validate(table, rules)
+    cleaning.check_rules(args.schema)
+    text = cleaning.text_columns(args.schema)
+    path = run.use_artifact(args.input_artifact).file()
+    raw = tables.read_raw(path, args.sep, args.encoding, args.missing, text)
+    for column in cleaning.lacking(args.fill, raw):
+        run.warn(f"etl.fill names {column!r}, which the table lacks")
+    table, dropped = cleaning.clean(raw, args.required, args.fill, text, args.missing)
+    table = cleaning.validate(table, args.schema)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}
     run.log_artifact(
-        write_table(table, run.folder / args.artifact_name),
+        tables.write_table(table, run.folder / args.artifact_name),
         name=args.artifact_name,
         type=args.artifact_type,
         description=args.artifact_description,
         metadata={**counts, "dropped": dropped},
     )
-    run.log_metrics({**counts, **{f"dropped {reason}": n for reason, n in dropped.items()}})
+    run.log({**counts, **{f"dropped {reason}": rows for reason, rows in dropped.items()}})
 
 
-def arguments():
+def arguments() -> argparse.ArgumentParser:
     """The step's parameters; MLproject has the same ones."""
     parser = steps.parser(__doc__)
     parser.add_argument("--input_artifact", required=True, help="raw data, as name:version")
@@ -43,10 +39,10 @@ def arguments():
     parser.add_argument("--artifact_description", required=True, help="a sentence about it")
     parser.add_argument("--sep", type=steps.optional, default="", help="between cells; a comma")
     parser.add_argument("--encoding", type=steps.optional, default="", help="of the file; UTF-8")
-    parser.add_argument("--missing", type=steps.json_value, default='[""]', help="JSON list")
+    parser.add_argument("--missing", type=steps.json_list, default='[""]', help="JSON list")
     parser.add_argument("--required", type=steps.json_value, default="", help="JSON list")
-    parser.add_argument("--fill", type=steps.json_value, default="{}", help="JSON: column to value")
-    parser.add_argument("--schema", type=steps.json_value, default="[]", help="JSON list of rules")
+    parser.add_argument("--fill", type=steps.json_dict, default="{}", help="JSON: column to value")
+    parser.add_argument("--schema", type=steps.json_list, default="[]", help="JSON list of rules")
     return parser
 
 

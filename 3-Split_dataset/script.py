@@ -1,42 +1,36 @@
 """Split a table into a training and a test part, and log both as split-data artifacts."""
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from pipeline import steps
 from pipeline.core.errors import PipelineError
-from pipeline.science.splitting import split
-from pipeline.science.tables import read_cells, write_table
+from pipeline.science import splitting, tables
 
 
-def go(args, run: steps.StepRun) -> None:
+def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the table, split it, and log the two parts; no cell is changed on the way."""
     if args.train_artifact_name == args.test_artifact_name:
         raise PipelineError(
             f"both parts are named {args.test_artifact_name!r}", "give each its own artifact_name"
         )
-    table = read_cells(run.use(args.input_artifact).file)
-    train, test = split(table, args.test_size, args.random_state, args.stratify)
-    parts = {args.train_artifact_name: train, args.test_artifact_name: test}
-    for name, part in parts.items():
+    table = tables.read_cells(run.use_artifact(args.input_artifact).file())
+    train, test = splitting.split(table, args.test_size, args.random_state, args.stratify)
+    drawn = {name: getattr(args, name) for name in ("test_size", "random_state", "stratify")}
+    for name, part in {args.train_artifact_name: train, args.test_artifact_name: test}.items():
         run.log_artifact(
-            write_table(part, run.folder / name),
+            tables.write_table(part, run.folder / name),
             name=name,
             type=args.artifact_type,
             description=args.artifact_description,
-            metadata={
-                "rows": len(part),
-                "test_size": args.test_size,
-                "random_state": args.random_state,
-                "stratify": args.stratify,
-            },
+            metadata={"rows": len(part), **drawn},
         )
-    run.log_metrics({"train_rows": len(train), "test_rows": len(test)})
+    run.log({"train_rows": len(train), "test_rows": len(test)})
 
 
-def arguments():
+def arguments() -> argparse.ArgumentParser:
     """The step's parameters; MLproject has the same ones."""
     parser = steps.parser(__doc__)
     parser.add_argument("--input_artifact", required=True, help="clean data, as name:version")

@@ -270,7 +270,7 @@ if __name__ == "__main__":
 def _head(step: Step, body: Body) -> str:
     summary = step.summary.replace("\\", "\\\\").replace('"', '\\"')
     json_too = ["import json"] if step.links("dvc-metrics") else []
-    needed = [*json_too, "import sys", "from pathlib import Path"]
+    needed = ["import argparse", *json_too, "import sys", "from pathlib import Path"]
     imports = [line for line in needed if line not in body.imports]
     future = [line for line in body.imports if line.startswith("from __future__")]
     rest = [line for line in body.imports if line not in future]
@@ -310,13 +310,13 @@ def _cells(step: Step, body: Body) -> str:
 def _go(step: Step) -> str:
     """The thin shell around the cells: artifacts in, artifacts out."""
     lines = [
-        "def go(args, run: steps.StepRun) -> None:",
+        "def go(args: argparse.Namespace, run: steps.Run) -> None:",
         '    """Fetch the inputs, run the cells, and log what they wrote."""',
         "    given = {",
     ]
     for name, link in step.inputs.items():
-        part = "path" if link.path.endswith("/") else "file"
-        lines.append(f'        "{link.parameter}": str(run.use(args.{name}).{part}),')
+        part = "download" if link.path.endswith("/") else "file"
+        lines.append(f'        "{link.parameter}": str(run.use_artifact(args.{name}).{part}()),')
     for name, link in step.outputs.items():
         lines.append(f'        "{link.parameter}": str(run.folder / args.{name}),')
     measured = [link.parameter for link in step.links("dvc-metrics")]
@@ -336,13 +336,13 @@ def _go(step: Step) -> str:
             "            description=args.artifact_description,",
             "        )",
         ]
-    lines += [f'    run.log_metrics(json.loads(Path(given["{n}"]).read_text()))' for n in measured]
+    lines += [f'    run.log(json.loads(Path(given["{n}"]).read_text()))' for n in measured]
     return "\n".join(lines)
 
 
 def _parser(options: list[Option]) -> str:
     lines = [
-        "def arguments():",
+        "def arguments() -> argparse.ArgumentParser:",
         '    """The step\'s parameters; MLproject has the same ones."""',
         "    parser = steps.parser(__doc__)",
     ]

@@ -55,7 +55,7 @@ class TrackerStore(Store):
             )
 
     def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
-        kept = self._run.log_artifact(name, type, path, "", {}, aliases=[self._id])
+        kept = self._run.log_artifact(path, name, type, aliases=[self._id])
         return {
             "artifact": kept.reference,
             "store": self._tracker.store,

@@ -129,7 +129,7 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
     reference, digest = version.data["test"]
     verdict = Verdict(version, production, reference)
     with tempfile.TemporaryDirectory(prefix="promotion-") as folder, _recorded(version) as run:
-        found = run.use(reference, Path(folder))
+        found = run.use_artifact(reference, Path(folder))
         if found.digest != digest:
             raise PipelineError(
                 f"{reference} is not what version {version.number} was measured on: its digest is "
@@ -138,9 +138,9 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
             )
         told = {}
         for one in [version, *([production] if production else [])]:
-            told[one.number] = in_fresh_process(one, env_manager, found.file, verdict)
+            told[one.number] = in_fresh_process(one, env_manager, found.file(), verdict)
         if told[version.number]:
-            run.log_metrics(told[version.number]["metrics"])
+            run.log(told[version.number]["metrics"])
     measured = {number: result for number, result in told.items() if result}
     verdict.rows = next((result["rows"] for result in measured.values()), 0)
     verdict.metrics = {number: result["metrics"] for number, result in measured.items()}

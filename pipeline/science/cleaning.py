@@ -1,5 +1,7 @@
 """Cleans a raw table and validates it against a schema. Pure functions."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 import pandera.pandas as pa
 from pandas.api.types import is_float_dtype, is_number, is_numeric_dtype, is_string_dtype
@@ -181,6 +183,17 @@ def fractions(table: pd.DataFrame, name: str) -> pd.DataFrame:
         return pd.DataFrame()
     lost = values[values.notna() & (values % 1 != 0)].astype(object)
     return pd.DataFrame({"column": name, "rule": "dtype int", "value": lost, "index": lost.index})
+
+
+def text_columns(rules: list[dict]) -> list[str]:
+    """The columns that ``etl.schema`` says are text, even where every cell is a number."""
+    return [rule["column"] for rule in rules if rule.get("dtype") == "str"]
+
+
+def lacking(names: Iterable[str], raw: pd.DataFrame) -> list[str]:
+    """The names that no column of a raw table will have."""
+    columns = {snake_case(title) for title in raw.columns}
+    return [name for name in names if name not in columns]
 
 
 def check_rules(rules: list[dict]) -> None:

@@ -1,9 +1,10 @@
 """Fitted scikit-learn models as files: no pickle, and the same model always in the same bytes."""
 
 import io
+import json
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,26 @@ def load(path: Path, allowed: Collection[str] = ()) -> Any:
             "model's file in conf/model",
         )
     return skops.io.loads(data, trusted=trusted)
+
+
+def write_preparation(
+    folder: Path,
+    *,
+    target: str,
+    drop: Collection[str],
+    features: Mapping[str, str],
+    cleaning: Mapping[str, Any],
+) -> Path:
+    """Write how raw rows become a model's features, for those who predict with it.
+
+    Args:
+        folder: where the file goes.
+        target: the column that is predicted.
+        drop: columns that are not features.
+        features: what each feature holds (:func:`pipeline.science.training.feature_kinds`).
+        cleaning: the settings with which raw rows were read and cleaned.
+    """
+    path = folder / PREPARATION
+    content = {"target": target, "drop": [*drop], "features": features, "cleaning": cleaning}
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path

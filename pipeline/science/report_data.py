@@ -271,3 +271,45 @@ def measured(
     weights = evaluation.importances(model, features, target).head(BARS)
     found["importances"] = [(str(name), float(value)) for name, value in weights.items()]
     return found | {"truth": truth, "predicted": predicted}
+
+
+def collect(
+    model: Any,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    *,
+    target: str,
+    test_name: str,
+    identifier: str | None,
+    mistakes_shown: int,
+    resamples: int,
+    random_state: int,
+    cleaning: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that a report says in numbers.
+
+    Args:
+        model: the fitted pipeline.
+        train, test: what it was fitted on, and what it is measured on.
+        target: the column that it predicts.
+        test_name: what to call the test data in an error.
+        identifier: the column that names a row; None takes the first one that can.
+        mistakes_shown: how many mistakes to list at most.
+        resamples, random_state: draws of the test rows for the intervals, and their seed.
+        cleaning: the metadata of the clean table, if it is known.
+    """
+    features = inputs(model, test, test_name)
+    named_by, names = names_of_rows(test, [*features.columns, target], identifier)
+    told = measured(model, features, test[target], resamples, random_state)
+    return told | {
+        "target": target,
+        "rows": {"training": len(train), "test": len(test)},
+        "resamples": resamples,
+        "random_state": random_state,
+        "named_by": named_by,
+        "mistakes": mistakes(names, told, mistakes_shown),
+        "wrong": int((told["truth"] != told["predicted"]).sum()),
+        "quality": quality(train, test, features.columns, cleaning),
+        "columns": describe(pd.concat([train, test]), features.columns, target),
+        "parts": parts(train[target], test[target], bool(told["classes"])),
+    }

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
@@ -15,10 +16,61 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import evaluation
+from pipeline.science import evaluation, validation
 from pipeline.science.tables import read_table
 
 PREDICTIONS_SHOWN = 1000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model, and how good it is.
+
+    Attributes:
+        model: the fitted pipeline.
+        features: what it was fitted on.
+        metrics: its metrics on the test data, and those of the validation.
+        folds: the metrics of each fold, if it was cross-validated.
+        answers: what it says of the test rows.
+        importances: how much each feature matters.
+    """
+
+    model: Pipeline
+    features: pd.DataFrame
+    metrics: dict[str, float]
+    folds: pd.DataFrame
+    answers: evaluation.Answers
+    importances: pd.Series
+
+
+def train(
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    estimator: BaseEstimator,
+    *,
+    target: str,
+    drop: list[str],
+    categorical: list[str],
+    how: validation.How,
+) -> Trained:
+    """Fit an estimator on one table, and measure it on another.
+
+    Args:
+        train, test: the two parts of the data.
+        estimator: from :func:`make_estimator`.
+        target: the column to predict.
+        drop: columns that are not features.
+        categorical: columns of numbers that are categories.
+        how: how to measure it on the training data, too.
+    """
+    features, wanted = separate(train, target, drop)
+    test_features, truth = separate(test, target, drop)
+    model = build(estimator, features, categorical)
+    model, metrics, folds = validation.train(fit, model, features, wanted, how)
+    answers = evaluation.answers(model, test_features, truth)
+    metrics |= evaluation.metrics(answers)
+    importances = evaluation.importances(model, test_features, truth)
+    return Trained(model, features, metrics, folds, answers, importances)
 
 
 def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator:

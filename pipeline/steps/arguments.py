@@ -19,6 +19,23 @@ def json_value(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from error
 
 
+def json_list(text: str) -> list[Any]:
+    """An argument that is a JSON list; empty means an empty one."""
+    return _json_of(list, text)
+
+
+def json_dict(text: str) -> dict[str, Any]:
+    """An argument that is a JSON object; empty means an empty one."""
+    return _json_of(dict, text)
+
+
+def _json_of(kind: type, text: str) -> Any:
+    value = json_value(text)
+    if value is not None and not isinstance(value, kind):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON {kind.__name__}")
+    return value or kind()
+
+
 def optional(text: str) -> str | None:
     """A text argument for which an empty string means None."""
     return text or None

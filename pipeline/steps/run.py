@@ -1,14 +1,16 @@
-"""A step's run: W&B's verbs on the tracker in use, and the record of what the step used."""
+"""A step's run: W&B's verbs on the tracker in use, and the record of what the step did."""
 
 import argparse
 import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline import tracking
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
@@ -16,25 +18,40 @@ from pipeline.provenance import origin
 from pipeline.steps.report import keep_table
 from pipeline.tracking import Artifact, Tracker
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+class Config(dict[str, Any]):
+    """A run's settings: ``run.config["epochs"]``, or ``run.config.epochs``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+    __setattr__ = dict.__setitem__
 
 
-class StepRun:
+class Run:
     """A step's run in the tracker, and the record of what it used and produced.
+
+    The verbs are those of ``wandb.Run``, whichever tracker is in use.
 
     Attributes:
         folder: a temporary folder for the step's files, removed when it ends.
         tracker: the tracker's project that the run is in.
+        job_type: the step's name.
+        config: the run's settings, at first the step's parameters.
+        summary: the run's metrics: the last value logged of each, unless it is set here.
     """
 
     def __init__(self, name: str, args: argparse.Namespace, folder: Path):
-        self.folder = folder
+        self.folder, self.job_type = folder, name
+        self.config, self.summary = Config(vars(args)), dict[str, Any]()
+        self._settings, self._logged = dict(self.config), dict[str, Any]()
         self._inputs: list[Artifact] = []
         self._outputs: list[Artifact] = []
-        self._metrics: dict[str, float] = {}
         self._notes: list[str] = []
-        self._name, self._tables = name, []
+        self._tables: list[str] = []
         self._sources: list[dict[str, Any]] = []
         self._files: list[str] = []
         self.tracker = Tracker.from_environment()
@@ -44,28 +61,58 @@ class StepRun:
             config={**vars(args), **_origin()},
         )
 
-    def use(self, reference: str) -> Artifact:
-        """Fetch an artifact (``name:v3``, ``name:alias``, ``name:latest``) as an input."""
+    def use_artifact(self, reference: str, type: str | None = None) -> Artifact:
+        """Fetch an artifact (``name:v3``, ``name:alias``, ``name:latest``) as an input.
+
+        Raises:
+            PipelineError: it does not exist, is damaged, or is not of this type.
+        """
         into = self.folder / "inputs" / str(len(self._inputs))
-        artifact = self._tracker.use(reference, into)
+        artifact = self._tracker.use_artifact(reference, into)
+        if type and artifact.type != type:
+            raise PipelineError(
+                f"artifact {artifact.reference} is of type {artifact.type!r}, not {type!r}",
+                "name an artifact of that type",
+            )
         self._inputs.append(artifact)
         return artifact
 
-    def find(self, reference: str) -> Artifact | None:
+    def find(self, reference: str | None) -> Artifact | None:
         """What is known of an artifact, or None; it is neither fetched nor recorded as an input."""
-        return self.tracker.find(reference)
+        return self.tracker.find(reference) if reference else None
 
     def log_artifact(
         self,
-        path: Path,
+        artifact_or_path: Any,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] = (),
         *,
-        name: str,
-        type: str,
         description: str = "",
         metadata: Mapping[str, Any] | None = None,
     ) -> Artifact:
-        """Log a file or folder as an artifact."""
-        artifact = self._tracker.log_artifact(name, type, path, description, metadata or {})
+        """Log a file or folder as an artifact.
+
+        Args:
+            artifact_or_path: its path; or a ``wandb.Artifact`` or ``trackio.Artifact``, which says
+                the rest itself.
+            name: its name; by default the file's.
+            type: such as ``processed_data``.
+            aliases: more names for this version, beside ``latest``.
+            description: a sentence about it.
+            metadata: what to record beside it.
+        """
+        if isinstance(artifact_or_path, str | os.PathLike):
+            path = Path(artifact_or_path)
+        else:
+            given = artifact_or_path
+            path = self.folder / "outputs" / str(len(self._outputs))
+            _copy_files(tracking.files_of(given), path)
+            name, type = given.name, given.type
+            description, metadata = given.description or "", given.metadata
+        name = name or path.name
+        about = (type or "unspecified", description, metadata, aliases)
+        artifact = self._tracker.log_artifact(path, name, *about)
         self._outputs.append(artifact)
         if os.environ.get(settings.COPIES):
             _keep_copy(path, Path(os.environ[settings.COPIES], name))
@@ -78,24 +125,23 @@ class StepRun:
         except PipelineError as error:  # the registry counts; a Trackio server can't move it back
             self.warn(f"the tracker's alias {alias!r} is not moved: {error.what}")
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log numbers as the run's result."""
-        self._tracker.log_metrics(metrics)
-        self._metrics.update(metrics)
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Log values by name: numbers as metrics, and what is to be looked at.
 
-    def log_figures(self, figures: Mapping[str, Path]) -> None:
-        """Log PNG files as images."""
-        self._tracker.log_figures(figures)
-
-    def log_table(self, name: str, table: "pd.DataFrame") -> None:
-        """Log a table."""
-        self._tracker.log_table(name, table)
-        self._tables.append(name)
-        keep_table(f"{self._name}.{name}.csv", table)
-
-    def log_bars(self, name: str, values: "pd.Series") -> None:
-        """Log one number per label as a bar chart."""
-        self._tracker.log_bars(name, values)
+        Args:
+            values: numbers; a ``Path`` of a PNG file, a ``DataFrame``, or a ``Series`` with a
+                number per label, which is drawn as bars; figures, images and tables of the
+                tracker's library.
+            step: the place of the values in a series, such as an epoch.
+        """
+        self._tracker.log(values, step)
+        numbers = {name: value for name, value in values.items() if isinstance(value, Real)}
+        self._logged.update(numbers)
+        self.summary.update(numbers)
+        for name, value in values.items():
+            if tracking.is_table(value):
+                self._tables = [*dict.fromkeys([*self._tables, name])]
+                keep_table(f"{self.job_type}.{name}.csv", value)
 
     def keep(self, path: Path) -> None:
         """Keep a copy of a file with the step's MLflow run and, in a pipeline, in its folder.
@@ -149,6 +195,10 @@ class StepRun:
 
     def finish(self, failed: bool = False) -> None:
         """End the run in the tracker."""
+        summary = _changed(self._logged, self.summary)
+        config = _changed(self._settings, self.config)
+        if (summary or config) and not failed:
+            self._tracker.update(summary, config)
         self._tracker.finish(failed)
 
     def report(self) -> dict[str, Any]:
@@ -156,7 +206,7 @@ class StepRun:
         return {
             "inputs": [_record(artifact) for artifact in self._inputs],
             "outputs": [_record(artifact) for artifact in self._outputs],
-            "metrics": self._metrics,
+            "metrics": _numbers(self.summary),
             "warnings": self._notes,
             "sources": self._sources,
             "environment": origin.environment_lock(),
@@ -170,6 +220,28 @@ class StepRun:
 def _record(artifact: Artifact) -> dict[str, Any]:
     fields = ("name", "version", "digest", "type", "stored")
     return {name: getattr(artifact, name) for name in fields}
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set since, or set otherwise."""
+    return {key: value for key, value in now.items() if key not in before or before[key] != value}
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a summary as Python's own, NumPy's among them."""
+    return {
+        name: value.item() if hasattr(value, "item") else value
+        for name, value in summary.items()
+        if isinstance(value, Real)
+    }
+
+
+def _copy_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Lay files out in a folder, by their names in an artifact."""
+    for name, path in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _keep_copy(path: Path, target: Path) -> None:

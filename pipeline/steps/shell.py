@@ -1,7 +1,8 @@
 """What a step's script uses: typed arguments, a run in the tracker, and a report.
 
 A script parses its arguments with :func:`parser`, and gives :func:`main` a function
-``go(args, run)``: pure science between ``run.use`` and ``run.log_artifact``.
+``go(args, run)``: pure science between ``run.use_artifact`` and
+``run.log_artifact``.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pipeline.core import azure, settings
 from pipeline.core.errors import PipelineError
 from pipeline.steps.lifeline import end_with_orchestrator
 from pipeline.steps.report import write_report
-from pipeline.steps.run import StepRun
+from pipeline.steps.run import Run
 
 
 def _handed_over(folder: Path) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def _handed_over(folder: Path) -> dict[str, Any]:
 def main(
     file: str,
     arguments: argparse.ArgumentParser,
-    go: Callable[[argparse.Namespace, StepRun], None],
+    go: Callable[[argparse.Namespace, Run], None],
 ) -> None:
     """Run a step's ``go(args, run)`` and exit: 0, 1 after an error, 130 after Ctrl-C.
 
@@ -67,7 +68,7 @@ def _fail(name: str, error: PipelineError) -> NoReturn:
 
 def _run(name: str, args: argparse.Namespace, go: Callable) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-        run = StepRun(name, args, Path(folder))
+        run = Run(name, args, Path(folder))
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(run.finish, failed=True)
             go(args, run)

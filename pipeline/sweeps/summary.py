@@ -74,10 +74,10 @@ def log(
             job_type="sweep", name=f"sweep-{id}", config={"sweep": id, "metric": name}
         )
         if best:
-            recording.log_metrics({f"best_{name}": best[0].value})
+            recording.log({f"best_{name}": best[0].value})
         if pictures:
-            recording.log_figures(pictures)
-        recording.log_table("trials", table)
+            recording.log(pictures)
+        recording.log({"trials": table})
         recording.finish(failed=not best)
 
 

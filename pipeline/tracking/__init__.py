@@ -8,6 +8,8 @@ which tracker is meant.
 import configparser
 import netrc
 import os
+import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,27 +57,60 @@ class Artifact:
         """``name:version``, the form in which one step hands it to the next."""
         return f"{self.name}:{self.version}"
 
-    @property
-    def file(self) -> Path:
-        """The one file of a fetched artifact."""
-        files = [path for path in self.path.rglob("*") if path.is_file()]
+    def download(self, root: str | Path | None = None) -> Path:
+        """The folder with the artifact's files.
+
+        Args:
+            root: a folder to copy them to; None: where they were fetched.
+
+        Raises:
+            PipelineError: the artifact was found or logged, not fetched.
+        """
+        if self.path is None:
+            raise PipelineError(
+                f"the files of artifact {self.reference} were not fetched",
+                f"fetch them: run.use_artifact({self.reference!r})",
+            )
+        return Path(shutil.copytree(self.path, root, dirs_exist_ok=True)) if root else self.path
+
+    def file(self, root: str | Path | None = None) -> Path:
+        """The artifact's only file.
+
+        Args:
+            root: a folder to copy it to; None: where it was fetched.
+
+        Raises:
+            PipelineError: the artifact holds more files, or none.
+        """
+        folder = self.download()
+        files = [path for path in folder.rglob("*") if path.is_file()]
         if len(files) != 1:
             raise PipelineError(
                 f"artifact {self.reference} holds {len(files)} files, and one was expected",
                 "name an artifact that one of the steps has logged",
             )
-        return files[0]
+        return self.download(root) / files[0].relative_to(folder)
+
+    def wait(self) -> "Artifact":
+        """The artifact itself, for code written for W&B: ``log_artifact`` has waited already."""
+        return self
 
 
 class TrackerRun(ABC):
-    """A run in a tracker, from its start to :meth:`finish`."""
+    """A run in a tracker, from its start to :meth:`finish`. The verbs are W&B's.
+
+    Attributes:
+        kind: the tracker, ``trackio`` or ``wandb``.
+        id: the run's id there.
+        url: the run's page, if the tracker has a server.
+    """
 
     kind: str
     id: str
     url: str | None
 
     @abstractmethod
-    def use(self, reference: str, into: Path) -> Artifact:
+    def use_artifact(self, reference: str, into: Path) -> Artifact:
         """Fetch ``name:version``, ``name:alias`` or ``name`` into a folder, as an input.
 
         Raises:
@@ -85,11 +120,11 @@ class TrackerRun(ABC):
     @abstractmethod
     def log_artifact(
         self,
+        path: Path,
         name: str,
         type: str,
-        path: Path,
-        description: str,
-        metadata: Mapping[str, Any],
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
         aliases: Sequence[str] = (),
     ) -> Artifact:
         """Record a file or a folder as an output; bytes already there make no new version.
@@ -98,24 +133,80 @@ class TrackerRun(ABC):
         """
 
     @abstractmethod
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Record numbers as the run's result."""
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Record values by name.
+
+        A ``Path`` is logged as an image, a ``DataFrame`` as a table, a ``Series`` as a bar chart
+        of its labels, and anything else as the tracker's library takes it.
+        """
 
     @abstractmethod
-    def log_figures(self, figures: Mapping[str, Path]) -> None:
-        """Record PNG files as images."""
-
-    @abstractmethod
-    def log_table(self, name: str, table: "pd.DataFrame") -> None:
-        """Record a table."""
-
-    @abstractmethod
-    def log_bars(self, name: str, values: "pd.Series") -> None:
-        """Record one number per label as a bar chart, or as a table where there is none."""
+    def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """Record values of the run as a whole, over those logged so far, and its settings."""
 
     @abstractmethod
     def finish(self, failed: bool = False) -> None:
         """End the run and wait until all of it is stored."""
+
+    @abstractmethod
+    def image(self, path: Path) -> Any:
+        """An image file as an object of the tracker's library."""
+
+    @abstractmethod
+    def table(self, frame: "pd.DataFrame") -> Any:
+        """A table as an object of the tracker's library."""
+
+    @abstractmethod
+    def bars(self, name: str, values: "pd.Series") -> Any:
+        """A bar chart as an object of the tracker's library; a table, if there is none."""
+
+    def loggable(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as the tracker's library takes them."""
+
+        def convert(name: str, value: Any) -> Any:
+            if isinstance(value, Path):
+                return self.image(value)
+            if is_table(value):
+                return self.table(value)
+            return self.bars(name, value) if _is_of_pandas("Series", value) else value
+
+        return {name: convert(name, value) for name, value in values.items()}
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a table of pandas."""
+    return _is_of_pandas("DataFrame", value)
+
+
+def _is_of_pandas(kind: str, value: Any) -> bool:
+    pandas = sys.modules.get("pandas")  # a step that has not imported it has no tables
+    return pandas is not None and isinstance(value, getattr(pandas, kind))
+
+
+def files_of(artifact: Any) -> dict[str, Path]:
+    """The files that were added to a ``wandb.Artifact`` or a ``trackio.Artifact``, by their name.
+
+    Raises:
+        PipelineError: the artifact refers to files elsewhere, or it is no artifact.
+    """
+    if hasattr(artifact, "_pending_files"):
+        files = {name: path for path, name in artifact._pending_files}
+        elsewhere = [address for _, address, *_ in artifact._pending_references]
+    elif hasattr(artifact, "manifest"):
+        entries = artifact.manifest.entries
+        files = {name: entry.local_path for name, entry in entries.items()}
+        elsewhere = [entry.ref for entry in entries.values() if entry.ref]
+    else:
+        raise PipelineError(
+            f"log_artifact was given {artifact!r}",
+            "give it a path, a wandb.Artifact or a trackio.Artifact",
+        )
+    if elsewhere:
+        raise PipelineError(
+            f"artifact {artifact.name!r} refers to {elsewhere[0]}, whose bytes can change",
+            "download the file and add it: artifact.add_file(...)",
+        )
+    return {name: Path(path) for name, path in files.items()}
 
 
 def wandb_server() -> str:

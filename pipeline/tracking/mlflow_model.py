@@ -1,28 +1,28 @@
-"""A fitted model as MLflow keeps it: its flavor for scikit-learn, around a file that is there.
+"""Publishes a fitted model to MLflow: its run's record, and the model in scikit-learn's flavor.
 
 That flavor would write the model once more, read it twice and let it predict to see whether it can
 be used. Here it writes the same folder around the bytes that the tracker keeps, so both are one
 file, and a large forest is logged in a fifth of the time.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mlflow
+import mlflow.sklearn
 from mlflow.models import Model, infer_signature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
 from pandas import DataFrame
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from pipeline.core import azure
 from pipeline.core.errors import PipelineError
+from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.science.model_files import TRUSTED_PACKAGES, TRUSTED_TYPES
-from pipeline.tracking import mlflow_store
-
-NEEDED = ("scikit-learn", "skops", "pandas")  # by every model
+from pipeline.tracking import Artifact, mlflow_store
 
 
 class Flavor:
@@ -45,21 +45,64 @@ class Flavor:
         mlflow_model.save(Path(path, MLMODEL_FILE_NAME))
 
 
+def publish(
+    step: str,
+    model: Pipeline,
+    file: Path,
+    features: DataFrame,
+    preparation: Path,
+    *,
+    allowed: Collection[str],
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    folds: DataFrame,
+    figures: Mapping[str, Path],
+    inputs: Sequence[Artifact],
+) -> ModelInfo:
+    """Log a fitted model, and how it was made, to the step's MLflow run.
+
+    Args:
+        step: the run's name, where MLflow has not started one for the step.
+        model, file, features, preparation, allowed: see :func:`log`.
+        params: the step's parameters.
+        metrics: what the model scored.
+        folds: the metrics of each fold, if it was cross-validated.
+        figures: PNG files.
+        inputs: the data that the model was fitted and measured on.
+
+    Returns:
+        What MLflow says of the model it has kept.
+    """
+    params = {**params, **{f"estimator.{k}": v for k, v in model[-1].get_params().items()}}
+    with mlflow_store.active_run(step) as run, azure.told(run.info.artifact_uri):
+        logged = run.data.params  # by `mlflow run`
+        mlflow.log_params({key: value for key, value in params.items() if key not in logged})
+        mlflow.log_metrics(dict(metrics))
+        for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
+            mlflow.log_metrics(measured, step=fold)
+        mlflow.set_tag("developer", origin.developer())
+        mlflow.set_tags({f"data.{used.name}": f"{used.version} {used.digest}" for used in inputs})
+        for figure in figures.values():
+            mlflow.log_artifact(str(figure), "figures")
+        return log(model, file, features, preparation, allowed)
+
+
 def log(
-    model: Pipeline, data: bytes, features: DataFrame, preparation: Path, allowed: Collection[str]
+    model: Pipeline, file: Path, features: DataFrame, preparation: Path, allowed: Collection[str]
 ) -> ModelInfo:
     """Log a fitted model to the active run.
 
     Args:
         model: the fitted model.
-        data: the same, see :func:`pipeline.models.dumps`.
+        file: the same as a file (:func:`pipeline.science.model_files.save`).
         features: what it was fitted on.
-        preparation: the file :data:`pipeline.models.PREPARATION`.
+        preparation: the file :data:`pipeline.science.model_files.PREPARATION`.
         allowed: the packages its types may come from, beside those that are always trusted.
 
     Raises:
         PipelineError: it holds types of other packages, or of one that can't be installed.
     """
+    data = file.read_bytes()
     trusted, others = model_files.types(data, allowed)
     if others:
         raise PipelineError(

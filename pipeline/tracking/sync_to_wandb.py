@@ -209,21 +209,20 @@ def _config(run: Recorded) -> dict[str, Any]:
 def _log(target: WandbRun, row: Row) -> None:
     """Log again what was logged at once."""
     if row.kind == "values":
-        target.log_metrics({**row.content, "_timestamp": row.time})
+        target.log({**row.content, "_timestamp": row.time})
     elif row.kind == "figures":
-        target.log_figures(row.content)
+        target.log(row.content)
     else:
         [(name, rows)] = row.content.items()
-        _log_table(target, name, pd.DataFrame(rows))
+        target.log({name: _table(pd.DataFrame(rows))})
 
 
-def _log_table(target: WandbRun, name: str, table: pd.DataFrame) -> None:
-    """Log a table; one of labels and numbers is what Trackio has for a bar chart."""
+def _table(table: pd.DataFrame) -> pd.DataFrame | pd.Series:
+    """A table; one of labels and numbers is what Trackio has for a bar chart."""
     columns = [*table.columns]
     if columns[:1] == ["label"] and [*table.select_dtypes("number").columns] == columns[1:2]:
-        target.log_bars(name, table.set_index("label")[columns[1]])
-    else:
-        target.log_table(name, table)
+        return table.set_index("label")[columns[1]]
+    return table
 
 
 def _store(project: str, record: Callable[..., Artifact], version: Version) -> str:
@@ -235,7 +234,7 @@ def _store(project: str, record: Callable[..., Artifact], version: Version) -> s
             link = Path(folder, name)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(place.absolute())
-        stored = record(version.name, version.type, Path(folder), version.description, metadata)
+        stored = record(Path(folder), version.name, version.type, version.description, metadata)
     if stored.digest != version.digest:
         raise PipelineError(f"{version.reference} was changed on disk", "see that nobody does that")
     ask(f"place 'latest' of {version.name!r}", lambda: _keep_latest(project, version, before))

@@ -1,6 +1,7 @@
 """Trackio as a tracker: a local store with W&B's API, no account and no server."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,12 @@ from trackio.sqlite_storage import SQLiteStorage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+if settings.trackio_dir() != trackio.utils.TRACKIO_DIR:
+    raise PipelineError(
+        f"trackio was imported before the pipeline's library: it uses {trackio.utils.TRACKIO_DIR}",
+        f"import trackio within go(args, run), or set TRACKIO_DIR={settings.trackio_dir()}",
+    )
 
 
 def find(project: str, reference: str) -> Artifact | None:
@@ -169,7 +176,7 @@ class TrackioRun(TrackerRun):
         self.id = self._run.id
         self._remote = bool(os.environ.get("TRACKIO_SERVER_URL"))
 
-    def use(self, reference: str, into: Path) -> Artifact:
+    def use_artifact(self, reference: str, into: Path) -> Artifact:
         try:
             artifact = self._run.use_artifact(reference)
         except ValueError as error:
@@ -178,16 +185,15 @@ class TrackioRun(TrackerRun):
 
     def log_artifact(
         self,
+        path: Path,
         name: str,
         type: str,
-        path: Path,
-        description: str,
-        metadata: Mapping[str, Any],
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
         aliases: Sequence[str] = (),
     ) -> Artifact:
-        artifact = trackio.Artifact(
-            name, type=type, description=description, metadata=dict(metadata)
-        )
+        metadata = dict(metadata or {})
+        artifact = trackio.Artifact(name, type=type, description=description, metadata=metadata)
         files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
         for file in files:
             self._drop_damaged_blob(file)
@@ -209,17 +215,27 @@ class TrackioRun(TrackerRun):
         if blob.is_file() and file_digest(blob) != digest:
             blob.unlink()
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics))
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        self._run.log({k: _own(v) for k, v in self.loggable(values).items()}, step=step)
 
-    def log_figures(self, figures: Mapping[str, Path]) -> None:
-        self._run.log({name: trackio.Image(path) for name, path in figures.items()})
+    def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        # Trackio has no summary: the last value of a name counts. The settings go with what is
+        # logged first, and of a batch of logs only the first settings are stored.
+        self._run.config.update(config)
+        with self._run._queue_lock:
+            for entry in self._run._queued_logs:
+                entry["config"] = None
+        self._run._config_logged = False
+        self._run.log(dict(summary))
 
-    def log_table(self, name: str, table: "pd.DataFrame") -> None:
-        self._run.log({name: trackio.Table(dataframe=table)})
+    def image(self, path: Path) -> trackio.Image:
+        return trackio.Image(path)
 
-    def log_bars(self, name: str, values: "pd.Series") -> None:
-        self.log_table(name, values.rename_axis("label").reset_index())
+    def table(self, frame: "pd.DataFrame") -> trackio.Table:
+        return trackio.Table(dataframe=frame)
+
+    def bars(self, name: str, values: "pd.Series") -> trackio.Table:
+        return self.table(values.rename_axis("label").reset_index())
 
     def finish(self, failed: bool = False) -> None:
         if failed:
@@ -227,3 +243,17 @@ class TrackioRun(TrackerRun):
         self._run.finish()
         if context_vars.current_run.get() is self._run:  # or Trackio ends it again at exit
             context_vars.current_run.set(None)
+
+
+def _own(value: Any) -> Any:
+    """An image, a table or a chart of the wandb library as Trackio's own; the rest as it is."""
+    wandb = sys.modules.get("wandb")
+    if wandb is None:
+        return value
+    if isinstance(value, wandb.Image):
+        return trackio.Image(value.image)
+    if isinstance(value, wandb.plot.CustomChart):
+        value = value.table
+    if isinstance(value, wandb.Table):
+        return trackio.Table(dataframe=value.get_dataframe())
+    return value

@@ -165,7 +165,7 @@ class WandbRun(TrackerRun):
         self.id, self.url = self._run.id, self._run.url
         self.first_step = self._run.starting_step
 
-    def use(self, reference: str, into: Path) -> Artifact:
+    def use_artifact(self, reference: str, into: Path) -> Artifact:
         artifact = ask(f"read artifact {reference!r}", lambda: self._find(reference))
         return _described(artifact, _fetch(artifact, reference, into), into)
 
@@ -187,29 +187,29 @@ class WandbRun(TrackerRun):
 
     def log_artifact(
         self,
+        path: Path,
         name: str,
         type: str,
-        path: Path,
-        description: str,
-        metadata: Mapping[str, Any],
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
         aliases: Sequence[str] = (),
     ) -> Artifact:
         named = ["latest", *aliases]
         record = functools.partial(self._run.log_artifact, aliases=named)
-        return self._store(record, name, type, path, description, metadata)
+        return self._store(record, path, name, type, description, metadata or {})
 
     def use_new(
-        self, name: str, type: str, path: Path, description: str, metadata: Mapping[str, Any]
+        self, path: Path, name: str, type: str, description: str, metadata: Mapping[str, Any]
     ) -> Artifact:
         """Record a file or a folder that no run has made as an input."""
-        return self._store(self._run.use_artifact, name, type, path, description, metadata)
+        return self._store(self._run.use_artifact, path, name, type, description, metadata)
 
     def _store(
         self,
         record: Callable[[wandb.Artifact], wandb.Artifact],
+        path: Path,
         name: str,
         type: str,
-        path: Path,
         description: str,
         metadata: Mapping[str, Any],
     ) -> Artifact:
@@ -229,30 +229,29 @@ class WandbRun(TrackerRun):
         logged = ask(f"log artifact {name!r}", log, size)
         return Artifact(name, logged.version, digest, type, metadata)
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        # The SDK makes the last value of each the run's summary.
-        ask("log metrics", lambda: self._run.log(dict(metrics)))
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        # The SDK makes the last value of each name the run's summary.
+        what = f"log {', '.join([*values][:3])}"
+        ask(what, lambda: self._run.log(self.loggable(values), step=step))
 
-    def log_figures(self, figures: Mapping[str, Path]) -> None:
-        def log() -> None:
-            self._run.log({name: wandb.Image(str(path)) for name, path in figures.items()})
+    def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        def change() -> None:
+            self._run.summary.update(dict(summary))
+            self._run.config.update(dict(config), allow_val_change=True)
 
-        ask("log figures", log)
+        ask("update the run", change)
 
-    def log_table(self, name: str, table: "pd.DataFrame") -> None:
-        def log() -> None:
-            # To W&B a column of text with gaps is of mixed types.
-            self._run.log({name: wandb.Table(dataframe=table, allow_mixed_types=True)})
+    def image(self, path: Path) -> wandb.Image:
+        return wandb.Image(str(path))
 
-        ask(f"log table {name!r}", log)
+    def table(self, frame: "pd.DataFrame") -> wandb.Table:
+        # To W&B a column of text with gaps is of mixed types.
+        return wandb.Table(dataframe=frame, allow_mixed_types=True)
 
-    def log_bars(self, name: str, values: "pd.Series") -> None:
-        def log() -> None:
-            rows = [[str(label), float(value)] for label, value in values.items()]
-            table = wandb.Table(columns=["label", str(values.name)], data=rows)
-            self._run.log({name: wandb.plot.bar(table, "label", str(values.name), title=name)})
-
-        ask(f"log chart {name!r}", log)
+    def bars(self, name: str, values: "pd.Series") -> wandb.plot.CustomChart:
+        rows = [[str(label), float(value)] for label, value in values.items()]
+        table = wandb.Table(columns=["label", str(values.name)], data=rows)
+        return wandb.plot.bar(table, "label", str(values.name), title=name)
 
     def finish(self, failed: bool = False) -> None:
         limit = settings.tracker_timeout()

@@ -50,21 +50,20 @@ class Registered(Checkout):
 
 def main(given: list[dict[str, Any]]) -> None:
     """Clean and split the Pokémon once, log both parts, and run the training step on them."""
+    from pipeline import steps
+    from pipeline.science import cleaning, splitting
     from pipeline.science.tables import read_raw, write_table
-    from pipeline.steps.run import StepRun
     from tests.support.steps import load_step
 
-    etl, split, training = (
-        load_step(name) for name in ("2-ETL", "3-Split_dataset", "4-Training_model")
-    )
+    training = load_step("4-Training_model")
     folder = Path.cwd()
-    table, _ = etl.clean(read_raw(POKEMON), None, CLEANING["fill"], missing=[""])
+    table, _ = cleaning.clean(read_raw(POKEMON), None, CLEANING["fill"], missing=[""])
     for number, changes in enumerate(given):
         seed = changes.pop("split", 42)
-        parts = split.split(table, 0.2, seed, "legendary")
+        parts = splitting.split(table, 0.2, seed, "legendary")
         work = folder / f"work-{number}"
         work.mkdir(exist_ok=True)
-        run = StepRun("4-Training_model", argparse.Namespace(), work)
+        run = steps.Run("4-Training_model", argparse.Namespace(), work)
         for name, part in zip(("train_data.csv", "test_data.csv"), parts, strict=True):
             path = write_table(part, work / name)
             run.log_artifact(path, name=name, type="split_data")

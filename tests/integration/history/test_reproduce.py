@@ -220,9 +220,9 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     assert place.run("main.steps=[1]").status == 0
     place.edit(
         "2-ETL/script.py",
-        "def go(args, run: step.StepRun) -> None:\n",
-        "def go(args, run: step.StepRun) -> None:\n"
-        "    run.log_metrics({'chance': __import__('random').random()})\n",
+        "def go(args: argparse.Namespace, run: steps.Run) -> None:\n",
+        "def go(args: argparse.Namespace, run: steps.Run) -> None:\n"
+        "    run.log({'chance': __import__('random').random()})\n",
     )
     (place.state / "steps").rename(place.home / "old steps")
     assert place.run("main.steps=[2]").status == 0

@@ -1,6 +1,5 @@
 """Raw rows to predictions: the very cleaning of 2-ETL, in pieces, and no row is lost."""
 
-import argparse
 import csv
 import json
 from pathlib import Path
@@ -14,29 +13,29 @@ from pipeline.core.errors import PipelineError
 from pipeline.models import launch
 from pipeline.models import predict as program
 from pipeline.models.scoring import Loaded
-from pipeline.science import tables
+from pipeline.science import cleaning as cleaner
+from pipeline.science import model_files, tables, training
 from tests.support.paths import POKEMON
 from tests.support.registered import CLEANING, Registered
-from tests.support.steps import load_step
 
-ETL, TRAINING = load_step("2-ETL"), load_step("4-Training_model")
 TITLES = POKEMON.read_text().splitlines()[0].split(",")
 
 
 def fitted(folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleaning: dict) -> Loaded:
     """A model made from raw rows as the pipeline makes one, and read as serving reads it."""
-    text = [rule["column"] for rule in cleaning["schema"] if rule.get("dtype") == "str"]
-    table, _ = ETL.clean(raw, cleaning["required"], cleaning["fill"], text, cleaning["missing"])
-    table = ETL.validate(table, cleaning["schema"])
+    text = cleaner.text_columns(cleaning["schema"])
+    table, _ = cleaner.clean(raw, cleaning["required"], cleaning["fill"], text, cleaning["missing"])
+    table = cleaner.validate(table, cleaning["schema"])
     table = tables.read_table(tables.write_table(table, folder / "clean.csv"))
-    features, goal = TRAINING.separate(table, target, drop)
+    features, goal = training.separate(table, target, drop)
     params = {"n_estimators": 5, "random_state": 0}
-    forest = TRAINING.make_estimator("sklearn.ensemble.RandomForestClassifier", params, ["sklearn"])
-    model = TRAINING.fit(TRAINING.build(forest, features, []), features, goal)
+    forest = training.make_estimator("sklearn.ensemble.RandomForestClassifier", params, ["sklearn"])
+    model = training.fit(training.build(forest, features, []), features, goal)
     (folder / "extra_files").mkdir()
-    args = argparse.Namespace(target=target, drop=drop, cleaning=cleaning)
-    TRAINING.write_preparation(features, args, folder / "extra_files")
-    (folder / "model.skops").write_bytes(TRAINING.model_files.dumps(model))
+    kinds = training.feature_kinds(features)
+    told = {"target": target, "drop": drop, "features": kinds, "cleaning": cleaning}
+    model_files.write_preparation(folder / "extra_files", **told)
+    (folder / "model.skops").write_bytes(model_files.dumps(model))
     return Loaded.from_folder(folder)
 
 
@@ -72,7 +71,7 @@ def as_csv(rows: list[dict[str, str]]) -> str:
 def test_raw_rows_are_scored_as_the_pipeline_scores_clean_ones(pokemon: Loaded, tmp_path: Path):
     """For the whole data set: what the model says of the cleaned table, row by row."""
     clean = tables.read_table(pokemon.folder / "clean.csv")
-    features, _ = TRAINING.separate(clean, "legendary", ["number", "name"])
+    features, _ = training.separate(clean, "legendary", ["number", "name"])
     rows = scored(pokemon, tmp_path, POKEMON.read_bytes(), chunk=37)
     assert [one["prediction"] for one in rows] == [*map(str, pokemon.model.predict(features))]
     chances = pokemon.model.predict_proba(features)

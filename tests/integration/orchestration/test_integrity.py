@@ -101,8 +101,8 @@ def test_a_step_that_is_changed_while_it_runs_is_not_reused(tmp_path: Path):
     clone = Clone.make(tmp_path)
     clone.edit(
         "2-ETL/script.py",
-        "def go(args, run: step.StepRun) -> None:\n",
-        "def go(args, run: step.StepRun) -> None:\n"
+        "def go(args: argparse.Namespace, run: steps.Run) -> None:\n",
+        "def go(args: argparse.Namespace, run: steps.Run) -> None:\n"
         "    Path(__file__).write_text(Path(__file__).read_text() + '#', 'utf-8')\n",
     )
     first = clone.run("main.steps=[1,2]")

@@ -45,7 +45,7 @@ def closed_port() -> int:
 
 
 def fetch(url: str, target: Path, max_bytes: int = 10**6, timeout: float = 5, retries: int = 2):
-    return download.fetch(url, target, max_bytes, timeout, retries)
+    return fetching.fetch(url, target, max_bytes, timeout, retries)
 
 
 def refusal(call, *arguments, **options) -> PipelineError:
@@ -104,7 +104,7 @@ def test_a_server_that_hangs_once(server: Server, target: Path, fault: str) -> N
 def test_faults_that_stay_are_unreachable(server: Server, target: Path, fault: str) -> None:
     url = server.page("/data.csv", CSV, *[fault] * 9)
     error = refusal(fetch, url, target, timeout=0.2)
-    assert isinstance(error, download.Unreachable)
+    assert isinstance(error, fetching.Unreachable)
     assert url in error.what
     assert server.pages["/data.csv"].asked == 3
 
@@ -115,7 +115,7 @@ def test_error_statuses_are_no_reason_to_fall_back(
 ) -> None:
     url = server.page("/data.csv", CSV, *faults)
     error = refusal(fetch, url, target)
-    assert not isinstance(error, download.Unreachable)
+    assert not isinstance(error, fetching.Unreachable)
     assert f"{url!r} answered {status}" in error.what
     assert not target.exists()
 
@@ -168,7 +168,7 @@ def test_addresses_that_cannot_work(target: Path, url: str, told: str) -> None:
 )
 def test_what_cannot_be_the_data_set(target: Path, data: bytes, told: str) -> None:
     target.write_bytes(data)
-    error = refusal(download.check, target, "http://x/data.csv", None)
+    error = refusal(fetching.check, target, "http://x/data.csv", None)
     assert told in error.what
     assert "'http://x/data.csv'" in error.what
 
@@ -178,10 +178,10 @@ def test_what_cannot_be_the_data_set(target: Path, data: bytes, told: str) -> No
 )
 def test_what_can_be_the_data_set(target: Path, data: bytes) -> None:
     target.write_bytes(data)
-    download.check(target, "http://x/data.csv", None)
-    download.check(target, "http://x/data.csv", file_digest(target).upper())
+    fetching.check(target, "http://x/data.csv", None)
+    fetching.check(target, "http://x/data.csv", file_digest(target).upper())
     wrong = "0" * 64
-    error = refusal(download.check, target, "http://x/data.csv", wrong)
+    error = refusal(fetching.check, target, "http://x/data.csv", wrong)
     assert file_digest(target) in error.what
     assert f"data.sha256 is {wrong}" in error.what
 

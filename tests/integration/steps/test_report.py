@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from pipeline.core.errors import PipelineError
+from pipeline.reporting import page as html
 from pipeline.science import evaluation, intervals, report_data
 from pipeline.steps.folders import chosen_steps
 from pipeline.tracking import Artifact
@@ -180,10 +181,14 @@ def write(model: Any, table: pd.DataFrame, target: str, before: dict | None = No
     known = {key: Artifact(name, "v0", key * 16) for key, name in names.items()}
     known["model"] = Artifact("model", "v0", "m" * 64, metadata={"target": target})
     words = [f"--{key}_artifact={name}:v0" for key, name in names.items()]
-    args = report.arguments().parse_args([*words, "--resamples=50"])
+    args = report.arguments().parse_args(words)
     earlier = Artifact("report.html", "v0", "r" * 64, metadata=before) if before else None
-    known |= {"raw": None, "clean": None}
-    return report.render(report.contents(args, model, train, test, known, earlier))
+    numbers = report_data.collect(
+        model, train, test, target=target, test_name="test", identifier=None, mistakes_shown=20,
+        resamples=50, random_state=42, cleaning={},
+    )  # fmt: skip
+    commands = report.gathering.commands(args, report.arguments(), None)
+    return html.render(numbers, known, project="pokemon", before=earlier, commands=commands)
 
 
 def forest() -> Any:

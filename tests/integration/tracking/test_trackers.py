@@ -41,7 +41,7 @@ def file(name, text):
     return Path(name)
 
 def log(run, name, path, aliases=(), **metadata):
-    found = run.log_artifact(name, "raw_data", path, "a table", metadata, aliases)
+    found = run.log_artifact(path, name, "raw_data", "a table", metadata, aliases)
     return [found.version, found.digest]
 
 def told(call):
@@ -87,12 +87,13 @@ run.finish()
 
 run = start("use")
 for number, reference in enumerate(["data.csv:v0", "data.csv:v1", "data.csv:latest", "data.csv"]):
-    found = run.use(reference, Path(f"in{number}"))
-    answer[reference] = [found.reference, found.file.read_text(), dict(found.metadata), found.type]
-parts = run.use("parts:latest", Path("in9"))
+    found = run.use_artifact(reference, Path(f"in{number}"))
+    text, metadata = found.file().read_text(), dict(found.metadata)
+    answer[reference] = [found.reference, text, metadata, found.type]
+parts = run.use_artifact("parts:latest", Path("in9"))
 answer["parts"] = [parts.digest, sorted(p.name for p in parts.path.rglob("*.txt"))]
-answer["none"] = told(lambda: run.use("nothing:v0", Path("in8")))
-answer["no alias"] = told(lambda: run.use("data.csv:production", Path("in7")))
+answer["none"] = told(lambda: run.use_artifact("nothing:v0", Path("in8")))
+answer["no alias"] = told(lambda: run.use_artifact("data.csv:production", Path("in7")))
 run.finish()
 
 parts = tracker.fetch("parts:v0", Path("in6"))
@@ -137,10 +138,10 @@ def test_results_of_every_kind_are_taken(tracker: tuple[str, dict[str, str]], tm
 from matplotlib.figure import Figure
 Figure().savefig("figure.png")
 run = start("train")
-run.log_metrics({"f1": 0.5, "rows": 800})
-run.log_figures({"roc_curve": Path("figure.png")})
-run.log_table("predictions", pd.DataFrame({"name": ["Mew", None], "right": [True, False]}))
-run.log_bars("importances", pd.Series({"hp": 0.7, "speed": 0.3}, name="importance"))
+run.log({"f1": 0.5, "rows": 800})
+run.log({"roc_curve": Path("figure.png")})
+run.log({"predictions": pd.DataFrame({"name": ["Mew", None], "right": [True, False]})})
+run.log({"importances": pd.Series({"hp": 0.7, "speed": 0.3}, name="importance")})
 run.finish()
 failed = start("fail")
 failed.finish(failed=True)

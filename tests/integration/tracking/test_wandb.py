@@ -38,7 +38,7 @@ def start():
 
 def log(run, text="a,b\\n"):
     Path("x.csv").write_text(text)
-    return run.log_artifact("x.csv", "raw_data", Path("x.csv"), "", {{}})
+    return run.log_artifact(Path("x.csv"), "x.csv", "raw_data")
 
 def pause():
     print("waiting", flush=True)
@@ -96,8 +96,7 @@ def log(run: WandbRun, content: str = "a,b\n1,2\n", name: str = "clean.csv", **m
     """Log a text as an artifact."""
     path = Path(name)
     path.write_text(content)
-    given = {"type": "processed_data", "description": "", "metadata": {}, **more}
-    return run.log_artifact(name, path=path, **given)
+    return run.log_artifact(path, name, **{"type": "processed_data", **more})
 
 
 class Child:
@@ -161,14 +160,16 @@ def test_an_artifact_comes_back_as_it_was_logged(client, wandb_server, tmp_path)
     content = "name,speed\nPikachu,90\n"
     run = start()
     made = log(run, content, description="cleaned", metadata={"rows": 1})
-    read = [run.use(f"clean.csv{tag}", tmp_path / f"in{tag}") for tag in ("", ":v0", ":latest")]
+    read = [
+        run.use_artifact(f"clean.csv{tag}", tmp_path / f"in{tag}") for tag in ("", ":v0", ":latest")
+    ]
     run.finish()
 
     digest = hashlib.sha256(content.encode()).hexdigest()
     assert (made.name, made.version, made.digest) == ("clean.csv", "v0", digest)
     for one in read:
         assert (one.reference, one.digest, one.type) == ("clean.csv:v0", digest, "processed_data")
-        assert one.file.read_text() == content
+        assert one.file().read_text() == content
         assert one.metadata == {"rows": 1}
     stored = wandb.Api().artifact("tester/pokemon/clean.csv:v0")
     assert (stored.description, stored.aliases) == ("cleaned", ["latest"])
@@ -204,8 +205,8 @@ def test_a_folder_comes_back_with_all_its_files(client, tmp_path):
     (folder / "a.txt").write_text("a")
     (folder / "deep" / "empty").write_bytes(b"")
     run = start()
-    made = run.log_artifact("model", "model", folder, "", {})
-    read = run.use("model:v0", tmp_path / "in")
+    made = run.log_artifact(folder, "model", "model")
+    read = run.use_artifact("model:v0", tmp_path / "in")
     run.finish()
 
     assert read.digest == made.digest
@@ -235,13 +236,13 @@ def test_an_alias_can_be_given_and_taken_away(client, wandb_server, tmp_path):
     stored = wandb.Api().artifact("tester/pokemon/clean.csv:v0")
     stored.aliases.append("production")
     stored.save()
-    assert run.use("clean.csv:production", tmp_path / "in").version == "v0"
+    assert run.use_artifact("clean.csv:production", tmp_path / "in").version == "v0"
     assert wandb_server.artifacts["clean.csv:v0"].alias_names == ["production"]
 
     stored.aliases.remove("production")
     stored.save()
     with pytest.raises(PipelineError, match="production' was not found"):
-        run.use("clean.csv:production", tmp_path / "again")
+        run.use_artifact("clean.csv:production", tmp_path / "again")
     run.finish()
 
 
@@ -250,7 +251,7 @@ def test_lineage_goes_both_ways(client, tmp_path):
     log(maker)
     maker.finish()
     reader = start("3-Split_dataset")
-    reader.use("clean.csv:latest", tmp_path / "in")
+    reader.use_artifact("clean.csv:latest", tmp_path / "in")
     log(reader, "other", name="train.csv", type="split_data")
     reader.finish()
 
@@ -265,7 +266,7 @@ def test_lineage_goes_both_ways(client, tmp_path):
 
 def test_a_run_has_its_group_job_type_config_and_metrics(client, wandb_server):
     run = start("4-Training_model", estimator="RandomForest", drop=["name"], git_commit="abc")
-    run.log_metrics({"f1": 0.75, "rows": 10})
+    run.log({"f1": 0.75, "rows": 10})
     run.finish()
 
     found = wandb.Api().run(f"tester/pokemon/{run.id}")
@@ -297,8 +298,8 @@ def test_images_and_tables_are_stored(client, wandb_server, tmp_path):
     Image.new("RGB", (4, 3), "red").save(picture)
     table = pd.DataFrame({"name": ["Pikachu", None], "speed": [90.0, 45.5], "rare": [False, True]})
     run = start()
-    run.log_figures({"confusion": picture})
-    run.log_table("predictions", table)
+    run.log({"confusion": picture})
+    run.log({"predictions": table})
     run.finish()
 
     found = wandb.Api().run(f"tester/pokemon/{run.id}")
@@ -325,7 +326,7 @@ def test_a_failed_run_says_so(client):
 def test_nothing_is_sent_or_written_that_nobody_asked_for(client, wandb_server, environment, capfd):
     run = start()
     log(run)
-    run.log_metrics({"f1": 1.0})
+    run.log({"f1": 1.0})
     run.finish()
 
     assert wandb_server.runs[run.id].file_names == {"config.yaml", "wandb-summary.json"}
@@ -359,7 +360,7 @@ def test_an_artifact_that_is_not_there(client, tmp_path, reference):
     with pytest.raises(
         PipelineError, match=f"'{reference}' was not found in W&B project"
     ) as raised:
-        run.use(reference, tmp_path / "in")
+        run.use_artifact(reference, tmp_path / "in")
     run.finish(failed=True)
     assert "run the step that makes it" in raised.value.remedy
 
@@ -367,7 +368,7 @@ def test_an_artifact_that_is_not_there(client, tmp_path, reference):
 def test_a_project_that_is_not_there(client, wandb_server, tmp_path):
     run = start()
     with pytest.raises(PipelineError, match="was not found in W&B project"):
-        run.use("other-project/clean.csv:v0", tmp_path / "in")
+        run.use_artifact("other-project/clean.csv:v0", tmp_path / "in")
     run.finish()
 
 
@@ -376,12 +377,12 @@ def test_bytes_damaged_in_storage_or_on_the_way(client, wandb_server, tmp_path):
     log(run)
     wandb_server.faults.wrong_bytes = True
     with pytest.raises(PipelineError, match=r"clean\.csv.* is damaged"):
-        run.use("clean.csv:v0", tmp_path / "in")
+        run.use_artifact("clean.csv:v0", tmp_path / "in")
     wandb_server.faults.clear()
-    run.use("clean.csv:v0", tmp_path / "good")
+    run.use_artifact("clean.csv:v0", tmp_path / "good")
     wandb_server.corrupt("clean.csv:v0")
     with pytest.raises(PipelineError, match=r"clean\.csv.* is damaged"):
-        run.use("clean.csv:v0", tmp_path / "again")
+        run.use_artifact("clean.csv:v0", tmp_path / "again")
     run.finish()
 
 
@@ -402,10 +403,10 @@ def test_a_server_that_fails_for_a_while_does_no_harm(client, wandb_server, tmp_
     log(run)
     wandb_server.faults.only = "GET /storage"
     wandb_server.faults.fail_next(2)
-    run.use("clean.csv:v0", tmp_path / "in")
+    run.use_artifact("clean.csv:v0", tmp_path / "in")
     wandb_server.faults.only = "file_stream"
     wandb_server.faults.fail_next(1)
-    run.log_metrics({"f1": 0.5})
+    run.log({"f1": 0.5})
     run.finish()
 
     assert wandb_server.faults.given == 5
@@ -469,7 +470,7 @@ def test_a_server_that_dies_before_an_artifact_is_logged(child, wandb_server):
 
 def test_a_server_that_never_answers(child, wandb_server):
     """Accepted connections that stay silent: only our own limit ends the wait."""
-    body = "run = start(); log(run); pause(); run.use('x.csv:v0', Path('in'))"
+    body = "run = start(); log(run); pause(); run.use_artifact('x.csv:v0', Path('in'))"
     running = child(body, timeout=3)
     running.wait_for_pause()
     wandb_server.faults.hold("GET /storage")
@@ -480,7 +481,7 @@ def test_a_server_that_never_answers(child, wandb_server):
 
 
 def test_metrics_that_are_refused_fail_the_run(child, wandb_server):
-    body = "run = start(); pause(); run.log_metrics({'f1': 1.0}); run.finish()"
+    body = "run = start(); pause(); run.log({'f1': 1.0}); run.finish()"
     running = child(body, timeout=3)
     running.wait_for_pause()
     wandb_server.faults.only, wandb_server.faults.status = "file_stream", 404
@@ -495,7 +496,7 @@ def test_a_full_disk(child, wandb_server):
     run = start()
     log(run, "x" * 100_000)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-    run.use("x.csv:v0", Path("in"))
+    run.use_artifact("x.csv:v0", Path("in"))
     """
     error = child(body).end()
     assert "could not read artifact 'x.csv:v0': [Errno 27] File too large" in error

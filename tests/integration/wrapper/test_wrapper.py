@@ -189,7 +189,8 @@ from pathlib import Path
 from pipeline.tracking import Tracker
 run = Tracker.from_environment().open_run(job_type="read", name="read", config={{}})
 names = ["preprocess-data_1.csv:{about["id"]}", "preprocess-data_2.csv:{about["id"]}"]
-files = [run.use(name, Path({str(tried.state)!r}, str(n))).file for n, name in enumerate(names)]
+folders = [Path({str(tried.state)!r}, name) for name in "ab"]
+files = [run.use_artifact(name, folder).file() for name, folder in zip(names, folders)]
 run.finish()
 print(json.dumps([str(file) for file in files]))
 """
@@ -248,8 +249,8 @@ from pathlib import Path
 from pipeline.tracking import Tracker
 run = Tracker.from_environment().open_run(job_type="read", name="read", config={{}})
 for name in ("all", "rows", "y", "dates"):
-    found = run.use(f"preprocess-{{name}}.csv:v0", Path("found", name))
-    answer[name] = found.file.read_text()
+    found = run.use_artifact(f"preprocess-{{name}}.csv:v0", Path("found", name))
+    answer[name] = found.file().read_text()
 run.finish()
 Path({str(top)!r}, ".git/hooks/pre-commit").write_text("#!/bin/sh\\necho too late >&2; exit 1\\n")
 Path({str(top)!r}, ".git/hooks/pre-commit").chmod(0o755)

@@ -14,10 +14,9 @@ from pipeline.science import cleaning
 from pipeline.science.tables import read_raw, write_table
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import Finished
-from tests.support.steps import Steps, assert_contract, assert_helps, load_step
+from tests.support.steps import Steps, assert_contract, assert_helps
 
-etl = load_step("2-ETL")
-clean = etl.clean
+clean = cleaning.clean
 
 # Cells as they come: numbers in several spellings, truth values, words for gaps, odd white space
 NUMBERS = ["1", "2.50", "007", "-1e3", " 3 ", "\xa04", "inf", "nan", "1e300", f"{2**53 + 1}.0"]
@@ -43,10 +42,10 @@ def refusal(call, *arguments) -> str:
 
 def checked(text: str, *rules: dict) -> pd.DataFrame:
     """The clean table, checked against rules, as in the program."""
-    etl.check_rules(list(rules))
-    words = [rule["column"] for rule in rules if rule.get("dtype") == "str"]
+    cleaning.check_rules(list(rules))
+    words = cleaning.text_columns(list(rules))
     table, _ = clean(frame(text, text_columns=words), [], {}, words)
-    return etl.validate(table, list(rules))
+    return cleaning.validate(table, list(rules))
 
 
 @given(
@@ -161,7 +160,7 @@ def test_a_fraction_is_no_whole_number() -> None:
         table = cleaning.read_types(pd.DataFrame({"a": cells}, dtype="str").replace("", None), [])
         rules = [{"column": "a", "dtype": "int", "max": 255, "nullable": True}]
         with pytest.raises(PipelineError, match=r"a: dtype int fails for 1 row\(s\): 2.5"):
-            etl.validate(table, rules)
+            cleaning.validate(table, rules)
 
 
 def test_the_types_of_the_schema() -> None:
@@ -216,27 +215,29 @@ def test_all_violations_are_named_at_once() -> None:
     ],
 )
 def test_rules_that_are_none(rule, told: str) -> None:
-    assert told in refusal(etl.check_rules, [rule])
+    assert told in refusal(cleaning.check_rules, [rule])
 
 
 def pokemon() -> tuple[pd.DataFrame, dict]:
     """The real table and its settings."""
     settings = yaml.safe_load((ROOT / "conf" / "data" / "pokemon.yaml").read_text())["etl"]
-    words = [rule["column"] for rule in settings["schema"] if rule["dtype"] == "str"]
+    words = cleaning.text_columns(settings["schema"])
     return read_raw(POKEMON, missing=settings["missing"], text_columns=words), settings
 
 
 def test_pokemon() -> None:
     raw, settings = pokemon()
     table, dropped = clean(raw, None, settings["fill"])
-    table = etl.validate(table, settings["schema"])
+    table = cleaning.validate(table, settings["schema"])
     assert len(raw) == len(table) == 800
     assert dropped == {}
     assert (table["type_2"] == "none").sum() == 386
     assert table["legendary"].sum() == 65
     assert len(clean(raw, None, {})[0]) == 414
     broken = raw.assign(Generation=raw["Generation"] + 1)
-    assert "generation: " in refusal(etl.validate, clean(broken, [], {})[0], settings["schema"])
+    assert "generation: " in refusal(
+        cleaning.validate, clean(broken, [], {})[0], settings["schema"]
+    )
 
 
 def test_parameters_agree() -> None:

@@ -10,10 +10,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from pipeline.science import evaluation
-from tests.support.steps import load_step
-
-training = load_step("4-Training_model")
+from pipeline.reporting import figures
+from pipeline.science import evaluation, training
 
 CLASS_METRICS = {"accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
 CLASS_FIGURES = {"feature_importance", "confusion_matrix", "roc_curve", "precision_recall_curve"}
@@ -45,7 +43,7 @@ def fitted(estimator, target: str):
 def draw(model, features, target, folder) -> dict:
     """All figures, each of which has to be a picture with something on it."""
     weights = evaluation.importances(model, features, target)
-    files = evaluation.figures(evaluation.answers(model, features, target), weights, folder)
+    files = figures.draw(evaluation.answers(model, features, target), weights, folder)
     for path in files.values():
         picture = imread(path)
         assert picture.shape[0] > 300

@@ -17,13 +17,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from pipeline.core.errors import PipelineError
 from pipeline.models import scoring
-from pipeline.science import model_files
+from pipeline.science import model_files, training
 from pipeline.tracking import mlflow_model
 from tests.support.paths import ROOT
 from tests.support.runs import Finished
-from tests.support.steps import TINY, Steps, load_step
-
-training = load_step("4-Training_model")
+from tests.support.steps import TINY, Steps
 
 ESTIMATORS = [
     "sklearn.ensemble.RandomForestClassifier",
@@ -200,8 +198,9 @@ def test_a_model_with_types_that_nobody_allowed_is_not_logged(strange: Path, tmp
     words = table()[["x", "word"]]
     model = training.build(DecisionTreeClassifier(), words, []).fit(words, words.x > 0)
     model[-1].notes_ = importlib.import_module("strange").Notes()
+    file = model_files.save(model, tmp_path / "model.skops")
     with pytest.raises(PipelineError, match=r"it holds strange.Notes, whose packages are not"):
-        mlflow_model.log(model, model_files.dumps(model), words, tmp_path / "x.json", ["sklearn"])
+        mlflow_model.log(model, file, words, tmp_path / "x.json", ["sklearn"])
 
 
 def test_memory_that_was_used_before_leaves_no_trace() -> None:

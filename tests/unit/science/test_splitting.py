@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
+from pipeline.science import splitting
 from tests.support.paths import POKEMON
 from tests.support.runs import Finished
-from tests.support.steps import Steps, assert_contract, assert_helps, load_step
+from tests.support.steps import Steps, assert_contract, assert_helps
 
-splitting = load_step("3-Split_dataset")
 split = splitting.split
 
 sizes = st.floats(0.3, 0.7)

@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import model_files
+from pipeline.science import model_files, training
 from pipeline.science.tables import write_table
 from tests.support.runs import Finished
-from tests.support.steps import Steps, assert_contract, assert_helps, load_step
+from tests.support.steps import Steps, assert_contract, assert_helps
 
-training = load_step("4-Training_model")
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 
 

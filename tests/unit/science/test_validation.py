@@ -14,12 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS, measured_as
 from pipeline.core.results import StepResult
-from pipeline.science import evaluation, validation
+from pipeline.science import evaluation, training, validation
 from pipeline.science.validation import How
 from tests.support.runs import Finished
-from tests.support.steps import Steps, load_step
-
-script = load_step("4-Training_model")
+from tests.support.steps import Steps
 
 
 def table(rows: int = 60) -> tuple[pd.DataFrame, pd.Series]:
@@ -31,8 +29,8 @@ def table(rows: int = 60) -> tuple[pd.DataFrame, pd.Series]:
 def train(how: How, estimator: object = None) -> tuple:
     features, target = table()
     chosen = LogisticRegression() if estimator is None else estimator
-    model = script.build(chosen, features, [])
-    return validation.train(script.fit, model, features, target, how)
+    model = training.build(chosen, features, [])
+    return validation.train(training.fit, model, features, target, how)
 
 
 def test_nothing_is_measured_unless_wanted():
@@ -84,8 +82,8 @@ def test_too_small_a_share():
 
 def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
     features, target = table()
-    classes = script.build(LogisticRegression(), features, []).fit(features, target)
-    numbers = script.build(RandomForestRegressor(2), features, []).fit(features, features.a)
+    classes = training.build(LogisticRegression(), features, []).fit(features, target)
+    numbers = training.build(RandomForestRegressor(2), features, []).fit(features, features.a)
     measured = evaluation.metrics(evaluation.answers(classes, features, target))
     measured |= evaluation.metrics(evaluation.answers(numbers, features, features.a))
     assert set(measured) == set(METRICS)

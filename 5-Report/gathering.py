@@ -1,0 +1,90 @@
+"""What a report says beside its numbers: the report before it, and how to make it again."""
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline import steps
+from pipeline.core import settings
+from pipeline.core.errors import PipelineError
+from pipeline.tracking import Artifact
+
+LOOK_BACK = 50  # so many versions, for one about the same target
+SUBJECT = ("model", "train", "test")  # what a report is about
+
+
+def subject(artifacts: Mapping[str, Artifact]) -> str:
+    """One digest of the model and the data that a report is about."""
+    digests = " ".join(artifacts[role].digest for role in SUBJECT)
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
+def before(run: steps.Run, args: argparse.Namespace, target: str, subject: str) -> Artifact | None:
+    """The report to compare with: the one that was named, or the last about another model.
+
+    A report made again about the same model and data is compared with what that one was, so that
+    it comes out the same.
+
+    Args:
+        run: the step's run.
+        args: the step's arguments.
+        target: the column that the model predicts.
+        subject: from :func:`subject`.
+
+    Raises:
+        PipelineError: the report that was named does not exist.
+    """
+    if args.previous:
+        named = run.find(args.previous)
+        if named is None:
+            raise PipelineError(
+                f"report.previous={args.previous!r} was not found", "check its name and version"
+            )
+        return named
+    latest = run.find(f"{args.artifact_name}:latest")
+    newest = int(latest.version.removeprefix("v")) if latest else -1
+    for number in range(newest, max(newest - LOOK_BACK, -1), -1):
+        report = latest if number == newest else run.find(f"{args.artifact_name}:v{number}")
+        if report and report.metadata.get("target") == target:
+            earlier = report.reference
+            if report.metadata["subject"] == subject:
+                earlier = report.metadata["previous"]
+            return run.find(earlier) if earlier else None
+    return None
+
+
+def commands(
+    args: argparse.Namespace, parser: argparse.ArgumentParser, raw: Artifact | None
+) -> dict[str, Any]:
+    """What to type to get the same model, if that is known, and the same report.
+
+    Args:
+        args: the step's arguments.
+        parser: the step's, for the arguments that need not be given.
+        raw: the data set, if it is known.
+    """
+    setup = "source .venv/bin/activate"
+    alone = ["mlflow", "run", "5-Report", "--env-manager=uv"]
+    required = [f"{action.option_strings[0]}=" for action in parser._actions if action.required]
+    defaults = vars(parser.parse_args(required))
+    for key, value in vars(args).items():
+        if value != defaults[key]:
+            alone += ["-P", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    if settings.project() != settings.DEFAULT_PROJECT:
+        alone = ["env", f"WANDB_PROJECT={settings.project()}", *alone]
+    dirty, kept = os.environ.get(settings.GIT_DIRTY) == "true", os.environ.get(settings.SNAPSHOT)
+    commit = kept if dirty and kept else os.environ.get(settings.GIT_COMMIT)
+    overrides = os.environ.get(settings.OVERRIDES)
+    whole: list[str] = []
+    if overrides:
+        words = json.loads(overrides)
+        if raw and not any(word.startswith("data.sha256=") for word in words):
+            words.append(f"data.sha256={raw.digest}")  # the very same bytes, or none
+        checkout = [f"git checkout {commit}"] if commit else []
+        run = shlex.join(["python", "main.py", *words])
+        whole = [*checkout, "make .venv/complete", setup, run]
+    return {"alone": [setup, shlex.join(alone)], "whole": whole, "dirty": dirty and not kept}

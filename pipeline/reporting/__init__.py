@@ -1,0 +1,1 @@
+"""What people read: the report as one HTML file, and a model's figures."""
