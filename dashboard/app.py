@@ -83,7 +83,7 @@ def in_production(version: Version, versions: list[Version]) -> None:
     for role, (reference, digest) in version.data.items():
         told[f"{role} data"] = f"{reference}, SHA-256 {digest[:12]}"
     table(pd.DataFrame(told.items(), columns=["what", "which"]))
-    for warning in registry.drift(version):
+    for warning in registry.drift(version, registry.fetch(version)):
         st.warning(plain(warning))
     addresses = links.links(version)
     st.markdown(" · ".join(f"[{plain(what)}]({url})" for what, url in addresses.items()))

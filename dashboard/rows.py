@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.core.errors import PipelineError
 from pipeline.models.registry import Version
 from pipeline.models.scoring import REASON, Loaded
-from pipeline.science.tables import read_cells
+from pipeline.science.tables import dialect, read_cells
 from pipeline.tracking import Tracker
 
 CHOICES = 200  # more values than that are typed rather than chosen
@@ -68,13 +68,14 @@ def uploaded(data: bytes, loaded: Loaded) -> pd.DataFrame:
     Raises:
         PipelineError: it is no such table.
     """
-    sep, encoding = loaded.cleaning.get("sep") or ",", loaded.cleaning.get("encoding") or "utf-8"
+    sep, encoding = dialect(loaded.cleaning.get("sep"), loaded.cleaning.get("encoding"))
     try:
-        text = data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
-        form = {"sep": "\t" if sep == "\\t" else sep, "skipinitialspace": True}
-        table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, **form)
+        form = {"sep": sep, "skipinitialspace": True, "keep_default_na": False}
+        table = pd.read_csv(io.StringIO(data.decode(encoding)), dtype="str", **form)
     except UnicodeError as error:
-        raise PipelineError(f"the file is not text in {encoding}: {error}", "save it so") from error
+        raise PipelineError(
+            f"the file is not text in {encoding.removesuffix('-sig')}: {error}", "save it so"
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise PipelineError(
             f"the file is not a table separated by {sep!r}: {str(error).strip()}",

@@ -39,7 +39,7 @@ def predict(
         raise PipelineError(f"--output {target} can't be written over", "name another file")
     version = registry.find(name, wanted)
     folder = registry.fetch(version)
-    warnings = [f"warning: {text}" for text in registry.drift(version)]
+    warnings = [f"warning: {text}" for text in registry.drift(version, folder)]
     given = {key: value for key, value in options.items() if value is not None}
     files = [str(folder), str(source.absolute()), str(target.absolute())]
     python = model_environment.python(folder, env_manager)
@@ -78,7 +78,7 @@ def serve(name: str, wanted: str, host: str, port: int, max_bytes: int, env_mana
     """
     version = registry.find(name, wanted)
     folder = registry.fetch(version)
-    for text in registry.drift(version):
+    for text in registry.drift(version, folder):
         print(f"warning: {text}", file=sys.stderr)
     if not _loopback(host):
         print(f"warning: whoever reaches {host} can ask; there is no login", file=sys.stderr)

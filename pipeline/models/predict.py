@@ -20,7 +20,7 @@ import pandas as pd
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.scoring import REASON, Loaded
-from pipeline.science.tables import check_titles, wrong_encoding
+from pipeline.science.tables import check_titles, dialect, wrong_encoding
 
 CHUNK = 20_000  # rows at once
 
@@ -78,13 +78,9 @@ def predict(
     Raises:
         PipelineError: the file is no table, or lacks a column that the model needs.
     """
-    form = {
-        "sep": sep or loaded.cleaning.get("sep") or ",",
-        "encoding": encoding or loaded.cleaning.get("encoding") or "utf-8",
-    }
-    form["sep"] = "\t" if form["sep"] == "\\t" else form["sep"]
-    if form["encoding"].lower().replace("_", "-") in ("utf-8", "utf8"):
-        form["encoding"] = "utf-8-sig"  # with a byte order mark or without
+    cleaning = loaded.cleaning
+    found = dialect(sep or cleaning.get("sep"), encoding or cleaning.get("encoding"))
+    form = dict(zip(("sep", "encoding"), found, strict=True))
     told = Told()
     with (
         _whole(target, form["encoding"].removesuffix("-sig")) as file,

@@ -24,7 +24,7 @@ from pipeline.core.settings import ROOT
 from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
 from pipeline.tracking import mlflow_store
-from pipeline.tracking.mlflow_registration import FILES, digest
+from pipeline.tracking.mlflow_registration import CODE, FILES, digest
 
 PRODUCTION, PREVIOUS = "production", "previous"
 PROMOTION = "promotion."  # tags of a registered model that begin so are its history
@@ -205,11 +205,18 @@ def fetch(version: Version) -> Path:
     return place
 
 
-def drift(version: Version) -> list[str]:
-    """What may make this version's raw rows be cleaned in another way than its training data."""
+def drift(version: Version, folder: Path) -> list[str]:
+    """Warn if rows may be cleaned in another way than the training data of a version was.
+
+    Args:
+        version: the version.
+        folder: its files; one that keeps its cleaning code cleans as it did then.
+    """
+    if all((folder / name).is_file() for name in CODE):
+        return []
     if version.commit and origin.changed_since(version.commit, ROOT, *CLEANING):
         return [
-            f"2-ETL has changed since version {version.number} was trained: "
+            f"the cleaning code has changed since version {version.number} was trained: "
             f"git diff {version.commit[:12]} -- {' '.join(CLEANING)}"
         ]
     return []
@@ -270,7 +277,7 @@ def _download(version: Version, into: Path) -> None:
             f"the files of {version.name} version {version.number} can't be fetched: {error}",
             "check that MLflow's artifact store is there, or use another version",
         ) from error
-    for name in FILES:
+    for name in (*FILES, *CODE):
         if (stored / name).is_file():
             (into / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(stored / name, into / name)

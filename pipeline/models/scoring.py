@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import yaml
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
-from pipeline.science import cleaning, model_files
+from pipeline.science import model_files
 from pipeline.science.tables import read_cells, read_table
 
 PREDICTION, PROBABILITY, REASON = "prediction", "probability", "reason"
@@ -68,6 +69,11 @@ class Loaded:
         return getattr(self.model, "classes_", np.array([])).tolist()
 
     @cached_property
+    def _code(self) -> ModuleType:
+        """The cleaning functions that its training data went through."""
+        return model_files.load_cleaning(self.folder / "extra_files")
+
+    @cached_property
     def added(self) -> list[str]:
         """The columns that :meth:`score` gives."""
         chances = self.classes if hasattr(self.model, "predict_proba") else []
@@ -115,7 +121,7 @@ class Loaded:
         Raises:
             PipelineError: two titles become one name, or a feature's column is not there.
         """
-        table = cleaning.tidy_titles(raw)
+        table = self._code.tidy_titles(raw)
         lacking = [name for name in self.kinds if name not in table]
         if lacking:
             shown = ", ".join(f"{name!r}{did_you_mean(name, table.columns)}" for name in lacking)
@@ -124,8 +130,8 @@ class Loaded:
                 f"the model needs these columns: {', '.join(self.kinds)}",
             )
         table = table[[*self.kinds]].reset_index(drop=True).apply(_as_text)
-        table = cleaning.strip_text(table, self.cleaning.get("missing") or [])
-        return cleaning.fill_missing(table, self.cleaning.get("fill") or {})
+        table = self._code.strip_text(table, self.cleaning.get("missing") or [])
+        return self._code.fill_missing(table, self.cleaning.get("fill") or {})
 
     def typed(self, text: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
         """The features in the types the model was fitted on.
@@ -175,7 +181,7 @@ class Loaded:
                 values[wrong[name].index] = pd.NA
             table[name] = values
             rules.append({**rule, "unique": False, "nullable": True})
-        _, cases = cleaning.check(pd.DataFrame(table, text.index), rules)
+        _, cases = self._code.check(pd.DataFrame(table, text.index), rules)
         if cases.empty:
             return
         for (name, rule), rows in cases.groupby(["column", "rule"], sort=False):

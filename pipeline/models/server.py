@@ -30,6 +30,7 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.scoring import REASON, Loaded
+from pipeline.science.tables import dialect
 
 ROWS_NAMED = 10
 Message = MutableMapping[str, Any]
@@ -189,9 +190,9 @@ def csv_as_json(body: bytes, loaded: Loaded) -> bytes:
     Raises:
         PipelineError: it is no table in UTF-8 with a header and a row.
     """
-    sep = {"\\t": "\t"}.get(given := loaded.cleaning.get("sep") or ",", given)
+    sep, encoding = dialect(loaded.cleaning.get("sep"), None)
     try:
-        text = io.StringIO(body.decode("utf-8-sig"), newline="")
+        text = io.StringIO(body.decode(encoding), newline="")
         rows = [row for row in csv.reader(text, delimiter=sep, skipinitialspace=True) if row]
     except (UnicodeError, csv.Error) as error:
         raise PipelineError(f"this is no CSV in UTF-8: {error}", "") from error

@@ -7,7 +7,8 @@ import pandera.pandas as pa
 from pandas.api.types import is_float_dtype, is_number, is_numeric_dtype, is_string_dtype
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science.tables import snake_case
+
+from .tables import snake_case  # relative: a model keeps a copy of both files, see model_files
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
 

@@ -1,22 +1,27 @@
 """Fitted scikit-learn models as files: no pickle, and the same model always in the same bytes."""
 
+import importlib
 import io
 import json
 import re
+import sys
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import skops.io
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import combined_digest, file_digest
 
 TRUSTED_PACKAGES = ("sklearn", "numpy", "pandas", "scipy")
 TRUSTED_TYPES = ("collections.OrderedDict",)
 FILE = "model.skops"  # in a logged model's folder, as MLflow's flavor names it
 PREPARATION = "preparation.json"  # beside a logged model: how raw rows become its features
+CODE = ("cleaning.py", "tables.py")  # beside it: the code that cleaned the training data
 PART = re.compile(r'"file": "([^".]+)\.(\w+)"')  # in a model's schema; text in it has \" there
 EPOCH = (1980, 1, 1, 0, 0, 0)
 FAST = 2  # of 9: a third of the time of the usual 6, and files a seventh larger
@@ -105,6 +110,30 @@ def load(path: Path, allowed: Collection[str] = ()) -> Any:
             "model's file in conf/model",
         )
     return skops.io.loads(data, trusted=trusted)
+
+
+def cleaning_code() -> list[Path]:
+    """The files of this version's cleaning code, to be kept with a model."""
+    return [Path(__file__).with_name(name) for name in CODE]
+
+
+def load_cleaning(folder: Path) -> ModuleType:
+    """The module :mod:`pipeline.science.cleaning` as it was when a model was trained.
+
+    It is imported under a name of its own, so that models of several versions can be used in one
+    process. A model without a copy was made before copies were kept; it gets today's module.
+
+    Args:
+        folder: where the copies are.
+    """
+    files = [folder / name for name in CODE]
+    if not all(file.is_file() for file in files):
+        return importlib.import_module("pipeline.science.cleaning")
+    name = f"cleaning_{combined_digest({file.name: file_digest(file) for file in files})[:16]}"
+    if name not in sys.modules:
+        package = sys.modules[name] = ModuleType(name)
+        package.__path__ = [str(folder)]
+    return importlib.import_module(f"{name}.cleaning")
 
 
 def write_preparation(

@@ -26,6 +26,18 @@ def snake_case(title: str) -> str:
     return re.sub(r"[\W_]+", "_", text).strip("_") or "column"
 
 
+def dialect(sep: str | None, encoding: str | None) -> tuple[str, str]:
+    """The separator and the encoding that a CSV file is read with.
+
+    Args:
+        sep: as it is configured: None or empty means a comma, the two characters ``\\t`` a tab.
+        encoding: None or empty means UTF-8, which is read with a byte order mark or without.
+    """
+    sep, encoding = sep or ",", encoding or "utf-8"
+    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    return "\t" if sep == "\\t" else sep, "utf-8-sig" if utf8 else encoding
+
+
 def read_raw(
     path: Path,
     sep: str | None = None,
@@ -45,12 +57,12 @@ def read_raw(
     Raises:
         PipelineError: it is not a table in that form; says what to set.
     """
-    sep = "\t" if sep == "\\t" else sep or ","
+    sep, codec = dialect(sep, encoding)
     if len(sep) != 1 or not sep.isascii() or sep in "\r\n":
         raise PipelineError(
             f"etl.sep={sep!r} is not one ASCII character", "set etl.sep=';', say, or '\\t'"
         )
-    form = {"sep": sep, "encoding": encoding or "utf-8-sig"}
+    form = {"sep": sep, "encoding": codec}
     try:
         titles = pd.read_csv(path, nrows=0, **form).columns
         check_titles(path, titles, **form)

@@ -125,7 +125,7 @@ def log(
         ),
         skops_trusted_types=trusted,
         serialization_format="skops",
-        extra_files=[str(preparation)],
+        extra_files=[str(preparation), *map(str, model_files.cleaning_code())],
     )
 
 

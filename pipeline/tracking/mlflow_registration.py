@@ -21,6 +21,7 @@ from pipeline.tracking import Artifact
 CANDIDATE = "candidate"
 # What is read of a logged model, each below its folder; the rest is for people and for MLflow.
 FILES = (model_files.FILE, "requirements.txt", f"extra_files/{model_files.PREPARATION}")
+CODE = tuple(f"extra_files/{name}" for name in model_files.CODE)  # earlier models have none
 TRIES = 10
 AT_ONCE = re.compile(r"giving up after|unique constraint|duplicate (key|entry)", re.IGNORECASE)
 
@@ -86,4 +87,5 @@ def _again(call: Callable[[], Result]) -> Result:
 
 def digest(folder: Path) -> str:
     """One digest of all that is read of a logged model."""
-    return combined_digest({name: file_digest(folder / name) for name in FILES})
+    code = [name for name in CODE if (folder / name).is_file()]
+    return combined_digest({name: file_digest(folder / name) for name in (*FILES, *code)})

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from pipeline.models import predict as program
 from pipeline.models.scoring import Loaded
 from pipeline.science import cleaning as cleaner
 from pipeline.science import model_files, tables, training
-from tests.support.paths import POKEMON
+from tests.support.paths import POKEMON, ROOT
 from tests.support.registered import CLEANING, Registered
 
 TITLES = POKEMON.read_text().splitlines()[0].split(",")
@@ -215,3 +216,22 @@ def test_memory_does_not_grow_with_the_file(pokemon: Loaded, tmp_path: Path):
         out = place.printed("-c", code, *words, options)
         peaks.append(int(out.splitlines()[-1]))
     assert peaks[1] < peaks[0] * 1.1
+
+
+def test_a_model_cleans_as_it_did_when_it_was_trained(tmp_path: Path):
+    """A rule that changes afterwards changes nothing for predict and serve, which load it so."""
+    (tmp_path / "now").mkdir()
+    raw = tables.read_raw(POKEMON)
+    model = fitted(tmp_path / "now", raw, "legendary", ["number", "name"], CLEANING)
+    earlier = shutil.copytree(tmp_path / "now", tmp_path / "then")
+    for name in model_files.CODE:
+        text = (ROOT / "pipeline/science" / name).read_text(encoding="utf-8")
+        if name == "cleaning.py":  # at that time n/k meant that there is no value
+            assert text.count('isin(["", *missing])') == 1
+            text = text.replace('isin(["", *missing])', 'isin(["", "n/k", *missing])')
+        (earlier / "extra_files" / name).write_text(text, encoding="utf-8")
+    then = Loaded.from_folder(earlier)
+    rows = pd.DataFrame([row(HP="n/k")])
+    assert model.score(rows)["reason"].tolist() == ["hp: 'n/k' is not a number"]
+    assert then.score(rows)["reason"].tolist() == ["hp: missing"]
+    assert model.score(rows)["reason"].tolist() == ["hp: 'n/k' is not a number"]

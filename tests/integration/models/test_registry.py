@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.models import gate, promotion, registry
+from pipeline.science import model_files
 from pipeline.tracking import Artifact, mlflow_registration
+from tests.support.paths import ROOT
 from tests.support.registered import CLEANING, Registered
 
 NAME = "pokemon-legendary"
@@ -74,6 +76,10 @@ def test_a_version_says_where_it_came_from(at: Registered):
     assert loaded.preparation["target"] == "legendary"
     assert loaded.cleaning == CLEANING
     assert any(pin.startswith("scikit-learn==") for pin in loaded.requirements)
+    for name in model_files.CODE:  # the cleaning code goes with the model
+        kept = loaded.folder / "extra_files" / name
+        assert kept.read_bytes() == (ROOT / "pipeline/science" / name).read_bytes()
+    assert registry.drift(first, loaded.folder) == []
 
 
 def test_what_is_not_there_is_said(at: Registered):

@@ -185,7 +185,7 @@ def test_the_nearest_earlier_run_is_compared(tmp_path: Path, finished: Callable)
 def test_half_written_records_are_not_there(tmp_path: Path, finished: Callable):
     cache = Cache(tmp_path)
     finished(cache, "one", {})
-    (tmp_path / "cache/2-ETL/two.json.77.1.partial").write_text('{"parts": ')
+    (tmp_path / "steps/2-ETL/two.json.77.1.partial").write_text('{"parts": ')
     assert cache.get("2-ETL", "two") is None
     assert cache.latest("2-ETL", "here").fingerprint == "one"
     assert cache.latest("2-ETL", "elsewhere") is None
