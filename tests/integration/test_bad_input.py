@@ -89,7 +89,7 @@ def test_data(checkout: Checkout, tmp_path: Path, content: str, step: str, said:
     """
     file = tmp_path / "data.csv"
     file.write_text(content)
-    known = set(checkout.state.glob(f"cache/{step}/*.json"))
+    known = set(checkout.state.glob(f"steps/{step}/*.json"))
     done, told = refused(checkout, SMALL, f"data.file_url={file.as_uri()}")
     assert told.startswith(f"error: {step} failed: "), told
     assert all(words in told for words in said), told
@@ -99,7 +99,7 @@ def test_data(checkout: Checkout, tmp_path: Path, content: str, step: str, said:
     assert summary["steps"][step]["status"] == "failed"
     assert summary["steps"][step]["outputs"] == []
     assert list(summary["steps"])[-1] == step
-    assert set(checkout.state.glob(f"cache/{step}/*.json")) == known
+    assert set(checkout.state.glob(f"steps/{step}/*.json")) == known
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path):
