@@ -39,9 +39,9 @@ def etl(settings: Mapping[str, Any]) -> None:
     """Clean ``RAW`` into ``CLEAN``."""
     from pipeline.science import cleaning, tables
 
-    data, etl = settings["data"], settings["etl"]
+    etl = settings["etl"]
     text = cleaning.text_columns(etl["schema"])
-    raw = tables.read_raw(RAW, data["sep"], data["encoding"], etl["missing"], text_columns=text)
+    raw = tables.read_raw(RAW, etl["sep"], etl["encoding"], etl["missing"], text_columns=text)
     table, _ = cleaning.clean(raw, etl["required"], etl["fill"], text, etl["missing"])
     tables.write_table(cleaning.validate(table, etl["schema"]), CLEAN)
 
