@@ -1,6 +1,9 @@
 """Tidies up after runs that were killed: their state in MLflow and their temporary files."""
 
+import contextlib
 import shutil
+import sys
+from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
@@ -18,16 +21,25 @@ def mark_dead() -> None:
     In MLflow they are KILLED; the temporary files of their steps are removed.
     """
     client = mlflow.MlflowClient()
-    for marker, told in processes.dead():
-        if folder := told.get(processes.TEMPORARY):
-            shutil.rmtree(folder, ignore_errors=True)
+    for marker, noted in processes.dead():
+        if folder := noted.get(processes.TEMPORARY):
+            _remove(Path(folder))
         try:
-            for run in _of_marker(client, marker.stem, told.get(processes.MLFLOW_RUN)):
+            for run in _of_marker(client, marker.id, noted.get(processes.MLFLOW_RUN)):
                 kill_run(client, run)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):  # deleted by its owner
                 continue  # the server fails; the next start tries again
-        marker.unlink(missing_ok=True)  # another start may have been faster
+        marker.remove()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a run's temporary folder, and nothing else that a marker may name."""
+    with contextlib.suppress(FileNotFoundError):
+        if processes.is_temporary(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.exists():
+            print(f"warning: {folder} stays: no run has made it here", file=sys.stderr)
 
 
 def _of_marker(client: mlflow.MlflowClient, id: str, run: str | None) -> list[Run]:

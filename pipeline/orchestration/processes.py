@@ -4,16 +4,21 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
+import stat
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from pipeline.core import settings
 from pipeline.core.files import write_whole
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     import psutil
 
 GRACE = 3.0  # seconds that a process has to end by itself
+TIDYING = 60.0  # seconds that another start may take to tidy up after a run
+NAME = re.compile("pipeline-[0-9a-f]{8}")  # of a run's temporary folder
 
 
 @contextlib.contextmanager
@@ -98,23 +105,99 @@ def end(*roots: "psutil.Process") -> None:
     psutil.wait_procs(alive, timeout=1)
 
 
-# What a marker tells beside its process
-MLFLOW_RUN, TEMPORARY, STORE = "mlflow_run", "temporary", "mlflow_store"
+# What the marker of a run names
+HOST, MLFLOW_RUN, TEMPORARY, STORE = "host", "mlflow_run", "temporary", "mlflow_store"
 
 
-def markers() -> Iterator[Path]:
-    """The marker of each run that is under way on this machine, or was when it was killed."""
-    return _folder().glob("*.json")
+class Marker:
+    """The files of a run under way: a lock that its process holds, and what to tidy up after it.
+
+    However the process ends, the system releases the lock.
+
+    Args:
+        id: the run's; what an earlier process has noted under it is replaced.
+    """
+
+    def __init__(self, id: str):
+        self.id = id
+        self.path = _folder() / f"{id}.json"
+        self._lock = FileLock(self.path.with_suffix(".lock"), thread_local=False)
+        self._noted: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        """A copy in another process does not hold the lock."""
+        return Marker, (self.id,)
+
+    def note(self, **values: str) -> None:
+        """Write down more of what the run uses; the first note takes the lock."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._lock.is_locked:
+            self._lock.acquire(timeout=TIDYING)
+        self._noted |= {HOST: socket.gethostname(), STORE: _store(), **values}
+        write_whole(self.path, json.dumps(self._noted))
+
+    def read(self) -> dict[str, str]:
+        """What is noted; nothing, and a warning, if the file is damaged."""
+        try:
+            noted = json.loads(self.path.read_text(encoding="utf-8"))
+            return {HOST: noted[HOST], **{k: v for k, v in noted.items() if isinstance(v, str)}}
+        except FileNotFoundError:  # the run has ended
+            return {}
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            self._warn(error)
+            return {}
+
+    def claim(self) -> bool:
+        """Take the lock, if no process holds it."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        except OSError as error:
+            self._warn(error)
+            return False
+        return True
+
+    def _warn(self, error: Exception) -> None:
+        print(f"warning: {self.path} is ignored: {type(error).__name__}: {error}", file=sys.stderr)
+
+    def is_alive(self) -> bool:
+        """Whether the run's process is there."""
+        if not self.path.is_file():
+            return False
+        if not self.claim():
+            return True
+        self.release()
+        return False
+
+    def release(self) -> None:
+        """Leave what is noted to the next start."""
+        self._lock.release()
+
+    def remove(self) -> None:
+        """Remove all files of a run that is over; this process holds the lock."""
+        for path in sorted(self.path.parent.glob(f"{self.id}.*")):  # the lock is the last
+            path.unlink(missing_ok=True)
+        self.release()
 
 
-def dead() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The markers of runs that were killed on this machine, and whose MLflow is the one in use."""
-    for marker in markers():
-        with contextlib.suppress(FileNotFoundError):  # it has just ended
-            told = json.loads(marker.read_text(encoding="utf-8"))
-            here = is_here(told) and told.get(STORE, _store()) == _store()
-            if here and not is_alive(told):
-                yield marker, told
+def dead() -> Iterator[tuple[Marker, dict[str, str]]]:
+    """The markers of runs that were killed on this machine, and whose MLflow is the one in use.
+
+    Each is locked meanwhile, so that no other start tidies up after the same run.
+    """
+    for id in sorted({path.name.partition(".")[0] for path in _folder().glob("*")}):
+        marker = Marker(id)
+        if not marker.claim():
+            continue
+        try:
+            noted = marker.read()
+            if not noted:
+                marker.remove()
+            elif noted[HOST] == socket.gethostname() and noted.get(STORE, _store()) == _store():
+                yield marker, noted
+        finally:
+            marker.release()
 
 
 def _store() -> str:
@@ -129,44 +212,6 @@ def _folder() -> Path:
 def system_temporary_folder() -> Path:
     """That of no run, for what runs have in common."""
     return Path(os.environ.get(settings.SYSTEM_TMPDIR) or tempfile.gettempdir())
-
-
-class Marker:
-    """The marker of this process's run.
-
-    Args:
-        id: the run's; what another process has noted under it is replaced.
-    """
-
-    def __init__(self, id: str):
-        self.path = _folder() / f"{id}.json"
-
-    def note(self, **told: Any) -> None:
-        """Write down more of what the run is."""
-        import psutil
-
-        started = psutil.Process().create_time()  # tells a later process with the same number
-        process = {"pid": os.getpid(), "started": started, "host": socket.gethostname()}
-        process[STORE] = _store()
-        before = self._read() or {}
-        if process.items() <= before.items():
-            told = before | told
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, json.dumps(told | process))
-
-    def _read(self) -> dict[str, Any] | None:
-        if not self.path.is_file():
-            return None
-        return json.loads(self.path.read_text(encoding="utf-8"))
-
-    def remove(self) -> None:
-        """The run is over."""
-        self.path.unlink(missing_ok=True)
-
-    def is_alive(self) -> bool:
-        """Whether the process that wrote it is there, on this machine."""
-        told = self._read()
-        return told is not None and is_here(told) and is_alive(told)
 
 
 class Temporary:
@@ -204,21 +249,13 @@ class Temporary:
         if self._variable is not None:
             os.environ["TMPDIR"] = self._variable
         shutil.rmtree(self._path, ignore_errors=True)
-        if recorded:
-            self._marker.remove()
+        self._marker.remove() if recorded else self._marker.release()
         self._path = None
 
 
-def is_here(told: Mapping[str, Any]) -> bool:
-    """Whether a marker is of a process on this machine."""
-    return told["host"] == socket.gethostname()
-
-
-def is_alive(told: Mapping[str, Any]) -> bool:
-    """Whether the process of a marker is there."""
-    import psutil
-
-    try:
-        return abs(psutil.Process(told["pid"]).create_time() - told["started"]) < 1
-    except psutil.NoSuchProcess:
+def is_temporary(folder: Path) -> bool:
+    """Whether a folder is one that :class:`Temporary` made: whatever else a marker names stays."""
+    if folder.parent != system_temporary_folder() or not NAME.fullmatch(folder.name):
         return False
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()

@@ -54,6 +54,7 @@ class Sweep(Callback):
 
     def __init__(self) -> None:
         self.id = self.run = ""
+        self._marker: processes.Marker | None = None
         self._temporary: processes.Temporary | None = None
         self._fixed: set[str] = set()
         self._trial_started = 0.0
@@ -115,35 +116,37 @@ class Sweep(Callback):
         if interrupted:
             self.id, self.folder = known["id"], Path(known["folder"])
             context.export(config, self.id, words, self.id, self._tracker.kind, commit)
-        else:
+        self._marker = processes.Marker(self.id)
+        if not interrupted:
             self._prepare(config)
 
         from pipeline.sweeps import record as sweep_record
 
         done = []
         if interrupted:
-            self.run, done = sweep_record.resume(known["id"], known["mlflow_run"])
+            self.run = known["mlflow_run"]
+            done = sweep_record.resume(self._marker, self.run)
             print(f"sweep {self.id} goes on: {len(done)} of its trials are finished")
             self._prepare(config)  # now that what the killed process has left is gone
         else:
-            self.run = sweep_record.begin(config, self.id, commit)
+            self.run = sweep_record.begin(config, self._marker, commit)
             print(f"sweep {self.id}")
         self._write(unfinished=True)
         self._tell_trials(config, done)
 
     def _prepare(self, config: DictConfig) -> None:
         """A temporary folder, and the last step's worker for all trials on this machine."""
-        self._temporary = processes.Temporary(processes.Marker(self.id))
+        self._temporary = processes.Temporary(self._marker)
         self._temporary.begin()
         here = "Ray" not in config.hydra.launcher._target_
         if config.main.backend == backends.PREFORK and here:
             last = chosen_steps(config.main.steps, sweep=True)[-1]
             workers.of_trials().prepare(ROOT / last, config.main.env_manager)
 
-    def _tidy(self) -> None:
+    def _tidy(self, recorded: bool = True) -> None:
         workers.of_trials().close()
         if self._temporary:
-            self._temporary.end()
+            self._temporary.end(recorded)
 
     def _write(self, unfinished: bool) -> None:
         """The file by which a later start knows this sweep."""
@@ -288,9 +291,11 @@ def stopped() -> None:
     """The program ends: a sweep that has not ended was cut off."""
     if _running is None:
         return
+    recorded = False
     with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
         _record().cut_off(_running.run)
-    _running._tidy()
+        recorded = True
+    _running._tidy(recorded)
     print(f"sweep {_running.id} has not ended; the same command goes on with it", file=sys.stderr)
 
 

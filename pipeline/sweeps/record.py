@@ -15,8 +15,9 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS
 from pipeline.core.results import ERROR_TAG
-from pipeline.orchestration import mlflow_project, processes
+from pipeline.orchestration import mlflow_project
 from pipeline.orchestration.dead_runs import mark_dead
+from pipeline.orchestration.processes import MLFLOW_RUN, Marker
 from pipeline.provenance import origin
 from pipeline.tracking import mlflow_store
 
@@ -51,28 +52,28 @@ class Recorded:
         return self.state == "FINISHED" and told
 
 
-def begin(config: DictConfig, id: str, commit: origin.Commit | None) -> str:
+def begin(config: DictConfig, marker: Marker, commit: origin.Commit | None) -> str:
     """Make the sweep's run; its id in MLflow."""
     experiment = mlflow_store.connect(config.main.experiment_name)
     mark_dead()
     client = mlflow.MlflowClient()
     tags = {
         KIND: "sweep",
-        trial.SWEEP: id,
+        trial.SWEEP: marker.id,
         trial.OVERRIDES: " ".join(config.hydra.overrides.task),
         "developer": origin.developer(),
     }
     if commit:
         tags |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
-    run = client.create_run(experiment, run_name=f"sweep-{id}", tags=tags).info.run_id
-    processes.Marker(id).note(**{processes.MLFLOW_RUN: run})
+    run = client.create_run(experiment, run_name=f"sweep-{marker.id}", tags=tags).info.run_id
+    marker.note(**{MLFLOW_RUN: run})
     shown = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     client.log_text(run, OmegaConf.to_yaml(shown), "config.yaml")
     return run
 
 
-def resume(id: str, run: str) -> tuple[str, list[str]]:
-    """Open a sweep's run again; it, and the numbers of the trials that are finished.
+def resume(marker: Marker, run: str) -> list[str]:
+    """Open a sweep's run again; the numbers of the trials that are finished.
 
     Raises:
         PipelineError: the run is gone from MLflow.
@@ -83,11 +84,11 @@ def resume(id: str, run: str) -> tuple[str, list[str]]:
         client.update_run(run, "RUNNING")
     except mlflow.exceptions.MlflowException as error:
         raise PipelineError(
-            f"sweep {id} was interrupted, and its run is gone from MLflow ({run})",
+            f"sweep {marker.id} was interrupted, and its run is gone from MLflow ({run})",
             f"to begin anew, remove its file in {settings.state_dir() / 'sweeps'}",
         ) from error
-    processes.Marker(id).note(**{processes.MLFLOW_RUN: run})
-    return run, [str(one.number) for one in recorded(client, run) if one.is_done]
+    marker.note(**{MLFLOW_RUN: run})
+    return [str(one.number) for one in recorded(client, run) if one.is_done]
 
 
 def objective(run: str, value: Any) -> None:
@@ -116,7 +117,6 @@ def end(run: str) -> list[Recorded]:
     found = recorded(client, run)
     good = any(one.state == "FINISHED" for one in found)
     client.set_terminated(run, "FINISHED" if good else "FAILED")
-    processes.Marker(parent.data.tags[trial.SWEEP]).remove()
     return found
 
 
@@ -126,7 +126,6 @@ def cut_off(run: str) -> None:
     parent = client.get_run(run)
     _kill_trials(client, parent)
     mlflow_store.kill_run(client, parent)
-    processes.Marker(parent.data.tags[trial.SWEEP]).remove()
 
 
 def _kill_trials(client: mlflow.MlflowClient, sweep: Run) -> None:
