@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -58,7 +57,10 @@ def before(run: steps.Run, args: argparse.Namespace, target: str, subject: str) 
 
 
 def commands(
-    args: argparse.Namespace, parser: argparse.ArgumentParser, raw: Artifact | None
+    args: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    raw: Artifact | None,
+    context: steps.StepContext,
 ) -> dict[str, Any]:
     """What to type to get the same model, if that is known, and the same report.
 
@@ -66,6 +68,7 @@ def commands(
         args: the step's arguments.
         parser: the step's, for the arguments that need not be given.
         raw: the data set, if it is known.
+        context: the code and the overrides of the pipeline's run.
     """
     setup = "source .venv/bin/activate"
     alone = ["mlflow", "run", "5-Report", "--env-manager=uv"]
@@ -76,15 +79,17 @@ def commands(
             alone += ["-P", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     if settings.project() != settings.DEFAULT_PROJECT:
         alone = ["env", f"WANDB_PROJECT={settings.project()}", *alone]
-    dirty, kept = os.environ.get(settings.GIT_DIRTY) == "true", os.environ.get(settings.SNAPSHOT)
-    commit = kept if dirty and kept else os.environ.get(settings.GIT_COMMIT)
-    overrides = os.environ.get(settings.OVERRIDES)
+    commit = context.snapshot if context.dirty and context.snapshot else context.commit
     whole: list[str] = []
-    if overrides:
-        words = json.loads(overrides)
+    if context.overrides is not None:
+        words = list(context.overrides)
         if raw and not any(word.startswith("data.sha256=") for word in words):
             words.append(f"data.sha256={raw.digest}")  # the very same bytes, or none
         checkout = [f"git checkout {commit}"] if commit else []
         run = shlex.join(["python", "main.py", *words])
         whole = [*checkout, "make .venv/complete", setup, run]
-    return {"alone": [setup, shlex.join(alone)], "whole": whole, "dirty": dirty and not kept}
+    return {
+        "alone": [setup, shlex.join(alone)],
+        "whole": whole,
+        "dirty": context.dirty and not context.snapshot,
+    }

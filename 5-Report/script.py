@@ -47,7 +47,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         artifacts,
         project=settings.project(),
         before=before,
-        commands=gathering.commands(args, arguments(), artifacts["raw"]),
+        commands=gathering.commands(args, arguments(), artifacts["raw"], run.context),
     )
     path = run.folder / args.artifact_name
     path.write_text(html, encoding="utf-8")

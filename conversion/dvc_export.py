@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conversion.calls import Call, calls
-from pipeline.config import entry
+from pipeline.config import entry, overrides
 from pipeline.config import schema as configuration
 from pipeline.config.checks import check
 from pipeline.core.errors import PipelineError
@@ -59,12 +59,12 @@ def _yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
-def composed(overrides: list[str]) -> DictConfig:
+def composed(words: list[str]) -> DictConfig:
     """The configuration that main.py would have with these overrides."""
     configuration.register()
     try:
         with initialize_config_dir(str(ROOT), version_base="1.3"):
-            config = compose("config", overrides.overrides(overrides))
+            config = compose("config", overrides.overrides(words))
             check(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise entry.explain(error) from error

@@ -27,6 +27,7 @@ from pipeline.core.errors import PipelineError, report_error
 from pipeline.core.files import content_digest, write_whole
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
+from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.tracking import Tracker
 
 
@@ -48,12 +49,13 @@ def run(step: str) -> int:
     with tempfile.TemporaryDirectory(prefix=".", dir=ROOT / dvc_export.ARTIFACTS) as folder:
         report, copies = Path(folder, "report.json"), Path(folder, "copies")
         copies.mkdir()
-        private = {settings.REPORT: str(report), settings.COPIES: str(copies)}
+        commit = getattr(origin.commit(ROOT), "sha", "")
+        context = StepContext(report=str(report), copies=str(copies), commit=commit)
         script = ROOT / step / "script.py"
         done = subprocess.run(
             [sys.executable, str(script), *words],
             cwd=script.parent,
-            env={**os.environ, **private},
+            env={**os.environ, VARIABLE: context.to_json()},
             check=False,
         )
         if done.returncode == 0:
@@ -75,7 +77,6 @@ def _check(step: str, asked: Mapping[str, Call]) -> None:
 
 def _variables(config: DictConfig, kind: str) -> dict[str, str]:
     """Where the step belongs, as main.py would tell it."""
-    commit = origin.commit(ROOT)
     return {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "WANDB_PROJECT": config.main.project_name,
@@ -83,7 +84,6 @@ def _variables(config: DictConfig, kind: str) -> dict[str, str]:
         settings.STATE_DIR: str(settings.state_dir()),
         settings.TRACKER: kind,
         settings.TRACKER_TIMEOUT: str(config.main.tracker_timeout),
-        settings.GIT_COMMIT: commit.sha if commit else "",
     }
 
 

@@ -1,6 +1,6 @@
 """Where state is kept and what the environment says, for the orchestrator and the steps alike.
 
-Every environment variable this project reads of its own is named here.
+What a step is told of its run is in :mod:`pipeline.steps.context`.
 """
 
 import os
@@ -11,30 +11,11 @@ from pipeline.core.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Set by the orchestrator for its steps; each has a default, so a step also runs alone.
+# Set by the orchestrator for its steps, or by a user; each has a default.
 STATE_DIR = "PIPELINE_STATE_DIR"
 TRACKER = "PIPELINE_TRACKER"
-REPORT = "PIPELINE_STEP_REPORT"
-LIFELINE = "PIPELINE_LIFELINE"
-COPIES = "PIPELINE_COPIES"  # a folder in which a step leaves a copy of each artifact it logs
-RUN_ID = "PIPELINE_RUN_ID"
-GIT_COMMIT = "PIPELINE_GIT_COMMIT"
-GIT_DIRTY = "PIPELINE_GIT_DIRTY"
-OVERRIDES = "PIPELINE_OVERRIDES"
 SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
 WORKERS = "PIPELINE_WORKERS"  # the folder of the step workers that a sweep has started
-# The code that runs: the commit it is kept in, its ref, whether it differs from GIT_COMMIT, and how
-SNAPSHOT = "PIPELINE_SNAPSHOT"
-CODE = (SNAPSHOT, "PIPELINE_SNAPSHOT_REF", GIT_DIRTY, "PIPELINE_GIT_DIFF")
-# Set by `python -m pipeline reproduce`: the run from which this one goes on
-BASED_ON = "PIPELINE_BASED_ON"
-
-# For a step that runs on another machine: a file in its project's folder with what it would
-# find here in its command line and its environment, and tags of its MLflow run for its report.
-DEVELOPER = "PIPELINE_DEVELOPER"
-HANDED_OVER = "handed_over.json"
-BY_MLFLOW = "mlflow:"
-REPORT_TAG = "pipeline.report."
 
 # Where MLflow keeps the files of new experiments: main.artifact_root.
 ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"

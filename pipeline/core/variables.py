@@ -23,6 +23,12 @@ def set_defaults(values: Mapping[str, str]) -> None:
     set_variables({name: value for name, value in values.items() if name not in os.environ})
 
 
+def replace_all(values: Mapping[str, str]) -> None:
+    """Set these environment variables and remove all others."""
+    os.environ.clear()
+    os.environ.update(values)
+
+
 @contextlib.contextmanager
 def temporarily(values: Mapping[str, str | None]) -> Iterator[None]:
     """Set environment variables within a block, and restore their earlier values at its end."""

@@ -19,6 +19,7 @@ from pipeline.history.equality import Item
 from pipeline.history.records import RunRecord, record
 from pipeline.history.runs import History
 from pipeline.provenance import origin
+from pipeline.steps.context import VARIABLE, StepContext
 
 SHOWN = 5  # packages named in a warning
 LARGEST_TABLE = 50_000_000  # bytes; what is larger is compared by its digest alone
@@ -106,7 +107,8 @@ def _start(
         config["main"]["tracker"] = run.tracker
     with tempfile.TemporaryDirectory(prefix="config-") as place:
         words = recreate.write_config(config, code, Path(place), folder, changes)
-        status = recreate.launch(code, words, {**os.environ, settings.BASED_ON: run.id})
+        told = {VARIABLE: StepContext(based_on=run.id).to_json()}
+        status = recreate.launch(code, words, {**os.environ, **told})
     if not status:
         print(f"run {id} goes on from {run.id}: python -m pipeline diff {run.id} {id}")
     return status

@@ -2,8 +2,8 @@
 
 Such a machine has nothing of this one: no checkout, no state folder, no variables. So each step is
 sent as a bundle, an MLflow project with all it needs: the step's files, what they import of
-``pipeline``, its arguments and the names of where it belongs. Its report comes back as tags of its
-MLflow run. Both places have to reach the same MLflow server and the same tracker.
+``pipeline``, its arguments and the names of where it belongs. Its report comes back as a file
+of its MLflow run. Both places have to reach the same MLflow server and the same tracker.
 """
 
 import importlib.util
@@ -11,9 +11,10 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
+from pipeline.steps.context import BY_MLFLOW, HANDED_OVER, REPORT, StepContext
 from pipeline.steps.folders import library, step_files
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow import MlflowClient
     from mlflow.projects import SubmittedRun
     from omegaconf import DictConfig
 
@@ -42,11 +44,6 @@ HANDED_ON = (
     "WANDB_ENTITY",
     settings.TRACKER,
     settings.TRACKER_TIMEOUT,
-    settings.RUN_ID,
-    settings.GIT_COMMIT,
-    settings.BASED_ON,
-    *settings.CODE,
-    settings.OVERRIDES,
 )
 
 
@@ -189,7 +186,9 @@ def _databricks(backend: Backend) -> Backend:
     return Backend(backend.name, {"new_cluster": dict(backend.config)})
 
 
-def bundle(backend: Backend, step: str, arguments: Mapping[str, str], folder: Path) -> Path:
+def bundle(
+    backend: Backend, step: str, arguments: Mapping[str, str], folder: Path, context: StepContext
+) -> Path:
     """A step as a project that needs no other file; the folder it is in.
 
     Args:
@@ -197,6 +196,7 @@ def bundle(backend: Backend, step: str, arguments: Mapping[str, str], folder: Pa
         step: the step's folder.
         arguments: the parameters of its script.
         folder: where to make it.
+        context: where the step belongs; it gets what is known elsewhere too.
     """
     source = ROOT / step
     files = {path: folder / path.relative_to(source) for path in step_files(source)}
@@ -209,8 +209,9 @@ def bundle(backend: Backend, step: str, arguments: Mapping[str, str], folder: Pa
         # MLflow quotes for a shell what Kubernetes hands on without one, so not as a command line
         "arguments": [f"--{key}={text}" for key, text in arguments.items()],
         "environment": _environment(),
+        "context": asdict(_context(context)),
     }
-    (folder / settings.HANDED_OVER).write_text(json.dumps(handed), encoding="utf-8")
+    (folder / HANDED_OVER).write_text(json.dumps(handed), encoding="utf-8")
     _rewrite(folder / "MLproject", lambda project: _project(project, backend))
     _rewrite(folder / "conda.yml", _with_mlflow)
     return folder
@@ -220,7 +221,12 @@ def _environment() -> dict[str, str]:
     told = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
     if server := os.environ.get("TRACKIO_SERVER_URL"):
         told["TRACKIO_SERVER_URL"] = server.partition("?")[0]  # what follows is the token
-    return told | {settings.DEVELOPER: origin.developer(), settings.REPORT: settings.BY_MLFLOW}
+    return told
+
+
+def _context(context: StepContext) -> StepContext:
+    """A step's context for another machine, which has no file of this one."""
+    return replace(context, report=BY_MLFLOW, lifeline="", copies="", developer=origin.developer())
 
 
 def _rewrite(path: Path, change: Any) -> None:
@@ -246,7 +252,12 @@ def _with_mlflow(conda: dict[str, Any]) -> None:
 
 
 def run(
-    backend: Backend, step: str, arguments: Mapping[str, str], folder: Path, **options: Any
+    backend: Backend,
+    step: str,
+    arguments: Mapping[str, str],
+    folder: Path,
+    context: StepContext,
+    **options: Any,
 ) -> "SubmittedRun":
     """Have MLflow send a step to where it runs, and wait for its end.
 
@@ -255,6 +266,7 @@ def run(
         step: the step's folder.
         arguments: the parameters of its script.
         folder: for its bundle.
+        context: where the step belongs.
         options: further ones of ``mlflow.projects.run``.
 
     Raises:
@@ -263,7 +275,7 @@ def run(
     import mlflow.projects
     from mlflow.exceptions import ExecutionException, MlflowException
 
-    project = bundle(backend, step, arguments, folder)
+    project = bundle(backend, step, arguments, folder, context)
     try:
         return mlflow.projects.run(str(project), **options, **backend.options())
     except MlflowException:
@@ -278,9 +290,10 @@ def shortened(text: str) -> str:
     return "\n".join(lines[:4])
 
 
-def report(run: "Run") -> dict[str, Any] | None:
-    """What a step that ran elsewhere has reported on its MLflow run; None if nothing."""
-    tags = run.data.tags
-    names = [name for name in tags if name.startswith(settings.REPORT_TAG)]
-    text = "".join(tags[name] for name in sorted(names))
-    return json.loads(text) if text else None
+def report(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
+    """The report of a step that ran elsewhere, a file of its MLflow run; None if there is none."""
+    if REPORT not in {file.path for file in client.list_artifacts(run_id)}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(client.download_artifacts(run_id, REPORT, folder))
+        return json.loads(path.read_text(encoding="utf-8"))

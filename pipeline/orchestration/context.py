@@ -1,57 +1,64 @@
-"""What the steps, MLflow and the tracker are told through the environment."""
+"""What the steps, MLflow and the tracker are told: a step's context, and environment variables."""
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.settings import ROOT
 from pipeline.provenance.origin import Commit
+from pipeline.steps.context import StepContext
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def export(
-    config: "DictConfig",
-    run_id: str,
-    overrides: Iterable[str],
-    group: str,
-    tracker: str,
-    commit: Commit | None,
-) -> None:
-    """Tell the steps, through the environment, where they belong.
+def step_context(run_id: str, overrides: Iterable[str], commit: Commit | None) -> StepContext:
+    """The context of a run's steps.
+
+    What this process was told itself counts where it knows no better: ``reproduce`` tells the run
+    that this one is based on, and a machine of a cluster has the code without its history.
 
     Args:
+        run_id: the pipeline's run.
         overrides: the words that were typed.
-        group: what the steps' runs are grouped by in the tracker.
+        commit: the commit of the working tree, if it is in git.
     """
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        os.environ.pop(name, None)  # of the `mlflow run .` that may have started us
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    given = StepContext.from_environment()
+    commit = commit or Commit(given.commit, given.dirty)
+    return StepContext(
+        run_id=run_id,
+        overrides=_decisive(overrides),
+        commit=commit.sha,
+        dirty=commit.dirty,
+        based_on=given.based_on,
+    )
+
+
+def export(config: "DictConfig", group: str, tracker: str) -> None:
+    """Set the variables by which steps, MLflow and the tracker find their stores.
+
+    Args:
+        config: the run's configuration.
+        group: what the steps' runs are grouped by in the tracker.
+        tracker: ``wandb`` or ``trackio``.
+    """
     state = Path(config.main.state_dir).absolute()
     _drop_default_store(state)
-    for name in settings.CODE:
-        os.environ.pop(name, None)  # of the trial before this one
     if os.environ.get("TRACKIO_DIR"):  # each step runs in a folder of its own
-        os.environ["TRACKIO_DIR"] = str(settings.trackio_dir().absolute())
-    os.environ.pop(settings.ARTIFACT_ROOT, None)
-    if config.main.artifact_root:
-        os.environ[settings.ARTIFACT_ROOT] = config.main.artifact_root
-    os.environ.update(
+        variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir().absolute())})
+    variables.set_defaults({"MLFLOW_DISABLE_TELEMETRY": "true"})
+    variables.set_variables(
         {
+            "MLFLOW_RUN_ID": None,  # of the `mlflow run .` that may have started this process
+            "MLFLOW_EXPERIMENT_ID": None,
             "WANDB_PROJECT": config.main.project_name,
             "WANDB_RUN_GROUP": group,
             settings.STATE_DIR: str(state),
             settings.TRACKER: tracker,
             settings.TRACKER_TIMEOUT: str(config.main.tracker_timeout),
-            settings.RUN_ID: run_id,
-            # a machine of a cluster has the code without its history
-            settings.GIT_COMMIT: commit.sha if commit else os.environ.get(settings.GIT_COMMIT, ""),
-            settings.GIT_DIRTY: str(bool(commit and commit.dirty)).lower(),
-            settings.OVERRIDES: _decisive(overrides),
+            settings.ARTIFACT_ROOT: config.main.artifact_root or None,
         }
     )
 
@@ -64,10 +71,10 @@ def _drop_default_store(state: Path) -> None:
     path = settings.sqlite_path(os.environ.get("MLFLOW_TRACKING_URI", ""))
     default = path and path.name == "mlflow.db" and path.parent.resolve() in (ROOT, Path.cwd())
     if default and path.parent.resolve() != state.resolve():
-        del os.environ["MLFLOW_TRACKING_URI"]
+        variables.set_variables({"MLFLOW_TRACKING_URI": None})
 
 
-def _decisive(overrides: Iterable[str]) -> str:
-    """The overrides that the result depends on, as JSON, for the report to print."""
+def _decisive(overrides: Iterable[str]) -> list[str]:
+    """The overrides that the result depends on, for the report to print."""
     aside = ("main.", "provenance.")
-    return json.dumps([word for word in overrides if not word.lstrip("+~").startswith(aside)])
+    return [word for word in overrides if not word.lstrip("+~").startswith(aside)]

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from mlflow.utils.process import ShellCommandException
 
-from pipeline.core import azure, settings
+from pipeline.core import azure, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import last_lines, write_whole
 from pipeline.core.results import (
@@ -38,6 +39,7 @@ from pipeline.orchestration import backends, environments, prefork, processes
 from pipeline.orchestration.backends import Backend
 from pipeline.orchestration.workers import Workers
 from pipeline.provenance import origin
+from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.steps.lifeline import open_lifeline
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.mlflow_store import children
@@ -86,7 +88,8 @@ class Executor:
         with contextlib.ExitStack() as on_failure:  # a run left open would be in the next one's way
             on_failure.callback(mlflow.end_run, "FAILED")
             self._marker.note(**{processes.MLFLOW_RUN: run.info.run_id})
-            self._lifeline = open_lifeline(Path(tempfile.gettempdir(), "alive"))
+            self._lifeline_path = Path(tempfile.gettempdir(), "alive")
+            self._lifeline = open_lifeline(self._lifeline_path)
             on_failure.callback(os.close, self._lifeline)
             told = {"developer": origin.developer(), **tags}
             if commit:
@@ -128,7 +131,7 @@ class Executor:
                 os.close(self._lifeline)
 
     @mlflow_store.told()
-    def run(self, step: str, parameters: Mapping[str, Any]) -> StepResult:
+    def run(self, step: str, parameters: Mapping[str, Any], context: StepContext) -> StepResult:
         """Run a step to its end.
 
         Raises:
@@ -136,19 +139,17 @@ class Executor:
             KeyboardInterrupt: it was stopped; its MLflow run says KILLED.
         """
         log, report = self.folder / f"{step}.log", self.folder / f"{step}.json"
-        os.environ[settings.REPORT] = str(report)
+        context = replace(context, report=str(report), lifeline=str(self._lifeline_path))
         started = time.monotonic()
         try:
             with _output_to(log):
-                submitted = self._submit(step, parameters, log)
+                submitted = self._submit(step, parameters, context, log)
         except KeyboardInterrupt:
             self._end_child(RunStatus.KILLED)
             raise
         except (MlflowException, ShellCommandException) as error:
             self._fetch_report(self._end_child(RunStatus.FAILED), report)
             raise _failure(step, report, log, error, self.backend) from error
-        finally:
-            os.environ.pop(settings.REPORT, None)
         self._children.add(submitted.run_id)
         self._fetch_report(submitted.run_id, report)
         if not report.is_file():
@@ -171,7 +172,9 @@ class Executor:
             **told,
         )
 
-    def _submit(self, step: str, parameters: Mapping[str, Any], log: Path) -> SubmittedRun:
+    def _submit(
+        self, step: str, parameters: Mapping[str, Any], context: StepContext, log: Path
+    ) -> SubmittedRun:
         """Have MLflow run a step, here or elsewhere, and wait for its end."""
         options = {
             "parameters": {key: _text(value) for key, value in parameters.items()},
@@ -182,16 +185,18 @@ class Executor:
         if self.backend.remote:
             arguments = {key: as_text(value) for key, value in parameters.items()}
             folder = self.folder / "remote" / step
-            return backends.run(self.backend, step, arguments, folder, **options)
+            return backends.run(self.backend, step, arguments, folder, context, **options)
         environments.ensure(ROOT / step, self.env_manager)
         if self.backend.name == backends.PREFORK:
             options |= prefork.options(self.workers, log)
-        return mlflow.projects.run(str(ROOT / step), **options)
+        with variables.temporarily({VARIABLE: context.to_json()}):
+            return mlflow.projects.run(str(ROOT / step), **options)
 
     def _fetch_report(self, run_id: str | None, path: Path) -> None:
         """Bring the report of a step that ran elsewhere to where one of here would be."""
         if run_id and self.backend.remote:
-            told = backends.report(self.client.get_run(run_id))
+            with azure.told(self._address):
+                told = backends.report(self.client, run_id)
             if told is not None:
                 write_whole(path, json.dumps(told))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.files import write_whole
 
 if TYPE_CHECKING:
@@ -233,21 +233,20 @@ class Temporary:
         if self._path:
             return
         outer = tempfile.gettempdir()
-        os.environ.setdefault(settings.SYSTEM_TMPDIR, outer)
+        variables.set_defaults({settings.SYSTEM_TMPDIR: outer})
         path = Path(outer, f"pipeline-{secrets.token_hex(4)}")  # sockets in it need a short path
         self._marker.note(**{TEMPORARY: str(path)})
         path.mkdir(mode=0o700)
         self._path, self._variable = path, os.environ.get("TMPDIR")
-        os.environ["TMPDIR"] = tempfile.tempdir = str(path)
+        tempfile.tempdir = str(path)
+        variables.set_variables({"TMPDIR": tempfile.tempdir})
 
     def end(self, recorded: bool = True) -> None:
         """Remove the folder, and the marker of a run whose end could be recorded."""
         if not self._path:
             return
         tempfile.tempdir = str(self._path.parent)
-        os.environ.pop("TMPDIR", None)
-        if self._variable is not None:
-            os.environ["TMPDIR"] = self._variable
+        variables.set_variables({"TMPDIR": self._variable})
         shutil.rmtree(self._path, ignore_errors=True)
         self._marker.remove() if recorded else self._marker.release()
         self._path = None

@@ -6,10 +6,10 @@ to be done only reads a few small files.
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,8 @@ class Pipeline:
         self.running: str | None = None
         self.trial = hydra_job.trial_of(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
-        context.export(config, self.id, job.overrides, group, kind, self.commit)
+        context.export(config, group, kind)
+        self.context = context.step_context(self.id, job.overrides, self.commit)
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
         self.store = self.tracker.store
@@ -222,7 +223,7 @@ class Pipeline:
         self.running, started = step, time.monotonic()
         try:
             with self._time_limit(step):
-                result = self.executor.run(step, values)
+                result = self.executor.run(step, values, self.context)
             _check_inputs(result, values)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
@@ -271,8 +272,8 @@ class Pipeline:
         tags, parameters = {"pipeline.tracker": self.tracker.kind}, {}
         if self.snapshot:
             tags |= self.snapshot.tags()
-        if os.environ.get(settings.BASED_ON):
-            tags["pipeline.based_on"] = os.environ[settings.BASED_ON]
+        if self.context.based_on:
+            tags["pipeline.based_on"] = self.context.based_on
         if self.trial:
             tags |= self.trial.tags()
             parameters = self.trial.parameters
@@ -293,7 +294,13 @@ class Pipeline:
         except GitError as error:
             self.screen.warn(f"this run's code is not kept in git: {error.what}")
             return None
-        os.environ.update(zip(settings.CODE, taken.tags().values(), strict=True))
+        self.context = replace(
+            self.context,
+            snapshot=taken.commit,
+            snapshot_ref=taken.ref,
+            dirty=taken.dirty,
+            diff=taken.diff,
+        )
         return taken
 
     def _skipped(self, step: str, key: str) -> StepResult:
@@ -306,7 +313,8 @@ class Pipeline:
         if result is None and order(step) < order(self.chosen[-1]):
             result = self.cache.latest(step, self.store)
         if result is None or result.fingerprint != key:
-            os.environ[settings.OVERRIDES] = ""  # what follows comes from other settings too
+            # what follows comes from other settings too
+            self.context = replace(self.context, overrides=None)
         if result is None:
             return StepResult(step, "skipped")
         result.status, result.seconds, result.warnings = "skipped", None, []
@@ -417,7 +425,7 @@ class Pipeline:
             "metrics": self.metrics,
             "config": plain(self.config),
             "snapshot": vars(self.snapshot) if self.snapshot else None,
-            "based_on": os.environ.get(settings.BASED_ON),
+            "based_on": self.context.based_on or None,
         }
         text = json.dumps(summary, indent=2)
         try:

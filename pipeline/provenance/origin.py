@@ -1,14 +1,12 @@
 """Who runs this, from which code, and with which packages."""
 
 import getpass
-import os
 import platform
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core import settings
 from pipeline.provenance.git import GitError, git
 
 
@@ -29,8 +27,8 @@ def _asked(folder: Path, *arguments: str) -> str:
 
 
 def developer() -> str:
-    """git's user name, else the login name; elsewhere, the one who sent the step there."""
-    name = os.environ.get(settings.DEVELOPER) or _asked(Path(), "config", "user.name")
+    """git's user name, else the login name."""
+    name = _asked(Path(), "config", "user.name")
     if name:
         return name
     try:

@@ -1,7 +1,17 @@
 """What a step's script imports: its argument parser, its run, and the shell around ``go``."""
 
 from pipeline.steps.arguments import json_dict, json_list, json_value, optional, parser
+from pipeline.steps.context import StepContext
 from pipeline.steps.run import Run
 from pipeline.steps.shell import main
 
-__all__ = ["Run", "json_dict", "json_list", "json_value", "main", "optional", "parser"]
+__all__ = [
+    "Run",
+    "StepContext",
+    "json_dict",
+    "json_list",
+    "json_value",
+    "main",
+    "optional",
+    "parser",
+]

@@ -5,13 +5,10 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.core import settings
-
 
 def open_lifeline(path: Path) -> int:
     """A pipe that this process holds open as long as it lives, for its steps to listen at."""
     os.mkfifo(path, 0o600)
-    os.environ[settings.LIFELINE] = str(path)
     return os.open(path, os.O_RDWR)
 
 

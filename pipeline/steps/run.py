@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tracking
-from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
+from pipeline.steps.context import BY_MLFLOW, StepContext
 from pipeline.steps.report import keep_table
 from pipeline.tracking import Artifact, Tracker
 
@@ -38,14 +38,15 @@ class Run:
 
     Attributes:
         folder: a temporary folder for the step's files, removed when it ends.
+        context: where the step belongs: the pipeline's run, the commit.
         tracker: the tracker's project that the run is in.
         job_type: the step's name.
         config: the run's settings, at first the step's parameters.
         summary: the run's metrics: the last value logged of each, unless it is set here.
     """
 
-    def __init__(self, name: str, args: argparse.Namespace, folder: Path):
-        self.folder, self.job_type = folder, name
+    def __init__(self, name: str, args: argparse.Namespace, folder: Path, context: StepContext):
+        self.folder, self.job_type, self.context = folder, name, context
         self.config, self.summary = Config(vars(args)), dict[str, Any]()
         self._settings, self._logged = dict(self.config), dict[str, Any]()
         self._inputs: list[Artifact] = []
@@ -57,8 +58,8 @@ class Run:
         self.tracker = Tracker.from_environment()
         self._tracker = self.tracker.open_run(
             job_type=name,
-            name=f"{name}-{os.environ.get(settings.RUN_ID) or uuid.uuid4().hex[:8]}",
-            config={**vars(args), **_origin()},
+            name=f"{name}-{context.run_id or uuid.uuid4().hex[:8]}",
+            config={**vars(args), **_origin(context)},
         )
 
     def use_artifact(self, reference: str, type: str | None = None) -> Artifact:
@@ -114,8 +115,8 @@ class Run:
         about = (type or "unspecified", description, metadata, aliases)
         artifact = self._tracker.log_artifact(path, name, *about)
         self._outputs.append(artifact)
-        if os.environ.get(settings.COPIES):
-            _keep_copy(path, Path(os.environ[settings.COPIES], name))
+        if self.context.copies:
+            _keep_copy(path, Path(self.context.copies, name))
         return artifact
 
     def set_alias(self, artifact: Artifact, alias: str) -> None:
@@ -141,15 +142,15 @@ class Run:
         for name, value in values.items():
             if tracking.is_table(value):
                 self._tables = [*dict.fromkeys([*self._tables, name])]
-                keep_table(f"{self.job_type}.{name}.csv", value)
+                keep_table(f"{self.job_type}.{name}.csv", value, self.context)
 
     def keep(self, path: Path) -> None:
         """Keep a copy of a file with the step's MLflow run and, in a pipeline, in its folder.
 
         The orchestrator, which has MLflow in memory, hands the file on to it.
         """
-        target = os.environ.get(settings.REPORT)
-        if target and target != settings.BY_MLFLOW:
+        target = self.context.report
+        if target and target != BY_MLFLOW:
             shutil.copyfile(path, Path(target).with_name(path.name))
             self._files.append(path.name)
         elif os.environ.get("MLFLOW_RUN_ID"):
@@ -186,10 +187,9 @@ class Run:
 
     def origin(self) -> dict[str, str]:
         """Where a model of this run comes from, as tags: the pipeline's run, commit and tracker."""
-        commit = os.environ.get(settings.GIT_COMMIT) or getattr(origin.commit(ROOT), "sha", "")
         return {
-            "pipeline.run_id": os.environ.get(settings.RUN_ID, ""),
-            "git.commit": commit,
+            "pipeline.run_id": self.context.run_id,
+            "git.commit": self.context.commit or getattr(origin.commit(ROOT), "sha", ""),
             "tracker.store": self.tracker.store,
         }
 
@@ -255,16 +255,19 @@ def _keep_copy(path: Path, target: Path) -> None:
         shutil.copyfile(path, target / path.name)
 
 
-def _origin() -> dict[str, str]:
+def _origin(context: StepContext) -> dict[str, str]:
     """Where this run belongs, for those who filter runs in the tracker's dashboard."""
-    names = {
-        "pipeline_run_id": settings.RUN_ID,
-        "git_commit": settings.GIT_COMMIT,
-        "mlflow_run_id": "MLFLOW_RUN_ID",
-        "based_on": settings.BASED_ON,
-        **dict(
-            zip(("git_snapshot", "git_ref", "git_dirty", "git_diff"), settings.CODE, strict=True)
-        ),
+    known = {
+        "pipeline_run_id": context.run_id,
+        "git_commit": context.commit,
+        "git_snapshot": context.snapshot,
+        "git_ref": context.snapshot_ref,
+        "git_dirty": str(context.dirty).lower() if context.commit or context.snapshot else "",
+        "git_diff": context.diff,
+        "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
+        "based_on": context.based_on,
     }
-    known = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
-    return {"developer": origin.developer(), **known}
+    return {
+        "developer": context.developer or origin.developer(),
+        **{key: value for key, value in known.items() if value},
+    }

@@ -8,14 +8,14 @@ A script parses its arguments with :func:`parser`, and gives :func:`main` a func
 import argparse
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core import azure, settings
+from pipeline.core import azure, variables
 from pipeline.core.errors import PipelineError
+from pipeline.steps.context import HANDED_OVER, StepContext
 from pipeline.steps.lifeline import end_with_orchestrator
 from pipeline.steps.report import write_report
 from pipeline.steps.run import Run
@@ -23,7 +23,7 @@ from pipeline.steps.run import Run
 
 def _handed_over(folder: Path) -> dict[str, Any]:
     """What a step on another machine was sent; nothing here."""
-    path = folder / settings.HANDED_OVER
+    path = folder / HANDED_OVER
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -42,33 +42,34 @@ def main(
     folder = Path(file).resolve().parent
     handed = _handed_over(folder)
     name = handed.get("step", folder.name)
-    for variable, value in handed.get("environment", {}).items():
-        os.environ.setdefault(variable, value)
+    variables.set_defaults(handed.get("environment", {}))
     azure.guard_tracebacks()
     args = arguments.parse_args(handed.get("arguments"))
-    if os.environ.get(settings.LIFELINE):
-        end_with_orchestrator(os.environ[settings.LIFELINE])
+    context = StepContext()
     try:
-        write_report(_run(name, args, go))
+        context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
+        if context.lifeline:
+            end_with_orchestrator(context.lifeline)
+        write_report(_run(name, args, go, context), context)
     except PipelineError as error:
-        _fail(name, error)
+        _fail(name, error, context)
     except OSError as error:  # a full disk, a folder that can't be written
         remedy = "check the disk and its permissions, and run again"
-        _fail(name, PipelineError(str(error), remedy))
+        _fail(name, PipelineError(str(error), remedy), context)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
-def _fail(name: str, error: PipelineError) -> NoReturn:
+def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:
     """Tell an error to the orchestrator and to whoever reads along, and exit."""
     with contextlib.suppress(OSError, PipelineError):  # then the exit status has to do
-        write_report({"error": {"what": error.what, "remedy": error.remedy}})
+        write_report({"error": {"what": error.what, "remedy": error.remedy}}, context)
     raise SystemExit(f"error in {name}: {error}") from None
 
 
-def _run(name: str, args: argparse.Namespace, go: Callable) -> dict[str, Any]:
+def _run(name: str, args: argparse.Namespace, go: Callable, context: StepContext) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-        run = Run(name, args, Path(folder))
+        run = Run(name, args, Path(folder), context)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(run.finish, failed=True)
             go(args, run)

@@ -22,6 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+if __name__ == "__main__":  # started by its path, so that it finds the library like a script does
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+from pipeline.core import variables
+
 
 def main(script: str, address: str, modules: Sequence[str]) -> None:
     """Import a script and serve its turns, until the process that started this one has ended."""
@@ -94,8 +98,7 @@ def become(job: dict[str, Any]) -> None:
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
         os.dup2(source, target)
-    os.environ.clear()
-    os.environ.update(job["environment"])
+    variables.replace_all(job["environment"])
     os.chdir(job["folder"])
     sys.argv = job["arguments"]
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import importlib.util
 import json
-import os
 import sys
 import time
 import traceback
@@ -29,7 +28,7 @@ from pipeline import tracking
 from pipeline.config import job as trial
 from pipeline.config import overrides
 from pipeline.config.checks import check_measuring
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
@@ -109,13 +108,12 @@ class Sweep(Callback):
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         self.id, self.folder, self._file = folder.name, folder, file
         commit = origin.commit(ROOT)
-        words = config.hydra.overrides.task
-        context.export(config, self.id, words, self.id, self._tracker.kind, commit)
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        context.export(config, self.id, self._tracker.kind)
+        variables.set_defaults({"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"})
         interrupted = known and known["unfinished"] and not processes.Marker(known["id"]).is_alive()
         if interrupted:
             self.id, self.folder = known["id"], Path(known["folder"])
-            context.export(config, self.id, words, self.id, self._tracker.kind, commit)
+            context.export(config, self.id, self._tracker.kind)
         self._marker = processes.Marker(self.id)
         if not interrupted:
             self._prepare(config)

@@ -27,14 +27,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.cache import finished
 from pipeline.config import schema as config
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
+from pipeline.orchestration.context import step_context
+from pipeline.provenance import origin
+from pipeline.steps.context import VARIABLE
 from pipeline.sweeps import progress
 
 PREFIXES = ("MLFLOW_", "TRACKIO_", "WANDB_", "PIPELINE_")
 LEFT_HERE = ("TRACKIO_DIR", "WANDB_DIR", settings.STATE_DIR, settings.SYSTEM_TMPDIR)
-LEFT_HERE += (settings.REPORT, settings.LIFELINE)
 LEFT_OUT = [".git", ".venv", ".pipeline", "tests", "docs", "benchmarks", "**/__pycache__"]
 HEAD = {"node:__internal_head__": 0.001}  # where the locks are safe as long as the cluster is
 
@@ -91,6 +93,8 @@ class Cluster:
             for name, value in os.environ.items()
             if name.startswith(PREFIXES) and name not in LEFT_HERE
         }
+        known = step_context("", (), origin.commit(ROOT))  # the workers have no git history
+        sent[VARIABLE] = known.to_json()
         trials = [
             (task, callbacks, _numbered(config, first + index), sent)
             for index, config in enumerate(configs)
@@ -197,7 +201,7 @@ def run_trial(
         finally:
             ray.get(locks.release.remote(name, holder))
 
-    os.environ.update(environment)
+    variables.set_variables(environment)
     finished.lock = lock
     setup_globals()
     config.register()

@@ -21,7 +21,6 @@ from pipeline.orchestration.processes import MLFLOW_RUN, Marker
 from pipeline.provenance import origin
 from pipeline.tracking import mlflow_store
 
-METRICS = set(METRICS)
 KIND, OBJECTIVE = "pipeline.kind", "objective"
 
 
@@ -48,7 +47,7 @@ class Recorded:
     @property
     def is_done(self) -> bool:
         """Whether it need not be run again; its process may have gone before it told its value."""
-        told = self.value is not None or METRICS.isdisjoint(self.metrics)
+        told = self.value is not None or set(METRICS).isdisjoint(self.metrics)
         return self.state == "FINISHED" and told
 
 

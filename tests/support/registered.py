@@ -56,14 +56,14 @@ def main(given: list[dict[str, Any]]) -> None:
     from tests.support.steps import load_step
 
     training = load_step("4-Training_model")
-    folder = Path.cwd()
+    folder, context = Path.cwd(), steps.StepContext.from_environment()
     table, _ = cleaning.clean(read_raw(POKEMON), None, CLEANING["fill"], missing=[""])
     for number, changes in enumerate(given):
         seed = changes.pop("split", 42)
         parts = splitting.split(table, 0.2, seed, "legendary")
         work = folder / f"work-{number}"
         work.mkdir(exist_ok=True)
-        run = steps.Run("4-Training_model", argparse.Namespace(), work)
+        run = steps.Run("4-Training_model", argparse.Namespace(), work, context)
         for name, part in zip(("train_data.csv", "test_data.csv"), parts, strict=True):
             path = write_table(part, work / name)
             run.log_artifact(path, name=name, type="split_data")

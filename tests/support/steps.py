@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from conversion import dvc_export
 from conversion.calls import Call, calls
 from pipeline.config import schema
+from pipeline.steps.context import VARIABLE, StepContext
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import Checkout, Finished
 
@@ -50,7 +51,8 @@ class Steps(Checkout):
         """Run this interpreter to its end; with its report, if it is a step."""
         report = self.home / "report.json"
         report.unlink(missing_ok=True)
-        done = super().python(*arguments, cwd=cwd, PIPELINE_STEP_REPORT=str(report), **env)
+        told = StepContext(report=str(report)).to_json()
+        done = super().python(*arguments, cwd=cwd, **{VARIABLE: told, **env})
         done.report = json.loads(report.read_text()) if report.exists() else {}
         return done
 

@@ -48,7 +48,7 @@ class Clone:
 
     def export(self, *words: str) -> subprocess.CompletedProcess:
         """Run export_dvc."""
-        return self.run(sys.executable, "-m", "notebooks", "export_dvc", *words)
+        return self.run(sys.executable, "-m", "conversion", "export_dvc", *words)
 
     def stage(self, step: str, **env: str) -> subprocess.CompletedProcess:
         """Run a stage's command as DVC would."""

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dashboard.launch import UPLOAD
+from pipeline.steps.context import VARIABLE, StepContext
 from tests.support.paths import POKEMON, ROOT
 from tests.support.registered import Registered
 from tests.support.servers import free_port, process
@@ -176,7 +177,7 @@ def written(place: Registered) -> Path:
         path.parent.mkdir(exist_ok=True)
         names = {"model": "model", "train": "train_data.csv", "test": "test_data.csv"}
         words = [f"--{key}_artifact={name}:v0" for key, name in names.items()]
-        told = {"PIPELINE_STEP_REPORT": str(path.with_suffix(".json"))}
+        told = {VARIABLE: StepContext(report=str(path.with_suffix(".json"))).to_json()}
         place.printed(str(ROOT / "5-Report" / "script.py"), *words, **told)
     return path
 

@@ -30,7 +30,7 @@ BAD = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     """A registry with three versions: good, better, and a bad one that needs fewer columns."""
     place = Registered(tmp_path_factory.mktemp("registry"))
-    place.train(GOOD, BETTER, BAD, PIPELINE_RUN_ID="20260101-000000-abcdef")
+    place.train(GOOD, BETTER, BAD, PIPELINE_STEP=json.dumps({"run_id": "20260101-000000-abcdef"}))
     return place
 
 

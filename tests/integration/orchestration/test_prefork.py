@@ -20,6 +20,7 @@ from mlflow.exceptions import ExecutionException
 from pipeline.core import settings
 from pipeline.orchestration import mlflow_project, prefork, processes, workers
 from pipeline.orchestration.workers import Workers, interpreter, record_interpreter
+from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.steps.folders import step_folders
 from pipeline.tracking import mlflow_store
 from tests.support.paths import POKEMON, ROOT
@@ -325,7 +326,7 @@ def test_an_interrupted_child_ends_with_all_below_it(forked: Step):
 
 @pytest.mark.parametrize(
     ("name", "same"),
-    [("PIPELINE_RUN_ID", True), ("SKLEARN_ASSUME_FINITE", False), ("PIPELINE_STATE_DIR", False)],
+    [("PIPELINE_STEP", True), ("SKLEARN_ASSUME_FINITE", False), ("PIPELINE_STATE_DIR", False)],
 )
 def test_a_worker_of_other_variables_is_not_used(
     forked: Step, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, same: bool
@@ -413,7 +414,7 @@ def trial(forked: Step, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Step,
     address, _ = forked.workers._started[forked.folder]
     await_file(address)
     monkeypatch.setenv(settings.WORKERS, str(forked.workers.folder))
-    monkeypatch.setenv(settings.RUN_ID, "1")  # differs from trial to trial
+    monkeypatch.setenv(VARIABLE, StepContext(run_id="1").to_json())  # differs from trial to trial
     worker, sweep, forked.workers = forked.worker, forked.workers, Workers()
     yield forked, worker
     forked.workers.close()
@@ -485,7 +486,8 @@ def test_every_step_can_be_forked(forked: Step, name: str, tracker: str, monkeyp
 
 def test_a_real_step(forked: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv(settings.REPORT, str(tmp_path / "report.json"))
+    context = StepContext(report=str(tmp_path / "report.json"))
+    monkeypatch.setenv(VARIABLE, context.to_json())
     with mlflow_project._output_to(forked.log):
         run = mlflow.projects.run(
             str(ROOT / "1-Download_data"),

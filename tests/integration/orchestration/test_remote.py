@@ -22,7 +22,9 @@ from omegaconf import OmegaConf
 
 from pipeline.core.errors import PipelineError
 from pipeline.orchestration import backends
+from pipeline.provenance import origin
 from pipeline.steps import folders
+from pipeline.steps.context import StepContext
 from pipeline.steps.folders import library
 from tests.support import servers
 from tests.support.clusters import DIGEST, TAG, Cluster, cluster
@@ -176,6 +178,7 @@ def test_kubernetes_is_sent_an_image_and_a_job_and_its_steps_results_come_back(s
     assert run.data.tags["mlflow.project.backend"] == "kubernetes"
     assert run.data.tags["mlflow.parentRunId"] == done.summary["mlflow_run"]
     assert run.data.params["artifact_name"] == "clean_data.csv"
+    assert "report.json" in {file.path for file in site.client.list_artifacts(run_id)}
     sent = str(jobs) + (site.cluster.code / "handed_over.json").read_text()
     assert servers.TOKEN not in sent + str(run.to_dictionary())
     assert str(site.checkout.state) not in sent
@@ -263,8 +266,8 @@ def choose(
     name: str, config: object = None, tracker: str = "wandb", timeout: float | None = None
 ) -> backends.Backend:
     """The backend of a configuration."""
-    main = {"backend": name, "backend_config": config}
-    return backends.choose(OmegaConf.create({"main": main, "model": {"timeout": timeout}}), tracker)
+    main = {"backend": name, "backend_config": config, "timeout": timeout}
+    return backends.choose(OmegaConf.create({"main": main}), tracker)
 
 
 GOOD = {"kube-job-template-path": "job.yaml", "repository-uri": "r", "image": "i"}
@@ -331,6 +334,7 @@ def test_what_a_client_of_somebody_elses_raises_is_told(
             "2-ETL",
             {},
             tmp_path / "bundle",
+            StepContext(),
             experiment_id="1",
             parameters={
                 "input_artifact": "a:v0",
@@ -349,7 +353,7 @@ def test_a_bundle_runs_without_the_repository_and_says_where_it_cannot_report(tm
         "artifact_description": 'it\'s a "table" of $x',
     }
     folder = backends.bundle(
-        backends.Backend("far"), "1-Download_data", arguments, tmp_path / "code"
+        backends.Backend("far"), "1-Download_data", arguments, tmp_path / "code", StepContext()
     )
     env = environment(tmp_path, PIPELINE_TRACKER="trackio")
     command = [sys.executable, "script.py"]
@@ -361,12 +365,26 @@ def test_a_bundle_runs_without_the_repository_and_says_where_it_cannot_report(tm
 
 def test_every_bundle_has_all_it_imports_and_mlflow(tmp_path: Path):
     for source in sorted(path.parent for path in ROOT.glob("[0-9]*-*/MLproject")):
-        folder = backends.bundle(backends.Backend("far"), source.name, {}, tmp_path / source.name)
+        place = tmp_path / source.name
+        folder = backends.bundle(backends.Backend("far"), source.name, {}, place, StepContext())
         sent = {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
         needed = library(source / "script.py")
-        assert sent == {"script.py", *(str(path.relative_to(ROOT)) for path in needed)}
+        own = {path.name for path in source.glob("*.py")}
+        assert sent == own | {str(path.relative_to(ROOT)) for path in needed}
         packages = yaml.safe_load((folder / "conda.yml").read_text())["dependencies"][-1]["pip"]
         assert any(package.startswith("mlflow") for package in packages)
+
+
+def test_a_bundle_says_where_the_step_belongs_and_names_no_file_of_this_machine(tmp_path: Path):
+    known = {"run_id": "20260101-000000-abcdef", "commit": "c" * 40, "dirty": True}
+    here = {"report": "/here/report", "lifeline": "/here/alive", "copies": "/here/copies"}
+    folder = backends.bundle(
+        backends.Backend("far"), "2-ETL", {}, tmp_path / "bundle", StepContext(**known, **here)
+    )
+    told = json.loads((folder / "handed_over.json").read_text())["context"]
+    assert StepContext(**told) == StepContext(
+        **known, report="mlflow:", developer=origin.developer()
+    )
 
 
 def test_a_bundle_keeps_the_folders_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -377,6 +395,8 @@ def test_a_bundle_keeps_the_folders_of_a_step(tmp_path: Path, monkeypatch: pytes
     for number, place in enumerate(("rules", "lookup")):
         (tmp_path / "2-ETL" / place).mkdir()
         (tmp_path / "2-ETL" / place / "types.csv").write_text(f"{number}\n")
-    folder = backends.bundle(backends.Backend("far"), "2-ETL", {}, tmp_path / "bundle")
+    folder = backends.bundle(
+        backends.Backend("far"), "2-ETL", {}, tmp_path / "bundle", StepContext()
+    )
     assert (folder / "rules/types.csv").read_text() == "0\n"
     assert (folder / "lookup/types.csv").read_text() == "1\n"

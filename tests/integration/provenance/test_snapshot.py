@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import settings
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError, Repository
 from tests.support.clones import IDENTITY, git, seen
@@ -130,7 +129,7 @@ def test_without_a_branch_an_identity_or_a_commit(repository: Path, monkeypatch)
     monkeypatch.setenv("HOME", str(repository.parent))
     git(repository, "config", "user.useConfigOnly", "true")
     git(repository, "checkout", "-q", "--detach")
-    monkeypatch.setenv(settings.DEVELOPER, "Misty")
+    monkeypatch.setenv("LOGNAME", "Misty")
     before = seen(repository)
     taken = take(repository)
     assert taken.dirty
@@ -229,7 +228,6 @@ def test_origin_where_there_is_no_repository_or_no_git(
     head = git(repository, "rev-parse", "HEAD")
     assert origin.commit(tmp_path) is None
     assert not origin.changed_since(head, tmp_path, "changed.py")
-    monkeypatch.delenv(settings.DEVELOPER, raising=False)
     monkeypatch.setenv("LOGNAME", "misty")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert origin.commit(repository) is None

@@ -22,6 +22,7 @@ from sklearn.svm import LinearSVC
 from pipeline.core.errors import PipelineError
 from pipeline.reporting import page as html
 from pipeline.science import evaluation, intervals, report_data
+from pipeline.steps.context import StepContext
 from pipeline.steps.folders import chosen_steps
 from pipeline.tracking import Artifact
 from tests.support.paths import ROOT
@@ -187,7 +188,7 @@ def write(model: Any, table: pd.DataFrame, target: str, before: dict | None = No
         model, train, test, target=target, test_name="test", identifier=None, mistakes_shown=20,
         resamples=50, random_state=42, cleaning={},
     )  # fmt: skip
-    commands = report.gathering.commands(args, report.arguments(), None)
+    commands = report.gathering.commands(args, report.arguments(), None, StepContext())
     return html.render(numbers, known, project="pokemon", before=earlier, commands=commands)
 
 

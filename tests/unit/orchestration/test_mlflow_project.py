@@ -19,7 +19,6 @@ def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execut
     """One with a store of its own, before its run has begun."""
     monkeypatch.setenv(settings.STATE_DIR, str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv(settings.LIFELINE, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = mlflow.get_tracking_uri()
     yield Executor("one", tmp_path, "dev", "local", Backend(), processes.Marker("one"), Workers())

@@ -1,0 +1,66 @@
+"""What a step is told by the program that starts it: one JSON object in ``PIPELINE_STEP``."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pipeline.core.errors import PipelineError
+
+VARIABLE = "PIPELINE_STEP"
+BY_MLFLOW = "mlflow:"  # a report that becomes a file of the step's MLflow run, of this name:
+REPORT = "report.json"
+HANDED_OVER = "handed_over.json"  # in the folder of a step that runs on another machine
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where a step belongs; a step that runs alone has the defaults.
+
+    Attributes:
+        run_id: the pipeline's run.
+        report: the file for the step's report, or ``BY_MLFLOW``; empty: nobody reads it.
+        lifeline: a pipe that the orchestrator holds open as long as it lives.
+        copies: a folder in which the step leaves a copy of each artifact it logs.
+        commit: the commit of the working tree.
+        dirty: whether the working tree differs from that commit.
+        snapshot: the commit that keeps the code as it runs.
+        snapshot_ref: the ref of that commit.
+        diff: by how much it differs from ``commit``: ``2 files changed, ...``.
+        overrides: the overrides that decide about the results; None: they are not known.
+        based_on: the run from which this one goes on.
+        developer: who started the step; empty: the user of this machine.
+    """
+
+    run_id: str = ""
+    report: str = ""
+    lifeline: str = ""
+    copies: str = ""
+    commit: str = ""
+    dirty: bool = False
+    snapshot: str = ""
+    snapshot_ref: str = ""
+    diff: str = ""
+    overrides: Sequence[str] | None = None
+    based_on: str = ""
+    developer: str = ""
+
+    @classmethod
+    def from_environment(cls) -> "StepContext":
+        """The context in ``PIPELINE_STEP``, or the defaults.
+
+        Raises:
+            PipelineError: the variable holds something else.
+        """
+        text = os.environ.get(VARIABLE) or "{}"
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise PipelineError(
+                f"{VARIABLE}={text[:80]!r} is not the context of a step: {error}",
+                f"unset {VARIABLE}: main.py sets it for its steps",
+            ) from error
+
+    def to_json(self) -> str:
+        """The context as the value of ``PIPELINE_STEP``."""
+        return json.dumps(asdict(self))

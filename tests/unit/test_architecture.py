@@ -1,0 +1,88 @@
+"""Rules on the source code that no tool checks: who may write environment variables."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+SOURCES = ("pipeline", "conversion", "wrapper", "dashboard", "hydra_plugins", "[0-9]*-*", "main.py")
+WRITER = "pipeline/core/variables.py"
+WRITES = {"update", "setdefault", "pop", "popitem", "clear", "__setitem__", "__delitem__"}
+NAMES = {"environ", "environb", "putenv", "unsetenv"}
+
+
+def sources() -> list[Path]:
+    """Every Python file of the library, its features and the steps."""
+    found = [path for pattern in SOURCES for path in ROOT.glob(pattern)]
+    files = [[path] if path.is_file() else path.rglob("*.py") for path in found]
+    return sorted(file for group in files for file in group)
+
+
+def is_environment(node: ast.AST | None) -> bool:
+    """Whether an expression is ``os.environ``."""
+    return isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.environb")
+
+
+def environment_writes(tree: ast.AST) -> Iterator[int]:
+    """The lines that write environment variables, or give ``os.environ`` another name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(ctx=ast.Store() | ast.Del()):
+                found = is_environment(node.value)
+            case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                found = is_environment(node)
+            case ast.Assign() | ast.AnnAssign() | ast.NamedExpr():
+                found = is_environment(node.value)
+            case ast.Call(func=ast.Attribute() as method):
+                found = is_environment(method.value) and method.attr in WRITES
+                found = found or ast.unparse(method) in ("os.putenv", "os.unsetenv")
+            case ast.ImportFrom(module="os"):
+                found = any(alias.name in NAMES for alias in node.names)
+            case ast.Import():
+                found = any(alias.name == "os" and alias.asname for alias in node.names)
+            case _:
+                found = False
+        if found:
+            yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.environ['A'] = 'b'",
+        "os.environ['A'] += 'b'",
+        "os.environ |= {'A': 'b'}",
+        "del os.environ['A']",
+        "x, os.environ['A'] = 1, 'b'",
+        "os.environ.update(A='b')",
+        "os.environ.setdefault('A', 'b')",
+        "os.environ.pop('A', None)",
+        "os.environ.clear()",
+        "os.putenv('A', 'b')",
+        "variables = os.environ",
+        "from os import environ",
+        "import os as system",
+    ],
+)
+def test_a_write_of_an_environment_variable_is_recognised(line: str):
+    assert [*environment_writes(ast.parse(line))] == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["os.environ['A']", "a = os.environ.get('A')", "b = {**os.environ, 'A': 'b'}", "import os"],
+)
+def test_reading_environment_variables_is_allowed(line: str):
+    assert not [*environment_writes(ast.parse(line))]
+
+
+def test_only_one_module_writes_environment_variables():
+    writers = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if any(environment_writes(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert writers == {WRITER}
