@@ -107,7 +107,7 @@ class Bench:
         environment = surroundings(self.environments[name], folder)
         measured = run(form.command(case), words, folder, environment)
         for step, seconds in told_seconds(folder).items():
-            if step in measured.steps:  # a process in standby counts its waiting too
+            if step in measured.steps:  # a waiting worker counts its waiting too
                 measured.steps[step]["seconds"] = seconds
         told = f"{case:11}  {name:15}  {measured.seconds:7.2f} s  {measured.mib:6.0f} MiB"
         print(told, file=sys.stderr)
