@@ -109,7 +109,7 @@ def _reference(tracker: Tracker, name: str, type: str) -> str:
         if found and found.digest == digest:
             return found.reference
     run = tracker.open_run(job_type="dvc", name=f"dvc-{name}", config={"file": name})
-    logged = run.log_artifact(name, latest.type if latest else type, path, "From DVC's cache", {})
+    logged = run.log_artifact(path, name, latest.type if latest else type, "From DVC's cache")
     run.finish()
     return logged.reference
 

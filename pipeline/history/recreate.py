@@ -262,9 +262,9 @@ def put(artifact: Mapping[str, Any], files: Path, variables: Mapping[str, str]) 
         "from pipeline.core import settings; from pipeline.tracking import Tracker;"
         "tracker = Tracker('trackio', settings.project());"
         "run = tracker.open_run(job_type='recorded', name='recorded', config={});"
-        "run.log_artifact(*sys.argv[1:3], Path(sys.argv[3]), '', {}); run.finish()"
+        "run.log_artifact(Path(sys.argv[1]), *sys.argv[2:]); run.finish()"
     )
-    words = [artifact["name"], artifact["type"], str(files)]
+    words = [str(files), artifact["name"], artifact["type"]]
     command = [sys.executable, "-c", script, *words]
     done = subprocess.run(
         command, cwd=ROOT, env=dict(variables), capture_output=True, text=True, check=False
