@@ -162,7 +162,7 @@ for project, rows in ((tracker, 1), (other, 2), (other, 3)):
     log(run, "data.csv", file("data.csv", f"rows\\n{rows}\\n"), rows=rows)
     run.finish()
 answer["latest"] = [one.find("data.csv:latest").metadata["rows"] for one in (tracker, other)]
-answer["fetched"] = other.fetch("data.csv:v0", Path("other")).file.read_text()
+answer["fetched"] = other.fetch("data.csv:v0", Path("other")).file().read_text()
 answer["not there"] = tracker.find("data.csv:v1")
 answer["stores"] = [one.store.rpartition(" ")[2] for one in (tracker, other)]
 answer["again"] = Tracker.from_store(other.store) == other
