@@ -35,7 +35,7 @@ from pipeline.core.settings import ROOT
 from pipeline.orchestration import backends, context, processes, workers
 from pipeline.provenance import origin
 from pipeline.steps.folders import chosen_steps, step_files, step_folders
-from pipeline.sweeps.progress import say
+from pipeline.sweeps import progress
 
 # These say how a sweep is carried out, not what it is: another start may change them.
 MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
@@ -187,9 +187,9 @@ class Sweep(Callback):
         if job_return.status is JobStatus.COMPLETED:
             if trial.recorded:
                 _record().objective(trial.recorded, value)
-            say(f"trial {number}: {given} -> {_shown(value)} {took}")
+            progress.say(f"trial {number}: {given} -> {_shown(value)} {took}")
             return
-        say(f"trial {number}: {given}  failed {took}: {_told(value)}")
+        progress.say(f"trial {number}: {given}  failed {took}: {_told(value)}")
         if not isinstance(value, PipelineError):
             log = Path(config.hydra.runtime.output_dir, "error.log")
             log.write_text("".join(traceback.format_exception(value)), encoding="utf-8")
@@ -270,7 +270,7 @@ def _refuse_failures(found: list) -> None:
     failed = [one for one in found if one.state != "FINISHED"]
     count = f"{len(failed)} of {len(found)} trials failed"
     if failed and missing == 0:
-        say(f"{count}; others were run in their place")
+        progress.say(f"{count}; others were run in their place")
     elif failed:
         why = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
         raise PipelineError(

@@ -16,9 +16,9 @@ import mlflow
 import psutil
 import pytest
 
-from pipeline.core.settings import LIFELINE
 from pipeline.orchestration import mlflow_project
 from pipeline.orchestration.backends import Backend
+from pipeline.steps.context import VARIABLE, StepContext
 from tests.support.runs import SMALL, Checkout
 from tests.support.steps import Steps
 
@@ -105,7 +105,8 @@ def test_a_step_that_begins_after_its_orchestrator_has_died_logs_nothing(place: 
     lifeline = place.home / "alive"
     if left:
         os.mkfifo(lifeline)
-    ended = place.step("1-Download_data", {LIFELINE: str(lifeline)})
+    context = StepContext(lifeline=str(lifeline)).to_json()
+    ended = place.step("1-Download_data", {VARIABLE: context})
     assert (ended.status, ended.out, ended.err, ended.report) == (1, "", "", {})
     assert not place.artifacts()
 
