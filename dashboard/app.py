@@ -83,8 +83,6 @@ def in_production(version: Version, versions: list[Version]) -> None:
     for role, (reference, digest) in version.data.items():
         told[f"{role} data"] = f"{reference}, SHA-256 {digest[:12]}"
     table(pd.DataFrame(told.items(), columns=["what", "which"]))
-    for warning in registry.drift(version, registry.fetch(version)):
-        st.warning(plain(warning))
     addresses = links.links(version)
     st.markdown(" · ".join(f"[{plain(what)}]({url})" for what, url in addresses.items()))
     if links.local(addresses):
@@ -287,6 +285,9 @@ def page() -> None:
     with tabs[1]:
         guarded(over_time, name, versions)
     loaded = load(version, name, version.number, version.tags.get("model.digest", ""))
+    with tabs[0]:
+        for warning in registry.drift(version, loaded.folder):
+            st.warning(plain(warning))
     known = training(version, loaded, version.data.get("train", ("", ""))[1])
     with tabs[2]:
         guarded(predict_one, version, loaded, known)

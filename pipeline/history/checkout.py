@@ -22,7 +22,7 @@ def checkout(name: str, into: Path) -> list[str]:
     """Lay a run out in a folder, whole or not at all; a line for each thing that is there.
 
     Args:
-        name: the run, see :meth:`pipeline.history.History.find`.
+        name: the run, see :meth:`pipeline.history.runs.History.find`.
         into: the folder; it must not exist, or be empty.
 
     Raises:

@@ -10,8 +10,8 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from pipeline.core import variables
-from pipeline.core.results import SUMMARY
-from pipeline.history.records import RUN_ID, TRACKER, RunRecord, record
+from pipeline.core.results import RUN_ID_TAG, SUMMARY, TRACKER_TAG
+from pipeline.history.records import RunRecord, record
 from pipeline.tracking import mlflow_store
 
 PAGE = 200  # runs asked for at once
@@ -37,7 +37,7 @@ class MlflowHistory:
         """The MLflow runs of whole pipelines, as they are in MLflow, page by page."""
         experiments = self.experiments()
         wanted = [id for name, id in experiments.items() if experiment in (None, name)]
-        conditions = " and ".join(filter(None, [f"tags.`{TRACKER}` != ''", condition]))
+        conditions = " and ".join(filter(None, [f"tags.`{TRACKER_TAG}` != ''", condition]))
         token = None
         while wanted:
             with mlflow_store.told():
@@ -63,13 +63,13 @@ class MlflowHistory:
             config = yaml.safe_load(self._text(id, "config.yaml")) if "config.yaml" in files else {}
         tags, main = run.data.tags, config.get("main", {})
         return RunRecord(
-            id=tags[RUN_ID],
+            id=tags[RUN_ID_TAG],
             status=run.info.status.lower(),
             started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
             developer=tags.get("developer", ""),
             project=main.get("project_name", ""),
             experiment=main.get("experiment_name", ""),
-            tracker=tags[TRACKER],
+            tracker=tags[TRACKER_TAG],
             commit=tags.get(MLFLOW_GIT_COMMIT),
             dirty={"true": True, "false": False}.get(tags.get("git.dirty", "")),
             config=config,

@@ -15,9 +15,6 @@ from pipeline.config.schema import current_name
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import StepResult
 
-# What the MLflow run of a whole pipeline is tagged with; its steps' runs have no tracker
-RUN_ID, TRACKER = "pipeline.run_id", "pipeline.tracker"
-
 
 @dataclass(frozen=True)
 class RunRecord:

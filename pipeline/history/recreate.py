@@ -144,7 +144,7 @@ def write_config(
             "run": {"dir": str(run)},
             "job": {"chdir": False},
             "output_subdir": "config",
-            "searchpath": [(code / "conf").as_uri().replace("%20", " ")],
+            "searchpath": [f"file://{code / 'conf'}"],
         },
     }
     (into / f"{NAME}.yaml").write_text(json.dumps(text), encoding="utf-8")

@@ -31,7 +31,7 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
     Nothing of it goes into the stores of other runs.
 
     Args:
-        name: the run, see :meth:`pipeline.history.History.find`.
+        name: the run, see :meth:`pipeline.history.runs.History.find`.
         env_manager: who builds the environments, if not the same as then.
         tolerance: relative difference up to which numbers count as equal.
 

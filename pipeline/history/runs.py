@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
-from pipeline.core.results import SUMMARY
-from pipeline.history.records import RUN_ID, RunRecord, record
+from pipeline.core.results import RUN_ID_TAG, SUMMARY
+from pipeline.history.records import RunRecord, record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -118,8 +118,8 @@ class History:
         """The others' runs whose id begins so; only what can be one is looked up."""
         if self._store is None or not re.fullmatch(r"[0-9a-f-]+", name):
             return {}
-        found = self._store.search(None, [], f"tags.`{RUN_ID}` LIKE '{name}%'")
-        return {run.data.tags[RUN_ID]: run for run in found}
+        found = self._store.search(None, [], f"tags.`{RUN_ID_TAG}` LIKE '{name}%'")
+        return {run.data.tags[RUN_ID_TAG]: run for run in found}
 
     def _others(
         self, experiment: str | None, order: list[str], metric: str | None = None
@@ -131,7 +131,7 @@ class History:
         for run in self._store.search(experiment, order):
             if metric and metric not in run.data.metrics:
                 return  # the rest have it neither
-            if run.data.tags[RUN_ID] in self.local:
+            if run.data.tags[RUN_ID_TAG] in self.local:
                 continue
             found = self._store.read(run)
             if metric is None or _has(found, metric):
@@ -150,7 +150,7 @@ class History:
 
     def _unknown(self, name: str) -> PipelineError:
         theirs = self._store.search(None, []) if self._store else ()
-        known = {*self.local, *(run.data.tags[RUN_ID] for run in theirs)}
+        known = {*self.local, *(run.data.tags[RUN_ID_TAG] for run in theirs)}
         return PipelineError(
             f"there is no run {name!r}{did_you_mean(name, known)}",
             f"give a run's id, as main.py prints it, its beginning, or `last` "

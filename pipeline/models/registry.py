@@ -1,7 +1,7 @@
 """MLflow's model registry: which versions there are, which is in production, and since when.
 
-This is the one place that reads it. :mod:`pipeline.registration` adds a version when a model has
-been trained, :mod:`pipeline.promotion` moves the aliases.
+This is the one place that reads it. :mod:`pipeline.tracking.mlflow_registration` adds a version
+when a model has been trained, :mod:`pipeline.models.promotion` moves the aliases.
 """
 
 import json
@@ -20,15 +20,16 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from pipeline.core import azure, settings
 from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.results import RUN_ID_TAG
 from pipeline.core.settings import ROOT
 from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
+from pipeline.science import model_files
 from pipeline.tracking import mlflow_store
 from pipeline.tracking.mlflow_registration import CODE, FILES, digest
 
 PRODUCTION, PREVIOUS = "production", "previous"
 PROMOTION = "promotion."  # tags of a registered model that begin so are its history
-CLEANING = ("pipeline/science/cleaning.py", "pipeline/science/tables.py")  # the code that cleans
 LOCK = ".promoting"  # a registered model that ends so is a promotion under way
 
 
@@ -68,7 +69,7 @@ class Version:
     @property
     def run(self) -> str:
         """The pipeline run that made it; empty where the step ran alone."""
-        return self.tags.get("pipeline.run_id", "")
+        return self.tags.get(RUN_ID_TAG, "")
 
     @property
     def commit(self) -> str:
@@ -214,10 +215,11 @@ def drift(version: Version, folder: Path) -> list[str]:
     """
     if all((folder / name).is_file() for name in CODE):
         return []
-    if version.commit and origin.changed_since(version.commit, ROOT, *CLEANING):
+    code = [str(path.relative_to(ROOT)) for path in model_files.cleaning_code()]
+    if version.commit and origin.changed_since(version.commit, ROOT, *code):
         return [
             f"the cleaning code has changed since version {version.number} was trained: "
-            f"git diff {version.commit[:12]} -- {' '.join(CLEANING)}"
+            f"git diff {version.commit[:12]} -- {' '.join(code)}"
         ]
     return []
 

@@ -24,7 +24,7 @@ from pipeline.config.schema import plain
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
-from pipeline.core.results import SUMMARY, Reference, StepResult, damage
+from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult, damage
 from pipeline.core.settings import ROOT
 from pipeline.orchestration import backends, context, processes, workers
 from pipeline.orchestration.terminal import Screen, print_result
@@ -269,7 +269,7 @@ class Pipeline:
         from omegaconf import OmegaConf
 
         self.snapshot = self._keep_code()
-        tags, parameters = {"pipeline.tracker": self.tracker.kind}, {}
+        tags, parameters = {TRACKER_TAG: self.tracker.kind}, {}
         if self.snapshot:
             tags |= self.snapshot.tags()
         if self.context.based_on:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import tracking
 from pipeline.core.errors import PipelineError
+from pipeline.core.results import RUN_ID_TAG
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
 from pipeline.steps.context import BY_MLFLOW, StepContext
@@ -166,7 +167,7 @@ class Run:
 
         Args:
             url: its address.
-            known: what tells this version of it: see :func:`pipeline.sources.changed`.
+            known: what tells this version of it: see :func:`pipeline.cache.sources.changed`.
         """
         self._sources.append({"url": url, **known})
 
@@ -188,7 +189,7 @@ class Run:
     def origin(self) -> dict[str, str]:
         """Where a model of this run comes from, as tags: the pipeline's run, commit and tracker."""
         return {
-            "pipeline.run_id": self.context.run_id,
+            RUN_ID_TAG: self.context.run_id,
             "git.commit": self.context.commit or getattr(origin.commit(ROOT), "sha", ""),
             "tracker.store": self.tracker.store,
         }
