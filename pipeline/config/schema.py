@@ -131,8 +131,9 @@ RENAMED = {
     "model.metric": "search.metric",
     "model.space": "search.space",
     "model.timeout": "main.timeout",
-    "main.standby": "main.backend",
 }
+# Keys of earlier versions that no other key replaces, and what to do instead
+REMOVED = {"main.standby": "main.backend=local starts no worker ahead of its step: docs/prefork.md"}
 
 
 def register() -> None:
@@ -166,6 +167,8 @@ def current_name(key: str) -> str:
 
 def unknown_setting(key: str) -> PipelineError:
     """The error for a key that config.yaml does not have."""
+    if key in REMOVED:
+        return PipelineError(f"there is no setting {key!r} any more", REMOVED[key])
     new = current_name(key)
     if new != key:
         return PipelineError(

@@ -5,6 +5,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import checks, entry
+from pipeline.config.schema import RENAMED
 from pipeline.core.errors import PipelineError
 from tests.support.configs import composed
 
@@ -71,3 +72,16 @@ def test_rows_of_your_own_data_need_a_target():
     config = composed("data=csv", "data.file_url=file:///data.csv", "model.target=price")
     checks.check(config)
     assert config.etl.required == ["price"]
+
+
+@pytest.mark.parametrize(("key", "new"), RENAMED.items())
+def test_a_key_of_an_earlier_version_names_the_new_one(key: str, new: str):
+    value = "{x: 1}" if key.endswith("space") else "1"
+    assert f"the setting {key!r} is now called {new!r}" in refusal(f"{key}={value}")
+    assert f"is now called {new!r}" in refusal(f"+{key}={value}")
+
+
+def test_a_key_that_is_gone_names_what_to_use_instead():
+    said = refusal("main.standby=1")
+    assert "there is no setting 'main.standby' any more" in said
+    assert "main.backend=local" in said
