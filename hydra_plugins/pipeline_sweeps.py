@@ -18,7 +18,7 @@ from pipeline.core.errors import PipelineError
 
 
 class OptunaSweeper(Sweeper):
-    """Lets Optuna propose the trials: :mod:`pipeline.tuning`."""
+    """Lets Optuna propose the trials: :mod:`pipeline.sweeps.tuning`."""
 
     def __init__(self, **options: Any):
         self.options = options
@@ -40,7 +40,7 @@ class OptunaSweeper(Sweeper):
 
 
 class RayLauncher(Launcher):
-    """Runs trials on an existing Ray cluster: :mod:`pipeline.ray_cluster`."""
+    """Runs trials on an existing Ray cluster: :mod:`pipeline.sweeps.ray_cluster`."""
 
     def __init__(self, **options: Any):
         self.options = options

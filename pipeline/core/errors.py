@@ -4,6 +4,8 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell
+
 
 class PipelineError(Exception):
     """A failure the user can act on.
@@ -31,6 +33,3 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the nearest of ``known``, or an empty string."""
     near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell

@@ -26,7 +26,7 @@ def predict(
         name, wanted: the registered model, and an alias or number of its version.
         source, target: CSV files.
         env_manager: who builds the model's environment.
-        options: of :func:`pipeline.predict.predict`.
+        options: of :func:`pipeline.models.predict.predict`.
 
     Raises:
         PipelineError: a file, the model, or a column is not there.

@@ -49,7 +49,7 @@ class Loaded:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Loaded":
-        """A model from files that :func:`pipeline.registry.fetch` has compared."""
+        """A model from files that :func:`pipeline.models.registry.fetch` has compared."""
         told = (folder / "extra_files" / model_files.PREPARATION).read_text(encoding="utf-8")
         return cls(model_files.load(folder / model_files.FILE, allowed()), json.loads(told), folder)
 

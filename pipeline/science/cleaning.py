@@ -11,14 +11,8 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from .tables import snake_case  # relative: a model keeps a copy of both files, see model_files
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
-
-
 RULES = ("column", "dtype", "min", "max", "values", "unique", "nullable")
-
-
 TRUTH = ("true", "false")
-
-
 SHOWN = 20
 
 

@@ -2,7 +2,7 @@
 
 A resample is a vector of weights, how often each row was drawn, and a metric is computed for all
 resamples at once. Drawing rows and calling scikit-learn a thousand times takes seconds; this takes
-milliseconds, and on weights of one it gives what :func:`pipeline.evaluation.metrics` gives.
+milliseconds, and on weights of one it gives what :func:`pipeline.science.evaluation.metrics` gives.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -36,7 +36,7 @@ class Artifact:
     Attributes:
         name: its name within the project, such as ``clean_data.csv``.
         version: ``v0``, ``v1``, ...
-        digest: SHA-256 of its content (:func:`pipeline.digests.content_digest`).
+        digest: SHA-256 of its content (:func:`pipeline.core.files.content_digest`).
         type: ``raw_data``, ``processed_data``, ``split_data`` or ``model``.
         metadata: what was recorded beside it.
         path: the local folder that holds its files, once it has been fetched.

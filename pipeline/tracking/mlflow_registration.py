@@ -1,6 +1,6 @@
 """Registers a trained model as a version in MLflow's registry, with where it came from.
 
-The other side, which reads the registry, is :mod:`pipeline.registry`.
+The other side, which reads the registry, is :mod:`pipeline.models.registry`.
 """
 
 import re

@@ -45,7 +45,7 @@ class Version:
 
     @property
     def digest(self) -> str:
-        """The digest of its content, as :func:`pipeline.digests.content_digest` has it."""
+        """The digest of its content, as :func:`pipeline.core.files.content_digest` has it."""
         return combined_digest({name: place.name for name, place in self.places.items()})
 
     def problems(self) -> list[str]:
