@@ -36,7 +36,7 @@ class OptunaSweeper(Sweeper):
         """Run trials until there are enough."""
         from pipeline.sweeps import tuning
 
-        tuning.tune(self.config, self.context.config_loader, self.launcher, arguments, self.options)
+        tuning.tune(self.config, self.context, self.launcher, arguments, self.options)
 
 
 class RayLauncher(Launcher):

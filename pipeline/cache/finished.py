@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -13,19 +14,22 @@ from pipeline.cache.fingerprint import Parts, differences
 from pipeline.core.files import write_whole
 from pipeline.core.results import StepResult
 
-# Keeps others from running a step at the same time; a launcher that spans machines has its own.
-lock: Callable[[Path], AbstractContextManager] = FileLock
-
+Lock = Callable[[Path], AbstractContextManager[Any]]
 
 FOLDER = "steps"  # in the state folder: a folder of records for each step
 EARLIER = "cache"  # where earlier versions kept records, which say too little to be reused
 
 
 class Cache:
-    """The finished steps that this state folder knows of."""
+    """The finished steps that this state folder knows of.
 
-    def __init__(self, state: Path):
-        self.folder, self._earlier = state / FOLDER, state / EARLIER
+    Args:
+        state: the state folder.
+        lock: keeps others from running a step at the same time; across machines it is not a file's.
+    """
+
+    def __init__(self, state: Path, lock: Lock = FileLock):
+        self.folder, self._earlier, self._lock = state / FOLDER, state / EARLIER, lock
 
     @property
     def notice(self) -> str:
@@ -40,8 +44,11 @@ class Cache:
     def _path(self, step: str, fingerprint: str | None) -> Path:
         return self.folder / step / f"{fingerprint}.json"
 
-    def lock_path(self, step: str, fingerprint: str) -> Path:
-        """The file to lock while a step is looked up or run, so that it is run once."""
+    def alone(self, step: str, fingerprint: str) -> AbstractContextManager[Any]:
+        """The lock to hold while a step is looked up or run, so that it is run once."""
+        return self._lock(self._lock_path(step, fingerprint))
+
+    def _lock_path(self, step: str, fingerprint: str) -> Path:
         path = self._path(step, fingerprint).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -51,7 +58,7 @@ class Cache:
         if self._path(step, fingerprint).exists():
             return False
         try:
-            with FileLock(self.lock_path(step, fingerprint), timeout=0):
+            with FileLock(self._lock_path(step, fingerprint), timeout=0):
                 return False
         except Timeout:
             return True

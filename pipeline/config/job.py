@@ -3,13 +3,12 @@
 import json
 import os
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from pipeline.core import settings
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,10 @@ PARENT = "mlflow.parentRunId"
 
 
 SWEEP, NUMBER, OVERRIDES = "pipeline.sweep", "pipeline.trial", "pipeline.overrides"
+SWEEP_VARIABLE = "PIPELINE_SWEEP"
 
 
-recorded: str | None = None  # the MLflow run of the trial that this process is at, once it has one
-
-
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """One set of overrides.
 
@@ -70,6 +67,7 @@ class Trial:
         sweep: the id of the sweep, and its group in the tracker.
         parent: the sweep's run in MLflow.
         done: whether an earlier start of the same sweep has finished and recorded it.
+        mlflow_run: its own run in MLflow, once it has begun.
     """
 
     sweep: str
@@ -77,6 +75,7 @@ class Trial:
     number: int
     overrides: list[str]
     done: bool
+    mlflow_run: str | None = None
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -109,12 +108,47 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def trial_of(job: Job) -> Trial | None:
-    """The trial that a job is; None for a single run."""
-    parent = os.environ.get(settings.SWEEP_RUN)
-    if job.number is None or not parent:
-        return None
-    done = os.environ[settings.SWEEP_DONE].split(",")
-    return Trial(
-        os.environ[settings.SWEEP], parent, job.number, job.overrides, str(job.number) in done
-    )
+@dataclass(frozen=True)
+class SweepContext:
+    """What a sweep tells its trials: one JSON object in ``PIPELINE_SWEEP``.
+
+    Attributes:
+        id: the sweep's id.
+        mlflow_run: the sweep's run in MLflow.
+        done: the numbers of the trials that an earlier start has finished.
+    """
+
+    id: str
+    mlflow_run: str
+    done: Sequence[int] = ()
+
+    def to_json(self) -> str:
+        """The context as the value of ``PIPELINE_SWEEP``."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> "SweepContext | None":
+        """The context that is among environment variables; None outside of a sweep."""
+        text = variables.get(SWEEP_VARIABLE)
+        return cls(**json.loads(text)) if text else None
+
+    def trial(self, number: int, overrides: list[str]) -> Trial:
+        """The trial with a number."""
+        return Trial(self.id, self.mlflow_run, number, overrides, number in self.done)
+
+
+_trial: ContextVar[Trial | None] = ContextVar("trial", default=None)
+
+
+def begin_trial(job: Job) -> Trial | None:
+    """The trial that a job is, from now on :func:`current_trial`; None for a single run."""
+    sweep = SweepContext.of(os.environ)
+    found = sweep.trial(job.number, job.overrides) if sweep and job.number is not None else None
+    _trial.set(found)
+    return found
+
+
+def current_trial(sweep: str, number: int) -> Trial | None:
+    """The trial that has begun last here, if it is this one."""
+    trial = _trial.get()
+    return trial if trial and (trial.sweep, trial.number) == (sweep, number) else None

@@ -20,11 +20,6 @@ WORKERS = "PIPELINE_WORKERS"  # the folder of the step workers that a sweep has 
 # Where MLflow keeps the files of new experiments: main.artifact_root.
 ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"
 
-# Set by a sweep for its trials: its id, its run in MLflow, and the trials that are finished.
-SWEEP = "PIPELINE_SWEEP"
-SWEEP_RUN = "PIPELINE_SWEEP_RUN"
-SWEEP_DONE = "PIPELINE_SWEEP_DONE"
-
 # Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
 TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 

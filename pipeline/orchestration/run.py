@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from pipeline import tracking
-from pipeline.cache import finished, sources
+from pipeline.cache import sources
 from pipeline.cache.fingerprint import Parts, fingerprint, parts
-from pipeline.cache.finished import Cache
+from pipeline.cache.finished import Cache, Lock
 from pipeline.config import job as hydra_job
 from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
@@ -39,9 +41,15 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """One run of the pipeline: its steps, and its summary."""
+    """One run of the pipeline: its steps, and its summary.
 
-    def __init__(self, config: "DictConfig", job: Job):
+    Args:
+        config: the composed configuration.
+        job: what Hydra runs.
+        lock: keeps other runs from running the same step at the same time.
+    """
+
+    def __init__(self, config: "DictConfig", job: Job, lock: Lock = FileLock):
         self.config = config
         self.started = datetime.now(UTC)
         self.folder, self.id = job.folder, job.id
@@ -52,14 +60,14 @@ class Pipeline:
         self.snapshot: snapshot.Snapshot | None = None
         self.results: dict[str, StepResult] = {}
         self.running: str | None = None
-        self.trial = hydra_job.trial_of(job)
+        self.trial = hydra_job.begin_trial(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
         context.export(config, group, kind)
         self.context = context.step_context(self.id, job.overrides, self.commit)
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
         self.store = self.tracker.store
-        self.cache = Cache(settings.state_dir())
+        self.cache = Cache(settings.state_dir(), lock)
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
         self.workers = workers.of_trials() if self.trial else workers.Workers()
         self.marker = processes.Marker(self.id)
@@ -147,7 +155,7 @@ class Pipeline:
         self.screen.state(step, "waiting")
         if self.trial and self.cache.under_way(step, key):
             self._prepare(self.chosen[-1])  # that one is the trial's own, and there is time now
-        with finished.lock(self.cache.lock_path(step, key)):
+        with self.cache.alone(step, key):
             yield
 
     def _finished(self, step: str, key: str, found: Parts) -> StepResult | None:
@@ -280,7 +288,7 @@ class Pipeline:
         text = OmegaConf.to_yaml(self.config, resolve=True)
         self.executor.start(text, tags, self.commit, parameters)
         if self.trial:
-            hydra_job.recorded = self.executor.parent
+            self.trial.mlflow_run = self.executor.parent
 
     def _keep_code(self) -> snapshot.Snapshot | None:
         """Keep the code in git, because a step is about to run; None where that can't be done."""
@@ -460,6 +468,7 @@ def _source_changes(result: StepResult) -> list[str]:
 
 
 _stand_in: ContextVar[Any] = ContextVar("stand_in", default=None)
+_lock: ContextVar[Lock] = ContextVar("lock", default=FileLock)
 
 
 @contextlib.contextmanager
@@ -480,7 +489,7 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     job = current_job()
     try:
         check(config, job.sweep)
-        with processes.interruptible(), Pipeline(config, job) as run:
+        with processes.interruptible(), Pipeline(config, job, _lock.get()) as run:
             yield run
     except PipelineError as error:
         if job.sweep:
@@ -496,3 +505,13 @@ def standing_in(recorder: Any) -> Iterator[None]:
         yield
     finally:
         _stand_in.reset(token)
+
+
+@contextlib.contextmanager
+def locking_with(lock: Lock) -> Iterator[None]:
+    """Let the runs that :func:`start` begins lock their steps with ``lock``."""
+    token = _lock.set(lock)
+    try:
+        yield
+    finally:
+        _lock.reset(token)

@@ -14,9 +14,12 @@ import json
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
@@ -35,7 +38,10 @@ from pipeline.core.settings import ROOT
 from pipeline.orchestration import backends, context, processes, workers
 from pipeline.provenance import origin
 from pipeline.steps.folders import chosen_steps, step_files, step_folders
-from pipeline.sweeps import progress
+from pipeline.sweeps import ray_check
+
+if TYPE_CHECKING:
+    from pipeline.sweeps.record import Recorded
 
 # These say how a sweep is carried out, not what it is: another start may change them.
 MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
@@ -44,15 +50,21 @@ MEANS += tuple(f"hydra.sweeper.{name}" for name in ("n_trials", "n_jobs", "stora
 # These say how trials are measured.
 DECIDE_MEASURING = ("model", "model.validation", "model.cv")
 
-missing: int | None = None  # finished trials that Optuna still wants; None in a grid
-_running: "Sweep | None" = None  # the sweep that this process has begun and not ended
-
 
 class Sweep(Callback):
-    """Records a sweep and its trials, takes an interrupted one up again, and sums it up."""
+    """Records a sweep and its trials, takes an interrupted one up again, and sums it up.
+
+    Attributes:
+        id: the sweep's id.
+        run: its run in MLflow.
+        missing: the finished trials that Optuna still wants; None in a grid.
+        say: prints a line.
+    """
 
     def __init__(self) -> None:
         self.id = self.run = ""
+        self.missing: int | None = None
+        self.say: Callable[[str], None] = partial(print, flush=True)
         self._marker: processes.Marker | None = None
         self._temporary: processes.Temporary | None = None
         self._fixed: set[str] = set()
@@ -60,7 +72,6 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Begin the sweep's run in MLflow, or go on with that of an earlier start."""
-        global _running
         if config.main.explain:
             return
         with contextlib.ExitStack() as on_failure:
@@ -73,8 +84,7 @@ class Sweep(Callback):
             except Exception as error:
                 raise SystemExit(1) from _unexpected("the sweep could not be begun", error)
             on_failure.pop_all()
-        _running = self
-        atexit.register(stopped)
+        atexit.register(self._cut_off)
 
     def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config)
@@ -97,9 +107,7 @@ class Sweep(Callback):
         kind = tracking.choose(config.main.tracker)
         self._tracker = tracking.Tracker(kind, config.main.project_name)
         if "Ray" in config.hydra.launcher._target_:
-            from pipeline.sweeps import ray_cluster
-
-            ray_cluster.check(kind, config.hydra.launcher)
+            ray_check.check(kind, config.hydra.launcher)
 
     def _begin(self, config: DictConfig) -> None:
         state = Path(config.main.state_dir).absolute()
@@ -152,12 +160,10 @@ class Sweep(Callback):
         told = {"id": self.id, "folder": str(self.folder), "mlflow_run": self.run}
         write_whole(self._file, json.dumps(told | {"unfinished": unfinished}))
 
-    def _tell_trials(self, config: DictConfig, done: list[str]) -> None:
+    def _tell_trials(self, config: DictConfig, done: list[int]) -> None:
         """Put what trials have to know into the overrides that all of them get."""
         variables = {
-            settings.SWEEP: self.id,
-            settings.SWEEP_RUN: self.run,
-            settings.SWEEP_DONE: ",".join(done),
+            trial.SWEEP_VARIABLE: trial.SweepContext(self.id, self.run, done).to_json(),
             settings.WORKERS: str(workers.of_trials().folder or ""),
         }
         with read_write(config.hydra), open_dict(config.hydra):
@@ -171,39 +177,35 @@ class Sweep(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """A trial begins."""
-        self._trial_started, trial.recorded = time.monotonic(), None
+        self._trial_started = time.monotonic()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A trial has ended: tell it, and keep a failure from ending the others."""
         if config.hydra.mode is not RunMode.MULTIRUN or config.main.explain:
             return
-        variables = config.hydra.job.env_set
-        if not variables.get(settings.SWEEP_RUN):
+        sweep = trial.SweepContext.of(config.hydra.job.env_set)
+        if sweep is None:
             return  # a sweep that was refused
         number, value = config.hydra.job.num, job_return._return_value
         took = f"in {time.monotonic() - self._trial_started:.1f} s"
         parameters = trial.parameters(job_return.overrides)
         given = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
+        begun = trial.current_trial(sweep.id, number) or sweep.trial(number, job_return.overrides)
         if job_return.status is JobStatus.COMPLETED:
-            if trial.recorded:
-                _record().objective(trial.recorded, value)
-            progress.say(f"trial {number}: {given} -> {_shown(value)} {took}")
+            if begun.mlflow_run:
+                _record().objective(begun.mlflow_run, value)
+            self.say(f"trial {number}: {given} -> {_shown(value)} {took}")
             return
-        progress.say(f"trial {number}: {given}  failed {took}: {_told(value)}")
+        self.say(f"trial {number}: {given}  failed {took}: {_told(value)}")
         if not isinstance(value, PipelineError):
             log = Path(config.hydra.runtime.output_dir, "error.log")
             log.write_text("".join(traceback.format_exception(value)), encoding="utf-8")
-        if not trial.recorded:
-            tags = trial.Trial(
-                variables[settings.SWEEP], variables[settings.SWEEP_RUN], number,
-                job_return.overrides, done=False,
-            )  # fmt: skip
-            _record().refused(tags, value)
+        if not begun.mlflow_run:
+            _record().refused(begun, value)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Sum up: the table, the figures, the end of the sweep's run."""
-        global _running
         if not self.run:
             return
         from pipeline.sweeps import summary as sweep_summary
@@ -212,16 +214,65 @@ class Sweep(Callback):
             found = _record().end(self.run)
             self._tidy()
             failed = any(one.state != "FINISHED" for one in found)
-            self._write(unfinished=failed if missing is None else missing > 0)
-            _running = None
-            atexit.unregister(stopped)
+            self._write(unfinished=failed if self.missing is None else self.missing > 0)
+            atexit.unregister(self._cut_off)
             sweep_summary.show(found, config, self.id, self.folder)
             sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
-            _refuse_failures(found)
+            self._refuse_failures(found)
         except PipelineError as error:
             raise SystemExit(1) from error
         except Exception as error:  # Hydra would make a warning of it
             raise SystemExit(1) from _unexpected("the sweep could not be summed up", error)
+
+    def refuse(
+        self, config: DictConfig, number: int, overrides: list[str], error: PipelineError
+    ) -> None:
+        """Tell and record a trial that has no configuration to be run with."""
+        trial_config = config.copy()
+        with read_write(trial_config.hydra):
+            trial_config.hydra.job.num = number
+        self.on_job_start(trial_config)
+        failed = JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
+        self.on_job_end(trial_config, failed)
+
+    def _refuse_failures(self, found: "Sequence[Recorded]") -> None:
+        """A sweep in which trials failed ends with an error, after all has been told.
+
+        Not where Optuna has brought others about in their place.
+
+        Raises:
+            PipelineError: how many failed, and the first one's error.
+        """
+        failed = [one for one in found if one.state != "FINISHED"]
+        count = f"{len(failed)} of {len(found)} trials failed"
+        if failed and self.missing == 0:
+            self.say(f"{count}; others were run in their place")
+        elif failed:
+            why = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
+            raise PipelineError(
+                f"{count}; trial {failed[0].number}: {why}",
+                "the others are recorded; the same command "
+                + ("tries the failed ones again" if self.missing is None else "proposes others"),
+            )
+        elif self.missing:
+            raise PipelineError(
+                "no trial has come to a metric that it could be compared by",
+                "main.steps has to name the step that trains the model",
+            )
+
+    def _cut_off(self) -> None:
+        """The program ends before the sweep has ended."""
+        recorded = False
+        with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
+            _record().cut_off(self.run)
+            recorded = True
+        self._tidy(recorded)
+        print(f"sweep {self.id} has not ended; the same command goes on with it", file=sys.stderr)
+
+
+def sweep_among(callbacks: Callbacks) -> Sweep:
+    """The sweep among Hydra's callbacks."""
+    return next(one for one in callbacks.callbacks if isinstance(one, Sweep))
 
 
 def _record() -> Any:
@@ -247,54 +298,6 @@ def _told(error: Any) -> str:
     if isinstance(error, PipelineError):
         return error.what.partition("\n")[0]
     return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
-def refuse(config: DictConfig, number: int, overrides: list[str], error: PipelineError) -> None:
-    """Tell and record a trial that has no configuration to be run with."""
-    trial_config = config.copy()
-    with read_write(trial_config.hydra):
-        trial_config.hydra.job.num = number
-    _running.on_job_start(trial_config)
-    failed = JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
-    _running.on_job_end(trial_config, failed)
-
-
-def _refuse_failures(found: list) -> None:
-    """A sweep in which trials failed ends with an error, after all has been told.
-
-    Not where Optuna has brought others about in their place.
-
-    Raises:
-        PipelineError: how many failed, and the first one's error.
-    """
-    failed = [one for one in found if one.state != "FINISHED"]
-    count = f"{len(failed)} of {len(found)} trials failed"
-    if failed and missing == 0:
-        progress.say(f"{count}; others were run in their place")
-    elif failed:
-        why = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
-        raise PipelineError(
-            f"{count}; trial {failed[0].number}: {why}",
-            "the others are recorded; the same command "
-            + ("tries the failed ones again" if missing is None else "proposes others"),
-        )
-    elif missing:
-        raise PipelineError(
-            "no trial has come to a metric that it could be compared by",
-            "main.steps has to name the step that trains the model",
-        )
-
-
-def stopped() -> None:
-    """The program ends: a sweep that has not ended was cut off."""
-    if _running is None:
-        return
-    recorded = False
-    with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
-        _record().cut_off(_running.run)
-        recorded = True
-    _running._tidy(recorded)
-    print(f"sweep {_running.id} has not ended; the same command goes on with it", file=sys.stderr)
 
 
 def identity(config: DictConfig) -> str:

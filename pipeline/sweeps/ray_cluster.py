@@ -11,12 +11,10 @@ MLFLOW_TRACKING_URI. Each machine keeps a state folder of its own beside the cod
 import asyncio
 import contextlib
 import os
-import socket
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 from hydra._internal.callbacks import Callbacks
@@ -25,15 +23,16 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline.cache import finished
 from pipeline.config import schema as config
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
 from pipeline.orchestration.context import step_context
+from pipeline.orchestration.run import locking_with
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE
-from pipeline.sweeps import progress
+from pipeline.sweeps.callback import sweep_among
+from pipeline.sweeps.ray_check import unreachable
 
 PREFIXES = ("MLFLOW_", "TRACKIO_", "WANDB_", "PIPELINE_")
 LEFT_HERE = ("TRACKIO_DIR", "WANDB_DIR", settings.STATE_DIR, settings.SYSTEM_TMPDIR)
@@ -48,7 +47,7 @@ class Cluster:
         address: ``ray://host:10001`` from anywhere, ``host:6379`` on one of its machines.
         num_cpus: what a trial takes.
         retries: further tries for a trial whose worker died.
-        timeout: what :func:`check` has used.
+        timeout: what :func:`pipeline.sweeps.ray_check.check` has used.
         runtime_env: more of Ray's runtime environment.
     """
 
@@ -78,7 +77,7 @@ class Cluster:
                         "look into ray_client_server*.err in its head's logs, then try again",
                     ) from error
             except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-                raise _unreachable(self.address, _last_line(error)) from error
+                raise unreachable(self.address, _last_line(error)) from error
         self.locks = ray.remote(num_cpus=0, resources=HEAD, max_concurrency=10_000)(Locks).remote()
 
     def run(
@@ -107,9 +106,8 @@ class Cluster:
             except ConnectionError:
                 if attempt == self.retries:
                     raise
-                progress.say(
-                    "the connection to the cluster was lost; the trials under way run again"
-                )
+                said = "the connection to the cluster was lost; the trials under way run again"
+                print(said, flush=True)
                 ray.shutdown()
                 self._connect()
         return [done[index] for index in range(len(trials))]
@@ -143,7 +141,7 @@ class Cluster:
                 else:
                     done[index], said = _lost(trials[index][2], callbacks, error), []
             for line in said:
-                progress.say(line)
+                print(line, flush=True)
 
     def _slots(self) -> int:
         """How many trials the cluster has room for now.
@@ -202,20 +200,20 @@ def run_trial(
             ray.get(locks.release.remote(name, holder))
 
     variables.set_variables(environment)
-    finished.lock = lock
     setup_globals()
     config.register()
     HydraConfig.instance().set_config(trial)
     said: list[str] = []
-    progress.say = said.append
-    returned = run_job(
-        hydra_context=HydraContext(config_loader=None, callbacks=callbacks),
-        task_function=task,
-        config=trial,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-        configure_logging=False,
-    )
+    sweep_among(callbacks).say = said.append
+    with locking_with(lock):
+        returned = run_job(
+            hydra_context=HydraContext(config_loader=None, callbacks=callbacks),
+            task_function=task,
+            config=trial,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            configure_logging=False,
+        )
     returned.hydra_cfg = returned.cfg = None  # they would need our resolvers to be read
     return returned, said
 
@@ -242,58 +240,6 @@ def _lost(trial: DictConfig, callbacks: Callbacks, error: Exception) -> JobRetur
     return lost
 
 
-def check(tracker: str, options: DictConfig) -> None:
-    """Refuse a sweep that can't work, before it begins.
-
-    Workers share no folder with us, so that local stores would be one for each of them.
-
-    Raises:
-        PipelineError: a server is missing, or no cluster answers.
-    """
-    local = []
-    if settings.sqlite_path(settings.tracking_uri()):
-        local.append("MLFLOW_TRACKING_URI")
-    if tracker == "trackio" and not os.environ.get("TRACKIO_SERVER_URL"):
-        local.append("TRACKIO_SERVER_URL")
-    if local:
-        raise PipelineError(
-            f"workers of hydra/launcher=ray reach no local store: {' and '.join(local)} has to "
-            "name a server",
-            "docs/sweeps.md shows how to start one",
-        )
-    if OmegaConf.is_missing(options, "address"):
-        raise PipelineError(
-            "hydra.launcher.address is not set",
-            "give the cluster's: ray://host:10001, or host:6379 on one of its machines",
-        )
-    _reach(options.address, options.timeout)
-
-
-def _reach(address: str, timeout: float) -> None:
-    """Ray itself waits for minutes, or ends the process, where nobody answers."""
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if not parts.hostname or not port:
-        raise PipelineError(
-            f"hydra.launcher.address={address!r} is not a cluster's address",
-            "give one such as ray://host:10001, or host:6379 on one of its machines",
-        )
-    try:
-        socket.create_connection((parts.hostname, port), timeout).close()
-    except OSError as error:
-        raise _unreachable(address, str(error)) from error
-
-
 def _last_line(error: Exception) -> str:
     """What an error says, where Ray put a whole traceback into it."""
     return str(error).strip().rpartition("\n")[2]
-
-
-def _unreachable(address: str, why: str) -> PipelineError:
-    return PipelineError(
-        f"no Ray cluster answers at hydra.launcher.address={address}: {why}",
-        "start one (ray start --head), or correct the address",
-    )

@@ -71,7 +71,7 @@ def begin(config: DictConfig, marker: Marker, commit: origin.Commit | None) -> s
     return run
 
 
-def resume(marker: Marker, run: str) -> list[str]:
+def resume(marker: Marker, run: str) -> list[int]:
     """Open a sweep's run again; the numbers of the trials that are finished.
 
     Raises:
@@ -87,7 +87,7 @@ def resume(marker: Marker, run: str) -> list[str]:
             f"to begin anew, remove its file in {settings.state_dir() / 'sweeps'}",
         ) from error
     marker.note(**{MLFLOW_RUN: run})
-    return [str(one.number) for one in recorded(client, run) if one.is_done]
+    return [one.number for one in recorded(client, run) if one.is_done]
 
 
 def objective(run: str, value: Any) -> None:

@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import (
@@ -31,11 +32,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config.entry import explain
 from pipeline.config.overrides import quoted
-from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
-from pipeline.sweeps import callback
 from pipeline.sweeps import record as sweep_record
+from pipeline.sweeps.callback import Sweep, sweep_among
 
 Space = dict[str, BaseDistribution]
 Asked = optuna.Trial | FrozenTrial
@@ -44,7 +44,7 @@ ESTIMATOR = "model.params."
 
 def tune(
     config: DictConfig,
-    loader: ConfigLoader,
+    context: HydraContext,
     launcher: Launcher,
     arguments: Sequence[str],
     options: Mapping[str, Any],
@@ -52,6 +52,9 @@ def tune(
     """Run trials until the study has ``n_trials`` finished ones, or as many have failed.
 
     Args:
+        config: the sweep's configuration.
+        context: Hydra's loader of configurations, and its callbacks.
+        launcher: runs the trials.
         arguments: the overrides of the command line; ranges and choices are searched.
         options: conf/hydra/sweeper/optuna.yaml.
 
@@ -66,18 +69,19 @@ def tune(
                 "main.explain can't say what a tuned sweep would run: Optuna goes by its results",
                 "explain one run, or a grid",
             )
+        loader, sweep = context.config_loader, sweep_among(context.callbacks)
         space, fixed = search_space(config, loader, arguments, options["params"] or {})
-        study = open_study(config, options)
-        batches = Batches(study, config, loader, launcher, fixed)
+        study = open_study(config, options, sweep.id)
+        batches = Batches(study, config, loader, launcher, fixed, sweep)
         if options["study_name"] is None:
-            batches.run(_settle(study, config.hydra.job.env_set[settings.SWEEP_RUN], space))
+            batches.run(_settle(study, sweep.run, space))
         number, wanted = len(study.trials), options["n_trials"]
         spare = wanted  # failures that others make up for; else it never ended where all fail
         while (missing := wanted - _count(study, TrialState.COMPLETE)) > 0 and spare > 0:
             size = min(missing, options["n_jobs"])
             spare -= batches.run({number + i: _ask(study, space) for i in range(size)})
             number += size
-        callback.missing = max(missing, 0)
+        sweep.missing = max(missing, 0)
     except PipelineError as error:
         raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
 
@@ -91,6 +95,7 @@ class Batches:
     loader: ConfigLoader
     launcher: Launcher
     fixed: Sequence[str]
+    sweep: Sweep
 
     def run(self, asked: Mapping[int, Asked]) -> int:
         """Run trials by their numbers in the sweep, adjacent ones at once; how many failed."""
@@ -116,7 +121,7 @@ class Batches:
         try:
             self.loader.load_sweep_config(self.config, words)
         except (HydraException, OmegaConfBaseException) as error:
-            callback.refuse(self.config, number, words, explain(error))
+            self.sweep.refuse(self.config, number, words, explain(error))
             return False
         return True
 
@@ -156,13 +161,18 @@ def _ask(study: optuna.Study, space: Space) -> optuna.Trial:
         ) from error
 
 
-def open_study(config: DictConfig, options: Mapping[str, Any]) -> optuna.Study:
+def open_study(config: DictConfig, options: Mapping[str, Any], sweep: str) -> optuna.Study:
     """The sweep's study, new or as an earlier start left it.
+
+    Args:
+        config: the sweep's configuration.
+        options: conf/hydra/sweeper/optuna.yaml.
+        sweep: the sweep's id.
 
     Raises:
         PipelineError: its storage can't be opened.
     """
-    name = options["study_name"] or config.hydra.job.env_set[settings.SWEEP]
+    name = options["study_name"] or sweep
     smaller = lower_is_better(config.search.metric or "")
     try:
         storage = optuna.storages.get_storage(options["storage"])

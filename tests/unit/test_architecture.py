@@ -1,4 +1,4 @@
-"""Rules on the source code that no tool checks: who may write environment variables."""
+"""Rules on the source code that no tool checks: who may write state that others read."""
 
 import ast
 from collections.abc import Iterator
@@ -86,3 +86,37 @@ def test_only_one_module_writes_environment_variables():
         if any(environment_writes(ast.parse(path.read_text(encoding="utf-8"))))
     }
     assert writers == {WRITER}
+
+
+def rewritten(tree: ast.AST) -> Iterator[str]:
+    """The attributes that a file sets of what it has imported from this project."""
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in SOURCES
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                if name in imported:
+                    yield ast.unparse(node)
+
+
+def test_a_write_of_another_modules_variable_is_recognised():
+    text = """
+from pipeline.cache import finished
+from pipeline.core import settings as known
+import sys
+finished.lock = None
+known.ROOT += "/a"
+sys.argv = []
+made = finished.Cache()
+made.lock = None
+"""
+    assert [*rewritten(ast.parse(text))] == ["finished.lock", "known.ROOT"]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_rewrites_anothers_variables(path: Path):
+    assert not [*rewritten(ast.parse(path.read_text(encoding="utf-8")))]

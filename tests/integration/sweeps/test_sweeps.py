@@ -142,7 +142,7 @@ def test_a_finished_trial_whose_value_is_lost_is_run_again(
         for name, value in metrics.items():
             client.log_metric(run, name, value)
         client.set_terminated(run)
-    assert sweep_record.resume(processes.Marker("one"), parent) == ["0", "2"]
+    assert sweep_record.resume(processes.Marker("one"), parent) == [0, 2]
     mlflow.set_tracking_uri(before)
 
 
