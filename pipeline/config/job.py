@@ -10,6 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+PARENT = "mlflow.parentRunId"
+SWEEP, NUMBER, OVERRIDES = "pipeline.sweep", "pipeline.trial", "pipeline.overrides"
+SWEEP_VARIABLE = "PIPELINE_SWEEP"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -50,13 +54,6 @@ def current_job() -> Job:
 def new_run_id() -> str:
     """A run's name: when it started (UTC), and six letters that tell it from its neighbours."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
-PARENT = "mlflow.parentRunId"
-
-
-SWEEP, NUMBER, OVERRIDES = "pipeline.sweep", "pipeline.trial", "pipeline.overrides"
-SWEEP_VARIABLE = "PIPELINE_SWEEP"
 
 
 @dataclass
