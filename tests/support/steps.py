@@ -1,18 +1,15 @@
 """Steps as modules and as programs, in a place of their own."""
 
-import argparse
 import contextlib
 import importlib.util
 import json
 import sqlite3
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 
 from conversion import dvc_export
@@ -129,43 +126,9 @@ for _step, _type in zip(STANDARD, ("raw_data", "processed_data", "split_data"), 
     STANDARD[_step] |= {"artifact_type": _type, "artifact_description": "a table"}
 
 
-def assert_helps(step: str, folder: Path) -> None:
-    """``python script.py --help`` works from any folder, and lists every parameter."""
-    command = [sys.executable, ROOT / step / "script.py", "--help"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    for action in load_step(step).arguments()._actions:
-        assert action.option_strings[-1] in done.stdout
-        assert action.help
-    assert not any(folder.iterdir())
-
-
 @cache
 def main_calls() -> dict[str, Call]:
     """The steps that main.py runs with the default configuration, and what it gives them."""
     schema.register()
     with initialize_config_dir(str(ROOT), version_base="1.3"):
         return calls(dvc_export.go(), compose("config"))
-
-
-def assert_contract(step: str) -> None:
-    """MLproject, argparse and main.py agree on a step's parameters and their defaults."""
-    entry = yaml.safe_load((ROOT / step / "MLproject").read_text())["entry_points"]["main"]
-    declared = {key: value.get("default") for key, value in entry["parameters"].items()}
-    assert {value["type"] for value in entry["parameters"].values()} == {"string"}
-    words = entry["command"].split()
-    assert words == ["python", "script.py", *(f"--{key}={{{key}}}" for key in declared)]
-
-    parser = load_step(step).arguments()
-    actions = [a for a in parser._actions if not isinstance(a, argparse._HelpAction)]
-    options = {a.option_strings[0].removeprefix("--"): a for a in actions}
-    assert list(options) == list(declared)
-    for key, action in options.items():
-        assert action.required == (declared[key] is None), key
-        if not action.required:  # the same value, whether given as text or left out
-            as_text = (action.type or str)(declared[key])
-            left_out = action.default
-            if isinstance(left_out, str):
-                left_out = (action.type or str)(left_out)
-            assert as_text == left_out, key
-
-    assert set(main_calls()[step].parameters) == set(declared)

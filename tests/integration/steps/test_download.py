@@ -15,7 +15,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from tests.support.faulty_server import Server
 from tests.support.paths import POKEMON, ROOT
-from tests.support.steps import STANDARD, Steps, assert_contract, assert_helps, load_step
+from tests.support.steps import STANDARD, Steps, load_step
 
 download = load_step("1-Download_data")
 fetching = sys.modules["fetching"]
@@ -53,14 +53,6 @@ def refusal(call, *arguments, **options) -> PipelineError:
     with pytest.raises(PipelineError) as caught:
         call(*arguments, **options)
     return caught.value
-
-
-def test_parameters_agree() -> None:
-    assert_contract(STEP)
-
-
-def test_help(tmp_path) -> None:
-    assert_helps(STEP, tmp_path)
 
 
 def test_http_and_its_version(server: Server, target: Path) -> None:

@@ -27,7 +27,7 @@ from pipeline.steps.folders import chosen_steps
 from pipeline.tracking import Artifact
 from tests.support.paths import ROOT
 from tests.support.runs import SMALL, Checkout, Finished, environment
-from tests.support.steps import Steps, assert_contract, assert_helps, load_step
+from tests.support.steps import Steps, load_step
 
 STEP = "5-Report"
 ALL = "main.steps=all"
@@ -244,11 +244,6 @@ def test_a_change_is_counted_from_the_report_before():
 
 
 # The step
-
-
-def test_the_contract_and_help(tmp_path: Path):
-    assert_contract(STEP)
-    assert_helps(STEP, tmp_path)
 
 
 @pytest.fixture(scope="module")

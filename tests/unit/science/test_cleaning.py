@@ -14,7 +14,7 @@ from pipeline.science import cleaning
 from pipeline.science.tables import read_raw, write_table
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import Finished
-from tests.support.steps import Steps, assert_contract, assert_helps
+from tests.support.steps import Steps
 
 clean = cleaning.clean
 
@@ -238,14 +238,6 @@ def test_pokemon() -> None:
     assert "generation: " in refusal(
         cleaning.validate, clean(broken, [], {})[0], settings["schema"]
     )
-
-
-def test_parameters_agree() -> None:
-    assert_contract("2-ETL")
-
-
-def test_help(tmp_path) -> None:
-    assert_helps("2-ETL", tmp_path)
 
 
 def test_what_the_program_logs(chain: tuple[Steps, dict[str, Finished]]) -> None:

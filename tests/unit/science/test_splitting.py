@@ -9,7 +9,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.science import splitting
 from tests.support.paths import POKEMON
 from tests.support.runs import Finished
-from tests.support.steps import Steps, assert_contract, assert_helps
+from tests.support.steps import Steps
 
 split = splitting.split
 
@@ -99,14 +99,6 @@ def test_columns_that_cannot_be_kept_in_proportion() -> None:
 def test_parts_too_small(rows: int, test_size: float, stratify: str | None) -> None:
     table = pd.DataFrame({"kind": ["a", "b"] * 5}).head(rows)
     assert f"split.test_size={test_size} of {rows} rows" in refusal(table, test_size, 1, stratify)
-
-
-def test_parameters_agree() -> None:
-    assert_contract("3-Split_dataset")
-
-
-def test_help(tmp_path) -> None:
-    assert_helps("3-Split_dataset", tmp_path)
 
 
 def test_what_the_program_logs(chain: tuple[Steps, dict[str, Finished]]) -> None:

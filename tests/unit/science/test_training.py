@@ -11,7 +11,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.science import model_files, training
 from pipeline.science.tables import write_table
 from tests.support.runs import Finished
-from tests.support.steps import Steps, assert_contract, assert_helps
+from tests.support.steps import Steps
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 
@@ -34,14 +34,6 @@ def refusal(call, *arguments, **options) -> str:
         call(*arguments, **options)
     assert caught.value.remedy
     return str(caught.value)
-
-
-def test_parameters_agree() -> None:
-    assert_contract("4-Training_model")
-
-
-def test_help(tmp_path) -> None:
-    assert_helps("4-Training_model", tmp_path)
 
 
 @pytest.mark.parametrize(
