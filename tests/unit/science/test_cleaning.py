@@ -1,4 +1,4 @@
-"""2-ETL: names, cells, gaps, duplicates, and the schema."""
+"""Cleaning a table: names, cells, gaps, duplicates, and the schema."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +13,6 @@ from pipeline.core.errors import PipelineError
 from pipeline.science import cleaning
 from pipeline.science.tables import read_raw, write_table
 from tests.support.paths import POKEMON, ROOT
-from tests.support.runs import Finished
-from tests.support.steps import Steps
 
 clean = cleaning.clean
 
@@ -238,38 +236,3 @@ def test_pokemon() -> None:
     assert "generation: " in refusal(
         cleaning.validate, clean(broken, [], {})[0], settings["schema"]
     )
-
-
-def test_what_the_program_logs(chain: tuple[Steps, dict[str, Finished]]) -> None:
-    place, ended = chain
-    assert place.artifacts()["clean_data.csv:v0"] == {
-        "rows_before": 80,
-        "rows_after": 80,
-        "columns": 5,
-        "dropped": {},
-    }
-    (output,) = ended["2-ETL"].report["outputs"]
-    assert output["type"] == "processed_data"
-
-
-def test_the_program_on_an_odd_file(place: Steps) -> None:
-    data = "a;b;c\r\n1;x;é\r\n1;x;é\r\n;y;\r\n".encode("latin-1")
-    place.put(data)
-    options = {"sep": ";", "encoding": "latin-1", "required": ["a"], "fill": {"d": 0}}
-    ended = place.step("2-ETL", **options, missing="")
-    assert ended.status == 0, ended.err
-    assert ended.report["warnings"] == ["etl.fill names 'd', which the table lacks"]
-    assert ended.report["metrics"] == {
-        "rows_before": 3,
-        "rows_after": 1,
-        "columns": 3,
-        "dropped missing a": 1,
-        "dropped duplicate": 1,
-    }
-    rules = [{"column": "a", "dtype": "int", "min": 5}, {"column": "b", "dtype": "int"}]
-    before = place.artifacts()
-    place.refused("2-ETL", "etl.encoding", sep=";")
-    place.refused("2-ETL", "etl.sep=';'", encoding="latin-1")
-    place.refused("2-ETL", "a: min 5", "b: dtype int", "in 2 place(s)", **options, schema=rules)
-    place.refused("2-ETL", "'raw.csv:v7' was not found", input_artifact="raw.csv:v7")
-    assert place.artifacts() == before

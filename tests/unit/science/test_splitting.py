@@ -1,4 +1,4 @@
-"""3-Split_dataset: two parts that share no row, are the whole together, and keep proportions."""
+"""Splitting a table: two parts that share no row, are the whole together, and keep proportions."""
 
 import pandas as pd
 import pytest
@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from pipeline.core.errors import PipelineError
 from pipeline.science import splitting
 from tests.support.paths import POKEMON
-from tests.support.runs import Finished
-from tests.support.steps import Steps
 
 split = splitting.split
 
@@ -99,42 +97,3 @@ def test_columns_that_cannot_be_kept_in_proportion() -> None:
 def test_parts_too_small(rows: int, test_size: float, stratify: str | None) -> None:
     table = pd.DataFrame({"kind": ["a", "b"] * 5}).head(rows)
     assert f"split.test_size={test_size} of {rows} rows" in refusal(table, test_size, 1, stratify)
-
-
-def test_what_the_program_logs(chain: tuple[Steps, dict[str, Finished]]) -> None:
-    place, ended = chain
-    result = ended["3-Split_dataset"]
-    assert result.versions() == {"train_data.csv": "v0", "test_data.csv": "v0"}
-    assert {output["type"] for output in result.report["outputs"]} == {"split_data"}
-    assert result.report["metrics"] == {"train_rows": 60, "test_rows": 20}
-    assert place.artifacts()["test_data.csv:v0"] == {
-        "rows": 20,
-        "test_size": 0.25,
-        "random_state": 42,
-        "stratify": "legendary",
-    }
-
-
-def test_no_cell_is_changed(place: Steps) -> None:
-    """Whole numbers beside gaps, words that look like numbers, line breaks: all stay."""
-    rows = [f'00{n % 10},{n if n % 2 else ""},"a\nb{n}",{n}.50,NA' for n in range(20)]
-    place.put("code,gap,text,price,word\n" + "\n".join(rows) + "\n", "clean_data.csv")
-    ended = place.step("3-Split_dataset", stratify="word", test_size=0.5)
-    assert ended.status == 0, ended.err
-    kept = []
-    for output in ended.report["outputs"]:
-        text = place.file(output).read_text()
-        assert text.startswith("code,gap,text,price,word\n")
-        kept += [row for row in rows if f"{row}\n" in text]
-    assert sorted(kept) == sorted(rows)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "told"),
-    [
-        ({"test_size": "1.5"}, "split.test_size=1.5"),
-        ({"test_artifact_name": "train_data.csv"}, "both parts are named 'train_data.csv'"),
-    ],
-)
-def test_errors_of_the_program(chain, parameters: dict, told: str) -> None:
-    chain[0].refused("3-Split_dataset", told, **parameters)

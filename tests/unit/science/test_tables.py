@@ -159,6 +159,8 @@ def test_a_column_has_one_type_however_long_the_file(tmp_path, late: str) -> Non
         ("a,b\n1,2,\n", {}, ["2 titles", "more cells"]),
         ('a,b\n1,"2\n', {}, ["EOF inside string"]),
         ("a,b\n1,é\n".encode("latin-1"), {}, ["not text in utf-8", "etl.encoding", "latin-1"]),
+        ("a;b\n1;é\n".encode("latin-1"), {"sep": ";"}, ["not text in utf-8", "etl.encoding"]),
+        ("a;b\n1;é\n".encode("latin-1"), {"encoding": "latin-1"}, ["etl.sep=';'"]),
         ("a,b\n1,“\n".encode("cp1252"), {"encoding": "utf-8"}, ["etl.encoding", "cp1252"]),
         ("a,b\n1,é\n".encode("utf-16"), {}, ["etl.encoding", "utf-16"]),
         ("a,b\n1,2\n".encode("utf-16-le"), {}, ["etl.encoding", "utf-16"]),
