@@ -10,9 +10,7 @@ from hypothesis import settings
 
 from tests.support import leftovers
 from tests.support.faulty_server import Server
-from tests.support.runs import Finished
-from tests.support.steps import TINY, Steps
-from tests.support.wandb_server import WandbServer
+from tests.support.steps import Steps
 
 settings.register_profile("steps", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("steps")
@@ -27,7 +25,7 @@ LONGEST = (
     "reproduce",
     "concurrency",
     "sweeps",
-    "training",
+    "train",
     "compare",
     "registry",
     "remote",
@@ -93,19 +91,6 @@ def place(tmp_path: Path) -> Steps:
     return Steps(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Steps, dict[str, Finished]]:
-    """A place in which all four steps have run as plain programs on a tiny table."""
-    place = Steps(tmp_path_factory.mktemp("chain"))
-    ended = {"1-Download_data": place.put(TINY)}
-    ended["2-ETL"] = place.step("2-ETL")
-    ended["3-Split_dataset"] = place.step("3-Split_dataset", stratify="legendary")
-    ended["4-Training_model"] = place.step("4-Training_model")
-    for result in ended.values():
-        assert result.status == 0, result.err
-    return place, ended
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server that runs while the test does."""
@@ -116,11 +101,3 @@ def server() -> Iterator[Server]:
         running.closing.set()
         running.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def wandb_server() -> Iterator[WandbServer]:
-    """A W&B server that has nothing, and that knew the answer to every question it was asked."""
-    with WandbServer() as running:
-        yield running
-        assert running.unanswered == []

@@ -1,8 +1,5 @@
-"""4-Training_model: estimators, preprocessing, and what is logged of a model."""
+"""Training: which estimators are allowed, and preprocessing that fits any features."""
 
-import contextlib
-
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +7,6 @@ import pytest
 from pipeline.core.errors import PipelineError
 from pipeline.science import model_files, training
 from pipeline.science.tables import write_table
-from tests.support.runs import Finished
-from tests.support.steps import Steps
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 
@@ -173,121 +168,3 @@ def test_the_seed_decides() -> None:
         for seed in (1, 1, 2)
     )
     assert first == again != other
-
-
-@contextlib.contextmanager
-def store(place: Steps):
-    """MLflow's client on a place's store."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{place.state / 'mlflow.db'}")
-    try:
-        yield mlflow.MlflowClient()
-    finally:
-        mlflow.set_tracking_uri(before)
-
-
-def test_the_chain_of_programs(chain: tuple[Steps, dict[str, Finished]]) -> None:
-    """Each step alone, by name:latest and name:v0; the same again makes no new version."""
-    place, ended = chain
-    model = ended["4-Training_model"]
-    assert model.versions() == {"model": "v0", "preprocessor": "v0"}
-    assert [used["name"] for used in model.report["inputs"]] == ["train_data.csv", "test_data.csv"]
-    assert set(model.report["metrics"]) >= {"accuracy", "f1", "roc_auc", "average_precision"}
-    metadata = place.artifacts()["model:v0"]
-    assert metadata["estimator"] == FOREST
-    assert metadata["f1"] == model.report["metrics"]["f1"]
-
-
-def test_what_mlflow_has_of_a_model(chain: tuple[Steps, dict[str, Finished]]) -> None:
-    place, ended = chain
-    with store(place) as client:
-        experiment = client.get_experiment_by_name("dev")
-        run = client.search_runs([experiment.experiment_id], order_by=["start_time"])[0]
-        figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
-        found = client.search_logged_models([experiment.experiment_id])
-        (info,) = [model for model in found if model.source_run_id == run.info.run_id]
-        uri = info.model_uri
-        fitted = mlflow.sklearn.load_model(uri)
-        served = mlflow.pyfunc.load_model(uri)
-        example = served.metadata.load_input_example()
-
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics == ended["4-Training_model"].report["metrics"]
-    assert run.data.params["target"] == "legendary"
-    assert run.data.params["estimator.n_estimators"] == "100"
-    assert run.data.params["estimator.random_state"] == "42"
-    assert run.data.tags["developer"]
-    for used in ended["4-Training_model"].report["inputs"]:
-        assert run.data.tags[f"data.{used['name']}"] == f"{used['version']} {used['digest']}"
-    names = ("feature_importance", "confusion_matrix", "roc_curve", "precision_recall_curve")
-    assert figures == {f"figures/{name}.png" for name in names}
-
-    assert served.metadata.signature.inputs.input_names() == ["type_1", "sp_atk"]
-    assert served.metadata.signature.outputs is not None
-    assert list(example) == ["type_1", "sp_atk"]
-    unseen = pd.DataFrame({"type_1": ["Fire", "Ghost", None], "sp_atk": [20.0, None, 300.0]})
-    assert (served.predict(unseen) == fitted.predict(unseen)).all()
-    assert len(served.predict(example)) == len(example)
-
-    (artifact,) = (o for o in ended["4-Training_model"].report["outputs"] if o["name"] == "model")
-    (file,) = place.home.glob(f"state/mlflow/artifacts/**/{info.model_id}/**/model.skops")
-    assert file.read_bytes() == place.file(artifact).read_bytes()
-    files = [path for path in file.parent.rglob("*") if path.is_file()]
-    written = sum(path.stat().st_size for path in files)
-    assert file.stat().st_size < served.metadata.model_size_bytes <= written
-
-
-def test_the_same_again_makes_no_new_version(chain: tuple[Steps, dict[str, Finished]]) -> None:
-    place, ended = chain
-    before = set(place.artifacts())
-    for step in ended:
-        options = {"stratify": "legendary"} if step.startswith("3") else {}
-        if step.startswith("1"):
-            options["file_url"] = (place.home / "source.csv").as_uri()
-        again = place.step(step, **options)
-        assert again.status == 0, again.err
-        assert again.versions() == ended[step].versions()
-        assert again.report["metrics"] == ended[step].report["metrics"]
-    assert set(place.artifacts()) == before
-
-
-def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Steps, dict[str, Finished]]) -> None:
-    """A table with a gap in each feature; what MLflow keeps of it predicts despite gaps."""
-    place, _ = chain
-    rows = [f"{n},{'abc'[n % 3]},{n % 2 == 0},{3 * n}" for n in range(40)]
-    place.put("\n".join(["x,word,truth,y", ",b,True,1", "2,,False,6", *rows]), "train_gaps.csv")
-    place.put("\n".join(["x,word,truth,y", "1,z,True,3", ",,,4", *rows[::5]]), "test_gaps.csv")
-    ended = place.step(
-        "4-Training_model",
-        train_artifact="train_gaps.csv",
-        test_artifact="test_gaps.csv:latest",
-        target="y",
-        drop="",
-        estimator="sklearn.ensemble.HistGradientBoostingRegressor",
-        params={"max_iter": 5, "random_state": 1},
-        artifact_name="gaps_model",
-        preprocessor_artifact_name="gaps_preprocessor",
-    )
-    assert ended.status == 0, ended.err
-    assert set(ended.report["metrics"]) == {"rmse", "mae", "r2"}
-    with store(place) as client:
-        experiment = client.get_experiment_by_name("dev")
-        run = client.search_runs([experiment.experiment_id], order_by=["start_time desc"])[0]
-        figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
-        uri = f"runs:/{run.info.run_id}/model"
-        served = mlflow.pyfunc.load_model(uri, dst_path=str(place.home))
-    assert figures == {"figures/feature_importance.png", "figures/residuals.png"}
-    assert run.data.params["params"] == "{'max_iter': 5, 'random_state': 1}"
-    strange = pd.DataFrame({"x": [np.nan], "word": ["never seen"], "truth": [True]})
-    assert np.isfinite(served.predict(strange)).all()
-
-
-@pytest.mark.parametrize(
-    ("parameters", "told"),
-    [
-        ({"target": "legendry"}, "did you mean 'legendary'?"),
-        ({"estimator": "os.system"}, "model.allowed"),
-    ],
-)
-def test_errors_of_the_program(chain, parameters: dict, told: str) -> None:
-    chain[0].refused("4-Training_model", told, **parameters)

@@ -2,7 +2,6 @@
 
 import math
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +15,6 @@ from pipeline.core.metrics import METRICS, measured_as
 from pipeline.core.results import StepResult
 from pipeline.science import evaluation, training, validation
 from pipeline.science.validation import How
-from tests.support.runs import Finished
-from tests.support.steps import Steps
 
 
 def table(rows: int = 60) -> tuple[pd.DataFrame, pd.Series]:
@@ -115,16 +112,3 @@ def test_a_metric_that_is_no_number():
     result = StepResult("4", "ran", metrics={"val_r2": math.nan, "r2": 0.1})
     with pytest.raises(PipelineError, match="val_r2 is not a number"):
         result.metric("r2")
-
-
-def test_the_step_logs_each_fold(chain: tuple[Steps, dict[str, Finished]]):
-    place, _ = chain
-    ended = place.step("4-Training_model", cv="3", seed="7")
-    assert ended.status == 0, ended.err
-    client = mlflow.MlflowClient(f"sqlite:///{place.state / 'mlflow.db'}")
-    run = client.search_runs(["1"], "metrics.cv_f1_mean >= 0", max_results=1)[0]
-    history = client.get_metric_history(run.info.run_id, "cv_f1")
-    assert [entry.step for entry in history] == [0, 1, 2]
-    told = ended.report["metrics"]
-    assert told["cv_f1_mean"] == pytest.approx(np.mean([entry.value for entry in history]))
-    assert run.data.metrics["cv_f1_std"] == pytest.approx(told["cv_f1_std"])

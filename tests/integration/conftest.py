@@ -1,0 +1,30 @@
+"""What integration tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.runs import Finished
+from tests.support.steps import TINY, Steps
+from tests.support.wandb_server import WandbServer
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Steps, dict[str, Finished]]:
+    """A place in which all four steps have run as plain programs on a tiny table."""
+    place = Steps(tmp_path_factory.mktemp("chain"))
+    ended = {"1-Download_data": place.put(TINY)}
+    ended["2-ETL"] = place.step("2-ETL")
+    ended["3-Split_dataset"] = place.step("3-Split_dataset", stratify="legendary")
+    ended["4-Training_model"] = place.step("4-Training_model")
+    for result in ended.values():
+        assert result.status == 0, result.err
+    return place, ended
+
+
+@pytest.fixture
+def wandb_server() -> Iterator[WandbServer]:
+    """A W&B server that has nothing, and that knew the answer to every question it was asked."""
+    with WandbServer() as running:
+        yield running
+        assert running.unanswered == []
