@@ -125,22 +125,22 @@ EMPTY = pd.DataFrame({"nothing": [np.nan] * 20, "x": [1.0, 2.0] * 10})
 
 @pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
 @pytest.mark.parametrize(
-    "path",
+    ("path", "params"),
     [
-        FOREST,
-        "sklearn.ensemble.HistGradientBoostingClassifier",
-        "sklearn.naive_bayes.GaussianNB",
-        "sklearn.svm.LinearSVC",
-        "sklearn.linear_model.LogisticRegression",
+        (FOREST, {"n_estimators": 5}),
+        ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 5}),
+        ("sklearn.naive_bayes.GaussianNB", {}),
+        ("sklearn.svm.LinearSVC", {}),
+        ("sklearn.linear_model.LogisticRegression", {}),
     ],
 )
 @pytest.mark.parametrize(
     "features",
     [WORDS, TRUTHS, GAPPED_TRUTHS, NUMBERS, EMPTY, pd.concat([WORDS, TRUTHS, NUMBERS], axis=1)],
 )
-def test_any_features_fit_any_estimator(path: str, features: pd.DataFrame, tmp_path) -> None:
+def test_any_features_fit_any_estimator(path: str, params: dict, features: pd.DataFrame) -> None:
     """Gaps, unknown categories and columns of one kind only."""
-    model = trained(path, features, [0, 1] * 10)
+    model = trained(path, features, [0, 1] * 10, **params)
     assert len(model.predict(features)) == 20
     strange = features.copy()
     for column in strange:
