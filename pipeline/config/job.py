@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Trial:
         sweep: the id of the sweep, and its group in the tracker.
         parent: the sweep's run in MLflow.
         done: whether an earlier start of the same sweep has finished and recorded it.
+        variables: the environment variables that libraries go by, as the sweep was started with.
         mlflow_run: its own run in MLflow, once it has begun.
     """
 
@@ -72,6 +73,7 @@ class Trial:
     number: int
     overrides: list[str]
     done: bool
+    variables: Mapping[str, str] = field(default_factory=dict)
     mlflow_run: str | None = None
 
     @property
@@ -113,11 +115,13 @@ class SweepContext:
         id: the sweep's id.
         mlflow_run: the sweep's run in MLflow.
         done: the numbers of the trials that an earlier start has finished.
+        variables: the environment variables that libraries go by, as the sweep was started with.
     """
 
     id: str
     mlflow_run: str
     done: Sequence[int] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The context as the value of ``PIPELINE_SWEEP``."""
@@ -131,7 +135,8 @@ class SweepContext:
 
     def trial(self, number: int, overrides: list[str]) -> Trial:
         """The trial with a number."""
-        return Trial(self.id, self.mlflow_run, number, overrides, number in self.done)
+        done = number in self.done
+        return Trial(self.id, self.mlflow_run, number, overrides, done, self.variables)
 
 
 _trial: ContextVar[Trial | None] = ContextVar("trial", default=None)

@@ -10,20 +10,8 @@ from pipeline.core.files import file_digest
 from pipeline.core.metrics import measured_as
 
 LOCK, TABLES = "environment.lock.txt", "tables"  # artifacts of a step's MLflow run
-FINGERPRINT_TAG, RECORD_TAG = "pipeline.fingerprint", "pipeline.record"
 ERROR_TAG, RUN_ID_TAG = "pipeline.error", "pipeline.run_id"
 TRACKER_TAG = "pipeline.tracker"  # of the run of a whole pipeline; its steps' runs have none
-SHARED = (
-    "inputs",
-    "outputs",
-    "metrics",
-    "sources",
-    "environment",
-    "tables",
-    "tracker_run",
-    "tracker_url",
-    "pipeline_run",
-)
 SUMMARY = "summary.json"
 
 

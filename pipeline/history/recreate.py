@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 
 from pipeline import tracking
 from pipeline.cache import sources
-from pipeline.cache.finished import FOLDER
+from pipeline.cache.finished import Cache
 from pipeline.config.overrides import readable
 from pipeline.config.schema import RENAMED
-from pipeline.core import settings
+from pipeline.core import observations, settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from pipeline.core.results import StepResult
@@ -75,13 +75,11 @@ def code(run: RunRecord) -> Iterator[Path]:
 def _foreign(folder: Path, run: RunRecord) -> list[str]:
     """The files of a run's steps that are different in this code, as far as they are known."""
     different = set()
-    for name, step in run.steps.items():
-        record = settings.state_dir() / FOLDER / name / f"{step.fingerprint}.json"
-        if record.is_file():
-            parts = json.loads(record.read_text(encoding="utf-8"))["parts"]
-            for file, digest in parts["code"].items():
+    for step in run.steps.values():
+        if record := Cache(settings.state_dir()).find(step):
+            for file, then in record.evidence.proof[observations.CODE].items():
                 path = folder / file
-                if not path.is_file() or file_digest(path) != digest:
+                if not path.is_file() or file_digest(path) != then["bytes"]:
                     different.add(file)
     return sorted(different)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.cache.finished import EARLIER, FOLDER
+from pipeline.cache.finished import EARLIER, FOLDER, Damaged, Record
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
@@ -30,10 +30,12 @@ def verify(state: Path) -> list[str]:
     from pipeline.tracking import trackio_store
 
     problems = set()
-    for path in sorted((state / FOLDER).glob("*/*.json")):
-        step = path.parent.name
-        outputs = json.loads(path.read_text(encoding="utf-8"))["result"]["outputs"]
-        problems |= {f"{step}: {problem}" for problem in damage(outputs)}
+    for path in sorted((state / FOLDER).glob("*/*/*.json")):
+        try:
+            result = Record.read(path).result
+            problems |= {f"{result.step}: {problem}" for problem in damage(result.outputs)}
+        except Damaged as error:
+            problems.add(str(error))
     known = tuple(problems)
     for reference, path in trackio_store.lost_files():
         if not any(line.endswith(f"{reference} is missing its file {path}") for line in known):
@@ -91,14 +93,15 @@ def garbage(state: Path, keep: int | None) -> Garbage:
     found = Garbage(runs=[path for path in folders if path not in kept])
     summaries = [json.loads((path / "summary.json").read_text("utf-8")) for path in kept]
     needed, prints = _referred_to(summaries)
-    for record in (state / FOLDER).glob("*/*.json"):
+    for record in (state / FOLDER).glob("*/*/*.json"):
         if record.stem not in prints:
             found.files.append(record)
     found.snapshots = _unneeded_snapshots(found.runs, summaries)
     if not list(state.glob("reproductions/*/running/*.json")):
         found.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
-    found.files += sorted((state / FOLDER).glob("*/*.partial"))
-    found.files += sorted(path for path in (state / EARLIER).glob("*/*") if path.is_file())
+    found.files += sorted((state / FOLDER).glob("*/*/*.partial"))
+    for earlier in EARLIER:
+        found.files += sorted(path for path in (state / earlier).glob("*/*") if path.is_file())
     from pipeline.tracking import trackio_store
 
     stray = trackio_store.stray_files()

@@ -20,16 +20,14 @@ from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from mlflow.utils.process import ShellCommandException
 
+from pipeline.cache.compare import lock_text
 from pipeline.core import azure, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import last_lines, write_whole
 from pipeline.core.results import (
     ERROR_TAG,
-    FINGERPRINT_TAG,
     LOCK,
-    RECORD_TAG,
     RUN_ID_TAG,
-    SHARED,
     SUMMARY,
     TABLES,
     StepResult,
@@ -131,15 +129,19 @@ class Executor:
                 os.close(self._lifeline)
 
     @mlflow_store.told()
-    def run(self, step: str, parameters: Mapping[str, Any], context: StepContext) -> StepResult:
-        """Run a step to its end.
+    def run(
+        self, step: str, parameters: Mapping[str, Any], context: StepContext
+    ) -> tuple[StepResult, dict[str, Any] | None]:
+        """Run a step to its end; what it came to, and what it read (None: nobody recorded it).
 
         Raises:
             PipelineError: it failed; the message is the step's own, or the end of its log.
             KeyboardInterrupt: it was stopped; its MLflow run says KILLED.
         """
         log, report = self.folder / f"{step}.log", self.folder / f"{step}.json"
-        context = replace(context, report=str(report), lifeline=str(self._lifeline_path))
+        context = replace(
+            context, report=str(report), lifeline=str(self._lifeline_path), trace=True
+        )
         started = time.monotonic()
         try:
             with _output_to(log):
@@ -160,17 +162,26 @@ class Executor:
                 f"docs/remote.md\nfull log: {log}",
             )
         told = json.loads(report.read_text(encoding="utf-8"))
-        told["environment"] = keep_lock("\n".join(told["environment"]) + "\n")
+        told["environment"] = keep_lock(lock_text(told["environment"]))
+        trace = told.pop("trace")
         for name in told.pop("files"):
             self.client.log_artifact(submitted.run_id, str(self.folder / name))
-        return StepResult(
-            step,
-            "ran",
-            time.monotonic() - started,
-            pipeline_run=self.run_id,
-            mlflow_run=submitted.run_id,
-            **told,
-        )
+        seconds = time.monotonic() - started
+        made_by = {"pipeline_run": self.run_id, "mlflow_run": submitted.run_id}
+        return StepResult(step, "ran", seconds, **made_by, **told), trace
+
+    def ensure_environment(self, step: str) -> None:
+        """Build a step's environment, unless it is there.
+
+        Raises:
+            PipelineError: that failed.
+        """
+        log = self.folder / f"{step}.log"
+        try:
+            with _output_to(log):
+                environments.ensure(ROOT / step, self.env_manager)
+        except (MlflowException, ShellCommandException) as error:
+            raise _failure(step, self.folder / f"{step}.json", log, error, self.backend) from error
 
     def _submit(
         self, step: str, parameters: Mapping[str, Any], context: StepContext, log: Path
@@ -210,9 +221,6 @@ class Executor:
                 tags[key] = f"{artifact['version']} {artifact['digest']}"
         if result.tracker_url:
             tags["tracker.url"] = result.tracker_url
-        tags[RECORD_TAG] = json.dumps({name: getattr(result, name) for name in SHARED})
-        if result.fingerprint:
-            tags[FINGERPRINT_TAG] = result.fingerprint
         batch = [RunTag(key, value) for key, value in tags.items()]
         self._attach(result)
         self.client.log_batch(result.mlflow_run, tags=batch)  # last: now the step counts
@@ -224,22 +232,6 @@ class Executor:
             self.client.log_text(result.mlflow_run, lock, LOCK)
             for table in self.folder.glob(f"{result.step}.*.csv"):
                 self.client.log_artifact(result.mlflow_run, str(table), TABLES)
-
-    @mlflow_store.told()
-    def find(self, step: str, fingerprint: str) -> StepResult | None:
-        """A step with this fingerprint that somebody on the same MLflow server has finished."""
-        experiments = [e.experiment_id for e in self.client.search_experiments()]
-        found = self.client.search_runs(
-            experiments,
-            f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and attributes.status = 'FINISHED'",
-            order_by=["attributes.end_time DESC"],
-            max_results=1,
-        )
-        if not found:
-            return None
-        told = json.loads(found[0].data.tags[RECORD_TAG])
-        run_id = found[0].info.run_id
-        return StepResult(step, "cached", fingerprint=fingerprint, mlflow_run=run_id, **told)
 
     def _end_child(self, status: int) -> str | None:
         """Give the step that did not come back its final state; MLflow does not name it."""

@@ -8,7 +8,6 @@ that starts threads, and for a command that is more than ``python script.py`` an
 import json
 import os
 import shlex
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
 from pipeline.orchestration import processes
 from pipeline.orchestration.backends import PREFORK
-from pipeline.orchestration.workers import Workers, interpreter
+from pipeline.orchestration.workers import Turn, Workers, interpreter
 
 KILLED = 137  # a shell's exit status for a killed process
 SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text
@@ -42,9 +41,8 @@ SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text
 class PreforkedRun(SubmittedRun):
     """A step at work in a worker's child."""
 
-    def __init__(self, run_id: str, connection: socket.socket):
-        self._run_id, self._connection = run_id, connection
-        self._answers = connection.makefile()
+    def __init__(self, run_id: str, turn: Turn):
+        self._run_id, self._turn = run_id, turn
         self._status: int | None = None
 
     @property
@@ -55,9 +53,9 @@ class PreforkedRun(SubmittedRun):
     def begin(self, job: dict[str, Any]) -> bool:
         """Hand the work over to a child; whether there is one."""
         try:
-            self._child = psutil.Process(int(self._answers.readline()))
-            self._connection.sendall(f"{json.dumps(job)}\n".encode())
-        except (OSError, ValueError, psutil.NoSuchProcess):
+            self._child = psutil.Process(self._turn.pid)
+            self._turn.connection.sendall(f"{json.dumps(job)}\n".encode())
+        except (OSError, psutil.NoSuchProcess):
             return False
         processes.adopt(self._child)
         return True
@@ -66,7 +64,7 @@ class PreforkedRun(SubmittedRun):
         """Wait for the end; whether it was a success."""
         if self._status is None:
             try:
-                self._status = int(self._answers.readline() or KILLED)
+                self._status = int(self._turn.answers.readline() or KILLED)
             except OSError:
                 self._status = KILLED
         return self._status == 0
@@ -99,11 +97,11 @@ class PreforkBackend(LocalBackend):
         project, env_manager = load_project(folder), backend_config[PROJECT_ENV_MANAGER]
         command = project.get_entry_point(entry_point).command
         plain = command.split()[:2] == ["python", "script.py"] and SHELL.isdisjoint(command)
-        connection = backend_config["workers"].connect(folder, env_manager) if plain else None
+        turn = backend_config["workers"].connect(folder, env_manager) if plain else None
         id = get_or_create_run(
             None, project_uri, experiment_id, folder, version, entry_point, params
         ).info.run_id
-        if connection:
+        if turn:
             storage = backend_config[PROJECT_STORAGE_DIR]
             (command,) = get_entry_point_command(project, entry_point, params, storage)
             variables = get_run_env_vars(id, experiment_id) | get_databricks_env_vars(tracking_uri)
@@ -113,7 +111,7 @@ class PreforkBackend(LocalBackend):
                 "folder": str(folder),
                 "log": backend_config["log"],
             }
-            submitted = PreforkedRun(id, connection)
+            submitted = PreforkedRun(id, turn)
             print(f"=== Running {command} in a worker ===", flush=True)  # to the log
             if submitted.begin(job):
                 if env_manager != "local":

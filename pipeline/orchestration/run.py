@@ -6,6 +6,7 @@ to be done only reads a few small files.
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -18,8 +19,16 @@ from filelock import FileLock
 
 from pipeline import tracking
 from pipeline.cache import sources
-from pipeline.cache.fingerprint import Parts, fingerprint, parts
-from pipeline.cache.finished import Cache, Lock
+from pipeline.cache.compare import (
+    Parts,
+    Present,
+    declared,
+    digest,
+    evidence,
+    known,
+    outside_libraries,
+)
+from pipeline.cache.finished import Cache, Lock, Record, fingerprint
 from pipeline.config import job as hydra_job
 from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
@@ -52,6 +61,7 @@ class Pipeline:
     def __init__(self, config: "DictConfig", job: Job, lock: Lock = FileLock):
         self.config = config
         self.started = datetime.now(UTC)
+        self._variables = dict(os.environ)  # before any of it is set for MLflow
         self.folder, self.id = job.folder, job.id
         self.chosen = chosen_steps(config.main.steps, job.sweep)
         kind = tracking.choose(config.main.tracker)
@@ -67,8 +77,8 @@ class Pipeline:
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
         self.store = self.tracker.store
-        self.cache = Cache(settings.state_dir(), lock)
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
+        self.cache = Cache(settings.state_dir(), lock, self.screen.warn)
         self.workers = workers.of_trials() if self.trial else workers.Workers()
         self.marker = processes.Marker(self.id)
         self.temporary = processes.Temporary(self.marker)
@@ -105,24 +115,36 @@ class Pipeline:
         values = {key: plain(value) for key, value in parameters.items()}
         if step in self.chosen and not self.config.main.explain:
             values = {key: self._pinned(step, value) for key, value in values.items()}
-        found = self._parts(step, values)
-        key = fingerprint(found)
+        found = known(step, values, self.store, self.backend.environment)
+        present = self._present(step, digest(found))
         if self.config.main.explain:
-            result = self._explain(step, key, found)
+            result = self._explain(step, found, present)
         elif step not in self.chosen:
-            result = self._skipped(step, key)
+            result = self._skipped(step, present)
         else:
-            with self._alone(step, key):
-                result = self._finished(step, key, found) or self._execute(step, values, key, found)
+            with self._alone(step, present.key):
+                result = self._finished(step, present) or self._execute(
+                    step, values, found, present
+                )
         self.results[step] = result
         self._show(result)
         return result
 
-    def _parts(self, step: str, values: Mapping[str, Any]) -> Parts:
-        """What the step's result depends on, as it is now."""
-        found = parts(step, values, self.config.main.env_manager, self.store)
-        found["environment"] |= self.backend.environment
-        return found
+    def _present(self, step: str, key: str) -> Present:
+        """What the step would meet now; ``key`` is the digest of what is known of it."""
+        variables = self._variables
+        if self.trial:  # a launcher sets some for its workers, which are no choice of the user's
+            variables = outside_libraries(variables) | self.trial.variables
+        return Present(key, variables, lambda: self._lock(step))
+
+    def _lock(self, step: str) -> list[str]:
+        """The packages that the step would run with; its environment is built to learn of them."""
+        env_manager = self.config.main.env_manager
+        found = workers.lock(ROOT / step, env_manager)
+        if found is None and not self.config.main.explain:
+            self.executor.ensure_environment(step)
+            found = workers.lock(ROOT / step, env_manager)
+        return found or []
 
     def _pinned(self, step: str, value: Any) -> Any:
         """An input that no step of this run names: its latest version as it is now.
@@ -158,14 +180,11 @@ class Pipeline:
         with self.cache.alone(step, key):
             yield
 
-    def _finished(self, step: str, key: str, found: Parts) -> StepResult | None:
-        """The step as it was finished before, here or by a colleague, if it may be handed on."""
+    def _finished(self, step: str, present: Present) -> StepResult | None:
+        """The step as it was finished before, if it may be handed on."""
         if self.config.main.force and not (self.trial and self.trial.done):
             return None
-        known = self.cache.get(step, key)
-        if not known:
-            self._prepare(step)
-        result = known or self.executor.find(step, key)
+        result = self.cache.get(step, present)
         if result is None:
             return None
         started = time.monotonic()
@@ -177,34 +196,25 @@ class Pipeline:
                     return None
             except sources.Unreachable as error:
                 note = f"{error}; using what was fetched before ({result.pipeline_run})"
-        problems = damage(result.outputs) or self._missing(result, everywhere=not known)
-        if problems:
-            self._drop(result, problems if known else [])  # what a colleague lacks is no news here
+        if problems := damage(result.outputs) or self._missing(result):
+            self._drop(result, present.key, problems)
             return None
-        if known:
-            self.cache.touch(result)
-        else:
-            self.cache.put(result, found)
+        self.cache.touch(result, present.key)
         result.status, result.seconds = "cached", time.monotonic() - started
         result.warnings = [note] if note else []
         return result
 
-    def _drop(self, result: StepResult, problems: Sequence[str]) -> None:
+    def _drop(self, result: StepResult, key: str, problems: Sequence[str]) -> None:
         """Forget a step whose outputs are gone or damaged, and say why."""
         for problem in problems:
             self.screen.warn(f"{problem}; {result.step} is run again")
-        self.cache.forget(result)
+        self.cache.forget(result, key)
 
-    def _missing(self, result: StepResult, everywhere: bool = False) -> list[str]:
-        """Outputs that the tracker should have and does not, under just that version.
-
-        Args:
-            everywhere: also those whose files are on this machine; a colleague's version may be
-                another one here.
-        """
+    def _missing(self, result: StepResult) -> list[str]:
+        """Outputs that the tracker should have and does not, under just that version."""
         problems = []
         for output in result.outputs:
-            if output.get("stored") and not everywhere:
+            if output.get("stored"):
                 continue
             found = self.tracker.find(f"{output['name']}:{output['version']}")
             if found is None or found.digest != output["digest"]:
@@ -223,7 +233,9 @@ class Pipeline:
         for folder in coming:
             self.workers.prepare(folder, self.config.main.env_manager)
 
-    def _execute(self, step: str, values: Mapping[str, Any], key: str, found: Parts) -> StepResult:
+    def _execute(
+        self, step: str, values: Mapping[str, Any], found: Parts, present: Present
+    ) -> StepResult:
         if self.executor.parent is None:
             self._begin()
         self._prepare(step)
@@ -231,7 +243,7 @@ class Pipeline:
         self.running, started = step, time.monotonic()
         try:
             with self._time_limit(step):
-                result = self.executor.run(step, values, self.context)
+                result, trace = self.executor.run(step, values, self.context)
             _check_inputs(result, values)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
@@ -240,14 +252,17 @@ class Pipeline:
             self._show(self.results[step])
             raise
         self.running = None
-        if fingerprint(self._parts(step, values)) == key:
-            result.fingerprint = key
-        else:
-            told = f"{step} or its environment was changed while it ran; no other run will reuse it"
-            result.warnings.append(told)
+        seen = evidence(step, trace, result.environment, present)
+        result.fingerprint = fingerprint(found, seen)
+        changed = list(trace["changed"]) if trace else []
+        if declared(step, self.backend.remote) != found["declared"]:
+            changed.append("MLproject or its inputs")
         self.executor.record(result)
-        if result.fingerprint:
-            self.cache.put(result, found)
+        if changed:
+            told = f"{', '.join(changed)} changed while {step} ran; no other run will reuse it"
+            result.warnings.append(told)
+        else:
+            self.cache.put(Record(result, found, seen), present.key)
         return result
 
     @contextlib.contextmanager
@@ -311,40 +326,35 @@ class Pipeline:
         )
         return taken
 
-    def _skipped(self, step: str, key: str) -> StepResult:
+    def _skipped(self, step: str, present: Present) -> StepResult:
         """A step that was not chosen: its outputs as they are, from the run that fits best.
 
         Nobody reads what comes after the last chosen step, so there only what fits is handed on.
         """
-        result = self.cache.get(step, key)
+        fitting = result = self.cache.get(step, present)
         order = step_folders().index
         if result is None and order(step) < order(self.chosen[-1]):
             result = self.cache.latest(step, self.store)
-        if result is None or result.fingerprint != key:
+        if fitting is None:
             # what follows comes from other settings too
             self.context = replace(self.context, overrides=None)
         if result is None:
             return StepResult(step, "skipped")
         result.status, result.seconds, result.warnings = "skipped", None, []
-        if result.fingerprint != key:
+        if fitting is None:
             result.warnings = [f"{step} is not chosen; using what run {result.pipeline_run} made"]
         return result
 
-    def _explain(self, step: str, key: str, found: Parts) -> StepResult:
-        """Whether the step would run, and why; nothing is run.
-
-        MLflow is only asked where it is on a server, which may know what a colleague has finished.
-        """
+    def _explain(self, step: str, found: Parts, present: Present) -> StepResult:
+        """Whether the step would run, and why; nothing is run."""
         if step not in self.chosen:
             self.screen.explain(step, ["it is not in main.steps"])
-            return self._skipped(step, key)
-        result = self.cache.get(step, key)
-        if result is None and settings.mlflow_on_server() and not self.config.main.force:
-            result = self.executor.find(step, key)
+            return self._skipped(step, present)
+        result = self.cache.get(step, present)
         if self.config.main.force:
             reasons = ["main.force is set"]
         elif result is None:
-            reasons = self.cache.why(step, found)
+            reasons = self.cache.why(step, found, present)
         else:
             reasons = _source_changes(result) + (damage(result.outputs) or self._missing(result))
         if not reasons:

@@ -1,14 +1,15 @@
 """Starts and finds the step workers that the ``prefork`` backend uses.
 
-A worker's socket is named after a digest of what the worker has imported and may have gone by: its
-interpreter, the code and the environment variables. So a worker of code that has changed since is
-not found, and the trials of a sweep find the worker that the sweep has started.
+A worker's socket is named after a digest of its script, its interpreter and the environment
+variables that it may have gone by, so the trials of a sweep find the worker that the sweep has
+started. A worker knows what it has imported, and says when any of it has changed since.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,20 +17,40 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from pipeline.core import settings
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
-from pipeline.steps.folders import library, step_files
+from pipeline.provenance import origin
+from pipeline.steps.context import VARIABLE, StepContext
+from pipeline.steps.worker import STALE
 
 WORKER = ROOT / "pipeline" / "steps" / "worker.py"
 # Variables that no import goes by: they tell one run from another, or are set for each turn.
 IGNORED = ("PIPELINE_", "MLFLOW_", "_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
 IGNORED_ENDS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's
 KINDS = ("tracking", "model_registry")  # of MLflow's stores
+TRACED = {VARIABLE: StepContext(trace=True).to_json()}
 COUNTED = (settings.STATE_DIR, settings.TRACKER)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A child of a worker, which waits for its job.
+
+    Attributes:
+        connection: takes the job.
+        answers: gives the exit status.
+        pid: the child.
+    """
+
+    connection: socket.socket
+    answers: TextIO
+    pid: int
 
 
 class Workers:
@@ -62,23 +83,32 @@ class Workers:
         address.unlink(missing_ok=True)  # of a worker that was killed
         process = subprocess.Popen(
             [python, str(WORKER), str(step / "script.py"), str(address), *_modules()],
-            env=os.environ | {"TMPDIR": str(self.folder)},
+            env=os.environ | {"TMPDIR": str(self.folder), **TRACED},
             stdin=subprocess.PIPE,  # ends with this process, and then so does the worker
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self._started[step] = address, process
 
-    def connect(self, step: Path, env_manager: str) -> socket.socket | None:
-        """A connection to a step's worker, started now if need be; None where it can't be."""
+    def connect(self, step: Path, env_manager: str) -> Turn | None:
+        """A turn of a step's worker, started now if need be; None where it can't be."""
         if python := interpreter(step, env_manager):
             with contextlib.suppress(OSError):
-                return _connected(_shared(_name(step, python)))
+                if turn := _turn(_shared(_name(step, python))):
+                    return turn
         self.prepare(step, env_manager)
+        if (turn := self._own(step)) is None and step in self._started:
+            self._end(step)  # it was stale
+            self.prepare(step, env_manager)
+            turn = self._own(step)
+        return turn
+
+    def _own(self, step: Path) -> Turn | None:
+        """A turn of the worker that this process has started, as soon as it listens."""
         address, process = self._started.get(step, (None, None))
         while process and process.poll() is None:
             with contextlib.suppress(OSError):
-                return _connected(address)
+                return _turn(address)
             time.sleep(0.01)  # the worker is about to listen
         return None
 
@@ -120,23 +150,32 @@ def _shared(name: str) -> Path:
     return Path(os.environ.get(settings.WORKERS) or os.devnull, name)
 
 
-def _connected(address: Path) -> socket.socket:
+def _turn(address: Path) -> Turn | None:
+    """A turn of the worker at an address; None if the worker is stale.
+
+    Raises:
+        OSError: nobody listens there.
+    """
     with contextlib.ExitStack() as on_failure:
         connection = on_failure.enter_context(socket.socket(socket.AF_UNIX))
         connection.connect(str(address))
+        answers = on_failure.enter_context(connection.makefile())
+        answer = answers.readline().strip()
+        if not answer:
+            raise ConnectionError("the worker has ended")
+        if answer == STALE:
+            return None
         on_failure.pop_all()
-    return connection
+    return Turn(connection, answers, int(answer))
 
 
 def _name(step: Path, python: str) -> str:
-    files = [WORKER, *step_files(step), *library(step / "script.py")]
-    code = {str(path): file_digest(path) for path in files}
     variables = {
         name: value
         for name, value in os.environ.items()
         if name in COUNTED or not (name.startswith(IGNORED) or name.endswith(IGNORED_ENDS))
     }
-    text = json.dumps([python, code, variables], sort_keys=True)
+    text = json.dumps([str(step), python, variables], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -148,6 +187,31 @@ def interpreter(step: Path, env_manager: str) -> str | None:
         python = _record(step).read_text(encoding="utf-8")
         return python if Path(python).exists() else None
     return None
+
+
+def lock(step: Path, env_manager: str) -> list[str] | None:
+    """The packages that a step runs with; None as long as its Python is unknown."""
+    if env_manager == "local":
+        return origin.environment_lock()
+    if (python := interpreter(step, env_manager)) is None:
+        return None
+    prefix = Path(python).parents[1]
+    folders = [*_python_path(), *prefix.glob("lib/python*/site-packages")]
+    return [origin.interpreter(_version(prefix)), *origin.packages(folders)]
+
+
+def _python_path() -> list[Path]:
+    return [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+def _version(prefix: Path) -> str:
+    """The version of an environment's Python: of venv, uv and virtualenv, or of conda."""
+    with contextlib.suppress(FileNotFoundError):
+        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8")
+        if found := re.search(r"^version(?:_info)? *= *(\d+\.\d+\.\d+)", text, re.MULTILINE):
+            return found[1]
+    found = [path.name.split("-")[1] for path in prefix.glob("conda-meta/python-[0-9]*.json")]
+    return found[0] if found else ""
 
 
 def record_interpreter(step: Path, python: Path) -> None:

@@ -1,12 +1,17 @@
 """Who runs this, from which code, and with which packages."""
 
 import getpass
+import json
 import platform
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from pipeline.core.files import file_digest
+from pipeline.core.settings import ROOT
 from pipeline.provenance.git import GitError, git
 
 
@@ -56,20 +61,55 @@ def environment_lock() -> list[str]:
 
     The form is that of a requirements file, so that uv or pip can build it again.
     """
-    host = f"{platform.system()} {platform.machine()}"
-    return [f"# Python {platform.python_version()}, {host}", *packages(map(Path, sys.path))]
+    folders = [path for path in map(Path, sys.path) if ROOT not in (path, path.parent)]
+    return [interpreter(platform.python_version()), *packages(folders)]
+
+
+def interpreter(version: str) -> str:
+    """An environment's line on its interpreter."""
+    return f"# Python {version}, {platform.system()} {platform.machine()}"
 
 
 def packages(folders: Iterable[Path]) -> list[str]:
     """The packages that are installed in these folders, as ``name==version``, sorted.
 
     The names of their folders say it all; reading each one's metadata takes a hundred times as
-    long.
+    long. A package that was built from local files may change at the same version, so the digest of
+    what was installed follows it; one that is installed editable counts by what is read of it.
     """
     found: dict[str, str] = {}
     for folder in folders:
         for path in [*folder.glob("*.dist-info"), *folder.glob("*.egg-info")]:
             name, dash, version = path.stem.partition("-")
             if dash:  # what comes first on the path is what is imported
-                found.setdefault(name.lower().replace("_", "-"), version.partition("-")[0])
+                line = version.partition("-")[0] + _content(path)
+                found.setdefault(name.lower().replace("_", "-"), line)
     return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def editable(folders: Iterable[Path]) -> list[str]:
+    """The folders of the projects that are installed editable."""
+    infos = (path for folder in folders for path in folder.glob("*.dist-info"))
+    told = (_direct_url(path) for path in infos)
+    return [
+        unquote(urlsplit(one["url"]).path)
+        for one in told
+        if one.get("dir_info", {}).get("editable")
+    ]
+
+
+def _content(package: Path) -> str:
+    """What tells a package that was built from local files from another one of its version."""
+    told = _direct_url(package)
+    if not told or told.get("dir_info", {}).get("editable"):
+        return ""
+    record = package / "RECORD"
+    return f"  # installed files {file_digest(record)[:16]}" if record.is_file() else ""
+
+
+def _direct_url(package: Path) -> dict[str, Any]:
+    """Where a package was installed from, if not from an index (PEP 610)."""
+    try:
+        return json.loads((package / "direct_url.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

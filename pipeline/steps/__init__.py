@@ -1,7 +1,12 @@
 """What a step's script imports: its argument parser, its run, and the shell around ``go``."""
 
-from pipeline.steps.arguments import json_dict, json_list, json_value, optional, parser
+from pipeline.steps import trace
 from pipeline.steps.context import StepContext
+
+if StepContext.from_environment().trace:
+    trace.start()  # before what follows is imported, so that it is recorded
+
+from pipeline.steps.arguments import json_dict, json_list, json_value, optional, parser
 from pipeline.steps.run import Run
 from pipeline.steps.shell import main
 

@@ -30,6 +30,7 @@ class StepContext:
         overrides: the overrides that decide about the results; None: they are not known.
         based_on: the run from which this one goes on.
         developer: who started the step; empty: the user of this machine.
+        trace: whether to record what the step reads; see :mod:`pipeline.steps.trace`.
     """
 
     run_id: str = ""
@@ -44,6 +45,7 @@ class StepContext:
     overrides: Sequence[str] | None = None
     based_on: str = ""
     developer: str = ""
+    trace: bool = False
 
     @classmethod
     def from_environment(cls) -> "StepContext":

@@ -15,6 +15,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.results import RUN_ID_TAG
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
+from pipeline.steps import trace
 from pipeline.steps.context import BY_MLFLOW, StepContext
 from pipeline.steps.report import keep_table
 from pipeline.tracking import Artifact, Tracker
@@ -210,7 +211,8 @@ class Run:
             "metrics": _numbers(self.summary),
             "warnings": self._notes,
             "sources": self._sources,
-            "environment": origin.environment_lock(),
+            "environment": trace.environment(),
+            "trace": trace.report(),
             "tables": self._tables,
             "files": self._files,
             "tracker_run": self._tracker.id,

@@ -18,13 +18,17 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 if __name__ == "__main__":  # started by its path, so that it finds the library like a script does
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path[:1] = [str(Path(sys.argv[1]).parent), str(Path(__file__).resolve().parents[2])]
 from pipeline.core import variables
+from pipeline.steps import trace
+
+STALE = "stale"
 
 
 def main(script: str, address: str, modules: Sequence[str]) -> None:
@@ -49,11 +53,12 @@ def main(script: str, address: str, modules: Sequence[str]) -> None:
 def load(script: Path) -> ModuleType:
     """Import a script as the module ``script``; from source, as Python runs a program."""
     os.chdir(script.parent)
-    sys.path[0] = str(script.parent)
+    sys.path[:2] = [str(script.parent)]
     sys.argv = [script.name]
     module = sys.modules["script"] = ModuleType("script")
     module.__file__ = str(script)
-    exec(compile(script.read_bytes(), script, "exec"), vars(module))
+    code = SourceFileLoader("script", str(script)).get_code("script")
+    exec(code, vars(module))
     return module
 
 
@@ -77,14 +82,18 @@ def serve(module: ModuleType, server: socket.socket) -> None:
 
 
 def work(module: ModuleType, connection: socket.socket) -> NoReturn:
-    """Take a turn and exit; the answers are this process's number and then its exit status."""
+    """Take a turn and exit; the answers are this process's number and then its exit status.
+
+    The first is ``STALE`` where what the worker has imported has changed since: its turns are over.
+    """
     status = 1
     try:
         os.register_at_fork(after_in_child=connection.close)  # the end of this process is seen
-        connection.sendall(f"{os.getpid()}\n".encode())
+        current = trace.is_current()
+        connection.sendall(f"{os.getpid() if current else STALE}\n".encode())
         with connection.makefile() as lines:
             text = lines.readline()
-        if text:
+        if text and current:
             become(json.loads(text))
             sys.modules["__main__"] = module  # whose file W&B and multiprocessing look up
             status = run(module.main)
@@ -99,6 +108,7 @@ def become(job: dict[str, Any]) -> None:
     for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     variables.replace_all(job["environment"])
+    trace.begin()
     os.chdir(job["folder"])
     sys.argv = job["arguments"]
     signal.signal(signal.SIGINT, signal.default_int_handler)

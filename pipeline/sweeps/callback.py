@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import os
 import sys
 import time
 import traceback
@@ -28,6 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline import tracking
+from pipeline.cache import compare
 from pipeline.config import job as trial
 from pipeline.config import overrides
 from pipeline.config.checks import check_measuring
@@ -162,8 +164,9 @@ class Sweep(Callback):
 
     def _tell_trials(self, config: DictConfig, done: list[int]) -> None:
         """Put what trials have to know into the overrides that all of them get."""
+        told = trial.SweepContext(self.id, self.run, done, compare.libraries(os.environ))
         variables = {
-            trial.SWEEP_VARIABLE: trial.SweepContext(self.id, self.run, done).to_json(),
+            trial.SWEEP_VARIABLE: told.to_json(),
             settings.WORKERS: str(workers.of_trials().folder or ""),
         }
         with read_write(config.hydra), open_dict(config.hydra):

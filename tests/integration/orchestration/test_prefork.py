@@ -473,14 +473,14 @@ def test_the_environment_of_another_conda_yml_is_not_taken(
 def test_every_step_can_be_forked(forked: Step, name: str, tracker: str, monkeypatch):
     """Its imports start no thread, and W&B is not among them."""
     monkeypatch.setenv(settings.TRACKER, tracker)
-    connection = forked.workers.connect(ROOT / name, "local")
-    with connection, connection.makefile() as answers:
-        child = psutil.Process(int(answers.readline()))
+    turn = forked.workers.connect(ROOT / name, "local")
+    with turn.connection, turn.answers:
+        child = psutil.Process(turn.pid)
         assert child.cmdline()[-1].startswith(("pipeline.tracking.trackio", "mlflow.store."))
         job = {"arguments": ["script.py", "--help"], "environment": dict(os.environ)}
         job |= {"folder": str(ROOT / name), "log": str(forked.log)}
-        connection.sendall(f"{json.dumps(job)}\n".encode())
-        assert answers.readline() == "0\n"
+        turn.connection.sendall(f"{json.dumps(job)}\n".encode())
+        assert turn.answers.readline() == "0\n"
     assert "usage: script.py" in forked.log.read_text()
 
 

@@ -1,0 +1,246 @@
+"""What a step's result depends on, and whether all of it is still the same.
+
+Some of it is known before the step runs: :func:`known`, whose digest is the key under which results
+are kept. The rest the step has to tell: what it read, with which packages, and by which environment
+variables. That is its :class:`Evidence`, and a result is reused only where the evidence holds.
+"""
+
+import fnmatch
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import yaml
+
+from pipeline.core import observations, settings
+from pipeline.core.files import file_digest
+from pipeline.core.observations import Proof
+from pipeline.core.results import Reference
+from pipeline.core.settings import ROOT
+from pipeline.steps.folders import library, step_files
+
+Parts = dict[str, dict[str, Any]]
+
+# Environment variables that libraries go by, whoever reads them; docs/cache.md lists them.
+LIBRARIES = (
+    "BLIS_*", "CUDA_*", "LANG", "LANGUAGE", "LC_*", "MKL_*", "NUMBA_*", "NUMEXPR_*", "NVIDIA_*",
+    "OMP_*", "OPENBLAS_*", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8",
+    "SKLEARN_*", "SOURCE_DATE_EPOCH", "TZ", "VECLIB_*",
+)  # fmt: skip
+# Those that tell one run from another, or where things are kept: they never count.
+OURS = (
+    "PIPELINE_*", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "TMPDIR",
+    "TRACKIO_DIR", "WANDB_PROJECT", "WANDB_RUN_GROUP", "WANDB_RUN_ID",
+)  # fmt: skip
+
+
+def known(
+    step: str, parameters: Mapping[str, Any], store: str, elsewhere: Mapping[str, Any]
+) -> Parts:
+    """What is known before a step runs, by kind and name.
+
+    Names, places and groups are left out: an input counts by its content, not by its version.
+
+    Args:
+        step: the step's folder.
+        parameters: its parameters; a :class:`Reference` counts by its digest.
+        store: the tracker and project that its outputs are in.
+        elsewhere: what decides about the environment on another machine; empty here.
+    """
+    inputs = {k: v.digest for k, v in parameters.items() if isinstance(v, Reference)}
+    return {
+        "declared": declared(step, bool(elsewhere)),
+        "parameter": {k: v for k, v in parameters.items() if k not in inputs},
+        "input": inputs,
+        "tracker": {"store": store},
+        "backend": dict(elsewhere),
+    }
+
+
+def declared(step: str, remote: bool = False) -> dict[str, str]:
+    """The MLproject, and the files that it names as ``inputs``, by path, with their digests."""
+    folder = ROOT / step
+    project = folder / "MLproject"
+    patterns = (yaml.safe_load(project.read_text(encoding="utf-8")) or {}).get("inputs") or ()
+    files = [project, *([folder / "conda.yml"] if remote else [])]
+    for pattern in patterns:
+        files += sorted(path for path in folder.glob(pattern) if path.is_file())
+    return {observations.name_of(str(path)): file_digest(path) for path in files}
+
+
+def digest(found: Mapping[str, Any]) -> str:
+    """One digest of all that was found."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a step was found to depend on while it ran.
+
+    Attributes:
+        proof: what it read below the repository; see :mod:`pipeline.core.observations`.
+        environment: the digest of the lock of its packages; empty on another machine.
+        variables: the environment variables that count, with keyed digests of their values.
+        key: keys these digests.
+    """
+
+    proof: Proof
+    environment: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+
+
+class Present:
+    """What a step would meet now.
+
+    Args:
+        key: the digest of what is known before it runs.
+        variables: the environment variables.
+        lock: gives the lock of the packages that it would run with; asked for once, if at all.
+    """
+
+    def __init__(self, key: str, variables: Mapping[str, str], lock: Callable[[], list[str]]):
+        self.key, self._variables, self._lock = key, variables, lock
+
+    @cached_property
+    def packages(self) -> list[str]:
+        """The lock of the packages."""
+        return self._lock()
+
+    @cached_property
+    def environment(self) -> str:
+        """The digest of the lock."""
+        return lock_digest(self.packages)
+
+    def values(self, names: Iterable[str], key: str) -> dict[str, str]:
+        """Keyed digests of variables: those named, and those that libraries go by."""
+        names = {*names, *libraries(self._variables)}
+        return {name: self._value(name, key) for name in sorted(names) if not _matches(name, OURS)}
+
+    def _value(self, name: str, key: str) -> str:
+        if name not in self._variables:
+            return ""
+        text = f"{name}={self._variables[name]}".encode("utf-8", "surrogateescape")
+        return hmac.new(key.encode(), text, "sha256").hexdigest()
+
+    def holds(self, evidence: Evidence) -> bool:
+        """Whether the step would meet just what it met then."""
+        return (
+            self.values(evidence.variables, evidence.key) == evidence.variables
+            and evidence.environment in ("", self.environment)
+            and not observations.changed(evidence.proof)
+        )
+
+    def parts(self, evidence: Evidence) -> tuple[Parts, Parts]:
+        """What differs, then and now, by kind and name."""
+        values = self.values(evidence.variables, evidence.key)
+        changed = observations.changed(evidence.proof)
+        before: Parts = {"variable": dict(evidence.variables)}
+        now: Parts = {"variable": dict(values)}
+        for kind, name in changed:
+            then = evidence.proof[kind][name]
+            again = observations.again(kind, name, then)
+            before.setdefault(kind, {})[name] = _text(kind, then)
+            now.setdefault(kind, {})[name] = _text(kind, again)
+        if evidence.environment not in ("", self.environment):
+            before["environment"] = _versions(_read_lock(evidence.environment))
+            now["environment"] = _versions(self.packages) or {"packages": "not installed yet"}
+        return before, now
+
+
+def libraries(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those environment variables that libraries go by."""
+    return {name: value for name, value in variables.items() if _matches(name, LIBRARIES)}
+
+
+def outside_libraries(variables: Mapping[str, str]) -> dict[str, str]:
+    """All other environment variables."""
+    return {name: value for name, value in variables.items() if not _matches(name, LIBRARIES)}
+
+
+def evidence(step: str, trace: Mapping[str, Any] | None, lock: str, present: Present) -> Evidence:
+    """The evidence of a step that has run.
+
+    Args:
+        step: the step's folder.
+        trace: what it reports of itself; None from another machine, where its own files and the
+            parts of the library that they import are counted instead.
+        lock: the digest of its packages' lock.
+        present: the variables that it was given.
+    """
+    key = present.key
+    if trace is None:
+        folder = ROOT / step
+        files = [*step_files(folder), *library(folder / "script.py")]
+        found = {observations.name_of(str(path)): file_digest(path) for path in files}
+        return Evidence({observations.FILE: found}, "", present.values((), key), key)
+    return Evidence(trace["proof"], lock, present.values(trace["variables"], key), key)
+
+
+def lock_digest(lines: Iterable[str]) -> str:
+    """The digest by which a lock is kept."""
+    return hashlib.sha256(lock_text(lines).encode()).hexdigest()
+
+
+def lock_text(lines: Iterable[str]) -> str:
+    """A lock as text."""
+    return "\n".join(lines) + "\n"
+
+
+def _read_lock(found: str) -> list[str]:
+    try:
+        return settings.lock_file(found).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _versions(lock: Iterable[str]) -> dict[str, str]:
+    """The versions in a lock, by name."""
+    pairs = (line.partition("==") for line in lock)
+    return {name if mark else "python": version or name for name, mark, version in pairs}
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _text(kind: str, observed: Any) -> str:
+    """An observation in a few words."""
+    if kind == observations.CODE:
+        return observed["bytes"] or observed["code"]
+    if kind == observations.SEARCH:
+        return ", ".join(observed["found"]) or "(none)"
+    return observed or "(none)"
+
+
+def differences(before: Parts, now: Parts) -> list[str]:
+    """Each part that differs, with its old and its new value.
+
+    They are compared as the digest takes them: 1 and 1.0 differ, and null and nothing.
+    """
+    lines = []
+    for kind in now:
+        old, new = before.get(kind, {}), now[kind]
+        for name in sorted(old.keys() | new.keys()):
+            texts = [
+                json.dumps(side[name], sort_keys=True) if name in side else ""
+                for side in (old, new)
+            ]
+            if texts[0] != texts[1]:
+                values = (_shown(kind, side.get(name, "(none)")) for side in (old, new))
+                lines.append(f"{kind} {name}: {' -> '.join(values)}")
+    return lines
+
+
+def _shown(kind: str, value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if kind == "variable":
+        return f"value {text[:6]}" if text else "(not set)"
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return text[:12]
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,168 @@
+"""What can be observed of a file or folder, and the proof that all of it is still the same.
+
+A step records observations while it runs (:mod:`pipeline.steps.trace`); the cache makes the same
+observations again (:mod:`pipeline.cache.compare`). A :data:`Proof` holds them by kind:
+
+- ``code``: source that was imported: the digests of its bytes and of its compiled form;
+- ``file``: a file that was opened: the digest of its bytes; empty: there is none;
+- ``folder``: a folder that was listed: the digest of its names;
+- ``search``: a folder in which the import system looked for modules: their names, and which of the
+  folder's entries bear one of them;
+- ``kind``: a path that was tested: a folder, a file, a file of a size; empty: nothing is there.
+
+Paths below the repository are relative to it.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from importlib.machinery import all_suffixes
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from pipeline.core import settings
+from pipeline.core.files import file_digest
+from pipeline.core.settings import ROOT
+
+Proof = dict[str, dict[str, Any]]
+
+CODE, FILE, FOLDER, SEARCH, KIND = KINDS = ("code", "file", "folder", "search", "kind")
+ANY = "*"  # among the names of a search: each module that is there
+IGNORED = {".git", ".venv", "__pycache__"}  # as names, wherever they are
+
+
+def path_of(name: str) -> Path:
+    """The path that an observation's name means."""
+    return ROOT / name
+
+
+def name_of(path: str) -> str:
+    """A path as an observation's name."""
+    root = f"{ROOT}{os.sep}"
+    return path.removeprefix(root) if path != str(ROOT) else "."
+
+
+def own_state() -> tuple[str, ...]:
+    """The folders that hold this project's own state, which never counts."""
+    return str(settings.state_dir()), str(settings.trackio_dir().absolute())
+
+
+def file(path: Path) -> str:
+    """The digest of a file's bytes; empty where there is no file that can be read."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return ""
+
+
+def names(path: Path) -> list[str] | None:
+    """The names in a folder, without those that never count; None where there is no folder."""
+    try:
+        found = set(os.listdir(path)) - IGNORED  # noqa: PTH208
+    except OSError:
+        return None
+    state = own_state()
+    return sorted(name for name in found if os.path.join(path, name) not in state)  # noqa: PTH118
+
+
+def folder(found: Iterable[str] | None) -> str:
+    """The digest of the names in a folder; empty where there is none."""
+    if found is None:
+        return ""
+    return hashlib.sha256("\0".join(sorted(found)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def search(path: Path, wanted: Iterable[str]) -> list[str]:
+    """The entries of a folder that importing one of the wanted modules would find."""
+    modules, suffixes = set(wanted), all_suffixes()
+    found = []
+    for name in names(path) or ():
+        module, dot, _ = name.partition(".")
+        importable = name[len(module) :] in suffixes if dot else Path(path, name).is_dir()
+        if importable and (module in modules or ANY in modules):
+            found.append(name)
+    return found
+
+
+def kind(path: Path, sized: bool = True) -> str:
+    """What a path is: ``folder``, ``file of 12 bytes`` or just ``file``, or nothing."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return ""
+    if stat.S_ISDIR(status.st_mode):
+        return "folder"
+    return f"file of {status.st_size} bytes" if sized else "file"
+
+
+def code_digest(code: CodeType) -> str:
+    """The digest of compiled code without its positions: comments and blank lines don't count."""
+    return hashlib.sha256(repr(_without_positions(code)).encode("utf-8", "replace")).hexdigest()
+
+
+def _without_positions(value: Any) -> Any:
+    """What makes two code objects do the same, in an order that is always the same."""
+    if isinstance(value, CodeType):
+        given = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount)
+        called = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
+        body = (value.co_code, value.co_exceptiontable, value.co_flags, value.co_stacksize)
+        return value.co_name, given, called, body, _without_positions(value.co_consts)
+    if isinstance(value, tuple):
+        return tuple(map(_without_positions, value))
+    if isinstance(value, frozenset):
+        return "frozenset", sorted(map(repr, value))
+    return type(value).__name__, value
+
+
+def compiled(source: bytes, path: Path) -> CodeType | None:
+    """A module's code as the import system compiles it; None where it is no Python."""
+    try:
+        return compile(source, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def code(source: bytes, path: Path) -> dict[str, str]:
+    """The observation of source that is imported."""
+    found = compiled(source, path)
+    return {
+        "bytes": hashlib.sha256(source).hexdigest(),
+        "code": code_digest(found) if found else "",
+    }
+
+
+def again(what: str, name: str, before: Any) -> Any:
+    """An observation as it is now; ``before`` itself where it is the same."""
+    path = path_of(name)
+    if what == CODE:
+        return _code_again(path, before)
+    if what == FILE:
+        return file(path)
+    if what == FOLDER:
+        return folder(names(path))
+    if what == SEARCH:
+        return {**before, "found": search(path, before["names"].split())}
+    return kind(path, sized=before != "file")
+
+
+def _code_again(path: Path, before: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        source = path.read_bytes()
+    except OSError:
+        return {"bytes": "", "code": ""}
+    if hashlib.sha256(source).hexdigest() == before["bytes"]:
+        return before
+    now = code(source, path)
+    return before if now["code"] == before["code"] != "" else now
+
+
+def changed(proof: Proof) -> list[tuple[str, str]]:
+    """The kind and name of each observation that is another one now."""
+    return [
+        (kind, name)
+        for kind in KINDS
+        for name, before in proof.get(kind, {}).items()
+        if again(kind, name, before) != before
+    ]

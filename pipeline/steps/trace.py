@@ -1,0 +1,476 @@
+"""Records what a step loads, opens, lists, looks for and tests below the repository.
+
+Started before a step's script is imported, by the worker or by :mod:`pipeline.steps`. Python tells
+an audit hook of each file that is opened and each folder that is listed; modules are seen by a
+finder and loaded by :mod:`pipeline.steps.source`; ``os.stat`` and ``os.environ`` are wrapped, for
+they tell no hook. Digests are of the bytes as they are read. What is below ``PYTHONPATH`` or an
+editable installation counts like what is below the repository. Files that native code opens, and
+other processes, are not seen: docs/cache.md.
+"""
+
+import contextlib
+import functools
+import importlib.abc
+import os
+import sys
+import sysconfig
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pipeline.core import observations, settings
+from pipeline.core.observations import Proof
+from pipeline.core.settings import ROOT
+from pipeline.provenance import origin
+from pipeline.steps import source
+
+# Parts of the library that say where things are kept, not what is computed: which variables they
+# read and which paths they test does not count.
+INFRASTRUCTURE = tuple(
+    str(ROOT / "pipeline" / name) + os.sep for name in ("core", "provenance", "steps", "tracking")
+)
+# Modules of the standard library through which others test paths and read variables.
+HELPERS = {"os", "posixpath", "genericpath", "pathlib", "glob", "shutil", "collections.abc"}
+SIZED = ("stat", "getsize")  # the others only ask what is there
+PATH_HOOK = ".__path_hook__"  # setuptools puts entries into sys.path that are no folders
+IMPORTS = {
+    "importlib._bootstrap",
+    "importlib._bootstrap_external",
+    "_frozen_importlib_external",
+    "importlib.metadata",
+    "importlib_metadata",
+}
+
+
+class Trace:
+    """The record of one process.
+
+    Attributes:
+        environment: the packages at the beginning.
+    """
+
+    def __init__(self) -> None:
+        self.environment = origin.environment_lock()
+        self._roots = _roots()
+        self._code: dict[str, dict[str, str]] = {}
+        self._files: dict[str, str] = {}
+        self._folders: dict[str, list[str] | None] = {}
+        self._searched: dict[str, set[str]] = {}
+        self._kinds: dict[str, str] = {}
+        self._variables: set[str] = set()
+        self._own: set[str] = set()  # paths that the step has made itself
+        self._set: set[str] = set()  # variables that it has set
+        self._parents: dict[str, str] = {}
+        self._busy = threading.local()
+        self.begin()
+
+    def begin(self) -> None:
+        """Go by the present environment variables: what is state, and what is temporary."""
+        folders = [*observations.own_state(), tempfile.gettempdir()]
+        folders += map(os.path.realpath, tuple(folders))
+        own = {f"{path}{os.sep}" for path in folders if not f"{ROOT}{os.sep}".startswith(path)}
+        if database := settings.sqlite_path(settings.tracking_uri()):
+            own |= {str(database), os.path.realpath(database)}  # and its journal
+        self._ignored = tuple(own)
+        self._set.clear()
+
+    def start(self) -> None:
+        """Record from now on, and what is loaded already."""
+        self._add_loaded()
+        sys.meta_path.insert(0, _Lookups(self._looked_for))
+        _load_by(self._loaded)
+        os.environ.__class__ = _environment(self._read_variable, self._set.add)
+        for name in ("stat", "lstat", "access"):
+            _wrap(name, self._tested)
+        _wrap("open", self._opened_below)
+        sys.addaudithook(self._audit)
+
+    # What happens
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Python's audit hook; it must not raise, or what is audited would fail."""
+        if event not in _EVENTS:
+            return
+        if event == "open" and getattr(self._busy, "folder", False):
+            self._busy.folder = False
+            return
+        with self._alone() as alone:
+            if alone:
+                with contextlib.suppress(OSError, ValueError):
+                    _EVENTS[event](self, *arguments)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether this is not within what we do ourselves."""
+        before = getattr(self._busy, "here", False)
+        self._busy.here = True
+        try:
+            yield not before
+        finally:
+            self._busy.here = before
+
+    def _opened(self, path: Any, mode: str | None, flags: int) -> None:
+        name = self._name(path)
+        if name is None or name in self._files or self._is_own(name) or name.endswith(PATH_HOOK):
+            return
+        found = observations.file(observations.path_of(name))
+        if flags & (os.O_TRUNC | os.O_EXCL) or (flags & os.O_CREAT and not found):
+            self._own.add(name)
+        elif not _shows_source(sys._getframe(1)):
+            self._files[name] = found
+
+    def _opened_below(self, path: Any, flags: int, *_: Any, dir_fd: int | None = None) -> None:
+        """``os.open``; the audit hook is not told of ``dir_fd``, and leaves that case to this."""
+        self._busy.folder = dir_fd is not None
+        if dir_fd is not None:
+            with self._alone(), contextlib.suppress(OSError, ValueError):
+                self._opened(os.path.join(_described(dir_fd), os.fsdecode(path)), None, flags)  # noqa: PTH118
+
+    def _connected(self, database: Any) -> None:
+        if isinstance(database, str) and database.startswith("file:"):
+            database = unquote(urlsplit(database).path)
+        if database not in (":memory:", ""):
+            self._opened(database, None, os.O_RDWR | os.O_CREAT)
+
+    def _listed(self, path: Any = None) -> None:
+        caller = _module(_caller(sys._getframe(1)))
+        name = self._name("." if path is None else path)
+        if name is None or caller in IMPORTS:
+            return
+        if caller == "pkgutil":
+            self._searched.setdefault(name, set()).add(observations.ANY)
+        elif name not in self._folders and not self._is_own(name):
+            self._folders[name] = observations.names(observations.path_of(name))
+
+    def _made(self, path: Any, *_: Any) -> None:
+        if name := self._name(path):
+            self._own.add(name)
+
+    def _renamed(self, _: Any, target: Any, *__: Any) -> None:
+        self._made(target)
+
+    def _library(self, module: str, file: Any, *_: Any) -> None:
+        if file is not None:  # a native module
+            self._opened(file, None, os.O_RDONLY)
+
+    def _looked_for(self, module: str, places: Any) -> None:
+        with self._alone():
+            for place in places:
+                name = self._name(place or ".")
+                if name is not None and not place.endswith(PATH_HOOK):
+                    self._searched.setdefault(name, set()).add(module)
+
+    def _loaded(self, path: str) -> CodeType | None:
+        """The code of a module below the repository."""
+        with self._alone():
+            name = self._name(path)
+            if name is None:
+                return None
+            data = observations.path_of(name).read_bytes()
+            code, self._code[name] = source.load(Path(path), data)
+            return code
+
+    def _tested(self, path: Any, *_: Any, dir_fd: int | None = None, **__: Any) -> None:
+        if dir_fd is not None:
+            return
+        with self._alone() as alone:
+            if alone and self._counts(_asker(sys._getframe(1))):
+                sized = _asked_by(sys._getframe(1)) in SIZED
+                with contextlib.suppress(OSError, ValueError):
+                    name = self._name(path)
+                    if name is not None and not self._is_own(name):
+                        self._kind(name, sized)
+
+    def _kind(self, name: str, sized: bool) -> None:
+        known = self._kinds.get(name)
+        if known is None or (sized and known == "file"):
+            self._kinds[name] = observations.kind(observations.path_of(name), sized)
+
+    def _read_variable(self, name: str) -> None:
+        with self._alone() as alone:
+            if alone and name not in self._set and self._counts(_asker(sys._getframe(1))):
+                self._variables.add(name)
+
+    # What counts
+
+    def _counts(self, frame: FrameType) -> bool:
+        """Whether code of the repository asks, other than what says where things are kept."""
+        file = frame.f_code.co_filename
+        return self._name(file) is not None and not file.startswith(INFRASTRUCTURE)
+
+    def _name(self, path: Any) -> str | None:
+        """A path's name in the record; None for what does not count."""
+        if isinstance(path, int):
+            path = _described(path)
+            if not path.startswith(os.sep):  # a pipe or a socket
+                return None
+        path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
+        if not f"{path}{os.sep}".startswith(self._roots):
+            folder, _, last = path.rpartition(os.sep)
+            if folder not in self._parents:
+                self._parents[folder] = os.path.realpath(folder or os.sep)
+            path = f"{self._parents[folder]}{os.sep}{last}"
+            if not f"{path}{os.sep}".startswith(self._roots):
+                return None
+        path = path.rstrip(os.sep)
+        if f"{path}{os.sep}".startswith(self._ignored):
+            return None
+        if not observations.IGNORED.isdisjoint(Path(path).parts):
+            return None
+        return observations.name_of(path)
+
+    def _is_own(self, name: str) -> bool:
+        return name in self._own or any(str(parent) in self._own for parent in Path(name).parents)
+
+    def _add_loaded(self) -> None:
+        """Take up the modules that were imported before; bytecode that is not of their source is
+        removed, and this program begins anew."""
+        stale = []
+        for module in list(sys.modules.values()):
+            spec = getattr(module, "__spec__", None)
+            file = spec.origin if spec and spec.has_location else getattr(module, "__file__", None)
+            if spec and spec.origin not in ("built-in", "frozen"):
+                parent, _, last = spec.name.rpartition(".")
+                paths = getattr(sys.modules.get(parent), "__path__", ()) if parent else sys.path
+                self._looked_for(last, paths)
+            if not file or not file.endswith(".py") or (name := self._name(file)) is None:
+                continue
+            data = Path(file).read_bytes()
+            _, self._code[name] = source.load(Path(file), data)
+            cached = getattr(spec, "cached", None)
+            ran = _running(file) or (spec and spec.loader.get_code(spec.name))
+            if ran and observations.code_digest(ran) != self._code[name]["code"]:
+                if cached and Path(cached).exists() and not _running(file):
+                    stale.append(Path(cached))
+                else:
+                    self._code[name] = {"bytes": "", "code": observations.code_digest(ran)}
+        if stale:
+            for path in stale:
+                path.unlink(missing_ok=True)
+            os.execv(sys.executable, sys.orig_argv)
+
+    # What comes of it
+
+    def _proof(self) -> Proof:
+        """All observations so far."""
+        searched = {
+            name: {
+                "names": " ".join(sorted(modules)),
+                "found": observations.search(observations.path_of(name), modules),
+            }
+            for name, modules in self._searched.items()
+        }
+        folders = {name: observations.folder(found) for name, found in self._folders.items()}
+        return {
+            observations.CODE: dict(self._code),
+            observations.FILE: dict(self._files),
+            observations.FOLDER: folders,
+            observations.SEARCH: searched,
+            observations.KIND: dict(self._kinds),
+        }
+
+    def is_current(self) -> bool:
+        """Whether all that was observed is still the same."""
+        with self._alone():
+            changed = observations.changed(self._proof())
+            return not changed and self.environment == origin.environment_lock()
+
+    def report(self) -> dict[str, Any]:
+        """The proof, the variables, and what changed while the step ran, which proves nothing."""
+        with self._alone():
+            return self._report()
+
+    def _report(self) -> dict[str, Any]:
+        proof = self._proof()
+        changed = []
+        for name, before in self._folders.items():
+            now = observations.names(observations.path_of(name))
+            made = {Path(own).name for own in self._own if str(Path(own).parent) == name}
+            if set(now or ()) - made != set(before or ()) - made:
+                changed.append(name)
+            proof[observations.FOLDER][name] = observations.folder(now)
+        for name, before in self._files.items():
+            if observations.file(observations.path_of(name)) != before:
+                changed.append(name)
+        if self.environment != origin.environment_lock():
+            changed.append("the environment")
+        return {"proof": proof, "variables": sorted(self._variables), "changed": changed}
+
+
+_current: Trace | None = None
+
+
+def start() -> None:
+    """Begin the record of this process."""
+    global _current
+    _current = Trace()
+    _current.start()
+
+
+def begin() -> None:
+    """Go by the environment variables that are set now."""
+    if _current:
+        _current.begin()
+
+
+def is_current() -> bool:
+    """Whether all that this process has read is still the same."""
+    return _current is None or _current.is_current()
+
+
+def environment() -> list[str]:
+    """The packages that this process may have loaded."""
+    return _current.environment if _current else origin.environment_lock()
+
+
+def report() -> dict[str, Any] | None:
+    """What this process has read; None if nobody records it."""
+    return _current.report() if _current else None
+
+
+_EVENTS: dict[str, Callable[..., None]] = {
+    "open": Trace._opened,
+    "sqlite3.connect": Trace._connected,
+    "os.listdir": Trace._listed,
+    "os.scandir": Trace._listed,
+    "os.mkdir": Trace._made,
+    "os.rename": Trace._renamed,
+    "import": Trace._library,
+}
+
+
+def _roots() -> tuple[str, ...]:
+    """The repository, and all else that Python imports from which is not installed."""
+    installed = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()}
+    installed = {os.path.realpath(path) for path in installed} | installed
+    others = [os.path.realpath(path) for path in sys.path if path]
+    others += origin.editable(map(Path, sys.path))
+    outside = [
+        path
+        for path in others
+        if not path.startswith(tuple(installed)) and "site-packages" not in path
+    ]
+    return tuple({f"{path}{os.sep}" for path in (str(ROOT), *outside)})
+
+
+def _described(descriptor: int) -> str:
+    """The path of an open file."""
+    return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+
+
+def _caller(frame: FrameType) -> FrameType:
+    """The frame that did what is being recorded."""
+    while frame.f_back and (frame.f_globals is globals() or _module(frame) == "contextlib"):
+        frame = frame.f_back
+    return frame
+
+
+def _asker(frame: FrameType) -> FrameType:
+    """The frame that did it, through the standard library or not."""
+    frame = _caller(frame)
+    while frame.f_back and (_module(frame) in HELPERS or frame.f_code.co_filename[0] == "<"):
+        frame = frame.f_back
+    return frame
+
+
+def _asked_by(frame: FrameType) -> str:
+    """The function of the standard library through which it was done; ``stat`` if none."""
+    frame, name = _caller(frame), "stat"
+    while frame.f_back and _module(frame) in HELPERS:
+        frame, name = frame.f_back, frame.f_code.co_name
+    return name
+
+
+def _module(frame: FrameType) -> str:
+    return frame.f_globals.get("__name__", "")
+
+
+def _shows_source(frame: FrameType | None) -> bool:
+    """Whether a file is read to show lines of it, in a warning or a traceback."""
+    names = set()
+    while frame:
+        names.add(_module(frame))
+        frame = frame.f_back
+    return "linecache" in names and "inspect" not in names
+
+
+def _running(file: str) -> CodeType | None:
+    """The code of a module that is being run."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename == file:
+            return frame.f_code
+        frame = frame.f_back
+    return None
+
+
+class _Lookups(importlib.abc.MetaPathFinder):
+    """A finder that finds nothing, and tells what is looked for."""
+
+    def __init__(self, told: Callable[[str, Any], None]):
+        self._told = told
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        """Tell of a module, and where it is looked for."""
+        if fullname not in sys.builtin_module_names:
+            self._told(fullname.rpartition(".")[2], sys.path if path is None else path)
+
+
+def _load_by(loaded: Callable[[str], CodeType | None]) -> None:
+    """Have source below the repository loaded by ``loaded``, whoever imports it."""
+    usual = SourceFileLoader.get_code
+
+    @functools.wraps(usual)
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        return loaded(self.get_filename(fullname)) or usual(self, fullname)
+
+    SourceFileLoader.get_code = get_code
+
+
+def _wrap(name: str, told: Callable[..., None]) -> None:
+    """Have a function of :mod:`os` tell what it is asked for."""
+    usual = getattr(os, name)
+
+    @functools.wraps(usual)
+    def asked(*arguments: Any, **options: Any) -> Any:
+        told(*arguments, **options)
+        return usual(*arguments, **options)
+
+    for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks,
+                      os.supports_effective_ids):  # fmt: skip
+        if usual in supported:
+            supported.add(asked)
+    setattr(os, name, asked)
+
+
+def _environment(read: Callable[[str], None], wrote: Callable[[str], Any]) -> type:
+    """The class of an ``os.environ`` that tells which variables are read and set."""
+
+    copying = threading.local()
+
+    class Environment(os._Environ):
+        def __getitem__(self, key: Any) -> Any:
+            by = sys._getframe(1)
+            whole = by.f_code.co_name in ("copy", "__or__", "__ror__", "__iter__", "__repr__")
+            if not (whole and _module(by) in HELPERS) and (
+                (id(by), by.f_lasti) != getattr(copying, "place", None)
+            ):
+                read(os.fsdecode(key))
+            return super().__getitem__(key)
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            super().__setitem__(key, value)
+            wrote(os.fsdecode(key))
+
+        def __iter__(self) -> Iterator[Any]:
+            # dict(os.environ) asks for the names and then for each value, at one place
+            by = _asker(sys._getframe(1))
+            copying.place = id(by), by.f_lasti
+            return super().__iter__()
+
+    return Environment
