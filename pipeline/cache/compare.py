@@ -2,41 +2,27 @@
 
 Some of it is known before the step runs: :func:`known`, whose digest is the key under which results
 are kept. The rest the step has to tell: what it read, with which packages, and by which environment
-variables. That is its :class:`Evidence`, and a result is reused only where the evidence holds.
+variables. That is its :class:`~pipeline.core.evidence.Evidence`, and a result is reused only where
+the evidence holds.
 """
 
-import fnmatch
 import hashlib
-import hmac
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import yaml
 
-from pipeline.core import observations, settings
+from pipeline.core import observations
+from pipeline.core.evidence import Evidence, keyed, lock_digest, read_lock
 from pipeline.core.files import file_digest
-from pipeline.core.observations import Proof
 from pipeline.core.results import Reference
 from pipeline.core.settings import ROOT
 from pipeline.steps.folders import library, step_files
 
 Parts = dict[str, dict[str, Any]]
-
-# Environment variables that libraries go by, whoever reads them; docs/cache.md lists them.
-LIBRARIES = (
-    "BLIS_*", "CUDA_*", "LANG", "LANGUAGE", "LC_*", "MKL_*", "NUMBA_*", "NUMEXPR_*", "NVIDIA_*",
-    "OMP_*", "OPENBLAS_*", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8",
-    "SKLEARN_*", "SOURCE_DATE_EPOCH", "TZ", "VECLIB_*",
-)  # fmt: skip
-# Those that tell one run from another, or where things are kept: they never count.
-OURS = (
-    "PIPELINE_*", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "TMPDIR",
-    "TRACKIO_DIR", "WANDB_PROJECT", "WANDB_RUN_GROUP", "WANDB_RUN_ID",
-)  # fmt: skip
 
 
 def known(
@@ -78,23 +64,6 @@ def digest(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What a step was found to depend on while it ran.
-
-    Attributes:
-        proof: what it read below the repository; see :mod:`pipeline.core.observations`.
-        environment: the digest of the lock of its packages; empty on another machine.
-        variables: the environment variables that count, with keyed digests of their values.
-        key: keys these digests.
-    """
-
-    proof: Proof
-    environment: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    key: str = ""
-
-
 class Present:
     """What a step would meet now.
 
@@ -119,14 +88,7 @@ class Present:
 
     def values(self, names: Iterable[str], key: str) -> dict[str, str]:
         """Keyed digests of variables: those named, and those that libraries go by."""
-        names = {*names, *libraries(self._variables)}
-        return {name: self._value(name, key) for name in sorted(names) if not _matches(name, OURS)}
-
-    def _value(self, name: str, key: str) -> str:
-        if name not in self._variables:
-            return ""
-        text = f"{name}={self._variables[name]}".encode("utf-8", "surrogateescape")
-        return hmac.new(key.encode(), text, "sha256").hexdigest()
+        return keyed(self._variables, names, key)
 
     def holds(self, evidence: Evidence) -> bool:
         """Whether the step would meet just what it met then."""
@@ -148,65 +110,26 @@ class Present:
             before.setdefault(kind, {})[name] = _text(kind, then)
             now.setdefault(kind, {})[name] = _text(kind, again)
         if evidence.environment not in ("", self.environment):
-            before["environment"] = _versions(_read_lock(evidence.environment))
+            before["environment"] = _versions(read_lock(evidence.environment))
             now["environment"] = _versions(self.packages) or {"packages": "not installed yet"}
         return before, now
 
 
-def libraries(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those environment variables that libraries go by."""
-    return {name: value for name, value in variables.items() if _matches(name, LIBRARIES)}
+def unrecorded(step: str, present: Present) -> Evidence:
+    """The evidence of a step that nobody watched, on another machine.
 
-
-def outside_libraries(variables: Mapping[str, str]) -> dict[str, str]:
-    """All other environment variables."""
-    return {name: value for name, value in variables.items() if not _matches(name, LIBRARIES)}
-
-
-def evidence(step: str, trace: Mapping[str, Any] | None, lock: str, present: Present) -> Evidence:
-    """The evidence of a step that has run.
-
-    Args:
-        step: the step's folder.
-        trace: what it reports of itself; None from another machine, where its own files and the
-            parts of the library that they import are counted instead.
-        lock: the digest of its packages' lock.
-        present: the variables that it was given.
+    Its own files count, and the parts of the library that they import.
     """
-    key = present.key
-    if trace is None:
-        folder = ROOT / step
-        files = [*step_files(folder), *library(folder / "script.py")]
-        found = {observations.name_of(str(path)): file_digest(path) for path in files}
-        return Evidence({observations.FILE: found}, "", present.values((), key), key)
-    return Evidence(trace["proof"], lock, present.values(trace["variables"], key), key)
-
-
-def lock_digest(lines: Iterable[str]) -> str:
-    """The digest by which a lock is kept."""
-    return hashlib.sha256(lock_text(lines).encode()).hexdigest()
-
-
-def lock_text(lines: Iterable[str]) -> str:
-    """A lock as text."""
-    return "\n".join(lines) + "\n"
-
-
-def _read_lock(found: str) -> list[str]:
-    try:
-        return settings.lock_file(found).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+    folder = ROOT / step
+    files = [*step_files(folder), *library(folder / "script.py")]
+    found = {observations.name_of(str(path)): file_digest(path) for path in files}
+    return Evidence({observations.FILE: found}, "", present.values((), present.key), present.key)
 
 
 def _versions(lock: Iterable[str]) -> dict[str, str]:
     """The versions in a lock, by name."""
     pairs = (line.partition("==") for line in lock)
     return {name if mark else "python": version or name for name, mark, version in pairs}
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _text(kind: str, observed: Any) -> str:
@@ -240,7 +163,7 @@ def differences(before: Parts, now: Parts) -> list[str]:
 def _shown(kind: str, value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if kind == "variable":
-        return f"value {text[:6]}" if text else "(not set)"
+        return "(not set)" if text in ("", "(none)") else f"value {text[:6]}"
     if re.fullmatch(r"[0-9a-f]{64}", text):
         return text[:12]
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -16,7 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.cache.compare import Evidence, Parts, Present, differences, digest
+from pipeline.cache.compare import Parts, Present, differences, digest
+from pipeline.core.evidence import Evidence
 from pipeline.core.files import write_whole
 from pipeline.core.results import StepResult
 

@@ -13,6 +13,12 @@ LOCK, TABLES = "environment.lock.txt", "tables"  # artifacts of a step's MLflow 
 ERROR_TAG, RUN_ID_TAG = "pipeline.error", "pipeline.run_id"
 TRACKER_TAG = "pipeline.tracker"  # of the run of a whole pipeline; its steps' runs have none
 SUMMARY = "summary.json"
+RECORD = "record.json"  # in the artifact by which others find a finished step
+
+
+def records_of(step: str) -> str:
+    """The artifact that holds a step's records for others, the key of each as its alias."""
+    return f"{step}-records"
 
 
 class Reference(str):

@@ -20,9 +20,9 @@ from mlflow.projects import SubmittedRun
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from mlflow.utils.process import ShellCommandException
 
-from pipeline.cache.compare import lock_text
 from pipeline.core import azure, settings, variables
 from pipeline.core.errors import PipelineError
+from pipeline.core.evidence import Evidence, keep_lock
 from pipeline.core.files import last_lines, write_whole
 from pipeline.core.results import (
     ERROR_TAG,
@@ -131,8 +131,12 @@ class Executor:
     @mlflow_store.told()
     def run(
         self, step: str, parameters: Mapping[str, Any], context: StepContext
-    ) -> tuple[StepResult, dict[str, Any] | None]:
-        """Run a step to its end; what it came to, and what it read (None: nobody recorded it).
+    ) -> tuple[StepResult, Evidence | None, list[str]]:
+        """Run a step to its end.
+
+        Returns:
+            What it came to; what that depends on (None: nobody recorded it); and what changed
+            meanwhile, so that it proves nothing.
 
         Raises:
             PipelineError: it failed; the message is the step's own, or the end of its log.
@@ -162,13 +166,14 @@ class Executor:
                 f"docs/remote.md\nfull log: {log}",
             )
         told = json.loads(report.read_text(encoding="utf-8"))
-        told["environment"] = keep_lock(lock_text(told["environment"]))
-        trace = told.pop("trace")
+        told["environment"] = keep_lock(told["environment"])
+        found, changed = told.pop("evidence"), told.pop("changed")
         for name in told.pop("files"):
             self.client.log_artifact(submitted.run_id, str(self.folder / name))
         seconds = time.monotonic() - started
-        made_by = {"pipeline_run": self.run_id, "mlflow_run": submitted.run_id}
-        return StepResult(step, "ran", seconds, **made_by, **told), trace
+        told |= {"pipeline_run": self.run_id, "mlflow_run": submitted.run_id}
+        evidence = Evidence(**found) if found else None
+        return StepResult(step, "ran", seconds, **told), evidence, changed
 
     def ensure_environment(self, step: str) -> None:
         """Build a step's environment, unless it is there.
@@ -243,16 +248,6 @@ class Executor:
                     self._children.add(run.info.run_id)
                     ended = run.info.run_id
         return ended
-
-
-def keep_lock(text: str) -> str:
-    """Keep an environment's lock, once however many steps ran with it; its digest."""
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    path = settings.lock_file(digest)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
-    return digest
 
 
 def as_text(value: Any) -> str:

@@ -7,35 +7,30 @@ to be done only reads a few small files.
 import contextlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from pipeline import tracking
 from pipeline.cache import sources
-from pipeline.cache.compare import (
-    Parts,
-    Present,
-    declared,
-    digest,
-    evidence,
-    known,
-    outside_libraries,
-)
+from pipeline.cache.compare import Parts, Present, declared, digest, known, unrecorded
 from pipeline.cache.finished import Cache, Lock, Record, fingerprint
 from pipeline.config import job as hydra_job
 from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
+from pipeline.core.evidence import Evidence, chosen, keep_lock, libraries
 from pipeline.core.files import write_whole
-from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult, damage
+from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult, damage, records_of
 from pipeline.core.settings import ROOT
 from pipeline.orchestration import backends, context, processes, workers
 from pipeline.orchestration.terminal import Screen, print_result
@@ -123,7 +118,7 @@ class Pipeline:
             result = self._skipped(step, present)
         else:
             with self._alone(step, present.key):
-                result = self._finished(step, present) or self._execute(
+                result = self._finished(step, found, present) or self._execute(
                     step, values, found, present
                 )
         self.results[step] = result
@@ -132,10 +127,13 @@ class Pipeline:
 
     def _present(self, step: str, key: str) -> Present:
         """What the step would meet now; ``key`` is the digest of what is known of it."""
-        variables = self._variables
-        if self.trial:  # a launcher sets some for its workers, which are no choice of the user's
-            variables = outside_libraries(variables) | self.trial.variables
+        variables = chosen(self._variables, self._by_libraries)
         return Present(key, variables, lambda: self._lock(step))
+
+    @property
+    def _by_libraries(self) -> Mapping[str, str]:
+        """The environment variables that libraries go by, as the user has set them."""
+        return self.trial.variables if self.trial else libraries(self._variables)
 
     def _lock(self, step: str) -> list[str]:
         """The packages that the step would run with; its environment is built to learn of them."""
@@ -180,11 +178,26 @@ class Pipeline:
         with self.cache.alone(step, key):
             yield
 
-    def _finished(self, step: str, present: Present) -> StepResult | None:
-        """The step as it was finished before, if it may be handed on."""
+    def _shared(self, step: str, found: Parts, present: Present) -> StepResult | None:
+        """The step as others who share the tracker have finished it, from now on known here too."""
+        reference = f"{records_of(step)}:{present.key}"
+        if not self.tracker.shared or self.tracker.find(reference) is None:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.tracker.fetch(reference, Path(folder)).file()
+            told = json.loads(path.read_text(encoding="utf-8"))
+        seen, report = Evidence(**told["evidence"]), told["report"]
+        report["environment"] = keep_lock(report["environment"])
+        report.pop("files")
+        result = StepResult(step, "ran", fingerprint=fingerprint(found, seen), **report)
+        self.cache.put(Record(result, found, seen), present.key)
+        return self.cache.get(step, present)
+
+    def _finished(self, step: str, found: Parts, present: Present) -> StepResult | None:
+        """The step as it was finished before, here or by a colleague, if it may be handed on."""
         if self.config.main.force and not (self.trial and self.trial.done):
             return None
-        result = self.cache.get(step, present)
+        result = self.cache.get(step, present) or self._shared(step, found, present)
         if result is None:
             return None
         started = time.monotonic()
@@ -243,7 +256,8 @@ class Pipeline:
         self.running, started = step, time.monotonic()
         try:
             with self._time_limit(step):
-                result, trace = self.executor.run(step, values, self.context)
+                context = replace(self.context, key=present.key, variables=self._by_libraries)
+                result, seen, changed = self.executor.run(step, values, context)
             _check_inputs(result, values)
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt)
@@ -252,9 +266,8 @@ class Pipeline:
             self._show(self.results[step])
             raise
         self.running = None
-        seen = evidence(step, trace, result.environment, present)
+        seen = seen or unrecorded(step, present)
         result.fingerprint = fingerprint(found, seen)
-        changed = list(trace["changed"]) if trace else []
         if declared(step, self.backend.remote) != found["declared"]:
             changed.append("MLproject or its inputs")
         self.executor.record(result)
@@ -350,7 +363,7 @@ class Pipeline:
         if step not in self.chosen:
             self.screen.explain(step, ["it is not in main.steps"])
             return self._skipped(step, present)
-        result = self.cache.get(step, present)
+        result = self.cache.get(step, present) or self._shared(step, found, present)
         if self.config.main.force:
             reasons = ["main.force is set"]
         elif result is None:

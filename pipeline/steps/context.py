@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from pipeline.core.errors import PipelineError
 
@@ -31,6 +31,8 @@ class StepContext:
         based_on: the run from which this one goes on.
         developer: who started the step; empty: the user of this machine.
         trace: whether to record what the step reads; see :mod:`pipeline.steps.trace`.
+        key: the digest of what is known of the step before it runs.
+        variables: the environment variables that libraries go by, as the user has set them.
     """
 
     run_id: str = ""
@@ -46,6 +48,8 @@ class StepContext:
     based_on: str = ""
     developer: str = ""
     trace: bool = False
+    key: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls) -> "StepContext":

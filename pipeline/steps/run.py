@@ -1,18 +1,20 @@
 """A step's run: W&B's verbs on the tracker in use, and the record of what the step did."""
 
 import argparse
+import json
 import os
 import shutil
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from pipeline import tracking
 from pipeline.core.errors import PipelineError
-from pipeline.core.results import RUN_ID_TAG
+from pipeline.core.results import RECORD, RUN_ID_TAG, records_of
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
 from pipeline.steps import trace
@@ -203,6 +205,22 @@ class Run:
             self._tracker.update(summary, config)
         self._tracker.finish(failed)
 
+    def prove(self) -> dict[str, Any]:
+        """What the orchestrator reuses the result by: the evidence, and what changed meanwhile.
+
+        On a tracker that others share they get it too, as an artifact with the key as its alias.
+        """
+        found = trace.found(self.context)
+        if found is None:
+            return {"evidence": None, "changed": []}
+        evidence, changed = asdict(found[0]), found[1]
+        if self.tracker.shared and self.context.key and not changed:
+            path = self.folder / RECORD
+            path.write_text(json.dumps({"evidence": evidence, "report": self.report()}))
+            about = (records_of(self.job_type), "step_record", "how the step's result is reused")
+            self._tracker.log_artifact(path, *about, aliases=[self.context.key])
+        return {"evidence": evidence, "changed": changed}
+
     def report(self) -> dict[str, Any]:
         """What the orchestrator records: inputs and outputs by exact version, metrics."""
         return {
@@ -212,7 +230,8 @@ class Run:
             "warnings": self._notes,
             "sources": self._sources,
             "environment": trace.environment(),
-            "trace": trace.report(),
+            "pipeline_run": self.context.run_id,
+            "mlflow_run": os.environ.get("MLFLOW_RUN_ID"),
             "tables": self._tables,
             "files": self._files,
             "tracker_run": self._tracker.id,

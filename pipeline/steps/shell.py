@@ -73,6 +73,7 @@ def _run(name: str, args: argparse.Namespace, go: Callable, context: StepContext
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(run.finish, failed=True)
             go(args, run)
+            proof = run.prove()
             on_failure.pop_all()
         run.finish()
-        return run.report()
+        return run.report() | proof

@@ -23,11 +23,13 @@ from types import CodeType, FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core import observations, settings
+from pipeline.core import evidence, observations, settings
+from pipeline.core.evidence import Evidence
 from pipeline.core.observations import Proof
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
 from pipeline.steps import source
+from pipeline.steps.context import StepContext
 
 # Parts of the library that say where things are kept, not what is computed: which variables they
 # read and which paths they test does not count.
@@ -280,12 +282,16 @@ class Trace:
             changed = observations.changed(self._proof())
             return not changed and self.environment == origin.environment_lock()
 
-    def report(self) -> dict[str, Any]:
-        """The proof, the variables, and what changed while the step ran, which proves nothing."""
+    def evidence(self, context: StepContext) -> tuple[Evidence, list[str]]:
+        """The evidence so far; and what changed while the step ran, which proves nothing."""
         with self._alone():
-            return self._report()
+            proof, changed = self._checked()
+        variables = evidence.chosen(os.environ, context.variables)
+        values = evidence.keyed(variables, self._variables, context.key)
+        lock = evidence.lock_digest(self.environment)
+        return Evidence(proof, lock, values, context.key), changed
 
-    def _report(self) -> dict[str, Any]:
+    def _checked(self) -> tuple[Proof, list[str]]:
         proof = self._proof()
         changed = []
         for name, before in self._folders.items():
@@ -299,7 +305,7 @@ class Trace:
                 changed.append(name)
         if self.environment != origin.environment_lock():
             changed.append("the environment")
-        return {"proof": proof, "variables": sorted(self._variables), "changed": changed}
+        return proof, changed
 
 
 _current: Trace | None = None
@@ -328,9 +334,9 @@ def environment() -> list[str]:
     return _current.environment if _current else origin.environment_lock()
 
 
-def report() -> dict[str, Any] | None:
-    """What this process has read; None if nobody records it."""
-    return _current.report() if _current else None
+def found(context: StepContext) -> tuple[Evidence, list[str]] | None:
+    """The evidence of this process, and what changed meanwhile; None if nobody records it."""
+    return _current.evidence(context) if _current else None
 
 
 _EVENTS: dict[str, Callable[..., None]] = {

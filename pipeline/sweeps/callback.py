@@ -29,11 +29,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline import tracking
-from pipeline.cache import compare
 from pipeline.config import job as trial
 from pipeline.config import overrides
 from pipeline.config.checks import check_measuring
-from pipeline.core import settings, variables
+from pipeline.core import evidence, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
@@ -164,7 +163,7 @@ class Sweep(Callback):
 
     def _tell_trials(self, config: DictConfig, done: list[int]) -> None:
         """Put what trials have to know into the overrides that all of them get."""
-        told = trial.SweepContext(self.id, self.run, done, compare.libraries(os.environ))
+        told = trial.SweepContext(self.id, self.run, done, evidence.libraries(os.environ))
         variables = {
             trial.SWEEP_VARIABLE: told.to_json(),
             settings.WORKERS: str(workers.of_trials().folder or ""),

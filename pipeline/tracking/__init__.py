@@ -316,6 +316,13 @@ class Tracker:
             where = (os.environ.get("TRACKIO_SERVER_URL") or local).partition("?")[0]
         return f"{self.kind} {where} {self.project}"
 
+    @property
+    def shared(self) -> bool:
+        """Whether others may have it too: not Trackio's own folder in the state folder."""
+        return not self.store.startswith("trackio local ") or settings.trackio_dir() != (
+            settings.state_dir() / "trackio"
+        )
+
     def find(self, reference: str) -> Artifact | None:
         """The exact version that a reference means now; nothing is fetched or recorded."""
         return load(self.kind).find(self.project, reference)

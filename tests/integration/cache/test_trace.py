@@ -22,9 +22,11 @@ from pipeline import steps
 """
 TAIL = """
 import json
-from pipeline.steps import trace
+from dataclasses import asdict
+from pipeline.steps import StepContext, trace
 
-print(json.dumps(trace.report()))
+found, changed = trace.found(StepContext())
+print(json.dumps({**asdict(found), "changed": changed}))
 """
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cache import compare
-from pipeline.cache.compare import Evidence, Present, differences, digest
-from pipeline.core import observations, settings
+from pipeline.cache.compare import Present, differences, digest
+from pipeline.core import evidence, observations, settings
+from pipeline.core.evidence import Evidence
 from pipeline.core.results import Reference
 
 PARAMETERS = {"test_size": 0.2, "input_artifact": Reference("clean_data.csv:v3", "abc")}
@@ -101,13 +102,10 @@ def present(variables: Mapping[str, str] | None = None, lock: list[str] = LOCK) 
     return Present("key", variables or {}, lambda: lock)
 
 
-def evidence(variables: Mapping[str, str] | None = None, read: tuple[str, ...] = ()) -> Evidence:
+def seen(variables: Mapping[str, str] | None = None, read: tuple[str, ...] = ()) -> Evidence:
     """The evidence of a step that read these variables, with the packages of ``LOCK``."""
-    trace = {"proof": {}, "variables": read}
-    path = settings.lock_file(compare.lock_digest(LOCK))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(compare.lock_text(LOCK))
-    return compare.evidence("3-Split_dataset", trace, path.stem, present(variables))
+    lock = evidence.keep_lock(LOCK)
+    return Evidence({}, lock, evidence.keyed(variables or {}, read, "key"), "key")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +119,7 @@ def evidence(variables: Mapping[str, str] | None = None, read: tuple[str, ...] =
     ],
 )
 def test_every_package_counts(root: Path, lock: list[str], said: str) -> None:
-    found = evidence()
+    found = seen()
     assert present().holds(found)
     assert not present(lock=lock).holds(found)
     assert any(line.startswith(said) for line in differences(*present(lock=lock).parts(found)))
@@ -145,7 +143,7 @@ def test_every_package_counts(root: Path, lock: list[str], said: str) -> None:
     ],
 )
 def test_variables(root: Path, before: dict, now: dict, holds: bool) -> None:
-    found = evidence(before, ("CHOICE", "PIPELINE_STEP"))
+    found = seen(before, ("CHOICE", "PIPELINE_STEP"))
     assert present(now).holds(found) is holds
     lines = differences(*present(now).parts(found))
     assert (not lines) is holds
@@ -153,6 +151,6 @@ def test_variables(root: Path, before: dict, now: dict, holds: bool) -> None:
 
 
 def test_no_value_of_a_variable_is_kept(root: Path) -> None:
-    found = evidence({"CHOICE": "my secret"}, ("CHOICE",))
+    found = seen({"CHOICE": "my secret"}, ("CHOICE",))
     assert "secret" not in str(found)
     assert "secret" not in str(differences(*present({"CHOICE": "a secret"}).parts(found)))

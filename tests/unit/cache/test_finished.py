@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache.compare import Evidence, Parts, Present, digest
+from pipeline.cache.compare import Parts, Present, digest
 from pipeline.cache.finished import Cache, Record
 from pipeline.core import observations
+from pipeline.core.evidence import Evidence
 from pipeline.core.results import StepResult
 
 

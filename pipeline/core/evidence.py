@@ -1,0 +1,105 @@
+"""What a step was found to depend on: its evidence, which the cache compares with the present.
+
+A step makes it of itself (:mod:`pipeline.steps.trace`); :mod:`pipeline.cache.compare` says whether
+it still holds.
+"""
+
+import fnmatch
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.core import settings
+from pipeline.core.files import write_whole
+from pipeline.core.observations import Proof
+
+# Environment variables that libraries go by, whoever reads them; docs/cache.md lists them.
+LIBRARIES = (
+    "BLIS_*", "CUDA_*", "LANG", "LANGUAGE", "LC_*", "MKL_*", "NUMBA_*", "NUMEXPR_*", "NVIDIA_*",
+    "OMP_*", "OPENBLAS_*", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8",
+    "SKLEARN_*", "SOURCE_DATE_EPOCH", "TZ", "VECLIB_*",
+)  # fmt: skip
+# Those that tell one run from another, or where things are kept: they never count.
+OURS = (
+    "PIPELINE_*", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "TMPDIR",
+    "TRACKIO_DIR", "WANDB_PROJECT", "WANDB_RUN_GROUP", "WANDB_RUN_ID",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a step was found to depend on while it ran.
+
+    Attributes:
+        proof: what it read below the repository; see :mod:`pipeline.core.observations`.
+        environment: the digest of the lock of its packages; empty on another machine.
+        variables: the environment variables that count, with keyed digests of their values.
+        key: keys these digests.
+    """
+
+    proof: Proof
+    environment: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+
+
+def keyed(variables: Mapping[str, str], names: Iterable[str], key: str) -> dict[str, str]:
+    """Keyed digests of variables' values: of those named, and of those that libraries go by."""
+    names = {*names, *libraries(variables)}
+    return {
+        name: _keyed(name, variables[name], key) if name in variables else ""
+        for name in sorted(names)
+        if not _matches(name, OURS)
+    }
+
+
+def _keyed(name: str, value: str, key: str) -> str:
+    text = f"{name}={value}".encode("utf-8", "surrogateescape")
+    return hmac.new(key.encode(), text, "sha256").hexdigest()
+
+
+def libraries(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those environment variables that libraries go by."""
+    return {name: value for name, value in variables.items() if _matches(name, LIBRARIES)}
+
+
+def chosen(variables: Mapping[str, str], by_libraries: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables, with those that libraries go by as the user has set them.
+
+    A sweep's launcher sets some for its workers, which are nobody's choice.
+    """
+    others = {name: value for name, value in variables.items() if not _matches(name, LIBRARIES)}
+    return {**others, **by_libraries}
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def lock_digest(lines: Iterable[str]) -> str:
+    """The digest by which the lock of an environment is kept."""
+    return hashlib.sha256(_lock_text(lines).encode()).hexdigest()
+
+
+def keep_lock(lines: Iterable[str]) -> str:
+    """Keep an environment's lock, once however many steps ran with it; its digest."""
+    text = _lock_text(lines)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = settings.lock_file(digest)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    return digest
+
+
+def read_lock(digest: str) -> list[str]:
+    """A lock that was kept; empty where it is gone."""
+    try:
+        return settings.lock_file(digest).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _lock_text(lines: Iterable[str]) -> str:
+    return "\n".join([*lines, ""])
