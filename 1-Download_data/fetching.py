@@ -114,6 +114,11 @@ def stream(
 def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
     """Copy a ``file:`` address into ``target``."""
     source = Path(unquote(urlsplit(url).path))
+    if not source.is_absolute():
+        raise PipelineError(
+            f"data.file_url={url!r} is relative",
+            f"give the whole path: {source.absolute().as_uri()}",
+        )
     if not source.is_file():
         raise PipelineError(f"data.file_url={url!r}: there is no file {source}", "check the path")
     if source.stat().st_size > max_bytes:

@@ -1,5 +1,6 @@
-"""Is what a step fetched from outside still the same? Asked without fetching it again."""
+"""Is what a step fetched from outside still the same?"""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -7,15 +8,19 @@ from urllib.parse import unquote, urlsplit
 from pipeline.core.files import file_digest
 
 TIMEOUT = 5.0
+CHUNK = 1 << 16
+ETAG, CONTENT, NEVER = "etag", "content", "never"  # main.revalidate
 
 
-def changed(source: dict[str, Any]) -> str | None:
+def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:
     """Why a step that used this source has to run again, or None if the source is the same.
 
     Args:
         source: ``url``, and what is known of it: ``sha256`` if the user pinned it, ``digest`` of
             the bytes, ``etag`` and ``last_modified`` as the server gave them, ``standin`` if
             something else was used in its place.
+        revalidate: ``etag`` believes the server's ETag or date, ``content`` compares the bytes,
+            ``never`` asks nobody.
 
     Raises:
         Unreachable: nobody answers; what was fetched before is all there is.
@@ -23,26 +28,26 @@ def changed(source: dict[str, Any]) -> str | None:
     if source.get("sha256"):
         return None  # these bytes and no others, whatever is there now
     url = source["url"]
-    if urlsplit(url).scheme == "file":
+    if urlsplit(url).scheme.lower() == "file":
         path = Path(unquote(urlsplit(url).path))
         if not path.is_file():
             raise Unreachable(f"{url} is gone")
         return None if file_digest(path) == source["digest"] else f"{url} has changed"
-    return _asked(url, source)
+    return None if revalidate == NEVER else _asked(url, source, revalidate)
 
 
 class Unreachable(Exception):
     """Nobody answers at a source's address."""
 
 
-def _asked(url: str, source: dict[str, Any]) -> str | None:
+def _asked(url: str, source: dict[str, Any], revalidate: str) -> str | None:
     import requests
 
     headers = {
         "If-None-Match": source.get("etag"),
         "If-Modified-Since": source.get("last_modified"),
     }
-    known = {name: value for name, value in headers.items() if value}
+    known = {name: value for name, value in headers.items() if value and revalidate == ETAG}
     try:
         with requests.get(url, headers=known, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == requests.codes.not_modified:
@@ -51,8 +56,17 @@ def _asked(url: str, source: dict[str, Any]) -> str | None:
                 raise Unreachable(f"{url} answers {answer.status_code}")
             if known and answer.headers.get("ETag") == source.get("etag") is not None:
                 return None
+            if revalidate == CONTENT and not source.get("standin") and answer.ok:
+                return None if _digest(answer) == source["digest"] else f"{url} has changed"
     except (requests.ConnectionError, requests.Timeout) as error:
         raise Unreachable(f"{url} can't be reached") from error
     if source.get("standin"):
         return f"{url} can be reached again"
     return f"{url} has changed" if known else f"{url} says nothing of its version"
+
+
+def _digest(answer: Any) -> str:
+    found = hashlib.sha256()
+    for chunk in answer.iter_content(CHUNK):
+        found.update(chunk)
+    return found.hexdigest()

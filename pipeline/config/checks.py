@@ -4,6 +4,7 @@ Each function raises :class:`PipelineError`, which names the key, the value, and
 """
 
 import re
+from pathlib import Path
 from typing import get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +14,7 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import METRICS
 
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
+REVALIDATE = ("etag", "content", "never")
 
 
 def check(config: DictConfig, sweep: bool = False) -> None:
@@ -75,6 +77,12 @@ def _check_main(main: DictConfig) -> None:
             f"{did_you_mean(main.env_manager, ENV_MANAGERS)}",
             f"use one of: {', '.join(ENV_MANAGERS)}",
         )
+    if main.revalidate not in REVALIDATE:
+        raise PipelineError(
+            f"unknown main.revalidate={main.revalidate!r}"
+            f"{did_you_mean(main.revalidate, REVALIDATE)}",
+            f"use one of: {', '.join(REVALIDATE)}",
+        )
     if (main.artifact_root or "").startswith("wasbs:") and main.env_manager != "local":
         raise PipelineError(
             "main.artifact_root is in Azure, whose library the steps' own environments lack",
@@ -99,6 +107,13 @@ def _check_data(config: DictConfig) -> None:
                 f"give it: {section}.{key}=..., or choose a data set: "
                 f"data={'|'.join(options('data'))}",
             )
+    if re.match(r"file:(?!/)", config.data.file_url, re.IGNORECASE):
+        path = Path(config.data.file_url.partition(":")[2]).absolute()
+        raise PipelineError(
+            f"data.file_url={config.data.file_url!r} is relative, and each step has a folder of "
+            "its own",
+            f"give the whole path: data.file_url={path.as_uri()}",
+        )
     if re.match(r"\w+://[^/]*@", config.data.file_url):
         raise PipelineError(
             "data.file_url contains a user name or password, which every run would record",

@@ -32,6 +32,7 @@ class Main:
     state_dir: str = MISSING
     timeout: float | None = MISSING
     artifact_root: str | None = MISSING
+    revalidate: str = MISSING
 
 
 @dataclass

@@ -205,7 +205,7 @@ class Pipeline:
         fresh = self.trial and (result.pipeline_run or "").startswith(f"{self.trial.sweep}-")
         for source in () if fresh else result.sources:  # all trials of a sweep have the same data
             try:
-                if sources.changed(source):
+                if sources.changed(source, self.config.main.revalidate):
                     return None
             except sources.Unreachable as error:
                 note = f"{error}; using what was fetched before ({result.pipeline_run})"
@@ -369,7 +369,9 @@ class Pipeline:
         elif result is None:
             reasons = self.cache.why(step, found, present)
         else:
-            reasons = _source_changes(result) + (damage(result.outputs) or self._missing(result))
+            reasons = _source_changes(result, self.config.main.revalidate) + (
+                damage(result.outputs) or self._missing(result)
+            )
         if not reasons:
             result.status, result.seconds, result.warnings = "cached", None, []
             return result
@@ -482,11 +484,11 @@ def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
             )
 
 
-def _source_changes(result: StepResult) -> list[str]:
+def _source_changes(result: StepResult, revalidate: str) -> list[str]:
     changes = []
     for source in result.sources:
         with contextlib.suppress(sources.Unreachable):
-            changes.append(sources.changed(source))
+            changes.append(sources.changed(source, revalidate))
     return [change for change in changes if change]
 
 

@@ -39,6 +39,8 @@ def test_the_settings_as_they_come_are_accepted():
         (["split.test_size=1.2"], ["split.test_size=1.2", "between 0 and 1"]),
         (["main.env_manager=cnda"], ["'cnda'", "did you mean 'conda'"]),
         (["main.timeout=0"], ["main.timeout=0.0 is not a number of seconds"]),
+        (["main.revalidate=etags"], ["main.revalidate='etags'", "did you mean 'etag'"]),
+        (["data.file_url=file:my.csv"], ["'file:my.csv' is relative"]),
         (["main.tracker_timeout=0.5"], ["main.tracker_timeout=0.5 is not a second or more"]),
         (["model=forest"], ["model=forest", "random_forest"]),
         (["data=pokmon"], ["data=pokmon", "did you mean 'pokemon'"]),

@@ -1,0 +1,98 @@
+"""Whether an address has the same content still, as its server says or as it is."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline.cache import sources
+from pipeline.core.files import file_digest
+
+
+class Server(ThreadingHTTPServer):
+    """A server whose ETag stays what it is, whatever its content."""
+
+    content, etag, asked = b"a,b\n1,2\n", '"1"', 0
+
+    @property
+    def url(self) -> str:
+        """The address of its only file."""
+        return f"http://127.0.0.1:{self.server_port}/data.csv"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        """Send the file, or say that it is the same."""
+        self.server.asked += 1
+        same = self.headers.get("If-None-Match") == self.server.etag
+        self.send_response(304 if same else 200)
+        self.send_header("ETag", self.server.etag)
+        self.send_header("Content-Length", "0" if same else str(len(self.server.content)))
+        self.end_headers()
+        if not same:
+            self.wfile.write(self.server.content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def source(server: Server, tmp_path: Path) -> dict[str, str]:
+    """What is known of the server's file."""
+    file = tmp_path / "data.csv"
+    file.write_bytes(server.content)
+    return {"url": server.url, "digest": file_digest(file), "etag": server.etag}
+
+
+def test_a_server_that_keeps_its_etag_is_believed_unless_the_content_is_compared(
+    server: Server, source: dict[str, str]
+) -> None:
+    for how in ("etag", "content", "never"):
+        assert sources.changed(source, how) is None
+    server.content = b"a,b\n3,4\n"
+    assert sources.changed(source, "etag") is None
+    assert sources.changed(source, "never") is None
+    assert sources.changed(source, "content") == f"{server.url} has changed"
+
+
+def test_content_that_is_the_same_under_another_etag(
+    server: Server, source: dict[str, str]
+) -> None:
+    server.etag = '"2"'
+    assert sources.changed(source, "etag") == f"{server.url} has changed"
+    assert sources.changed(source, "content") is None
+
+
+def test_never_asks_nobody_and_neither_does_a_checksum(
+    server: Server, source: dict[str, str]
+) -> None:
+    assert sources.changed(source, "never") is None
+    assert sources.changed({**source, "sha256": source["digest"]}, "content") is None
+    assert server.asked == 0
+
+
+def test_a_file_is_compared_in_any_case(tmp_path: Path) -> None:
+    file = tmp_path / "a file.csv"
+    file.write_text("1")
+    source = {"url": file.as_uri(), "digest": file_digest(file)}
+    assert [sources.changed(source, how) for how in ("etag", "content", "never")] == [None] * 3
+    file.write_text("2")
+    for how in ("etag", "content", "never"):
+        assert sources.changed(source, how) == f"{file.as_uri()} has changed"
+    file.unlink()
+    with pytest.raises(sources.Unreachable, match="is gone"):
+        sources.changed(source)
