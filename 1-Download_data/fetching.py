@@ -116,8 +116,7 @@ def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
     source = Path(unquote(urlsplit(url).path))
     if not source.is_absolute():
         raise PipelineError(
-            f"data.file_url={url!r} is relative",
-            f"give the whole path: {source.absolute().as_uri()}",
+            f"data.file_url={url!r} is relative", "give the whole path: file:///path/to/data.csv"
         )
     if not source.is_file():
         raise PipelineError(f"data.file_url={url!r}: there is no file {source}", "check the path")

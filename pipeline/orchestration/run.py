@@ -369,9 +369,8 @@ class Pipeline:
         elif result is None:
             reasons = self.cache.why(step, found, present)
         else:
-            reasons = _source_changes(result, self.config.main.revalidate) + (
-                damage(result.outputs) or self._missing(result)
-            )
+            reasons = _source_changes(result, self.config.main.revalidate)
+            reasons += damage(result.outputs) or self._missing(result)
         if not reasons:
             result.status, result.seconds, result.warnings = "cached", None, []
             return result
