@@ -18,7 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config import overrides
 from pipeline.config import schema as config
 from pipeline.core import azure, variables
-from pipeline.core.errors import INTERRUPTED, PipelineError, did_you_mean, report_error
+from pipeline.core.errors import (
+    INTERRUPTED,
+    PipelineError,
+    did_you_mean,
+    ending_signals,
+    report_error,
+)
 from pipeline.core.settings import ROOT
 
 
@@ -29,7 +35,8 @@ def main(go: Callable) -> None:
     Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
     the traceback is shown.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a sweep's workers end, too
+    for name in ending_signals():  # so that a sweep's workers end, too
+        signal.signal(name, signal.default_int_handler)
     azure.guard_tracebacks()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     variables.set_variables({"HYDRA_FULL_ERROR": "1"})  # so that Hydra raises, and we print

@@ -1,10 +1,20 @@
 """The one exception a user is meant to see: what failed, and what to do next."""
 
 import difflib
+import signal
 import sys
 from collections.abc import Iterable
 
 INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals by which a program is asked to end; SIGHUP only where nobody has it ignored."""
+    asked = [signal.SIGINT, signal.SIGTERM]
+    hangs_up = getattr(signal, "SIGHUP", None)
+    if hangs_up and signal.getsignal(hangs_up) != signal.SIG_IGN:  # nohup does
+        asked.append(hangs_up)
+    return asked
 
 
 class PipelineError(Exception):

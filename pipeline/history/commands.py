@@ -127,11 +127,13 @@ def reproduce(
     """
     import signal
 
+    from pipeline.core.errors import ending_signals
     from pipeline.history import reproduce as reproduction
 
     if more and not changes:
         raise click.UsageError(f"unexpected {more[0]!r}: settings follow --set")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
+    for name in ending_signals():  # tidied up after, like Ctrl-C
+        signal.signal(name, signal.default_int_handler)
     settings = [*changes, *more]  # all words behind one --set
     if (code, data, settings) == ("recorded", "recorded", []):
         return 0 if reproduction.again(run, env_manager, tolerance) else 1

@@ -22,7 +22,7 @@ from pipeline.cache.finished import Cache
 from pipeline.config.overrides import readable
 from pipeline.config.schema import RENAMED
 from pipeline.core import observations, settings
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import PipelineError, ending_signals
 from pipeline.core.files import file_digest
 from pipeline.core.results import StepResult
 from pipeline.core.settings import ROOT
@@ -308,7 +308,7 @@ def launch(code: Path, words: Iterable[str], variables: Mapping[str, str]) -> in
     def stop(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGINT)
 
-    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    asked = ending_signals()
     before = {number: signal.signal(number, stop) for number in asked}
     try:
         status = process.wait()

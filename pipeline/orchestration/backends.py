@@ -226,7 +226,7 @@ def _environment() -> dict[str, str]:
 
 def _context(context: StepContext) -> StepContext:
     """A step's context for another machine, which has no file of this one."""
-    return replace(context, report=BY_MLFLOW, lifeline="", copies="", developer=origin.developer())
+    return replace(context, report=BY_MLFLOW, copies="", developer=origin.developer())
 
 
 def _rewrite(path: Path, change: Any) -> None:

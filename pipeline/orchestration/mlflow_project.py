@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -38,8 +37,7 @@ from pipeline.orchestration.backends import Backend
 from pipeline.orchestration.workers import Workers
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
-from pipeline.steps.lifeline import open_lifeline
-from pipeline.tracking import mlflow_store
+from pipeline.tracking import mlflow_retries, mlflow_store
 from pipeline.tracking.mlflow_store import children
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
@@ -59,6 +57,7 @@ class Executor:
         workers: Workers,
     ):
         environments.prepare_process()
+        variables.set_defaults(mlflow_retries.patience(settings.tracker_timeout()))
         self.backend, self.workers = backend, workers
         self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
         with mlflow_store.told():
@@ -86,9 +85,6 @@ class Executor:
         with contextlib.ExitStack() as on_failure:  # a run left open would be in the next one's way
             on_failure.callback(mlflow.end_run, "FAILED")
             self._marker.note(**{processes.MLFLOW_RUN: run.info.run_id})
-            self._lifeline_path = Path(tempfile.gettempdir(), "alive")
-            self._lifeline = open_lifeline(self._lifeline_path)
-            on_failure.callback(os.close, self._lifeline)
             told = {"developer": origin.developer(), **tags}
             if commit:
                 told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
@@ -123,10 +119,7 @@ class Executor:
             status = "FAILED" if status == "FINISHED" else status
             raise
         finally:
-            try:
-                mlflow.end_run(status)
-            finally:
-                os.close(self._lifeline)
+            mlflow.end_run(status)
 
     @mlflow_store.told()
     def run(
@@ -143,9 +136,7 @@ class Executor:
             KeyboardInterrupt: it was stopped; its MLflow run says KILLED.
         """
         log, report = self.folder / f"{step}.log", self.folder / f"{step}.json"
-        context = replace(
-            context, report=str(report), lifeline=str(self._lifeline_path), trace=True
-        )
+        context = replace(context, report=str(report), trace=True)
         started = time.monotonic()
         try:
             with _output_to(log):
@@ -154,6 +145,9 @@ class Executor:
             self._end_child(RunStatus.KILLED)
             raise
         except (MlflowException, ShellCommandException) as error:
+            if _interrupted(error):  # and then MLflow could not record it
+                self._end_child(RunStatus.KILLED)
+                raise KeyboardInterrupt from error
             self._fetch_report(self._end_child(RunStatus.FAILED), report)
             raise _failure(step, report, log, error, self.backend) from error
         self._children.add(submitted.run_id)
@@ -241,7 +235,8 @@ class Executor:
     def _end_child(self, status: int) -> str | None:
         """Give the step that did not come back its final state; MLflow does not name it."""
         ended = None
-        with contextlib.suppress(MlflowException):  # why the step ended is what counts
+        # why the step ended is what counts
+        with mlflow_retries.once(), contextlib.suppress(MlflowException):
             for run in children(self.client, self.experiment, self.parent):
                 if run.info.run_id not in self._children:
                     self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))
@@ -267,6 +262,14 @@ def _text(value: Any) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
     return f"@{path}"
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether an error came up while Ctrl-C was being handled."""
+    found: BaseException | None = error
+    while found and not isinstance(found, KeyboardInterrupt):
+        found = found.__context__
+    return found is not None
 
 
 def _failure(

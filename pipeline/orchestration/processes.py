@@ -10,18 +10,22 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from pipeline.core import settings, variables
+from pipeline.core.errors import ending_signals
 from pipeline.core.files import write_whole
+from pipeline.orchestration import watcher
+from pipeline.tracking import mlflow_retries
 
 if TYPE_CHECKING:
     import psutil
@@ -33,14 +37,15 @@ NAME = re.compile("pipeline-[0-9a-f]{8}")  # of a run's temporary folder
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """On Ctrl-C or SIGTERM, end every process below this one, then raise KeyboardInterrupt."""
+    """On a signal to end, Ctrl-C's or another, end all below this process; KeyboardInterrupt."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        variables.set_variables(mlflow_retries.ONCE)  # whoever stops a run does not wait for long
         end_children()
         raise KeyboardInterrupt
 
     try:
-        before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+        before = {name: signal.signal(name, stop) for name in ending_signals()}
     except ValueError:  # not in the main thread: whoever started us gets the signals
         yield
         return
@@ -84,7 +89,8 @@ def end_children() -> None:
     """End all processes below this one."""
     import psutil
 
-    end(*psutil.Process().children(), *_adopted)
+    children = psutil.Process().children()
+    end(*(child for child in children if not watcher.is_one(child)), *_adopted)
 
 
 def end(*roots: "psutil.Process") -> None:
@@ -227,6 +233,11 @@ class Temporary:
         self._marker = marker
         self._path: Path | None = None
         self._variable: str | None = None
+        self._watcher: subprocess.Popen | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in another process has no watcher to stop."""
+        return {**vars(self), "_watcher": None}
 
     def begin(self) -> None:
         """Make the folder, and use it from now on."""
@@ -237,6 +248,8 @@ class Temporary:
         path = Path(outer, f"pipeline-{secrets.token_hex(4)}")  # sockets in it need a short path
         self._marker.note(**{TEMPORARY: str(path)})
         path.mkdir(mode=0o700)
+        if not NAME.fullmatch(Path(outer).name):  # a trial is watched with its sweep
+            self._watcher = watcher.start(path)
         self._path, self._variable = path, os.environ.get("TMPDIR")
         tempfile.tempdir = str(path)
         variables.set_variables({"TMPDIR": tempfile.tempdir})
@@ -247,6 +260,9 @@ class Temporary:
             return
         tempfile.tempdir = str(self._path.parent)
         variables.set_variables({"TMPDIR": self._variable})
+        if self._watcher:
+            watcher.stop(self._watcher)
+            self._watcher = None
         shutil.rmtree(self._path, ignore_errors=True)
         self._marker.remove() if recorded else self._marker.release()
         self._path = None

@@ -7,6 +7,7 @@ to be done only reads a few small files.
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
 from pipeline.steps.folders import chosen_steps, step_folders
+from pipeline.tracking import mlflow_retries
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -413,6 +415,8 @@ class Pipeline:
             self.screen.warn(failure.what)  # what came first is told as the error
         finally:
             self.temporary.end(recorded)
+        if self.config.main.explain:
+            shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's notes on what did not happen
         if kind is None and not self.config.main.explain and not self.trial:
             self._show_result()
         elif status == "KILLED":
@@ -464,7 +468,12 @@ class Pipeline:
             write_whole(self.folder / SUMMARY, text)
         finally:  # a full disk here must not leave a run in MLflow that never ends
             if parent:
-                self.executor.end(status, self.metrics, text, error)
+                self._end(status, text, error)
+
+    def _end(self, status: str, summary: str, error: BaseException | None) -> None:
+        """End the run in MLflow, whose server is not waited for if something has failed."""
+        with mlflow_retries.once() if error else contextlib.nullcontext():
+            self.executor.end(status, self.metrics, summary, error)
 
 
 def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:

@@ -20,7 +20,6 @@ class StepContext:
     Attributes:
         run_id: the pipeline's run.
         report: the file for the step's report, or ``BY_MLFLOW``; empty: nobody reads it.
-        lifeline: a pipe that the orchestrator holds open as long as it lives.
         copies: a folder in which the step leaves a copy of each artifact it logs.
         commit: the commit of the working tree.
         dirty: whether the working tree differs from that commit.
@@ -37,7 +36,6 @@ class StepContext:
 
     run_id: str = ""
     report: str = ""
-    lifeline: str = ""
     copies: str = ""
     commit: str = ""
     dirty: bool = False

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from pipeline.core import azure, variables
 from pipeline.core.errors import PipelineError
 from pipeline.steps.context import HANDED_OVER, StepContext
-from pipeline.steps.lifeline import end_with_orchestrator
 from pipeline.steps.report import write_report
 from pipeline.steps.run import Run
 
@@ -48,8 +47,6 @@ def main(
     context = StepContext()
     try:
         context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
-        if context.lifeline:
-            end_with_orchestrator(context.lifeline)
         write_report(_run(name, args, go, context), context)
     except PipelineError as error:
         _fail(name, error, context)

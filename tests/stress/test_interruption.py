@@ -16,11 +16,10 @@ import mlflow
 import psutil
 import pytest
 
-from pipeline.orchestration import mlflow_project
+from pipeline.orchestration import mlflow_project, watcher
 from pipeline.orchestration.backends import Backend
-from pipeline.steps.context import VARIABLE, StepContext
-from tests.support.runs import SMALL, Checkout
-from tests.support.steps import Steps
+from tests.support import servers
+from tests.support.runs import SMALL, Checkout, await_step
 
 MOMENTS = 30
 PREFORK = "main.backend=prefork"  # more processes to leave behind
@@ -51,7 +50,7 @@ def statuses(checkout: Checkout) -> list[str]:
     return [run.info.status for run in client.search_runs(experiments)]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_the_step_and_all_its_processes(
     tmp_path: Path, silent_server: tuple[str, threading.Event], sent: signal.Signals
 ):
@@ -99,16 +98,61 @@ def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
     assert not temporary.exists()
 
 
-@pytest.mark.parametrize("left", [True, False])
-def test_a_step_that_begins_after_its_orchestrator_has_died_logs_nothing(place: Steps, left: bool):
-    """Of the orchestrator's pipe there is an end that nobody holds open, or nothing at all."""
-    lifeline = place.home / "alive"
-    if left:
-        os.mkfifo(lifeline)
-    context = StepContext(lifeline=str(lifeline)).to_json()
-    ended = place.step("1-Download_data", {VARIABLE: context})
-    assert (ended.status, ended.out, ended.err, ended.report) == (1, "", "", {})
-    assert not place.artifacts()
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("sweeper", ["basic", "optuna"])
+def test_a_sweep_that_is_killed_leaves_no_process(
+    tmp_path: Path, temporary: Path, launcher: str, sweeper: str
+):
+    """Neither the launcher's workers nor steps, trackers or workers of a step."""
+    words = ["-m", f"hydra/launcher={launcher}", f"hydra/sweeper={sweeper}", PREFORK]
+    words += ["model.params.n_estimators=range(4,9)"]
+    words += ["hydra.sweeper.n_trials=5"] if sweeper == "optuna" else []
+    checkout = Checkout(tmp_path / "home")
+    process = checkout.start(*words, TMPDIR=str(temporary))
+    await_step(process.pid)
+    process.kill()
+    below = [one for one in psutil.process_iter() if watcher.belongs(one, str(temporary))]
+    assert below
+    assert psutil.wait_procs(below, timeout=60)[1] == []
+    process.communicate(timeout=60)
+    assert checkout.run("main.steps=[1]", TMPDIR=str(temporary)).status == 0  # which tidies up
+    assert "RUNNING" not in statuses(checkout)
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("stop", [True, False])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_mlflow_server_that_dies_during_a_run_does_not_hold_it_up(
+    tmp_path: Path, silent_server: tuple[str, threading.Event], sent: signal.Signals, stop: bool
+):
+    """After Ctrl-C the run ends, and without it too, once the step has; each says what to do."""
+    url, asked = silent_server
+    home = tmp_path / "server"
+    home.mkdir()
+    quick = ("main.tracker_timeout=5", "main.steps=[1,2]", "data.retries=0", "data.timeout=5")
+    with servers.mlflow_server(home, f"sqlite:///{home / 'server.db'}") as address:
+        checkout = Checkout(tmp_path / "home")
+        process = checkout.start(f"data.file_url={url}", *quick, MLFLOW_TRACKING_URI=address)
+        assert asked.wait(60)
+        group = server_group(int(address.rpartition(":")[2]))
+        os.killpg(group, sent)
+        if stop:
+            process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=120)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)
+    assert process.returncode != 0
+    assert "Traceback" not in told
+    if stop:
+        assert "interrupted in 1-Download_data; run again to continue" in told
+    else:
+        assert f"MLflow, whose store is {address}: " in told
+
+
+def server_group(port: int) -> int:
+    """The process group of the server that listens on a port."""
+    listening = (c for c in psutil.net_connections("tcp4") if c.status == psutil.CONN_LISTEN)
+    return next(os.getpgid(c.pid) for c in listening if c.laddr.port == port)
 
 
 def temporary_folder(checkout: Checkout) -> Path:

@@ -377,7 +377,7 @@ def test_every_bundle_has_all_it_imports_and_mlflow(tmp_path: Path):
 
 def test_a_bundle_says_where_the_step_belongs_and_names_no_file_of_this_machine(tmp_path: Path):
     known = {"run_id": "20260101-000000-abcdef", "commit": "c" * 40, "dirty": True}
-    here = {"report": "/here/report", "lifeline": "/here/alive", "copies": "/here/copies"}
+    here = {"report": "/here/report", "copies": "/here/copies"}
     folder = backends.bundle(
         backends.Backend("far"), "2-ETL", {}, tmp_path / "bundle", StepContext(**known, **here)
     )
