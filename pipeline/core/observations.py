@@ -137,7 +137,7 @@ def again(what: str, name: str, before: Any) -> Any:
     """An observation as it is now; ``before`` itself where it is the same."""
     path = path_of(name)
     if what == CODE:
-        return _code_again(path, before)
+        return code_again(path, before)
     if what == FILE:
         return file(path)
     if what == FOLDER:
@@ -147,7 +147,8 @@ def again(what: str, name: str, before: Any) -> Any:
     return kind(path, sized=before != "file")
 
 
-def _code_again(path: Path, before: Mapping[str, str]) -> Mapping[str, str]:
+def code_again(path: Path, before: Mapping[str, str]) -> Mapping[str, str]:
+    """The observation of source as it is now; ``before`` itself where it does the same."""
     try:
         source = path.read_bytes()
     except OSError:

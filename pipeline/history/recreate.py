@@ -78,8 +78,7 @@ def _foreign(folder: Path, run: RunRecord) -> list[str]:
     for step in run.steps.values():
         if record := Cache(settings.state_dir()).find(step):
             for file, then in record.evidence.proof[observations.CODE].items():
-                path = folder / file
-                if not path.is_file() or file_digest(path) != then["bytes"]:
+                if observations.code_again(folder / file, then) != then:
                     different.add(file)
     return sorted(different)
 

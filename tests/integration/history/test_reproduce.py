@@ -224,7 +224,7 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         "def go(args: argparse.Namespace, run: steps.Run) -> None:\n"
         "    run.log({'chance': __import__('random').random()})\n",
     )
-    (place.state / "steps").rename(place.home / "old steps")
+    (place.state / "finished").rename(place.home / "old finished")
     assert place.run("main.steps=[2]").status == 0
     return place
 
@@ -257,9 +257,10 @@ def test_a_run_of_which_everything_was_handed_on(partial: Clone, monkeypatch, ca
     assert not code.exists()
 
     # As if another run had made the step since, and left its code under this one's name
-    record = partial.state / "steps" / "2-ETL" / f"{run.steps['2-ETL'].fingerprint}.json"
+    place = partial.state / "finished" / "2-ETL"
+    (record,) = place.glob(f"*/{run.steps['2-ETL'].fingerprint}.json")
     told = json.loads(record.read_text())
-    told["parts"]["code"]["2-ETL/script.py"] = "0" * 64
+    told["evidence"]["proof"]["code"]["2-ETL/script.py"] = {"bytes": "0" * 64, "code": "0" * 64}
     record.write_text(json.dumps(told))
     with pytest.raises(PipelineError, match=r"no snapshot has all of it: 2-ETL/script.py"):
         recreate.code(run).__enter__()

@@ -67,7 +67,7 @@ def test_a_version_that_is_another_one_now_is_not_handed_on(checkout: Checkout):
                 f"update artifact_versions set version = {new} where version = {old} and {place}"
             )
     store.close()
-    shutil.rmtree(checkout.state / "steps")
+    shutil.rmtree(checkout.state / "finished")
     again = checkout.run(*steps[0])
     assert again.states[:2] == ["cached", "ran"], again.out
     assert "clean_data.csv:v0 is gone" not in again.out  # what a colleague lacks is no news
@@ -201,7 +201,7 @@ def test_gc_leaves_what_another_checkout_has_in_the_same_store(checkout: Checkou
 
 def test_an_artifact_that_no_finished_step_names_is_verified_too(checkout: Checkout):
     first = checkout.run(*QUICK)
-    shutil.rmtree(checkout.state / "steps")
+    shutil.rmtree(checkout.state / "finished")
     lost = blob(checkout, first, "train_data.csv")
     lost.unlink()
     told = checkout.tool("verify")
