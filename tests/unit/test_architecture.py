@@ -1,7 +1,8 @@
-"""Rules on the source code that no tool checks: who may write state that others read."""
+"""Rules on the source code that no tool checks: who may write state, and who may import what."""
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ def sources() -> list[Path]:
     found = [path for pattern in SOURCES for path in ROOT.glob(pattern)]
     files = [[path] if path.is_file() else path.rglob("*.py") for path in found]
     return sorted(file for group in files for file in group)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def is_environment(node: ast.AST | None) -> bool:
@@ -81,9 +88,7 @@ def test_reading_environment_variables_is_allowed(line: str):
 
 def test_only_one_module_writes_environment_variables():
     writers = {
-        str(path.relative_to(ROOT))
-        for path in sources()
-        if any(environment_writes(ast.parse(path.read_text(encoding="utf-8"))))
+        str(path.relative_to(ROOT)) for path in sources() if any(environment_writes(parsed(path)))
     }
     assert writers == {WRITER}
 
@@ -119,4 +124,32 @@ made.lock = None
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_rewrites_anothers_variables(path: Path):
-    assert not [*rewritten(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not [*rewritten(parsed(path))]
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The names that statements import, with their module: ``a.b`` for ``from a import b``."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                module = "." * node.level + (node.module or "")
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def is_of_steps(path: Path) -> bool:
+    """Whether a file is a step's, or of the package that steps are written with."""
+    inside = path.relative_to(ROOT)
+    return inside.parts[0][0].isdigit() or inside.is_relative_to("pipeline/steps")
+
+
+def test_only_steps_parse_with_argparse():
+    users = [
+        path
+        for path in sources()
+        if any(name.partition(".")[0] == "argparse" for name in imported(parsed(path)))
+    ]
+    assert [path for path in users if not is_of_steps(path)] == []
+    makers = [path for path in users if "ArgumentParser(" in ast.unparse(parsed(path))]
+    assert makers == [ROOT / "pipeline" / "steps" / "arguments.py"]
