@@ -1,8 +1,9 @@
 """Rules on the source code that no tool checks: who may write state, and who may import what."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def sources() -> list[Path]:
 def parsed(path: Path) -> ast.Module:
     """A file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def dotted(path: Path) -> str:
+    """The name of a file as a module, or of a folder as a package."""
+    name = ".".join(path.relative_to(ROOT).parts)
+    return name.removesuffix(".py").removesuffix(".__init__")
 
 
 def is_environment(node: ast.AST | None) -> bool:
@@ -127,15 +134,20 @@ def test_no_module_rewrites_anothers_variables(path: Path):
     assert not [*rewritten(parsed(path))]
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
+def imported(tree: ast.AST, package: str) -> Iterator[str]:
     """The names that statements import, with their module: ``a.b`` for ``from a import b``."""
     for node in ast.walk(tree):
         match node:
             case ast.Import():
                 yield from (alias.name for alias in node.names)
             case ast.ImportFrom():
-                module = "." * node.level + (node.module or "")
+                module = resolve_name("." * node.level + (node.module or ""), package)
                 yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def imports(path: Path) -> list[str]:
+    """What a file's statements import."""
+    return [*imported(parsed(path), dotted(path.parent))]
 
 
 def is_of_steps(path: Path) -> bool:
@@ -148,8 +160,43 @@ def test_only_steps_parse_with_argparse():
     users = [
         path
         for path in sources()
-        if any(name.partition(".")[0] == "argparse" for name in imported(parsed(path)))
+        if any(name.partition(".")[0] == "argparse" for name in imports(path))
     ]
     assert [path for path in users if not is_of_steps(path)] == []
     makers = [path for path in users if "ArgumentParser(" in ast.unparse(parsed(path))]
     assert makers == [ROOT / "pipeline" / "steps" / "arguments.py"]
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a module of this repository."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def of_package(names: Iterable[str], package: str) -> list[str]:
+    """The names that are the package itself or one that it defines, rather than a module of it."""
+    return [
+        name
+        for name in names
+        if name == package or (name.rpartition(".")[0] == package and not is_module(name))
+    ]
+
+
+def test_an_import_of_the_own_package_is_recognised():
+    text = """
+import pipeline.tracking
+from pipeline import tracking
+from pipeline.tracking import Artifact, trackio
+from pipeline.tracking.interface import TrackerRun
+from . import choose, wandb
+from .choice import choose
+"""
+    package = "pipeline.tracking"
+    found = of_package(imported(ast.parse(text), package), package)
+    assert found == [package, package, f"{package}.Artifact", f"{package}.choose"]
+
+
+def test_no_module_imports_its_own_package():
+    modules = [path for path in sources() if path.parent != ROOT and path.name != "__init__.py"]
+    for path in modules:  # the package imports its modules: the other way makes a circle
+        assert not of_package(imports(path), dotted(path.parent)), path
