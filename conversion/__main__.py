@@ -1,11 +1,14 @@
 """``python -m conversion COMMAND``: the commands, where they are not on the path."""
 
-import sys
+import click
 
 from conversion import commands
 
+cli = click.Group(
+    commands=[value for value in vars(commands).values() if isinstance(value, click.Command)],
+    help="Turn notebooks into scripts, DVC stages and steps.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in commands.NAMES:
-        sys.exit(getattr(commands, sys.argv[1])(sys.argv[2:]))
-    print(f"usage: python -m conversion COMMAND ...\n\nCommands: {', '.join(commands.NAMES)}")
-    sys.exit(0 if sys.argv[1:2] in (["-h"], ["--help"]) else 2)
+    cli()

@@ -1,69 +1,69 @@
 """The commands: their options, and what they print. Each returns its exit status."""
 
-import argparse
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import click
 
 from conversion.project import Project, open_project, require_dvc, write_program
-from pipeline.core.errors import PipelineError, report_error
+from pipeline.core.errors import INTERRUPTED, PipelineError, report_error
 
-NAMES = (
-    "ipynb_to_python",
-    "gen_dvc",
-    "ipynb_to_dvc",
-    "export_pipeline",
-    "check_script_consistency",
-    "check_all_scripts_consistency",
-    "notebook_to_step",
-    "export_dvc",
-)
 EXTRAS = {"dvc": "dvc", "docstring_parser": "notebooks", "jupytext": "notebooks"}
 EXTRAS |= {"nbformat": "notebooks"}
 
-
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the options that all commands have."""
-    parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
-    parser.add_argument("-w", "--working-directory", metavar="DIR", help="the project's folder")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what is read, too")
-    parser.add_argument("--debug", action="store_true", help="show an error's traceback")
-    return parser
-
-
-def _configured(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("-c", "--conf-path", metavar="FILE", help="instead of .mlvtools")
-    return parser
+# Paths are texts: they start at -w, so click can't check them, and messages show them as given.
+_conf_path = click.option("-c", "--conf-path", metavar="FILE", help="instead of .mlvtools")
+_docstring_conf = click.option(
+    "--docstring-conf", metavar="FILE", help="YAML with values for {{ conf }}"
+)
+_force = click.option("-f", "--force", is_flag=True, help="write over what is there")
+_notebook = click.option("-n", "--notebook", metavar="FILE", required=True, help="the notebook")
 
 
-def _forced(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("-f", "--force", action="store_true", help="write over what is there")
-    return parser
+def _command(function: Callable[..., int | None]) -> click.Command:
+    """A command named after its function, with the options that all commands have.
 
+    The function is called with the project; an error is told in a few lines.
+    """
 
-def _run(
-    parser: argparse.ArgumentParser,
-    arguments: list[str] | None,
-    go: Callable[[argparse.Namespace, Project], int],
-) -> int:
-    """Carry a command out; an error is told in a few lines."""
-    args = parser.parse_args(arguments)
-    try:
-        project = open_project(args.working_directory, getattr(args, "conf_path", None))
-        if args.verbose:
-            print(f"project: {project.root}", file=sys.stderr)
-        return go(args, project)
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if args.debug or extra is None:
-            raise
-        what = f"{parser.prog} needs {error.name}, which is not installed"
-        report_error(PipelineError(what, f"make extras, or pip install -e '.[{extra}]'"))
-    except (PipelineError, OSError) as error:
-        if args.debug:
-            raise
-        report_error(error)
-    return 1
+    @click.command(function.__name__, context_settings={"help_option_names": ["-h", "--help"]})
+    @click.option("-w", "--working-directory", metavar="DIR", help="the project's folder")
+    @click.option("-v", "--verbose", is_flag=True, help="say what is read, too")
+    @click.option("--debug", is_flag=True, help="show an error's traceback")
+    @click.pass_context
+    @functools.wraps(function)
+    def command(
+        context: click.Context,
+        working_directory: str | None,
+        verbose: bool,
+        debug: bool,
+        conf_path: str | None = None,
+        **options: Any,
+    ) -> None:
+        status = 1
+        try:
+            project = open_project(working_directory, conf_path)
+            if verbose:
+                print(f"project: {project.root}", file=sys.stderr)
+            status = function(project, **options) or 0
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").partition(".")[0])
+            if debug or extra is None:
+                raise
+            what = f"{function.__name__} needs {error.name}, which is not installed"
+            report_error(PipelineError(what, f"make extras, or pip install -e '.[{extra}]'"))
+        except (PipelineError, OSError) as error:
+            if debug:
+                raise
+            report_error(error)
+        context.exit(status)  # click itself would leave with 0
+
+    return command
 
 
 def _warn(lines: list[str]) -> None:
@@ -76,7 +76,7 @@ def _write(path: Path, text: str, project: Project) -> None:
     print(f"wrote {project.shown(path)}")
 
 
-def _to_python(notebook: str, output: str | None, force: bool, project: Project) -> Path:
+def _to_python(project: Project, notebook: str, output: str | None, force: bool) -> Path:
     """Write the script of a notebook."""
     from conversion import cells, script
 
@@ -89,111 +89,103 @@ def _to_python(notebook: str, output: str | None, force: bool, project: Project)
     return target
 
 
-def _to_dvc(script: Path, args: argparse.Namespace, output: str | None, project: Project) -> None:
+def _to_dvc(
+    project: Project, script: Path, output: str | None, docstring_conf: str | None, force: bool
+) -> None:
     """Write the DVC command of a script."""
     from conversion import dvc_commands
 
-    target = project.target(output or project.command(script), args.force)
+    target = project.target(output or project.command(script), force)
     require_dvc(project.root)
-    text = dvc_commands.command(script, target, project, args.docstring_conf)
-    _warn(dvc_commands.without_value(dvc_commands.read(script, project, args.docstring_conf)))
+    text = dvc_commands.command(script, target, project, docstring_conf)
+    _warn(dvc_commands.without_value(dvc_commands.read(script, project, docstring_conf)))
     _write(target, text, project)
 
 
-def ipynb_to_python(arguments: list[str] | None = None) -> int:
+@_command
+@_conf_path
+@_force
+@_notebook
+@click.option("-o", "--output", metavar="FILE", help="the script; by default as .mlvtools says")
+def ipynb_to_python(project: Project, notebook: str, output: str | None, force: bool) -> None:
     """A notebook as a script with parameters."""
-    parser = _forced(_configured(_parser("ipynb_to_python", ipynb_to_python.__doc__)))
-    parser.add_argument("-n", "--notebook", required=True, help="the notebook")
-    parser.add_argument("-o", "--output", help="the script; by default as .mlvtools says")
-
-    def go(args: argparse.Namespace, project: Project) -> int:
-        _to_python(args.notebook, args.output, args.force, project)
-        return 0
-
-    return _run(parser, arguments, go)
+    _to_python(project, notebook, output, force)
 
 
-def gen_dvc(arguments: list[str] | None = None) -> int:
+@_command
+@_conf_path
+@_force
+@click.option("-i", "--input-script", metavar="FILE", required=True, help="the script")
+@click.option(
+    "-o", "--out-dvc-cmd", metavar="FILE", help="the command; by default as .mlvtools says"
+)
+@_docstring_conf
+def gen_dvc(
+    project: Project,
+    input_script: str,
+    out_dvc_cmd: str | None,
+    docstring_conf: str | None,
+    force: bool,
+) -> None:
     """The command that adds a script's stage to dvc.yaml."""
-    parser = _forced(_configured(_parser("gen_dvc", gen_dvc.__doc__)))
-    parser.add_argument("-i", "--input-script", required=True, help="the script")
-    parser.add_argument("-o", "--out-dvc-cmd", help="the command; by default as .mlvtools says")
-    parser.add_argument("--docstring-conf", metavar="FILE", help="YAML with values for {{ conf }}")
-
-    def go(args: argparse.Namespace, project: Project) -> int:
-        _to_dvc(project.find(args.input_script, "script"), args, args.out_dvc_cmd, project)
-        return 0
-
-    return _run(parser, arguments, go)
+    script = project.find(input_script, "script")
+    _to_dvc(project, script, out_dvc_cmd, docstring_conf, force)
 
 
-def ipynb_to_dvc(arguments: list[str] | None = None) -> int:
+@_command
+@_conf_path
+@_force
+@_notebook
+@_docstring_conf
+def ipynb_to_dvc(project: Project, notebook: str, docstring_conf: str | None, force: bool) -> None:
     """A notebook's script and its DVC command, both where .mlvtools says."""
-    parser = _forced(_configured(_parser("ipynb_to_dvc", ipynb_to_dvc.__doc__)))
-    parser.add_argument("-n", "--notebook", required=True, help="the notebook")
-    parser.add_argument("--docstring-conf", metavar="FILE", help="YAML with values for {{ conf }}")
-
-    def go(args: argparse.Namespace, project: Project) -> int:
-        source = project.find(args.notebook, "notebook")
-        project.target(project.command(project.script(source)), args.force)
-        _to_dvc(_to_python(args.notebook, None, args.force, project), args, None, project)
-        return 0
-
-    return _run(parser, arguments, go)
+    source = project.find(notebook, "notebook")
+    project.target(project.command(project.script(source)), force)
+    script = _to_python(project, notebook, None, force)
+    _to_dvc(project, script, None, docstring_conf, force)
 
 
-def export_pipeline(arguments: list[str] | None = None) -> int:
+@_command
+@_force
+@click.option(
+    "--dvc", metavar="TARGET", required=True, help="dvc.yaml, or a stage with all it needs"
+)
+@click.option("-o", "--output", metavar="FILE", required=True, help="the shell script")
+def export_pipeline(project: Project, dvc: str, output: str, force: bool) -> None:
     """A DVC pipeline as one shell script, in topological order."""
-    parser = _forced(_parser("export_pipeline", export_pipeline.__doc__))
-    parser.add_argument(
-        "--dvc", required=True, metavar="TARGET", help="dvc.yaml, or a stage with all it needs"
-    )
-    parser.add_argument("-o", "--output", required=True, help="the shell script")
+    from conversion import dvc_commands
 
-    def go(args: argparse.Namespace, project: Project) -> int:
-        from conversion import dvc_commands
-
-        target = project.target(args.output, args.force)
-        _write(target, dvc_commands.shell_script(args.dvc, target, project), project)
-        return 0
-
-    return _run(parser, arguments, go)
+    target = project.target(output, force)
+    _write(target, dvc_commands.shell_script(dvc, target, project), project)
 
 
-def check_script_consistency(arguments: list[str] | None = None) -> int:
+@_command
+@_conf_path
+@_notebook
+@click.option("-s", "--script", metavar="FILE", required=True, help="the script")
+def check_script_consistency(project: Project, notebook: str, script: str) -> int:
     """Whether a script has exactly the code that its notebook gives; 1 if not."""
-    parser = _configured(_parser("check_script_consistency", check_script_consistency.__doc__))
-    parser.add_argument("-n", "--notebook", required=True, help="the notebook")
-    parser.add_argument("-s", "--script", required=True, help="the script")
-
-    def go(args: argparse.Namespace, project: Project) -> int:
-        notebook = project.find(args.notebook, "notebook")
-        return 0 if _consistent(notebook, project.find(args.script, "script"), project) else 1
-
-    return _run(parser, arguments, go)
+    source = project.find(notebook, "notebook")
+    return 0 if _consistent(source, project.find(script, "script"), project) else 1
 
 
-def check_all_scripts_consistency(arguments: list[str] | None = None) -> int:
+@_command
+@_conf_path
+@click.option("-n", "--notebooks-dir", metavar="DIR", required=True, help="the folder")
+@click.option("-i", "--ignore", metavar="PATTERN", multiple=True, help="notebooks to skip")
+def check_all_scripts_consistency(
+    project: Project, notebooks_dir: str, ignore: tuple[str, ...]
+) -> int:
     """The same for every notebook in a folder; 1 if any script differs or is not there."""
-    name = "check_all_scripts_consistency"
-    parser = _configured(_parser(name, check_all_scripts_consistency.__doc__))
-    parser.add_argument("-n", "--notebooks-dir", required=True, help="the folder")
-    parser.add_argument(
-        "-i", "--ignore", action="append", default=[], metavar="PATTERN", help="notebooks to skip"
-    )
-
-    def go(args: argparse.Namespace, project: Project) -> int:
-        folder = project.folder / args.notebooks_dir
-        if not folder.is_dir():
-            raise PipelineError(f"there is no folder {args.notebooks_dir}", "check -n")
-        found = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
-        kept = [path for path in found if not any(path.match(text) for text in args.ignore)]
-        if not kept:
-            raise PipelineError(f"there is no notebook in {args.notebooks_dir}", "check -n and -i")
-        results = [_consistent(n, s, project) for n in kept for s in _scripts(n, project)]
-        return 0 if all(results) else 1
-
-    return _run(parser, arguments, go)
+    folder = project.folder / notebooks_dir
+    if not folder.is_dir():
+        raise PipelineError(f"there is no folder {notebooks_dir}", "check -n")
+    found = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    kept = [path for path in found if not any(path.match(text) for text in ignore)]
+    if not kept:
+        raise PipelineError(f"there is no notebook in {notebooks_dir}", "check -n and -i")
+    results = [_consistent(n, s, project) for n in kept for s in _scripts(n, project)]
+    return 0 if all(results) else 1
 
 
 def _scripts(notebook: Path, project: Project) -> list[Path]:
@@ -228,52 +220,50 @@ def _consistent(notebook: Path, script: Path, project: Project) -> bool:
     return True
 
 
-def notebook_to_step(arguments: list[str] | None = None) -> int:
+@_command
+@_conf_path
+@_force
+@click.argument("notebook")
+@click.option("--into", metavar="6-Name", required=True, help="the step's folder")
+@_docstring_conf
+def notebook_to_step(
+    project: Project, notebook: str, into: str, docstring_conf: str | None, force: bool
+) -> None:
     """A notebook as a step's folder, whose inputs and outputs are artifacts."""
-    parser = _forced(_configured(_parser("notebook_to_step", notebook_to_step.__doc__)))
-    parser.add_argument("notebook", help="the notebook")
-    parser.add_argument("--into", required=True, metavar="6-Name", help="the step's folder")
-    parser.add_argument("--docstring-conf", metavar="FILE", help="YAML with values for {{ conf }}")
+    from conversion import cells, step_folder
 
-    def go(args: argparse.Namespace, project: Project) -> int:
-        from conversion import cells, step_folder
-
-        source = project.find(args.notebook, "notebook")
-        target = project.target(args.into, args.force)
-        step_folder.check_place(target)
-        read = cells.read(source, project)
-        values = project.values(args.docstring_conf)
-        files = step_folder.files(read, target.name, values)
-        _warn(read.warnings)
-        step_folder.write(target, files)
-        print(f"wrote {project.shown(target)}; to run it, add to main.py:\n")
-        print(step_folder.call(read, target.name, values))
-        return 0
-
-    return _run(parser, arguments, go)
+    source = project.find(notebook, "notebook")
+    target = project.target(into, force)
+    step_folder.check_place(target)
+    read = cells.read(source, project)
+    values = project.values(docstring_conf)
+    files = step_folder.files(read, target.name, values)
+    _warn(read.warnings)
+    step_folder.write(target, files)
+    print(f"wrote {project.shown(target)}; to run it, add to main.py:\n")
+    print(step_folder.call(read, target.name, values))
 
 
-def export_dvc(arguments: list[str] | None = None) -> int:
-    """This pipeline, as configured, as dvc.yaml and params.yaml."""
-    parser = _forced(_parser("export_dvc", export_dvc.__doc__))
-    parser.add_argument("overrides", nargs="*", help="as for main.py: split.test_size=0.3")
+@_command
+@_force
+@click.argument("overrides", nargs=-1)
+def export_dvc(project: Project, overrides: tuple[str, ...], force: bool) -> None:
+    """This pipeline, as configured, as dvc.yaml and params.yaml.
 
-    def go(args: argparse.Namespace, project: Project) -> int:
-        from conversion import dvc_export
-        from pipeline.core.files import write_whole
-        from pipeline.core.settings import ROOT
+    OVERRIDES are as for main.py: split.test_size=0.3
+    """
+    from conversion import dvc_export
+    from pipeline.core.files import write_whole
+    from pipeline.core.settings import ROOT
 
-        if project.root != ROOT or not (ROOT / "main.py").is_file():
-            raise PipelineError(
-                f"{project.root} is not the checkout that this command belongs to, {ROOT}",
-                "go to the checkout, and use its own: python -m conversion export_dvc",
-            )
-        require_dvc(ROOT)
-        texts = dvc_export.files(args.overrides)
-        targets = {name: project.target(ROOT / name, args.force) for name in texts}
-        for name, text in texts.items():
-            write_whole(targets[name], text)
-            print(f"wrote {name}")
-        return 0
-
-    return _run(parser, arguments, go)
+    if project.root != ROOT or not (ROOT / "main.py").is_file():
+        raise PipelineError(
+            f"{project.root} is not the checkout that this command belongs to, {ROOT}",
+            "go to the checkout, and use its own: python -m conversion export_dvc",
+        )
+    require_dvc(ROOT)
+    texts = dvc_export.files(list(overrides))
+    targets = {name: project.target(ROOT / name, force) for name in texts}
+    for name, text in texts.items():
+        write_whole(targets[name], text)
+        print(f"wrote {name}")

@@ -16,7 +16,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from pipeline.core import azure
 from pipeline.core.files import combined_digest, file_digest
 from pipeline.science import model_files
-from pipeline.tracking import Artifact
+from pipeline.tracking.interface import Artifact
 
 CANDIDATE = "candidate"
 # What is read of a logged model, each below its folder; the rest is for people and for MLflow.

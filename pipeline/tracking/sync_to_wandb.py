@@ -17,11 +17,11 @@ import pandas as pd
 import wandb
 from filelock import FileLock
 
-from pipeline import tracking
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import file_digest
-from pipeline.tracking import Artifact
+from pipeline.tracking.choice import choose, wandb_credentials
+from pipeline.tracking.interface import Artifact
 from pipeline.tracking.trackio_lineage import Recorded, Row, Version, recorded
 from pipeline.tracking.wandb import DIGEST, WandbRun, api, ask, close, stored_artifact, stored_run
 
@@ -88,12 +88,12 @@ def _unknown(run_id: str, folder: Path, known: Iterable[str]) -> PipelineError:
 
 
 def _require_login() -> None:
-    if not tracking.wandb_credentials():
+    if not wandb_credentials():
         raise PipelineError(
             "no W&B key was found (WANDB_API_KEY, or a .netrc entry)",
             "run `wandb login`, and repeat this",
         )
-    tracking.choose("wandb")  # refuses the modes in which the server can't be asked
+    choose("wandb")  # refuses the modes in which the server can't be asked
 
 
 def _bring(run: Recorded, copies: dict[str, str]) -> str:

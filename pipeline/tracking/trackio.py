@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest, content_digest, file_digest
-from pipeline.tracking import Artifact, TrackerRun
+from pipeline.tracking.interface import Artifact, TrackerRun
 
 # read when trackio is imported
 variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})

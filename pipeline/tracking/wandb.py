@@ -23,7 +23,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
-from pipeline.tracking import Artifact, TrackerRun
+from pipeline.tracking.interface import Artifact, TrackerRun
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import tracking
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.sweeps import ray_cluster
+from pipeline.tracking import choice
 from tests.support import servers
 from tests.support.faulty_server import Server
 from tests.support.paths import POKEMON, ROOT
@@ -95,12 +95,12 @@ def short_path() -> Iterator[Path]:
 def test_a_worker_does_not_choose_another_tracker(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(settings.TRACKER, "wandb")  # what the client chose for "auto"
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setattr(tracking, "wandb_credentials", lambda: False)
+    monkeypatch.setattr(choice, "wandb_credentials", lambda: False)
     hydra = {"job": {}, "sweep": {"dir": "runs/one"}}
     trial = {"hydra": hydra, "main": {"tracker": "auto"}, "provenance": {}}
     sent = ray_cluster._numbered(OmegaConf.create(trial), 3)
     with pytest.raises(PipelineError, match="no W&B key was found"):
-        tracking.choose(sent.main.tracker)
+        choice.choose(sent.main.tracker)
 
 
 @pytest.mark.skipif(" " in sys.executable, reason="Ray can't start from a path with a space")

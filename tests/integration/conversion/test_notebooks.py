@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import nbformat
 import pytest
 import yaml
 
 from conversion import cell_body, commands
+from conversion.__main__ import cli
 from tests.support.notebook_files import DECLARED, TEXT, VALUES, WORK, WRITE, prices, write
 from tests.support.paths import ROOT
 from tests.support.steps import Steps
@@ -34,6 +36,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 NOTEBOOK = ["-n", "nb/Mean prices.ipynb"]
 
 
+def status(command: click.Command, words: list[str]) -> int:
+    """The exit status of a command."""
+    return command.main(words, standalone_mode=False)
+
+
 def python(*words: str, status: int = 0) -> str:
     """What a Python program prints."""
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
@@ -42,7 +49,7 @@ def python(*words: str, status: int = 0) -> str:
 
 
 def test_a_script_does_what_the_notebook_does(project: Path, capsys: pytest.CaptureFixture):
-    assert commands.ipynb_to_python([*NOTEBOOK, "-o", "scripts/means.py"]) == 0
+    assert status(commands.ipynb_to_python, [*NOTEBOOK, "-o", "scripts/means.py"]) == 0
     told = capsys.readouterr().err
     for left_out in ("%matplotlib inline", "!echo", "!ls", "%%bash", "%%time"):
         assert left_out in told
@@ -64,43 +71,43 @@ def test_a_script_does_what_the_notebook_does(project: Path, capsys: pytest.Capt
 
 
 def test_a_script_and_its_notebook_are_compared(project: Path, capsys: pytest.CaptureFixture):
-    commands.ipynb_to_python([*NOTEBOOK, "-o", "nb/mlvtools_mean_prices.py"])
+    status(commands.ipynb_to_python, [*NOTEBOOK, "-o", "nb/mlvtools_mean_prices.py"])
     script = project / "nb" / "mlvtools_mean_prices.py"
     text = script.read_text()
     check = [*NOTEBOOK, "-s", str(script)]
-    assert commands.check_script_consistency(check) == 0
+    assert status(commands.check_script_consistency, check) == 0
     script.write_text(text.replace("# Md", "# another comment\n#").replace("x = 5", "x  =  (5)"))
-    assert commands.check_all_scripts_consistency(["-n", "nb"]) == 0
+    assert status(commands.check_all_scripts_consistency, ["-n", "nb"]) == 0
     script.write_text(text.replace("sort=sort", "sort=False"))
     capsys.readouterr()
-    assert commands.check_script_consistency(check) == 1
-    assert commands.check_all_scripts_consistency(["-n", "nb"]) == 1
+    assert status(commands.check_script_consistency, check) == 1
+    assert status(commands.check_all_scripts_consistency, ["-n", "nb"]) == 1
     assert "means = table.groupby('town', sort=False)" in capsys.readouterr().err
     script.write_text(text)
     write(project / "nb" / "Mean prices.ipynb", DECLARED + VALUES, WORK, WRITE)  # it moved on
-    assert commands.check_script_consistency(check) == 1
+    assert status(commands.check_script_consistency, check) == 1
     write(project / "nb" / "new.ipynb", DECLARED + VALUES)
-    assert commands.check_all_scripts_consistency(["-n", "nb", "-i", "Mean*"]) == 1
+    assert status(commands.check_all_scripts_consistency, ["-n", "nb", "-i", "Mean*"]) == 1
     assert "nb/mlvtools_new.py: missing" in capsys.readouterr().err
-    assert commands.check_all_scripts_consistency(["-n", "nb", "-i", "*"]) == 1
+    assert status(commands.check_all_scripts_consistency, ["-n", "nb", "-i", "*"]) == 1
 
 
 def test_outputs_of_a_notebook_do_not_count(project: Path):
-    commands.ipynb_to_python([*NOTEBOOK, "-o", "a.py"])
+    status(commands.ipynb_to_python, [*NOTEBOOK, "-o", "a.py"])
     notebook = project / "nb" / "Mean prices.ipynb"
     book = nbformat.read(notebook, as_version=4)
     book.cells[3].outputs = [nbformat.v4.new_output("stream", text="3")]
     book.cells[3].execution_count = 7
     nbformat.write(book, notebook)
     before = (project / "a.py").read_bytes()
-    commands.ipynb_to_python([*NOTEBOOK, "-o", "a.py", "--force"])
+    status(commands.ipynb_to_python, [*NOTEBOOK, "-o", "a.py", "--force"])
     assert (project / "a.py").read_bytes() == before
 
 
 def test_the_dvc_command_says_what_the_docstring_declares(project: Path):
     conf = {"path": {"python_script_root_dir": "py", "dvc_cmd_root_dir": "cmd"}}
     (project / ".mlvtools").write_text(json.dumps({**conf, "docstring_conf": "conf.yaml"}))
-    assert commands.ipynb_to_dvc(NOTEBOOK) == 0
+    assert status(commands.ipynb_to_dvc, NOTEBOOK) == 0
     text = (project / "cmd" / "mlvtools_mean_prices_dvc").read_text()
     assert "dvc stage add --force" in text
     assert "--deps ./data/prices.csv" in text
@@ -153,7 +160,7 @@ def test_a_cell_that_cannot_be_is_told(
 
 def refused(project: Path, capsys: pytest.CaptureFixture, *words: str) -> None:
     """ipynb_to_python says these words in a few lines, and writes nothing."""
-    assert commands.ipynb_to_python(["-n", "a.ipynb", "-o", "a.py"]) == 1
+    assert status(commands.ipynb_to_python, ["-n", "a.ipynb", "-o", "a.py"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ")
     assert len(told.splitlines()) <= 4, told
@@ -177,22 +184,22 @@ def test_files_that_cannot_be_read_or_written_are_told(
         ("-n", plain.name, "-w", "none", "-o", "a.py"): "there is no folder none",
         ("-n", plain.name, "-c", "bad.json", "-o", "a.py"): "unknown key 'script_dir'",
     }.items():
-        assert commands.ipynb_to_python([*words]) == 1
+        assert status(commands.ipynb_to_python, [*words]) == 1
         assert told in capsys.readouterr().err
     assert (project / "kept.py").read_text() == "x"
-    assert commands.ipynb_to_python(["-n", plain.name, "-o", "c.py"]) == 0
-    assert commands.gen_dvc(["-i", "c.py", "-o", "c_dvc"]) == 1
+    assert status(commands.ipynb_to_python, ["-n", plain.name, "-o", "c.py"]) == 0
+    assert status(commands.gen_dvc, ["-i", "c.py", "-o", "c_dvc"]) == 1
     assert "a value that is not configured: 'dict object' has no attribute 'x'" in (
         capsys.readouterr().err
     )
     (project / ".dvc").rmdir()
     (project / "conf.yaml").write_text("x: 1")
     dvc = ["-i", "c.py", "-o", "c_dvc", "--docstring-conf", "conf.yaml"]
-    assert commands.gen_dvc(dvc) == 1
+    assert status(commands.gen_dvc, dvc) == 1
     assert "is in no DVC repository" in capsys.readouterr().err
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
-    assert commands.gen_dvc(dvc) == 1
+    assert status(commands.gen_dvc, dvc) == 1
     assert "there is no program dvc on the path" in capsys.readouterr().err
     assert not (project / "c_dvc").exists()
 
@@ -200,7 +207,7 @@ def test_files_that_cannot_be_read_or_written_are_told(
 def test_names_that_a_script_lacks_are_told(project: Path, capsys: pytest.CaptureFixture):
     cells = ['"""Do.\n\n:param str x: a\n"""\nx = "a"\nonly = 1', "# No effect\nplot = 1"]
     write(project / "a.ipynb", *cells, "print(only)\ndisplay(plot)")
-    assert commands.ipynb_to_python(["-n", "a.ipynb", "-o", "a.py"]) == 0
+    assert status(commands.ipynb_to_python, ["-n", "a.ipynb", "-o", "a.py"]) == 0
     told = capsys.readouterr().err
     for name in ("only", "display", "plot"):
         assert f"a.ipynb cell 3: uses {name!r}" in told
@@ -219,7 +226,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "conf.yaml").write_text("digits: 1\n")
     (root / ".mlvtools").write_text('{"docstring_conf": "conf.yaml"}')
     words = ["-w", str(root), "nb/prices.ipynb", "--into", "6-Prices"]
-    assert commands.notebook_to_step(words) == 0
+    assert status(commands.notebook_to_step, words) == 0
     return root
 
 
@@ -255,10 +262,10 @@ def test_a_step_has_this_projects_form(checkout: Path):
     pins = (step / "conda.yml").read_text()
     for package in ("pandas", "trackio", "wandb"):
         assert f"- {package}==" in pins
-    assert commands.check_all_scripts_consistency(["-w", str(checkout), "-n", "nb"]) == 0
+    assert status(commands.check_all_scripts_consistency, ["-w", str(checkout), "-n", "nb"]) == 0
     text = (step / "script.py").read_text()
     (step / "script.py").write_text(text.replace("index=False", "index=True"))
-    assert commands.check_all_scripts_consistency(["-w", str(checkout), "-n", "nb"]) == 1
+    assert status(commands.check_all_scripts_consistency, ["-w", str(checkout), "-n", "nb"]) == 1
     (step / "script.py").write_text(text)
 
 
@@ -281,7 +288,7 @@ def test_a_step_that_cannot_be_is_told(
     if cells:
         name = "other.ipynb"
         write(checkout / name, f'"""Do.\n\n{cells[0]}\n"""\nx = "1"', *cells[1:])
-    assert commands.notebook_to_step(["-w", str(checkout), name, "--into", into]) == 1
+    assert status(commands.notebook_to_step, ["-w", str(checkout), name, "--into", into]) == 1
     assert told in capsys.readouterr().err
     assert sorted(p.name for p in checkout.glob("*-*")) == ["6-Prices"]
 
@@ -297,6 +304,6 @@ def test_a_missing_extra_is_told(project: Path):
 def test_each_command_is_installed_and_documented():
     page = (ROOT / "docs" / "notebooks.md").read_text() + (ROOT / "docs" / "dvc.md").read_text()
     project = (ROOT / "pyproject.toml").read_text()
-    for name in commands.NAMES:
+    for name in cli.commands:
         assert f'{name} = "conversion.commands:{name}"' in project
         assert f"`{name}" in page

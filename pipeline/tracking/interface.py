@@ -1,0 +1,194 @@
+"""What each tracker implements: a run in it, and the artifacts that a run reads and logs."""
+
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.errors import PipelineError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One exact version of an artifact.
+
+    Attributes:
+        name: its name within the project, such as ``clean_data.csv``.
+        version: ``v0``, ``v1``, ...
+        digest: SHA-256 of its content (:func:`pipeline.core.files.content_digest`).
+        type: ``raw_data``, ``processed_data``, ``split_data`` or ``model``.
+        metadata: what was recorded beside it.
+        path: the local folder that holds its files, once it has been fetched.
+        stored: where a local tracker keeps its files, below the tracker's folder, and the
+            digest each should have; empty where a server keeps them.
+    """
+
+    name: str
+    version: str
+    digest: str
+    type: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> str:
+        """``name:version``, the form in which one step hands it to the next."""
+        return f"{self.name}:{self.version}"
+
+    def download(self, root: str | Path | None = None) -> Path:
+        """The folder with the artifact's files.
+
+        Args:
+            root: a folder to copy them to; None: where they were fetched.
+
+        Raises:
+            PipelineError: the artifact was found or logged, not fetched.
+        """
+        if self.path is None:
+            raise PipelineError(
+                f"the files of artifact {self.reference} were not fetched",
+                f"fetch them: run.use_artifact({self.reference!r})",
+            )
+        return Path(shutil.copytree(self.path, root, dirs_exist_ok=True)) if root else self.path
+
+    def file(self, root: str | Path | None = None) -> Path:
+        """The artifact's only file.
+
+        Args:
+            root: a folder to copy it to; None: where it was fetched.
+
+        Raises:
+            PipelineError: the artifact holds more files, or none.
+        """
+        folder = self.download()
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        if len(files) != 1:
+            raise PipelineError(
+                f"artifact {self.reference} holds {len(files)} files, and one was expected",
+                "name an artifact that one of the steps has logged",
+            )
+        return self.download(root) / files[0].relative_to(folder)
+
+    def wait(self) -> "Artifact":
+        """The artifact itself, for code written for W&B: ``log_artifact`` has waited already."""
+        return self
+
+
+class TrackerRun(ABC):
+    """A run in a tracker, from its start to :meth:`finish`. The verbs are W&B's.
+
+    Attributes:
+        kind: the tracker, ``trackio`` or ``wandb``.
+        id: the run's id there.
+        url: the run's page, if the tracker has a server.
+    """
+
+    kind: str
+    id: str
+    url: str | None
+
+    @abstractmethod
+    def use_artifact(self, reference: str, into: Path) -> Artifact:
+        """Fetch ``name:version``, ``name:alias`` or ``name`` into a folder, as an input.
+
+        Raises:
+            PipelineError: it does not exist, or its bytes do not match their digest.
+        """
+
+    @abstractmethod
+    def log_artifact(
+        self,
+        path: Path,
+        name: str,
+        type: str,
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+    ) -> Artifact:
+        """Record a file or a folder as an output; bytes already there make no new version.
+
+        The version, new or not, gets the aliases.
+        """
+
+    @abstractmethod
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Record values by name.
+
+        A ``Path`` is logged as an image, a ``DataFrame`` as a table, a ``Series`` as a bar chart
+        of its labels, and anything else as the tracker's library takes it.
+        """
+
+    @abstractmethod
+    def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """Record values of the run as a whole, over those logged so far, and its settings."""
+
+    @abstractmethod
+    def finish(self, failed: bool = False) -> None:
+        """End the run and wait until all of it is stored."""
+
+    @abstractmethod
+    def image(self, path: Path) -> Any:
+        """An image file as an object of the tracker's library."""
+
+    @abstractmethod
+    def table(self, frame: "pd.DataFrame") -> Any:
+        """A table as an object of the tracker's library."""
+
+    @abstractmethod
+    def bars(self, name: str, values: "pd.Series") -> Any:
+        """A bar chart as an object of the tracker's library; a table, if there is none."""
+
+    def loggable(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as the tracker's library takes them."""
+
+        def convert(name: str, value: Any) -> Any:
+            if isinstance(value, Path):
+                return self.image(value)
+            if is_table(value):
+                return self.table(value)
+            return self.bars(name, value) if _is_of_pandas("Series", value) else value
+
+        return {name: convert(name, value) for name, value in values.items()}
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a table of pandas."""
+    return _is_of_pandas("DataFrame", value)
+
+
+def _is_of_pandas(kind: str, value: Any) -> bool:
+    pandas = sys.modules.get("pandas")  # a step that has not imported it has no tables
+    return pandas is not None and isinstance(value, getattr(pandas, kind))
+
+
+def files_of(artifact: Any) -> dict[str, Path]:
+    """The files that were added to a ``wandb.Artifact`` or a ``trackio.Artifact``, by their name.
+
+    Raises:
+        PipelineError: the artifact refers to files elsewhere, or it is no artifact.
+    """
+    if hasattr(artifact, "_pending_files"):
+        files = {name: path for path, name in artifact._pending_files}
+        elsewhere = [address for _, address, *_ in artifact._pending_references]
+    elif hasattr(artifact, "manifest"):
+        entries = artifact.manifest.entries
+        files = {name: entry.local_path for name, entry in entries.items()}
+        elsewhere = [entry.ref for entry in entries.values() if entry.ref]
+    else:
+        raise PipelineError(
+            f"log_artifact was given {artifact!r}",
+            "give it a path, a wandb.Artifact or a trackio.Artifact",
+        )
+    if elsewhere:
+        raise PipelineError(
+            f"artifact {artifact.name!r} refers to {elsewhere[0]}, whose bytes can change",
+            "download the file and add it: artifact.add_file(...)",
+        )
+    return {name: Path(path) for name, path in files.items()}

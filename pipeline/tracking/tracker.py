@@ -1,0 +1,98 @@
+"""A project in a tracker, whichever tracker it is."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.core import settings
+from pipeline.tracking.choice import choose, wandb_server
+from pipeline.tracking.interface import Artifact, TrackerRun
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A project in a tracker; the tracker's library is imported when it is first asked something.
+
+    Attributes:
+        kind: ``wandb`` or ``trackio``.
+        project: the project's name.
+    """
+
+    kind: str
+    project: str
+
+    @classmethod
+    def from_environment(cls) -> "Tracker":
+        """What ``PIPELINE_TRACKER`` and ``WANDB_PROJECT`` name.
+
+        Raises:
+            PipelineError: that tracker can't be used here.
+        """
+        return cls(choose(os.environ.get(settings.TRACKER) or "auto"), settings.project())
+
+    @classmethod
+    def from_store(cls, store: str) -> "Tracker":
+        """What an earlier :attr:`store` described; the default one for an empty text.
+
+        Raises:
+            PipelineError: that tracker can't be used here.
+        """
+        kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
+        return cls(choose(kind or "auto"), project or settings.project())
+
+    @property
+    def store(self) -> str:
+        """Where artifacts are: the tracker, its server if it has one, and the project."""
+        if self.kind == "wandb":
+            entity = os.environ.get("WANDB_ENTITY", "")
+            where = f"{wandb_server()}/{entity}"
+        else:
+            folder = settings.trackio_dir().absolute()
+            local = "local" if folder == settings.state_dir() / "trackio" else f"local {folder}"
+            where = (os.environ.get("TRACKIO_SERVER_URL") or local).partition("?")[0]
+        return f"{self.kind} {where} {self.project}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may have it too: not Trackio's own folder in the state folder."""
+        return not self.store.startswith("trackio local ") or settings.trackio_dir() != (
+            settings.state_dir() / "trackio"
+        )
+
+    def find(self, reference: str) -> Artifact | None:
+        """The exact version that a reference means now; nothing is fetched or recorded."""
+        return load(self.kind).find(self.project, reference)
+
+    def fetch(self, reference: str, into: Path) -> Artifact:
+        """Fetch an exact version's files into a folder, outside of any run.
+
+        Raises:
+            PipelineError: it does not exist, or its bytes do not match their digest.
+        """
+        return load(self.kind).fetch(self.project, reference, into)
+
+    def set_alias(self, reference: str, alias: str) -> None:
+        """Move an alias to this version; it leaves the version that had it before.
+
+        Raises:
+            PipelineError: there is no such version, or the tracker can't do it.
+        """
+        load(self.kind).set_alias(self.project, reference, alias)
+
+    def open_run(self, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
+        """Start a run, in the group that ``WANDB_RUN_GROUP`` names."""
+        module = load(self.kind)
+        run = module.WandbRun if self.kind == "wandb" else module.TrackioRun
+        return run(project=self.project, job_type=job_type, name=name, config=config)
+
+
+def load(kind: str) -> ModuleType:
+    """Import the implementation of the tracker ``kind``."""
+    if kind == "wandb":
+        from pipeline.tracking import wandb as module
+    else:
+        from pipeline.tracking import trackio as module
+    return module
