@@ -226,10 +226,13 @@ class Pipeline:
         self.cache.forget(result, key)
 
     def _missing(self, result: StepResult) -> list[str]:
-        """Outputs that the tracker should have and does not, under just that version."""
+        """Outputs that the tracker should have and does not, under just that version.
+
+        Only others can have given a version that is on this machine to something else.
+        """
         problems = []
         for output in result.outputs:
-            if output.get("stored"):
+            if output.get("stored") and not self.tracker.shared:
                 continue
             found = self.tracker.find(f"{output['name']}:{output['version']}")
             if found is None or found.digest != output["digest"]:
