@@ -1,14 +1,10 @@
-"""Many trials: recorded as one, safe from each other's failures, and taken up where they ended."""
+"""Many trials: recorded as one, safe from each other's failures, and tried again."""
 
 import contextlib
 import json
-import os
 import re
-import signal
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -16,7 +12,6 @@ import pandas as pd
 import psutil
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from mlflow.entities import Run
 
 from pipeline.config import job
 from pipeline.core.errors import PipelineError
@@ -26,33 +21,11 @@ from pipeline.sweeps import summary as sweep_summary
 from pipeline.sweeps import tuning
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking import mlflow_store
-from tests.support import servers
 from tests.support.paths import POKEMON
-from tests.support.runs import SMALL, Checkout, Finished, await_step
+from tests.support.runs import SMALL, Checkout
+from tests.support.sweeps import Swept
 
 TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
-
-
-@dataclass
-class Swept:
-    """A sweep that has ended, and where."""
-
-    checkout: Checkout
-    done: Finished
-
-    def runs(self) -> list[Run]:
-        """All runs in MLflow, in the order of their beginning."""
-        client = mlflow.MlflowClient(f"sqlite:///{self.checkout.state / 'mlflow.db'}")
-        return client.search_runs(["1"], order_by=["attributes.start_time ASC"])
-
-    def below(self, run: Run) -> list[Run]:
-        """The runs whose parent a run is."""
-        parent = "mlflow.parentRunId"
-        return [r for r in self.runs() if r.data.tags.get(parent) == run.info.run_id]
-
-    def sweeps(self) -> list[Run]:
-        """The runs of sweeps."""
-        return [run for run in self.runs() if run.data.tags.get("pipeline.kind") == "sweep"]
 
 
 @pytest.fixture(scope="module")
@@ -169,36 +142,6 @@ def test_same_command_tries_the_failed_trials_again(swept: Swept):
     assert len(swept.below(swept.sweeps()[0])) == 5  # the failed one twice, the others once
 
 
-def test_tuning_goes_on_after_an_interruption(swept: Swept):
-    tune = ("-m", "hydra/sweeper=optuna", "model.params.n_estimators=range(2,6)")
-    tune = (*tune, "hydra.sweeper.n_trials=3")
-    first = swept.checkout.start(*tune)
-    for line in first.stdout:
-        if line.startswith("trial 0"):
-            await_step(first.pid)  # the next trial's training: it has the other steps from this one
-            first.send_signal(signal.SIGINT)
-            break
-    rest = first.stdout.read()
-    assert first.wait(120) == 130, rest
-    assert "has not ended; the same command goes on with it" in rest
-    parent = swept.sweeps()[-1]
-    assert parent.info.status == "KILLED"
-    (cut_off,) = (run for run in swept.below(parent) if run.info.status == "KILLED")
-    assert cut_off.data.tags["pipeline.trial"] == "1"
-
-    done = swept.checkout.run(*tune)
-    assert done.status == 0, done.err
-    assert "goes on: 1 of its trials are finished" in done.out
-    assert re.findall(r"^trial (\d+):", done.out, re.MULTILINE) == ["1", "2"]
-    parent = swept.sweeps()[-1]
-    assert parent.info.status == "FINISHED"
-    finished = [run for run in swept.below(parent) if run.info.status == "FINISHED"]
-    again = {run.data.tags["pipeline.trial"]: run for run in finished}
-    assert (sorted(again), len(finished)) == (["0", "1", "2"], 3)
-    assert again["1"].data.params == cut_off.data.params
-    assert len({str(sorted(run.data.params.items())) for run in finished}) == 3
-
-
 def trial_states(sweep: Swept) -> dict[int, str]:
     """The states of the last sweep's trials, by number."""
     below = sweep.below(sweep.sweeps()[-1])
@@ -259,62 +202,6 @@ def test_trials_share_what_is_imported(swept: Swept, launcher: str, seed: int):
     assert len(seen) == 3
     assert len(seen[0]) == 1
     assert seen[0] == seen[1]  # after the third one, they may have ended
-
-
-@pytest.mark.parametrize(
-    ("end", "number", "force"),
-    [(os.killpg, signal.SIGINT, "false"), (os.kill, signal.SIGTERM, "true")],
-)
-def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
-    tmp_path: Path, end: Callable[[int, int], None], number: int, force: str
-):
-    """By Ctrl-C, which all processes get; or the one that was started is told to end.
-
-    What is forced is run once: trials that are finished are not run again.
-    """
-    checkout = Checkout(tmp_path / "home")
-    command = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", SMALL)
-    command = (*command, "model.params.random_state=1,2,3,4", "main.backend=prefork")
-    command = (*command, f"main.force={force}")
-    process = checkout.start(*command)
-    for line in process.stdout:
-        if line.startswith("trial "):
-            below = psutil.Process(process.pid).children(recursive=True)
-            end(process.pid, number)
-            break
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, out
-    assert "the same command goes on with it" in out
-    assert not psutil.wait_procs(below, timeout=20)[1]
-    sweep = Swept(checkout, None)
-    states = {run.info.run_id: run.info.status for run in sweep.runs()}
-    assert set(states.values()) <= {"FINISHED", "KILLED", "FAILED"}
-    (parent,) = sweep.sweeps()
-    finished = {r.info.run_id for r in sweep.below(parent) if r.info.status == "FINISHED"}
-    assert 1 <= len(finished) < 4
-
-    done = checkout.run(*command)
-    assert done.status == 0, done.err
-    assert f"goes on: {len(finished)} of its trials are finished" in done.out
-    (parent,) = sweep.sweeps()
-    good = [run for run in sweep.below(parent) if run.info.status == "FINISHED"]
-    assert sorted(run.data.tags["pipeline.trial"] for run in good) == list("0123")
-    assert finished < {run.info.run_id for run in good}
-
-
-@pytest.mark.skipif(
-    servers.postgres_programs() is None,
-    reason="PostgreSQL's server is not installed (Debian: apt-get install postgresql)",
-)
-def test_a_study_that_two_machines_share(tmp_path: Path):
-    tune = ("-m", "hydra/sweeper=optuna", "model.params.n_estimators=range(2,6)")
-    tune = (*tune, "hydra.sweeper.study_name=forests", "hydra.sweeper.storage=${oc.env:STORAGE}")
-    with servers.postgres() as database:
-        one, two = (Checkout(tmp_path / name) for name in ("one", "two"))
-        first = one.run(*tune, "hydra.sweeper.n_trials=2", STORAGE=database)
-        assert re.findall(r"^trial (\d+):", first.out, re.MULTILINE) == ["0", "1"], first.err
-        second = two.run(*tune, "hydra.sweeper.n_trials=3", STORAGE=database)
-        assert re.findall(r"^trial (\d+):", second.out, re.MULTILINE) == ["2"], second.err
 
 
 NO_METRIC = "search.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
