@@ -264,16 +264,6 @@ def test_every_model_in_conf_trains(checkout: Checkout, first: Finished):
         assert done.summary["metrics"]["roc_auc"] > 0.8
 
 
-def test_a_project_of_its_own_environments(tmp_path: Path):
-    """MLflow builds each step's environment with uv; the results are the same."""
-    done = Checkout(tmp_path).run(SMALL, "main.env_manager=uv")
-    assert done.status == 0, done.err
-    assert done.states == ["ran"] * 4
-    environments = [path for path in (tmp_path / ".mlflow/envs").iterdir() if path.is_dir()]
-    assert len(environments) == 4
-    assert all(list(path.rglob("trackio/__pycache__/*.pyc")) for path in environments)
-
-
 def test_mlflow_run_does_the_same_job(tmp_path: Path):
     """Options reach Hydra whole, and state goes where it always does."""
     state = tmp_path / "the state"
