@@ -29,13 +29,20 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
+@pytest.fixture
+def copied(finished: tuple[Checkout, Finished], tmp_path: Path) -> tuple[Checkout, Finished]:
+    """A place in which the pipeline has run, to be damaged."""
+    checkout, first = finished
+    return checkout.copy(tmp_path / "home"), first
+
+
 def blob(checkout: Checkout, done: Finished, name: str) -> Path:
     """The file in Trackio's store that holds an artifact."""
     return checkout.state / "trackio" / next(iter(done.outputs()[name]["stored"]))
 
 
-def test_damage_is_named_and_repaired(checkout: Checkout):
-    first = checkout.run(*QUICK)
+def test_damage_is_named_and_repaired(copied: tuple[Checkout, Finished]):
+    checkout, first = copied
     assert checkout.tool("verify").status == 0
     flipped = blob(checkout, first, "clean_data.csv")
     content = bytearray(flipped.read_bytes())
@@ -51,7 +58,8 @@ def test_damage_is_named_and_repaired(checkout: Checkout):
     repaired = checkout.run(*QUICK)
     assert repaired.states[:3] == ["cached", "ran", "ran"], repaired.out
     assert "clean_data.csv:v0 has been changed on disk" in repaired.out
-    assert repaired.outputs() == first.outputs()
+    made = repaired.outputs()
+    assert made == {name: output for name, output in first.outputs().items() if name in made}
     assert checkout.tool("verify").out.strip() == "everything is whole"
 
 
@@ -110,8 +118,8 @@ def test_a_step_that_is_changed_while_it_runs_is_not_reused(tmp_path: Path):
     assert clone.run("main.steps=[1,2]").states[:2] == ["cached", "ran"]
 
 
-def test_a_step_alone_refuses_a_damaged_input(checkout: Checkout):
-    first = checkout.run(*QUICK)
+def test_a_step_alone_refuses_a_damaged_input(copied: tuple[Checkout, Finished]):
+    checkout, first = copied
     flipped = blob(checkout, first, "clean_data.csv")
     content = bytearray(flipped.read_bytes())
     content[100] ^= 1
@@ -131,8 +139,8 @@ def test_a_step_alone_refuses_a_damaged_input(checkout: Checkout):
     assert "Traceback" not in done.stderr
 
 
-def test_gc_shows_then_removes_and_keeps_what_has_an_alias(checkout: Checkout):
-    first = checkout.run(*QUICK)
+def test_gc_shows_then_removes_and_keeps_what_has_an_alias(copied: tuple[Checkout, Finished]):
+    checkout, first = copied
     checkout.run(*QUICK, "split.test_size=0.3")
     last = checkout.run(*QUICK, "split.test_size=0.4")
     tagged = """
@@ -176,8 +184,10 @@ trackio.finish()
     assert older.states[:3] == ["cached", "cached", "ran"]
 
 
-def test_an_artifact_that_no_finished_step_names_is_verified_too(checkout: Checkout):
-    first = checkout.run(*QUICK)
+def test_an_artifact_that_no_finished_step_names_is_verified_too(
+    copied: tuple[Checkout, Finished],
+):
+    checkout, first = copied
     shutil.rmtree(checkout.state / "steps")
     lost = blob(checkout, first, "train_data.csv")
     lost.unlink()
@@ -188,9 +198,9 @@ def test_an_artifact_that_no_finished_step_names_is_verified_too(checkout: Check
 
 
 def test_gc_tidies_up_after_the_dead_and_waits_for_the_living(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+    copied: tuple[Checkout, Finished], monkeypatch: pytest.MonkeyPatch
 ):
-    assert checkout.run("main.steps=[1]").status == 0
+    checkout, _ = copied
     monkeypatch.setenv("PIPELINE_STATE_DIR", str(checkout.state))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow may have set it here
     marker = processes.Marker("20200101-000000-abcdef")
