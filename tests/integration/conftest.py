@@ -1,9 +1,11 @@
 """What integration tests share."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.registered import BAD, BETTER, GOOD, RUN, Registered
 from tests.support.runs import SMALL, Checkout, Finished
 from tests.support.steps import TINY, Steps
 from tests.support.wandb_server import WandbServer
@@ -16,6 +18,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Finish
     done = checkout.run(SMALL)
     assert done.status == 0, done.err
     return checkout, done
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    """A registry with three versions: good, better, and a bad one that needs fewer columns.
+
+    For all files: copy it.
+    """
+    place = Registered(tmp_path_factory.mktemp("registered") / "home")
+    place.train(GOOD, BETTER, BAD, PIPELINE_STEP=json.dumps({"run_id": RUN}))
+    return place
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -144,10 +145,10 @@ class Checkout:
             start_new_session=True,
         )
 
-    def copy(self, home: Path) -> "Checkout":
+    def copy(self, home: Path) -> Self:
         """The same finished runs in a place that does not exist yet, to go on from."""
         shutil.copytree(self.home, home)
-        copied = Checkout(home, self.root)
+        copied = type(self)(home, self.root)
         with contextlib.closing(sqlite3.connect(copied.state / "mlflow.db")) as store, store:
             for table, column in PLACES.items():
                 moved = f"update {table} set {column} = replace({column}, ?, ?)"
