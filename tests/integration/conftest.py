@@ -6,18 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.registered import BAD, BETTER, GOOD, RUN, Registered
-from tests.support.runs import SMALL, Checkout, Finished
+from tests.support.runs import Finished
 from tests.support.steps import TINY, Steps
 from tests.support.wandb_server import WandbServer
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Finished]:
-    """A first run of main.py, without a report, for all files: look at it, or go on in a copy."""
-    checkout = Checkout(tmp_path_factory.mktemp("finished") / "a home")
-    done = checkout.run(SMALL)
-    assert done.status == 0, done.err
-    return checkout, done
 
 
 @pytest.fixture(scope="session")
