@@ -7,8 +7,9 @@ from tests.support.runs import SMALL, Checkout
 QUICK = (SMALL, "main.steps=[1,2,3]")
 
 
-def test_gc_leaves_what_another_checkout_has_in_the_same_store(checkout: Checkout, tmp_path: Path):
+def test_gc_leaves_what_another_checkout_has_in_the_same_store(tmp_path: Path):
     """Of its own it removes all, even what an older run had made and the next one had used."""
+    checkout = Checkout(tmp_path / "own")
     store = {"TRACKIO_DIR": str(tmp_path / "shared")}
     other = Checkout(tmp_path / "other")
     theirs = other.run(*QUICK, "split.test_size=0.3", **store)
