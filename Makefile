@@ -23,7 +23,7 @@ test: .venv/extras  ## lint, types, contracts, then the unit and integration tes
 	@.venv/bin/mypy && .venv/bin/lint-imports --no-logo --no-cache
 	@$(PYTEST) tests/unit tests/integration
 
-test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, Ray, shared servers
+test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, other machines, failing servers
 	@$(PYTEST) tests/stress
 
 serve: .venv/complete  ## the model in production, over HTTP on loopback, until Ctrl-C

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.support import leftovers
 from tests.support.faulty_server import Server
+from tests.support.runs import SMALL, Checkout, Finished
 from tests.support.steps import Steps
 
 settings.register_profile("steps", deadline=None, max_examples=60, derandomize=True)
@@ -20,24 +21,35 @@ LONGEST = (
     "interruption",
     "shared",
     "ray",
-    "pipeline",
-    "bad_input",
-    "reproduce",
-    "concurrency",
-    "sweeps",
-    "train",
-    "compare",
-    "registry",
-    "remote",
-    "azure",
-    "sync",
-    "wandb_pipeline",
-    "wrapper",
-    "notebooks",
-    "dvc",
-    "browser",
     "integrity",
+    "reproduce",
+    "sweeps",
+    "pipeline",
+    "removability",
+    "text_classification",
+    "concurrency",
+    "remote",
+    "settings",
+    "train",
     "report",
+    "dvc",
+    "registry",
+    "tuning",
+    "browser",
+    "environments",
+    "wandb_pipeline",
+    "sync",
+    "azure",
+    "chain",
+    "bad_input",
+    "prefork",
+    "predict",
+    "compare",
+    "log",
+    "notebooks",
+    "wrapper",
+    "serving",
+    "mlflow_store",
 )
 TEMPORARY = pytest.StashKey[leftovers.Place]()
 
@@ -83,6 +95,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Nothing is left of a run that went well."""
     if place := config.stash.get(TEMPORARY, None):
         place.remove()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Finished]:
+    """A first run of main.py, without a report, for all files: look at it, or go on in a copy."""
+    checkout = Checkout(tmp_path_factory.mktemp("finished") / "a home")
+    done = checkout.run(SMALL)
+    assert done.status == 0, done.err
+    return checkout, done
 
 
 @pytest.fixture

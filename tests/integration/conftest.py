@@ -1,12 +1,25 @@
 """What integration tests share."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.registered import BAD, BETTER, GOOD, RUN, Registered
 from tests.support.runs import Finished
 from tests.support.steps import TINY, Steps
 from tests.support.wandb_server import WandbServer
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    """A registry with three versions: good, better, and a bad one that needs fewer columns.
+
+    For all files: copy it.
+    """
+    place = Registered(tmp_path_factory.mktemp("registered") / "home")
+    place.train(GOOD, BETTER, BAD, PIPELINE_STEP=json.dumps({"run_id": RUN}))
+    return place
 
 
 @pytest.fixture(scope="session")

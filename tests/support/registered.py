@@ -23,6 +23,15 @@ CLEANING = {
 }
 
 
+GOOD = {"params": {"n_estimators": 10, "random_state": 1}}
+BETTER = {"params": {"n_estimators": 30, "random_state": 1}}
+BAD = {
+    "drop": ["number", "name", "type_1"],
+    "params": {"n_estimators": 3, "max_depth": 1, "random_state": 1},
+}
+RUN = "20260101-000000-abcdef"  # in which they were trained
+
+
 class Registered(Checkout):
     """A checkout with a registry and a tracker in its state folder."""
 

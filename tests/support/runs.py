@@ -1,12 +1,16 @@
 """Programs of this repository as a user runs them, in a home of their own."""
 
+import contextlib
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -14,6 +18,12 @@ from tests.support.paths import POKEMON, ROOT
 
 SMALL = "model.params.n_estimators=5"  # a forest that is grown in no time
 CLEARED = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_", "GIT_")
+PLACES = {  # where MLflow has written down in which folder files are
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
 HANGS = 1200  # seconds after which a program has hung, on a busy machine as well
 
 
@@ -101,15 +111,13 @@ class Checkout:
     def words(self, *overrides: str) -> list[str | Path]:
         """The program and its overrides, on the embedded data and in this environment.
 
-        A report is only written for tests that name it in main.steps, and only those that name
-        main.backend start workers: with a test on each core that is more work, and no quicker.
+        A report is only written for tests that name it in main.steps.
         """
         defaults = [
             f"main.state_dir={self.state}",
             "main.env_manager=local",
             "provenance.snapshot=false",  # or each test would leave a ref in this repository
             "main.steps=[1,2,3,4]",
-            "main.backend=local",
             f"data.file_url={POKEMON.as_uri()}",
         ]
         named = {override.partition("=")[0] for override in overrides}
@@ -136,6 +144,16 @@ class Checkout:
             text=True,
             start_new_session=True,
         )
+
+    def copy(self, home: Path) -> Self:
+        """The same finished runs in a place that does not exist yet, to go on from."""
+        shutil.copytree(self.home, home)
+        copied = type(self)(home, self.root)
+        with contextlib.closing(sqlite3.connect(copied.state / "mlflow.db")) as store, store:
+            for table, column in PLACES.items():
+                moved = f"update {table} set {column} = replace({column}, ?, ?)"
+                store.execute(moved, (self.state.as_uri(), copied.state.as_uri()))
+        return copied
 
     def tool(self, *words: str | Path, **env: str) -> Finished:
         """Run ``python -m pipeline`` to its end."""

@@ -24,7 +24,6 @@ WIDTHS = (1400, 390)
 PATIENCE = 60_000  # ms to wait for what should come at once
 expect.set_options(timeout=PATIENCE)
 TABS = ("In production", "Over time", "Predict one", "Predict many, and drift")
-TREES = [{"params": {"n_estimators": trees, "random_state": 1}} for trees in (10, 30)]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +36,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Registered:
-    """Two versions of a model, the first one in production."""
-    place = Registered(tmp_path_factory.mktemp("app"))
-    place.train(*TREES)
+def place(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    """Versions of a model, the first one in production."""
+    place = registered.copy(tmp_path_factory.mktemp("app") / "home")
     promote(place, 1)
     return place
 

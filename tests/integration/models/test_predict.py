@@ -170,20 +170,19 @@ def test_files_that_can_not_be_scored_leave_nothing(pokemon: Loaded, tmp_path: P
         assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
 
 
-def test_the_command(tmp_path: Path):
+def test_the_command(registered: Registered, tmp_path: Path):
     """Looked up in the registry, scored in a process of its own, told in a few lines."""
-    place = Registered(tmp_path)
-    place.train({"params": {"n_estimators": 5, "random_state": 1}})
-    source = tmp_path / "new.csv"
+    place = registered.copy(tmp_path / "home")
+    source = place.home / "new.csv"
     source.write_text(as_csv([row(), row(HP="abc"), row(Name="b")]))
     files = ["--input", "new.csv", "--output", "scored.csv", "--env-manager=local"]
     out = place.pipeline("predict", *files, status=1)
     assert "no version 'production'; its aliases are: candidate" in out
-    assert not (tmp_path / "scored.csv").exists()
+    assert not (place.home / "scored.csv").exists()
     out = place.pipeline("predict", "--model", "candidate", *files)
-    assert "2 of 3 rows scored with pokemon-legendary version 1: scored.csv" in out
+    assert "2 of 3 rows scored with pokemon-legendary version 3: scored.csv" in out
     assert "1 not, hp; row 2: hp: 'abc' is not a number" in out
-    assert len((tmp_path / "scored.csv").read_text().splitlines()) == 4
+    assert len((place.home / "scored.csv").read_text().splitlines()) == 4
 
 
 def test_files_that_can_not_be_read_or_written(tmp_path: Path):

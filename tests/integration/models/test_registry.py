@@ -14,24 +14,16 @@ from pipeline.models import gate, promotion, registry
 from pipeline.science import model_files
 from pipeline.tracking import Artifact, mlflow_registration
 from tests.support.paths import ROOT
-from tests.support.registered import CLEANING, Registered
+from tests.support.registered import CLEANING, RUN, Registered
 
 NAME = "pokemon-legendary"
 LOCAL = "--env-manager=local"
-GOOD = {"params": {"n_estimators": 10, "random_state": 1}}
-BETTER = {"params": {"n_estimators": 30, "random_state": 1}}
-BAD = {
-    "drop": ["number", "name", "type_1"],
-    "params": {"n_estimators": 3, "max_depth": 1, "random_state": 1},
-}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Registered:
+def place(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Registered:
     """A registry with three versions: good, better, and a bad one that needs fewer columns."""
-    place = Registered(tmp_path_factory.mktemp("registry"))
-    place.train(GOOD, BETTER, BAD, PIPELINE_STEP=json.dumps({"run_id": "20260101-000000-abcdef"}))
-    return place
+    return registered.copy(tmp_path_factory.mktemp("registry") / "home")
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def test_a_version_says_where_it_came_from(at: Registered):
     assert registry.production(NAME) is None
     assert registry.history(NAME) == []
     first = registry.find(NAME, "1")
-    assert first.run == "20260101-000000-abcdef"
+    assert first.run == RUN
     assert set(first.data) == {"train", "test"}
     reference, digest = first.data["test"]
     assert reference == "test_data.csv:v0"

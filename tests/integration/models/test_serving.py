@@ -24,11 +24,9 @@ CSV = {"content-type": "text/csv"}
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registered]:
-    """Two versions that answer differently, for this process too; the first is in production."""
-    place = Registered(tmp_path_factory.mktemp("serving"))
-    forest = {"n_estimators": 5, "random_state": 1}
-    place.train({"params": forest}, {"params": {**forest, "n_estimators": 7}})
+def at(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registered]:
+    """Versions that answer differently, for this process too; the first is in production."""
+    place = registered.copy(tmp_path_factory.mktemp("serving") / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("PIPELINE_STATE_DIR", str(place.state))

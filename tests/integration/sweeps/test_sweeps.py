@@ -1,58 +1,26 @@
-"""Many trials: recorded as one, safe from each other's failures, and taken up where they ended."""
+"""Many trials: recorded as one, safe from each other's failures, and tried again."""
 
 import contextlib
 import json
-import os
-import re
-import signal
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import psutil
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from mlflow.entities import Run
 
 from pipeline.config import job
-from pipeline.core.errors import PipelineError
 from pipeline.orchestration import processes
 from pipeline.sweeps import record as sweep_record
 from pipeline.sweeps import summary as sweep_summary
-from pipeline.sweeps import tuning
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking import mlflow_store
-from tests.support import servers
-from tests.support.paths import POKEMON
-from tests.support.runs import SMALL, Checkout, Finished, await_step
+from tests.support.runs import SMALL, Checkout
+from tests.support.sweeps import Swept
 
 TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
-
-
-@dataclass
-class Swept:
-    """A sweep that has ended, and where."""
-
-    checkout: Checkout
-    done: Finished
-
-    def runs(self) -> list[Run]:
-        """All runs in MLflow, in the order of their beginning."""
-        client = mlflow.MlflowClient(f"sqlite:///{self.checkout.state / 'mlflow.db'}")
-        return client.search_runs(["1"], order_by=["attributes.start_time ASC"])
-
-    def below(self, run: Run) -> list[Run]:
-        """The runs whose parent a run is."""
-        parent = "mlflow.parentRunId"
-        return [r for r in self.runs() if r.data.tags.get(parent) == run.info.run_id]
-
-    def sweeps(self) -> list[Run]:
-        """The runs of sweeps."""
-        return [run for run in self.runs() if run.data.tags.get("pipeline.kind") == "sweep"]
 
 
 @pytest.fixture(scope="module")
@@ -147,17 +115,19 @@ def test_a_finished_trial_whose_value_is_lost_is_run_again(
 
 
 def test_out_of_time(swept: Swept):
-    done = swept.checkout.run("-m", "model.params.random_state=7", "main.timeout=0.1,600", SMALL)
+    done = swept.checkout.run(
+        "-m", "model.params.random_state=7", "main.timeout=0.1,600", "main.backend=local", SMALL
+    )
     assert "1 of 2 trials failed; trial 0: 4-Training_model ran out of time" in done.err
     states = [run.info.status for run in swept.below(swept.sweeps()[-1])]
     assert states == ["FAILED", "FINISHED"]
 
 
 def test_a_trial_that_would_be_compared_on_the_test_data_has_failed(swept: Swept):
-    both = ("model.validation=0,0.3", "model.params.random_state=8", SMALL)
-    done = swept.checkout.run("-m", *both)
+    same = ("-m", "model.params.random_state=8", SMALL)
+    done = swept.checkout.run(*same, "model.validation=0,0.3")
     assert "1 of 2 trials failed; trial 0: model.validation=0, and no model.cv" in done.err
-    measured = swept.checkout.run("-m", *both, "model.cv=2")
+    measured = swept.checkout.run(*same, "model.validation=0", "model.cv=2")
     assert measured.status == 0, measured.err
 
 
@@ -167,71 +137,6 @@ def test_same_command_tries_the_failed_trials_again(swept: Swept):
     assert "goes on: 3 of its trials are finished" in done.out
     assert len(swept.sweeps()) == before
     assert len(swept.below(swept.sweeps()[0])) == 5  # the failed one twice, the others once
-
-
-def test_tuning_goes_on_after_an_interruption(swept: Swept):
-    tune = ("-m", "hydra/sweeper=optuna", "model.params.n_estimators=range(2,6)")
-    tune = (*tune, "hydra.sweeper.n_trials=3")
-    first = swept.checkout.start(*tune)
-    for line in first.stdout:
-        if line.startswith("trial 0"):
-            await_step(first.pid)  # the next trial's training: it has the other steps from this one
-            first.send_signal(signal.SIGINT)
-            break
-    rest = first.stdout.read()
-    assert first.wait(120) == 130, rest
-    assert "has not ended; the same command goes on with it" in rest
-    parent = swept.sweeps()[-1]
-    assert parent.info.status == "KILLED"
-    (cut_off,) = (run for run in swept.below(parent) if run.info.status == "KILLED")
-    assert cut_off.data.tags["pipeline.trial"] == "1"
-
-    done = swept.checkout.run(*tune)
-    assert done.status == 0, done.err
-    assert "goes on: 1 of its trials are finished" in done.out
-    assert re.findall(r"^trial (\d+):", done.out, re.MULTILINE) == ["1", "2"]
-    parent = swept.sweeps()[-1]
-    assert parent.info.status == "FINISHED"
-    finished = [run for run in swept.below(parent) if run.info.status == "FINISHED"]
-    again = {run.data.tags["pipeline.trial"]: run for run in finished}
-    assert (sorted(again), len(finished)) == (["0", "1", "2"], 3)
-    assert again["1"].data.params == cut_off.data.params
-    assert len({str(sorted(run.data.params.items())) for run in finished}) == 3
-
-
-def trial_states(sweep: Swept) -> dict[int, str]:
-    """The states of the last sweep's trials, by number."""
-    below = sweep.below(sweep.sweeps()[-1])
-    return {int(run.data.tags["pipeline.trial"]): run.info.status for run in below}
-
-
-# Optuna draws 0.2, abc, 0.2 where its seed is 3, abc where it is 1, and 0.2 where it is 2.
-ONE_IN_TWO = ("-m", "hydra/sweeper=optuna", "split.test_size=choice(0.2,abc)", SMALL)
-TWO_TRIALS = ("hydra.sweeper.sampler.seed=3", "hydra.sweeper.n_trials=2")
-
-
-def test_a_proposal_that_cannot_be_composed_is_replaced(swept: Swept):
-    done = swept.checkout.run(*ONE_IN_TWO, *TWO_TRIALS)
-    assert done.status == 0, done.err
-    assert re.search(r"^trial 1: .*failed in .* s: split.test_size='abc' is not", done.out, re.M)
-    assert "1 of 3 trials failed; others were run in their place" in done.out
-    assert f"data.file_url={POKEMON.as_uri()} " in done.out  # in the best one's command, as typed
-    assert "Traceback" not in done.err + done.out
-    assert trial_states(swept) == {0: "FINISHED", 1: "FAILED", 2: "FINISHED"}
-
-
-def test_the_same_command_ends_clean_after_a_failed_proposal(swept: Swept):
-    tune = (*ONE_IN_TWO, "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_trials=1")
-    first = swept.checkout.run(*tune)
-    assert first.status == 1
-    assert "1 of 1 trials failed; trial 0: split.test_size='abc' is not a number" in first.err
-    assert "the same command proposes others" in first.err
-    before = len(swept.sweeps())
-    second = swept.checkout.run(*tune)
-    assert second.status == 0, second.err
-    assert "1 of 2 trials failed; others were run in their place" in second.out
-    assert trial_states(swept) == {0: "FAILED", 1: "FINISHED"}
-    assert len(swept.sweeps()) == before
 
 
 def workers_of(process: psutil.Process, step: str) -> set[int]:
@@ -259,102 +164,3 @@ def test_trials_share_what_is_imported(swept: Swept, launcher: str, seed: int):
     assert len(seen) == 3
     assert len(seen[0]) == 1
     assert seen[0] == seen[1]  # after the third one, they may have ended
-
-
-@pytest.mark.parametrize(
-    ("end", "number", "force"),
-    [(os.killpg, signal.SIGINT, "false"), (os.kill, signal.SIGTERM, "true")],
-)
-def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
-    tmp_path: Path, end: Callable[[int, int], None], number: int, force: str
-):
-    """By Ctrl-C, which all processes get; or the one that was started is told to end.
-
-    What is forced is run once: trials that are finished are not run again.
-    """
-    checkout = Checkout(tmp_path / "home")
-    command = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", SMALL)
-    command = (*command, "model.params.random_state=1,2,3,4", "main.backend=prefork")
-    command = (*command, f"main.force={force}")
-    process = checkout.start(*command)
-    for line in process.stdout:
-        if line.startswith("trial "):
-            below = psutil.Process(process.pid).children(recursive=True)
-            end(process.pid, number)
-            break
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, out
-    assert "the same command goes on with it" in out
-    assert not psutil.wait_procs(below, timeout=20)[1]
-    sweep = Swept(checkout, None)
-    states = {run.info.run_id: run.info.status for run in sweep.runs()}
-    assert set(states.values()) <= {"FINISHED", "KILLED", "FAILED"}
-    (parent,) = sweep.sweeps()
-    finished = {r.info.run_id for r in sweep.below(parent) if r.info.status == "FINISHED"}
-    assert 1 <= len(finished) < 4
-
-    done = checkout.run(*command)
-    assert done.status == 0, done.err
-    assert f"goes on: {len(finished)} of its trials are finished" in done.out
-    (parent,) = sweep.sweeps()
-    good = [run for run in sweep.below(parent) if run.info.status == "FINISHED"]
-    assert sorted(run.data.tags["pipeline.trial"] for run in good) == list("0123")
-    assert finished < {run.info.run_id for run in good}
-
-
-@pytest.mark.skipif(
-    servers.postgres_programs() is None,
-    reason="PostgreSQL's server is not installed (Debian: apt-get install postgresql)",
-)
-def test_a_study_that_two_machines_share(tmp_path: Path):
-    tune = ("-m", "hydra/sweeper=optuna", "model.params.n_estimators=range(2,6)")
-    tune = (*tune, "hydra.sweeper.study_name=forests", "hydra.sweeper.storage=${oc.env:STORAGE}")
-    with servers.postgres() as database:
-        one, two = (Checkout(tmp_path / name) for name in ("one", "two"))
-        first = one.run(*tune, "hydra.sweeper.n_trials=2", STORAGE=database)
-        assert re.findall(r"^trial (\d+):", first.out, re.MULTILINE) == ["0", "1"], first.err
-        second = two.run(*tune, "hydra.sweeper.n_trials=3", STORAGE=database)
-        assert re.findall(r"^trial (\d+):", second.out, re.MULTILINE) == ["2"], second.err
-
-
-NO_METRIC = "search.metric='rocauc' is not measured (did you mean 'roc_auc'?)"
-TEST_DATA = "the trials would be compared on the test data"
-NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean 'max_depth'?)"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "told"),
-    [
-        (["search.metric=rocauc", "split.test_size=0.2,0.3"], NO_METRIC),
-        (["model.validation=0", "split.test_size=0.2,0.3"], TEST_DATA),
-        (["split.test_size=0.2,0.3,abc"], "split.test_size='abc' is not a number"),
-        (["hydra/sweeper=optuna", "+model.params.max_dept=range(2,9)"], NO_PARAMETER),
-        (["hydra/sweeper=optuna", "search.space=null"], "search.space"),
-        (["hydra/sweeper=optuna", "hydra.sweeper.storage=nosuch://x"], "can't be opened"),
-        (["hydra/sweeper=optuna", "split.test_size=interval(5,1)"], "can't be searched"),
-        (["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0"),
-        (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=-1"], "hydra.sweeper.n_trials=-1"),
-        (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=abc"], "hydra.sweeper.n_trials=abc"),
-        (["hydra/sweeper=optuna", "main.explain=true"], "main.explain can't say"),
-        (["hydra/launcher=ray", "hydra.launcher.address=x", "split.test_size=0.2,0.3"],
-         "MLFLOW_TRACKING_URI and TRACKIO_SERVER_URL"),
-    ],
-)  # fmt: skip
-def test_refused_before_any_trial(swept: Swept, overrides: list[str], told: str):
-    before = {run.info.run_id for run in swept.runs()}
-    done = swept.checkout.run("-m", *overrides)
-    assert done.status == 1
-    assert told in done.err, done.err
-    assert "Traceback" not in done.err
-    assert len(done.err.splitlines()) <= 5, done.err
-    new = [run for run in swept.runs() if run.info.run_id not in before]
-    assert not [run for run in new if "pipeline.trial" in run.data.tags]
-
-
-@pytest.mark.parametrize(
-    "range_", ["tag(log, interval(0,10))", "interval(5,1)", "range(10,1,-3)", "range(10,2)"]
-)
-def test_a_range_with_nothing_in_it_is_refused(range_: str):
-    override = OverridesParser.create().parse_override(f"model.params.C={range_}")
-    with pytest.raises(PipelineError, match=r"^model.params.C=.* can't be searched: "):
-        tuning.distribution("model.params.C", override)

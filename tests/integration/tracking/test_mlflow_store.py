@@ -1,54 +1,13 @@
 """MLflow's local store: a copy of a template that the installed MLflow migrates once."""
 
-import contextlib
-import signal
-import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipeline.core.errors import PipelineError
 from pipeline.tracking import mlflow_store
-from tests.support.paths import ROOT
-from tests.support.runs import environment
-
-CONNECT = (
-    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.tracking import mlflow_store\n"
-)
-CONNECT += "print(mlflow_store.connect('dev'))"
-WAIT = "\nprint('ready', flush=True); input()\n"
-LIMIT = 400_000  # bytes: less than half of a template
-CUT = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
-CUT += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT}, {LIMIT}))\n"
-
-
-class Home:
-    """A cache folder and a state folder; both are new."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.store = folder / "state" / "mlflow.db"
-        self.template = folder / "cache" / "mlflow-pipeline" / f"mlflow-{mlflow.__version__}.db"
-        self.variables = {
-            "PIPELINE_STATE_DIR": str(self.store.parent),
-            "XDG_CACHE_HOME": str(folder / "cache"),
-        }
-
-    def start(self, program: str = CONNECT, **variables: str) -> subprocess.Popen:
-        """Start a process that uses the store."""
-        return subprocess.Popen(
-            [sys.executable, "-B", "-c", program],
-            cwd=self.folder,
-            env=environment(self.folder, **{**self.variables, **variables}),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+from tests.support.mlflow_stores import Home, rows, schema
 
 
 @pytest.fixture
@@ -58,22 +17,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     for name, value in home.variables.items():
         monkeypatch.setenv(name, value)
     return home
-
-
-def rows(file: Path, query: str) -> list[tuple]:
-    """What a database answers."""
-    with contextlib.closing(sqlite3.connect(file)) as database:
-        return database.execute(query).fetchall()
-
-
-def schema(file: Path) -> dict[str, list[str]]:
-    """Each table and index, and the migration that it is at.
-
-    MLflow names the constraints of a table in any order, so its lines are sorted.
-    """
-    tables = rows(file, "select name, sql from sqlite_master where sql is not null")
-    lines = {name: sorted(line.rstrip(", ") for line in sql.splitlines()) for name, sql in tables}
-    return {**lines, "version": rows(file, "select version_num from alembic_version")}
 
 
 def identity(file: Path) -> tuple[int, int]:
@@ -121,41 +64,6 @@ def test_a_cache_folder_that_cannot_be_written(home: Home):
     Path(home.variables["XDG_CACHE_HOME"]).write_text("a file, not a folder")
     mlflow_store.make_store(home.store)
     assert schema(home.store) == schema(home.store.with_name(home.template.name))
-
-
-def test_several_processes_at_once(home: Home):
-    processes = [home.start(CONNECT.replace("\n", WAIT)) for _ in range(4)]
-    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    ends = [(*process.communicate(timeout=600), process.returncode) for process in processes]
-    assert [(out, status) for out, _, status in ends] == [("1\n", 0)] * 4, ends
-    experiments = rows(home.store, "select name, artifact_location from experiments")
-    assert dict(experiments) == {
-        "Default": str(home.folder / "mlruns" / "0"),  # of the current folder, as ever
-        "dev": (home.store.parent / "mlflow" / "artifacts").as_uri(),
-    }
-    assert rows(home.template, "select * from experiments") == []
-
-
-@pytest.mark.parametrize("victim", ["template", "store"])
-def test_a_kill_in_the_middle_of_writing(home: Home, victim: str):
-    """The kernel kills the process at a given size of the file, so no time is measured."""
-    if victim == "store":
-        mlflow_store.make_store(home.folder / "another.db")  # and with it the template
-    killed = home.start(CONNECT.replace("\n", f"\n{CUT}"))
-    _, error = killed.communicate(timeout=600)
-    assert killed.returncode == -signal.SIGXFSZ, error
-    file = getattr(home, victim)
-    assert 0 < Path(f"{file}.partial").stat().st_size <= LIMIT
-    assert not file.exists()
-
-    after = home.start()
-    out, error = after.communicate(timeout=600)
-    assert (after.returncode, out) == (0, "1\n"), error
-    assert not list(home.folder.rglob("*.partial"))
-    assert schema(home.store) == schema(home.template)
 
 
 def test_a_database_that_the_user_names(home: Home):

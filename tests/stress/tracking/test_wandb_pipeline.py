@@ -1,0 +1,82 @@
+"""The pipeline on a W&B server that is away, dies, fails or damages what it was given."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.runs import SMALL, Checkout, Finished
+from tests.support.wandb_server import WandbServer
+
+QUICK = ("main.tracker=wandb", SMALL, "main.steps=[1,2]", "main.tracker_timeout=10")
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    """A server of its own for each test, and no process left behind."""
+    with WandbServer() as running:
+        yield running
+    assert psutil.Process().children(recursive=True) == []
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def failed(checkout: Checkout, server: WandbServer, *overrides: str, **env: str) -> Finished:
+    """A run that has to fail, in a few lines, within the time it was given."""
+    done = checkout.run(*overrides, **{**server.environment(), **env})
+    assert done.status == 1
+    assert done.err.startswith("error: "), done.err
+    assert "Traceback" not in done.err
+    assert "failed" in [step["status"] for step in done.summary["steps"].values()]
+    return done
+
+
+def test_a_wrong_key(checkout: Checkout, server: WandbServer):
+    done = failed(checkout, server, *QUICK, WANDB_API_KEY="f" * 40)
+    assert "WANDB_API_KEY" in done.err
+    assert "f" * 40 not in done.err + done.out + (done.folder / "1-Download_data.log").read_text()
+
+
+def test_a_server_that_is_down_at_the_start(checkout: Checkout, server: WandbServer):
+    server.stop()
+    done = failed(checkout, server, *QUICK)
+    assert done.states == ["failed"]
+    assert server.url in done.err
+    server.start()
+    assert checkout.run(*QUICK, **server.environment()).states[:2] == ["ran", "ran"]
+
+
+def test_a_server_that_dies_between_two_steps(checkout: Checkout, server: WandbServer):
+    """The run after it takes up where this one stopped."""
+    process = checkout.start(*QUICK, **server.environment())
+    for line in process.stdout:
+        if line.startswith("1-Download_data: ran"):
+            server.stop()
+            break
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, out
+    assert "error: 2-ETL failed" in out
+    server.start()
+    again = checkout.run(*QUICK, **server.environment())
+    assert again.states[:2] == ["cached", "ran"]
+    runs = {run.display_name: run.state for run in server.runs.values()}
+    assert runs[f"2-ETL-{again.summary['run_id']}"] == "finished"
+
+
+def test_errors_for_a_while_do_not_matter(checkout: Checkout, server: WandbServer):
+    server.faults.fail_next(3)
+    done = checkout.run(*QUICK, "main.tracker_timeout=30", **server.environment())
+    assert done.states[:2] == ["ran", "ran"], done.err
+
+
+def test_damaged_bytes_are_named(checkout: Checkout, server: WandbServer):
+    first = checkout.run(*QUICK, "main.steps=[1]", **server.environment())
+    assert first.status == 0, first.err
+    server.corrupt("pokemon.csv:v0")
+    done = failed(checkout, server, *QUICK)
+    assert "pokemon.csv:v0' is damaged" in done.err
+    assert "clean_data.csv:v0" not in server.artifacts

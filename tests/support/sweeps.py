@@ -1,0 +1,30 @@
+"""A sweep and what it has recorded."""
+
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.entities import Run
+
+from tests.support.runs import Checkout, Finished
+
+
+@dataclass
+class Swept:
+    """Where sweeps are run, and how one has ended."""
+
+    checkout: Checkout
+    done: Finished | None = None
+
+    def runs(self) -> list[Run]:
+        """All runs in MLflow, in the order of their beginning."""
+        client = mlflow.MlflowClient(f"sqlite:///{self.checkout.state / 'mlflow.db'}")
+        return client.search_runs(["1"], order_by=["attributes.start_time ASC"])
+
+    def below(self, run: Run) -> list[Run]:
+        """The runs whose parent a run is."""
+        parent = "mlflow.parentRunId"
+        return [r for r in self.runs() if r.data.tags.get(parent) == run.info.run_id]
+
+    def sweeps(self) -> list[Run]:
+        """The runs of sweeps."""
+        return [run for run in self.runs() if run.data.tags.get("pipeline.kind") == "sweep"]
