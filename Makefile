@@ -9,7 +9,7 @@ PYTEST = .venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reord
 COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test test-stress report app serve dashboard bench extras lock clean
+.PHONY: help run test test-stress attack report app serve dashboard bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,6 +25,9 @@ test: .venv/extras  ## lint, types, contracts, then the unit and integration tes
 
 test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, other machines, failing servers
 	@$(PYTEST) tests/stress
+
+attack: .venv/extras  ## changes, kills and crowds, from outside; SEED=7 draws the same again
+	@.venv/bin/python -m tests.attack $(if $(SEED),--seed $(SEED))
 
 serve: .venv/complete  ## the model in production, over HTTP on loopback, until Ctrl-C
 	@.venv/bin/python -m pipeline serve
