@@ -33,7 +33,9 @@ def gc(keep: int | None, yes: bool) -> None:
     if not found:
         print("nothing to remove")
     elif yes:
-        maintenance.remove(settings.state_dir(), found)
-        print("removed")
+        state = settings.state_dir()
+        before = maintenance.size(state)
+        maintenance.remove(state, found)
+        print(f"removed; {state} has {maintenance.size(state)} (before: {before})")
     else:
         print("nothing has been removed; add --yes to remove this")

@@ -58,6 +58,9 @@ class Garbage:
         copies: folders of what was copied or made again to reproduce a run.
         files: records of finished steps, and what interrupted writes left behind.
         versions: artifact versions, as (project, name, version, bytes).
+        sweeps: folders of sweeps of which no trial is kept, and the files that name them.
+        mlflow: runs in MLflow's local store.
+        tracked: runs in Trackio's local store, as (project, name, id).
     """
 
     runs: list[Path] = field(default_factory=list)
@@ -65,9 +68,12 @@ class Garbage:
     copies: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     versions: list[tuple[str, str, int, int]] = field(default_factory=list)
+    sweeps: list[Path] = field(default_factory=list)
+    mlflow: list[str] = field(default_factory=list)
+    tracked: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.snapshots or self.copies or self.files or self.versions)
+        return any(vars(self).values())
 
     def lines(self) -> list[str]:
         """What would be removed, for the user to read first."""
@@ -75,6 +81,9 @@ class Garbage:
         said += [f"code      {snapshot.REFS}/{id}" for id in self.snapshots]
         said += [f"copy      {path}" for path in self.copies]
         said += [f"artifact  {n}:v{v}  ({size:,} bytes, {p})" for p, n, v, size in self.versions]
+        said += [f"sweep     {path}" for path in self.sweeps]
+        said += [f"MLflow    {len(self.mlflow)} run(s), their files and models"] * bool(self.mlflow)
+        said += [f"Trackio   {len(self.tracked)} run(s)"] * bool(self.tracked)
         return said + [f"file      {path}" for path in self.files]
 
 
@@ -88,15 +97,18 @@ def garbage(state: Path, keep: int | None) -> Garbage:
         PipelineError: a run is under way.
     """
     _refuse_beside_a_run(state)
-    folders = sorted(path.parent for path in (state / "runs").glob("**/summary.json"))
+    known = _recorded(state)
+    folders = [*known]
     kept = folders if keep is None else folders[len(folders) - min(keep, len(folders)) :]
     found = Garbage(runs=[path for path in folders if path not in kept])
-    summaries = [json.loads((path / "summary.json").read_text("utf-8")) for path in kept]
+    summaries = [known[path] for path in kept]
     needed, prints = _referred_to(summaries)
+    _add_records(state, found, [known[path] for path in found.runs], summaries, kept)
     for record in (state / FOLDER).glob("*/*/*.json"):
         if record.stem not in prints:
             found.files.append(record)
-    found.snapshots = _unneeded_snapshots(found.runs, summaries)
+    gone = [known[path]["run_id"] for path in found.runs]
+    found.snapshots = _unneeded_snapshots(gone, summaries)
     if not list(state.glob("reproductions/*/running/*.json")):
         found.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
     found.files += sorted((state / FOLDER).glob("*/*/*.partial"))
@@ -145,11 +157,60 @@ def _known_runs(state: Path) -> set[str]:
     return {*told, *(path.name for path in (state / "runs").glob("*"))}
 
 
-def _unneeded_snapshots(runs: list[Path], kept: list[dict[str, Any]]) -> list[str]:
+def _recorded(state: Path) -> dict[Path, dict[str, Any]]:
+    """The summaries of all runs by their folder, in the order in which they ended.
+
+    The clock may have been wrong, so they are counted; those of earlier versions come first.
+    """
+    found = {}
+    for path in (state / "runs").glob("**/summary.json"):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            found[path.parent] = told | {"steps": told["steps"], "run_id": told["run_id"]}
+        except (ValueError, TypeError, LookupError) as error:
+            print(f"warning: {path} is damaged ({type(error).__name__}); its folder stays")
+    return dict(sorted(found.items(), key=lambda one: (one[1].get("number", 0), one[0].name)))
+
+
+def _add_records(
+    state: Path,
+    found: Garbage,
+    gone: list[dict[str, Any]],
+    kept: list[dict[str, Any]],
+    folders: list[Path],
+) -> None:
+    """Add what runs that go have in MLflow and Trackio, and the sweeps that go with them."""
+    if not gone:
+        return
+    from pipeline.tracking import mlflow_garbage, trackio_store
+
+    parents = {path.parent for path in found.runs} - {path.parent for path in folders}
+    sweeps = {}
+    for file in sorted((state / "sweeps").glob("*.json")):
+        told = json.loads(file.read_text(encoding="utf-8"))
+        if Path(told["folder"]) in parents:
+            sweeps[file] = told
+    found.sweeps = sorted([*parents - {state / "runs"}, *sweeps])
+    made = [summary["mlflow_run"] for summary in gone if summary.get("mlflow_run")]
+    steps = [step for summary in kept for step in summary["steps"].values()]
+    needed = {summary.get("mlflow_run") for summary in kept} | {s.get("mlflow_run") for s in steps}
+    made += [told["mlflow_run"] for told in sweeps.values()]
+    found.mlflow = mlflow_garbage.unneeded(made, needed)
+    names, ids = (
+        {summary["run_id"] for summary in gone},
+        {step.get("tracker_run") for step in steps},
+    )
+    found.tracked = [
+        (project, name, id)
+        for project, name, id in trackio_store.runs()
+        if (run := RUN_OF_STEP.search(name)) and run[1] in names and id not in ids
+    ]
+
+
+def _unneeded_snapshots(gone: list[str], kept: list[dict[str, Any]]) -> list[str]:
     """The runs whose code made nothing that is kept."""
     steps = [step for summary in kept for step in summary["steps"].values()]
     needed = {step.get("pipeline_run") for step in steps}
-    gone = [json.loads((path / "summary.json").read_text("utf-8"))["run_id"] for path in runs]
     there = snapshot.known(ROOT)
     return [id for id in gone if id in there and id not in needed]
 
@@ -171,12 +232,26 @@ def remove(state: Path, found: Garbage) -> None:
     if found.runs:
         gone = {path.relative_to(state / "runs").parts[0] for path in found.runs}
         write_whole(state / REMOVED, "\n".join(sorted(_known_runs(state) | gone)))
+    for path in found.files:  # first: a record must not outlive what it names
+        path.unlink(missing_ok=True)
     if found.versions:
         from pipeline.tracking import trackio_store
 
         trackio_store.remove_versions([version[:3] for version in found.versions])
-    for path in found.files:
-        path.unlink(missing_ok=True)
+    if found.tracked:
+        from pipeline.tracking import trackio_store
+
+        trackio_store.remove_runs(found.tracked)
+    if found.mlflow:
+        from pipeline.tracking import mlflow_garbage
+
+        mlflow_garbage.remove(found.mlflow)
     snapshot.forget(ROOT, found.snapshots)
-    for folder in found.runs + found.copies:
-        shutil.rmtree(folder)
+    for path in found.runs + found.copies + found.sweeps:
+        path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+
+
+def size(state: Path) -> str:
+    """How much there is in a state folder, for the user to compare."""
+    sizes = [path.lstat().st_size for path in state.rglob("*") if not path.is_dir()]
+    return f"{len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB"

@@ -450,6 +450,7 @@ class Pipeline:
         parent = self.executor.parent if "executor" in self.__dict__ else None
         summary = {
             "run_id": self.id,
+            "number": _count(),
             "status": status.lower(),
             "started": self.started.isoformat(),
             "developer": origin.developer(),
@@ -477,6 +478,16 @@ class Pipeline:
         """End the run in MLflow, whose server is not waited for if something has failed."""
         with mlflow_retries.once() if error else contextlib.nullcontext():
             self.executor.end(status, self.metrics, summary, error)
+
+
+def _count() -> int:
+    """The number of a run that ends now, in the order in which this state folder's runs end."""
+    path = settings.state_dir() / "runs" / "count"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        number = 1 + (int(path.read_text(encoding="utf-8") or 0) if path.exists() else 0)
+        write_whole(path, str(number))
+    return number
 
 
 def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """Trackio's local store: its artifact versions, their files, and how to remove them."""
 
+import contextlib
 import json
+import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from typing import Any
 from pipeline.core import settings
 
 # Trackio is taken from there, because that module first tells it where its store is.
-from pipeline.tracking.trackio import SQLiteStorage, cas
+from pipeline.tracking.trackio import SQLiteStorage, cas, trackio
 
 
 def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
@@ -107,3 +109,22 @@ def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]])
     )
     connection.commit()
     return freed - left
+
+
+def runs() -> Iterator[tuple[str, str, str]]:
+    """Every run in the local store: its project, name and id."""
+    for database in sorted(settings.trackio_dir().glob("*.db")):
+        for record in SQLiteStorage.get_run_records(database.stem):
+            yield database.stem, record["name"] or "", record["id"] or ""
+
+
+def remove_runs(chosen: list[tuple[str, str, str]]) -> None:
+    """Remove runs with what they logged; artifact versions stay."""
+
+    for project, name, id in chosen:
+        SQLiteStorage.delete_run(project, name, id)
+        shutil.rmtree(trackio.utils.project_media_dir(project) / name, ignore_errors=True)
+    for project in {project for project, *_ in chosen}:
+        database = SQLiteStorage.get_project_db_path(project)
+        with contextlib.closing(sqlite3.connect(database)) as store:
+            store.execute("VACUUM")

@@ -88,10 +88,13 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
     lineage = {name.rsplit("-", 3)[0]: (run["used"], run["made"]) for name, run in runs.items()
                if name.endswith(two)}  # fmt: skip
     assert lineage == {
-        "3-Split_dataset": (["clean_data.csv:v0"], ["test_data.csv:v1", "train_data.csv:v1"]),
+        "3-Split_dataset": (
+            ["clean_data.csv:v0"],
+            ["3-Split_dataset-records:v1", "test_data.csv:v1", "train_data.csv:v1"],
+        ),
         "4-Training_model": (
             ["test_data.csv:v1", "train_data.csv:v1"],
-            ["model:v1", "preprocessor:v1"],
+            ["4-Training_model-records:v1", "model:v1", "preprocessor:v1"],
         ),
     }
     assert {name: version["aliases"] for name, version in versions.items()} == {
