@@ -1,6 +1,7 @@
 """A part of each attack from outside: ``make attack`` does all of it."""
 
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +35,10 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for temporary files whose path leaves room for the names of sockets."""
-    folder = tmp_path_factory.getbasetemp().parent / "k"
-    folder.mkdir()
-    yield folder
-    folder.rmdir()
+def temporary() -> Iterator[Path]:
+    """A TMPDIR whose path leaves room for the names of sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("kill", kills.NAMED, ids=str)
