@@ -8,32 +8,29 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from pipeline import tracking
-from pipeline.cache import sources
-from pipeline.cache.compare import Parts, Present, declared, digest, known, unrecorded
+from pipeline.cache.compare import Parts, Present, declared, known, unrecorded
 from pipeline.cache.finished import Cache, Lock, Record, fingerprint
 from pipeline.config import job as hydra_job
 from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
-from pipeline.core.evidence import Evidence, chosen, keep_lock, libraries
 from pipeline.core.files import write_whole
-from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult, damage, records_of
+from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult
 from pipeline.core.settings import ROOT
 from pipeline.orchestration import backends, context, processes, workers
+from pipeline.orchestration.reuse import Reuse
 from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
@@ -58,7 +55,7 @@ class Pipeline:
     def __init__(self, config: "DictConfig", job: Job, lock: Lock = FileLock):
         self.config = config
         self.started = datetime.now(UTC)
-        self._variables = dict(os.environ)  # before any of it is set for MLflow
+        started_with = dict(os.environ)  # before any of it is set for MLflow
         self.folder, self.id = job.folder, job.id
         self.chosen = chosen_steps(config.main.steps, job.sweep)
         kind = tracking.choose(config.main.tracker)
@@ -76,6 +73,10 @@ class Pipeline:
         self.store = self.tracker.store
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
         self.cache = Cache(settings.state_dir(), lock, self.screen.warn)
+        self.reuse = Reuse(
+            config.main, self.cache, self.tracker, self.trial,
+            variables=started_with, lock=self._lock, warn=self.screen.warn,
+        )  # fmt: skip
         self.workers = workers.of_trials() if self.trial else workers.Workers()
         self.marker = processes.Marker(self.id)
         self.temporary = processes.Temporary(self.marker)
@@ -113,29 +114,19 @@ class Pipeline:
         if step in self.chosen and not self.config.main.explain:
             values = {key: self._pinned(step, value) for key, value in values.items()}
         found = known(step, values, self.store, self.backend.environment)
-        present = self._present(step, digest(found))
+        present = self.reuse.present(step, found)
         if self.config.main.explain:
             result = self._explain(step, found, present)
         elif step not in self.chosen:
             result = self._skipped(step, present)
         else:
             with self._alone(step, present.key):
-                result = self._finished(step, found, present) or self._execute(
-                    step, values, found, present
-                )
+                result = self.reuse.find(step, found, present)
+                if result is None:
+                    result = self._execute(step, values, found, present)
         self.results[step] = result
         self._show(result)
         return result
-
-    def _present(self, step: str, key: str) -> Present:
-        """What the step would meet now; ``key`` is the digest of what is known of it."""
-        variables = chosen(self._variables, self._by_libraries)
-        return Present(key, variables, lambda: self._lock(step))
-
-    @property
-    def _by_libraries(self) -> Mapping[str, str]:
-        """The environment variables that libraries go by, as the user has set them."""
-        return self.trial.variables if self.trial else libraries(self._variables)
 
     def _lock(self, step: str) -> list[str]:
         """The packages that the step would run with; its environment is built to learn of them."""
@@ -180,65 +171,6 @@ class Pipeline:
         with self.cache.alone(step, key):
             yield
 
-    def _shared(self, step: str, found: Parts, present: Present) -> StepResult | None:
-        """The step as others who share the tracker have finished it, from now on known here too."""
-        reference = f"{records_of(step)}:{present.key}"
-        if not self.tracker.shared or self.tracker.find(reference) is None:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.tracker.fetch(reference, Path(folder)).file()
-            told = json.loads(path.read_text(encoding="utf-8"))
-        seen, report = Evidence(**told["evidence"]), told["report"]
-        report["environment"] = keep_lock(report["environment"])
-        report.pop("files")
-        result = StepResult(step, "ran", fingerprint=fingerprint(found, seen), **report)
-        self.cache.put(Record(result, found, seen), present.key)
-        return self.cache.get(step, present)
-
-    def _finished(self, step: str, found: Parts, present: Present) -> StepResult | None:
-        """The step as it was finished before, here or by a colleague, if it may be handed on."""
-        if self.config.main.force and not (self.trial and self.trial.done):
-            return None
-        result = self.cache.get(step, present) or self._shared(step, found, present)
-        if result is None:
-            return None
-        started = time.monotonic()
-        note = None
-        fresh = self.trial and (result.pipeline_run or "").startswith(f"{self.trial.sweep}-")
-        for source in () if fresh else result.sources:  # all trials of a sweep have the same data
-            try:
-                if sources.changed(source, self.config.main.revalidate):
-                    return None
-            except sources.Unreachable as error:
-                note = f"{error}; using what was fetched before ({result.pipeline_run})"
-        if problems := damage(result.outputs) or self._missing(result):
-            self._drop(result, present.key, problems)
-            return None
-        self.cache.touch(result, present.key)
-        result.status, result.seconds = "cached", time.monotonic() - started
-        result.warnings = [note] if note else []
-        return result
-
-    def _drop(self, result: StepResult, key: str, problems: Sequence[str]) -> None:
-        """Forget a step whose outputs are gone or damaged, and say why."""
-        for problem in problems:
-            self.screen.warn(f"{problem}; {result.step} is run again")
-        self.cache.forget(result, key)
-
-    def _missing(self, result: StepResult) -> list[str]:
-        """Outputs that the tracker should have and does not, under just that version.
-
-        Only others can have given a version that is on this machine to something else.
-        """
-        problems = []
-        for output in result.outputs:
-            if output.get("stored") and not self.tracker.shared:
-                continue
-            found = self.tracker.find(f"{output['name']}:{output['version']}")
-            if found is None or found.digest != output["digest"]:
-                problems.append(f"{output['name']}:{output['version']} is gone from {self.store}")
-        return problems
-
     def _prepare(self, step: str) -> None:
         """Start the workers of a step that is about to run and of the next one."""
         self.temporary.begin()  # before anything is put into it
@@ -254,6 +186,7 @@ class Pipeline:
     def _execute(
         self, step: str, values: Mapping[str, Any], found: Parts, present: Present
     ) -> StepResult:
+        self._prepare(step)  # while MLflow is imported
         if self.executor.parent is None:
             self._begin()
         self._prepare(step)
@@ -261,7 +194,7 @@ class Pipeline:
         self.running, started = step, time.monotonic()
         try:
             with self._time_limit(step):
-                context = replace(self.context, key=present.key, variables=self._by_libraries)
+                context = replace(self.context, key=present.key, variables=self.reuse.by_libraries)
                 result, seen, changed = self.executor.run(step, values, context)
             _check_inputs(result, values)
         except BaseException as error:
@@ -368,19 +301,12 @@ class Pipeline:
         if step not in self.chosen:
             self.screen.explain(step, ["it is not in main.steps"])
             return self._skipped(step, present)
-        result = self.cache.get(step, present) or self._shared(step, found, present)
-        if self.config.main.force:
-            reasons = ["main.force is set"]
-        elif result is None:
-            reasons = self.cache.why(step, found, present)
-        else:
-            reasons = _source_changes(result, self.config.main.revalidate)
-            reasons += damage(result.outputs) or self._missing(result)
-        if not reasons:
-            result.status, result.seconds, result.warnings = "cached", None, []
-            return result
-        self.screen.explain(step, reasons)
-        return StepResult(step, "would run")
+        result, reasons = self.reuse.explain(step, found, present)
+        if result is None:
+            self.screen.explain(step, reasons)
+            return StepResult(step, "would run")
+        result.status, result.seconds, result.warnings = "cached", None, []
+        return result
 
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
@@ -504,14 +430,6 @@ def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
                 f"tracker's {value} has {digests[value][:12]}",
                 "the tracker was changed meanwhile; main.force=true makes all of it anew",
             )
-
-
-def _source_changes(result: StepResult, revalidate: str) -> list[str]:
-    changes = []
-    for source in result.sources:
-        with contextlib.suppress(sources.Unreachable):
-            changes.append(sources.changed(source, revalidate))
-    return [change for change in changes if change]
 
 
 _stand_in: ContextVar[Any] = ContextVar("stand_in", default=None)

@@ -9,15 +9,12 @@ other processes, are not seen: docs/cache.md.
 """
 
 import contextlib
-import functools
-import importlib.abc
 import os
 import sys
 import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -28,7 +25,7 @@ from pipeline.core.evidence import Evidence
 from pipeline.core.observations import Proof
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
-from pipeline.steps import source
+from pipeline.steps import hooks, source
 from pipeline.steps.context import StepContext
 
 # Parts of the library that say where things are kept, not what is computed: which variables they
@@ -36,8 +33,6 @@ from pipeline.steps.context import StepContext
 INFRASTRUCTURE = tuple(
     str(ROOT / "pipeline" / name) + os.sep for name in ("core", "provenance", "steps", "tracking")
 )
-# Modules of the standard library through which others test paths and read variables.
-HELPERS = {"os", "posixpath", "genericpath", "pathlib", "glob", "shutil", "collections.abc"}
 SIZED = ("stat", "getsize")  # the others only ask what is there
 PATH_HOOK = ".__path_hook__"  # setuptools puts entries into sys.path that are no folders
 IMPORTS = {
@@ -84,12 +79,12 @@ class Trace:
     def start(self) -> None:
         """Record from now on, and what is loaded already."""
         self._add_loaded()
-        sys.meta_path.insert(0, _Lookups(self._looked_for))
-        _load_by(self._loaded)
-        os.environ.__class__ = _environment(self._read_variable, self._set.add)
+        sys.meta_path.insert(0, hooks.Lookups(self._looked_for))
+        hooks.load_by(self._loaded)
+        os.environ.__class__ = hooks.environment(self._read_variable, self._set.add)
         for name in ("stat", "lstat", "access"):
-            _wrap(name, self._tested)
-        _wrap("open", self._opened_below)
+            hooks.wrap(name, self._tested)
+        hooks.wrap("open", self._opened_below)
         sys.addaudithook(self._audit)
 
     # What happens
@@ -123,7 +118,7 @@ class Trace:
         found = observations.file(observations.path_of(name))
         if flags & (os.O_TRUNC | os.O_EXCL) or (flags & os.O_CREAT and not found):
             self._own.add(name)
-        elif not _shows_source(sys._getframe(1)):
+        elif not hooks.shows_source(sys._getframe(1)):
             self._files[name] = found
 
     def _opened_below(self, path: Any, flags: int, *_: Any, dir_fd: int | None = None) -> None:
@@ -140,7 +135,7 @@ class Trace:
             self._opened(database, None, os.O_RDWR | os.O_CREAT)
 
     def _listed(self, path: Any = None) -> None:
-        caller = _module(_caller(sys._getframe(1)))
+        caller = hooks.module(hooks.caller(sys._getframe(1)))
         name = self._name("." if path is None else path)
         if name is None or caller in IMPORTS:
             return
@@ -181,8 +176,8 @@ class Trace:
         if dir_fd is not None:
             return
         with self._alone() as alone:
-            if alone and self._counts(_asker(sys._getframe(1))):
-                sized = _asked_by(sys._getframe(1)) in SIZED
+            if alone and self._counts(hooks.asker(sys._getframe(1))):
+                sized = hooks.asked_by(sys._getframe(1)) in SIZED
                 with contextlib.suppress(OSError, ValueError):
                     name = self._name(path)
                     if name is not None and not self._is_own(name):
@@ -195,7 +190,7 @@ class Trace:
 
     def _read_variable(self, name: str) -> None:
         with self._alone() as alone:
-            if alone and name not in self._set and self._counts(_asker(sys._getframe(1))):
+            if alone and name not in self._set and self._counts(hooks.asker(sys._getframe(1))):
                 self._variables.add(name)
 
     # What counts
@@ -245,9 +240,9 @@ class Trace:
             data = Path(file).read_bytes()
             _, self._code[name] = source.load(Path(file), data)
             cached = getattr(spec, "cached", None)
-            ran = _running(file) or (spec and spec.loader.get_code(spec.name))
+            ran = hooks.running(file) or (spec and spec.loader.get_code(spec.name))
             if ran and observations.code_digest(ran) != self._code[name]["code"]:
-                if cached and Path(cached).exists() and not _running(file):
+                if cached and Path(cached).exists() and not hooks.running(file):
                     stale.append(Path(cached))
                 else:
                     self._code[name] = {"bytes": "", "code": observations.code_digest(ran)}
@@ -367,116 +362,3 @@ def _roots() -> tuple[str, ...]:
 def _described(descriptor: int) -> str:
     """The path of an open file."""
     return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
-
-
-def _caller(frame: FrameType) -> FrameType:
-    """The frame that did what is being recorded."""
-    while frame.f_back and (frame.f_globals is globals() or _module(frame) == "contextlib"):
-        frame = frame.f_back
-    return frame
-
-
-def _asker(frame: FrameType) -> FrameType:
-    """The frame that did it, through the standard library or not."""
-    frame = _caller(frame)
-    while frame.f_back and (_module(frame) in HELPERS or frame.f_code.co_filename[0] == "<"):
-        frame = frame.f_back
-    return frame
-
-
-def _asked_by(frame: FrameType) -> str:
-    """The function of the standard library through which it was done; ``stat`` if none."""
-    frame, name = _caller(frame), "stat"
-    while frame.f_back and _module(frame) in HELPERS:
-        frame, name = frame.f_back, frame.f_code.co_name
-    return name
-
-
-def _module(frame: FrameType) -> str:
-    return frame.f_globals.get("__name__", "")
-
-
-def _shows_source(frame: FrameType | None) -> bool:
-    """Whether a file is read to show lines of it, in a warning or a traceback."""
-    names = set()
-    while frame:
-        names.add(_module(frame))
-        frame = frame.f_back
-    return "linecache" in names and "inspect" not in names
-
-
-def _running(file: str) -> CodeType | None:
-    """The code of a module that is being run."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame:
-        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename == file:
-            return frame.f_code
-        frame = frame.f_back
-    return None
-
-
-class _Lookups(importlib.abc.MetaPathFinder):
-    """A finder that finds nothing, and tells what is looked for."""
-
-    def __init__(self, told: Callable[[str, Any], None]):
-        self._told = told
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Tell of a module, and where it is looked for."""
-        if fullname not in sys.builtin_module_names:
-            self._told(fullname.rpartition(".")[2], sys.path if path is None else path)
-
-
-def _load_by(loaded: Callable[[str], CodeType | None]) -> None:
-    """Have source below the repository loaded by ``loaded``, whoever imports it."""
-    usual = SourceFileLoader.get_code
-
-    @functools.wraps(usual)
-    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
-        return loaded(self.get_filename(fullname)) or usual(self, fullname)
-
-    SourceFileLoader.get_code = get_code
-
-
-def _wrap(name: str, told: Callable[..., None]) -> None:
-    """Have a function of :mod:`os` tell what it is asked for."""
-    usual = getattr(os, name)
-
-    @functools.wraps(usual)
-    def asked(*arguments: Any, **options: Any) -> Any:
-        told(*arguments, **options)
-        return usual(*arguments, **options)
-
-    for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks,
-                      os.supports_effective_ids):  # fmt: skip
-        if usual in supported:
-            supported.add(asked)
-    setattr(os, name, asked)
-
-
-def _environment(read: Callable[[str], None], wrote: Callable[[str], Any]) -> type:
-    """The class of an ``os.environ`` that tells which variables are read and set."""
-
-    copying = threading.local()
-
-    class Environment(os._Environ):
-        def __getitem__(self, key: Any) -> Any:
-            by = sys._getframe(1)
-            whole = by.f_code.co_name in ("copy", "__or__", "__ror__", "__iter__", "__repr__")
-            if not (whole and _module(by) in HELPERS) and (
-                (id(by), by.f_lasti) != getattr(copying, "place", None)
-            ):
-                read(os.fsdecode(key))
-            return super().__getitem__(key)
-
-        def __setitem__(self, key: Any, value: Any) -> None:
-            super().__setitem__(key, value)
-            wrote(os.fsdecode(key))
-
-        def __iter__(self) -> Iterator[Any]:
-            # dict(os.environ) asks for the names and then for each value, at one place
-            by = _asker(sys._getframe(1))
-            copying.place = id(by), by.f_lasti
-            return super().__iter__()
-
-    return Environment
