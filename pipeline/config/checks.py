@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.schema import Config, options, unknown_setting
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import METRICS
+from pipeline.core.settings import check_path
 
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 REVALIDATE = ("etag", "content", "never")
@@ -83,6 +84,7 @@ def _check_main(main: DictConfig) -> None:
             f"{did_you_mean(main.revalidate, REVALIDATE)}",
             f"use one of: {', '.join(REVALIDATE)}",
         )
+    check_path("main.state_dir", Path(main.state_dir).absolute())
     if (main.artifact_root or "").startswith("wasbs:") and main.env_manager != "local":
         raise PipelineError(
             "main.artifact_root is in Azure, whose library the steps' own environments lack",

@@ -25,7 +25,7 @@ from pipeline.core.errors import (
     ending_signals,
     report_error,
 )
-from pipeline.core.settings import ROOT
+from pipeline.core.settings import ROOT, check_path
 
 
 def main(go: Callable) -> None:
@@ -41,6 +41,7 @@ def main(go: Callable) -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     variables.set_variables({"HYDRA_FULL_ERROR": "1"})  # so that Hydra raises, and we print
     try:
+        check_path("the repository", ROOT)
         sys.argv[1:] = overrides.overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(usage(sys.modules[go.__module__].__doc__ or ""))

@@ -31,6 +31,24 @@ DEFAULT_MODEL = "pokemon-legendary"
 DATABASE = "mlflow.db"  # MLflow's, in the state folder
 
 
+# What a path can't have, and who can't take it
+REFUSED = {"#": "MLflow", "?": "MLflow", "%": "MLflow", "${": "Hydra"}
+
+
+def check_path(what: str, path: Path) -> None:
+    """Refuse a path that a library would take for something else.
+
+    Raises:
+        PipelineError: it has one of these characters.
+    """
+    for text, library in REFUSED.items():
+        if text in str(path):
+            raise PipelineError(
+                f"{what} has {text!r} in its path, which {library} can't take: {path}",
+                "move it, or rename the folder",
+            )
+
+
 def state_dir() -> Path:
     """The folder that holds all local state."""
     return Path(os.environ.get(STATE_DIR) or ROOT / ".pipeline").absolute()

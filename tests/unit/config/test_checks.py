@@ -41,6 +41,8 @@ def test_the_settings_as_they_come_are_accepted():
         (["main.timeout=0"], ["main.timeout=0.0 is not a number of seconds"]),
         (["main.revalidate=etags"], ["main.revalidate='etags'", "did you mean 'etag'"]),
         (["data.file_url=file:my.csv"], ["'file:my.csv' is relative"]),
+        (["main.state_dir='/tmp/a #1'"], ["main.state_dir has '#' in its path", "MLflow"]),
+        (["main.state_dir='/tmp/what?'"], ["main.state_dir has '?' in its path", "MLflow"]),
         (["main.tracker_timeout=0.5"], ["main.tracker_timeout=0.5 is not a second or more"]),
         (["model=forest"], ["model=forest", "random_forest"]),
         (["data=pokmon"], ["data=pokmon", "did you mean 'pokemon'"]),
