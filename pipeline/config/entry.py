@@ -23,6 +23,7 @@ from pipeline.core.errors import (
     PipelineError,
     did_you_mean,
     ending_signals,
+    of_files,
     report_error,
 )
 from pipeline.core.settings import ROOT, check_path
@@ -76,7 +77,8 @@ def fail(error: Exception, traceback: bool) -> NoReturn:
     """Tell an error in a few lines, and exit with status 1."""
     if traceback:
         raise error
-    report_error(error if isinstance(error, PipelineError) else explain(error))
+    told = of_files(error) if isinstance(error, OSError) else explain(error)
+    report_error(error if isinstance(error, PipelineError) else told)
     sys.exit(1)
 
 

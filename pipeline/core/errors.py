@@ -1,6 +1,8 @@
 """The one exception a user is meant to see: what failed, and what to do next."""
 
 import difflib
+import errno
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -32,6 +34,36 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}".rstrip()
+
+
+def of_files(error: OSError) -> PipelineError:
+    """A failure to read or write a file, in terms of what to do about it."""
+    place = f" {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PipelineError(
+            f"the disk is full{':' if place else ''}{place}",
+            "free some space (python -m pipeline gc --keep 10 shows what can go) and run the same "
+            "again: steps that have finished are kept",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "check whose it is, and its permissions; or choose another main.state_dir"
+        return PipelineError(f"no permission:{place} ({error.strerror})", remedy)
+    return PipelineError(str(error))
+
+
+def of_libraries(error: Exception, state: object) -> PipelineError | None:
+    """A database that can't be used, as SQLite, SQLAlchemy or MLflow say it; None for the rest."""
+    if type(error).__module__.partition(".")[0] not in ("sqlite3", "sqlalchemy", "mlflow"):
+        return None
+    what = str(error)
+    if re.search("disk is full|no space left", what, re.IGNORECASE):
+        return of_files(OSError(errno.ENOSPC, "", str(state)))
+    what = what.partition("\n")[0][:300]
+    return PipelineError(
+        f"a database in {state} can't be used: {what}",
+        "restore it from a copy; python -m pipeline verify says what else is damaged, and make "
+        "clean begins anew",
+    )
 
 
 def report_error(error: Exception) -> None:

@@ -36,8 +36,12 @@ def combined_digest(files: Mapping[str, str]) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that nobody ever sees a part of it."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 LAST_LINES = 15

@@ -376,7 +376,6 @@ class Pipeline:
         parent = self.executor.parent if "executor" in self.__dict__ else None
         summary = {
             "run_id": self.id,
-            "number": _count(),
             "status": status.lower(),
             "started": self.started.isoformat(),
             "developer": origin.developer(),
@@ -395,6 +394,7 @@ class Pipeline:
         }
         text = json.dumps(summary, indent=2)
         try:
+            text = json.dumps({"number": _count(), **summary}, indent=2)
             write_whole(self.folder / SUMMARY, text)
         finally:  # a full disk here must not leave a run in MLflow that never ends
             if parent:

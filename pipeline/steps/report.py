@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core import azure
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import write_whole
 from pipeline.steps.context import BY_MLFLOW, REPORT, StepContext
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ def write_report(report: Mapping[str, Any], context: StepContext) -> None:
     if context.report == BY_MLFLOW:
         _log_report(report)
     elif context.report:
-        partial = Path(f"{context.report}.partial")
-        partial.write_text(json.dumps(report), encoding="utf-8")
-        partial.replace(context.report)
+        write_whole(Path(context.report), json.dumps(report))
 
 
 def keep_table(name: str, table: "pd.DataFrame", context: StepContext) -> None:

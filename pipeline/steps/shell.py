@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core import azure, variables
-from pipeline.core.errors import PipelineError
+from pipeline.core import azure, settings, variables
+from pipeline.core.errors import PipelineError, of_files, of_libraries
 from pipeline.steps.context import HANDED_OVER, StepContext
 from pipeline.steps.report import write_report
 from pipeline.steps.run import Run
@@ -51,10 +51,14 @@ def main(
     except PipelineError as error:
         _fail(name, error, context)
     except OSError as error:  # a full disk, a folder that can't be written
-        remedy = "check the disk and its permissions, and run again"
-        _fail(name, PipelineError(str(error), remedy), context)
+        _fail(name, of_files(error), context)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        told = of_libraries(error, settings.state_dir())
+        if told is None:
+            raise
+        _fail(name, told, context)
 
 
 def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:

@@ -42,8 +42,8 @@ def client() -> mlflow.MlflowClient:
 
 
 def _quiet_migrations() -> None:
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # errors are told by us
 
 
 @cache
