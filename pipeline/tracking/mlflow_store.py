@@ -126,13 +126,71 @@ def connect(experiment: str) -> str:
 
 
 def make_store(file: Path) -> None:
-    """Make a missing SQLite store, as a copy of the template.
+    """Make a missing SQLite store, as a copy of the template; bring another one up to date.
 
     MLflow's own migrations are slow, not safe to run concurrently, and leave a store that no
-    MLflow can open if they are interrupted.
+    MLflow can open if they are interrupted. So a store is migrated beside its place, and the
+    earlier one is kept as ``mlflow.db.before-VERSION``.
+
+    Raises:
+        PipelineError: a newer MLflow has made it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     _make_whole(file, lambda partial: shutil.copyfile(_template(), partial))
+    with contextlib.suppress(sqlite3.DatabaseError):  # MLflow says what is wrong with such a file
+        wanted = _revision(_template())
+        if _revision(file) != wanted:
+            with FileLock(f"{file}.lock"):
+                if (found := _revision(file)) != wanted:
+                    _renew(file, half_made=found is None)
+
+
+def _revision(file: Path) -> str | None:
+    """The revision of a store's tables; None where MLflow has not finished to make them."""
+    with contextlib.closing(
+        sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+    ) as store:
+        try:
+            found = store.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return None
+            raise
+    return found[0] if found else None
+
+
+def _renew(file: Path, half_made: bool) -> None:
+    """Put a store of the installed MLflow in the place of another one, which is kept beside it."""
+    import sqlalchemy
+    from alembic.util import CommandError
+    from mlflow.store.db import utils
+
+    partial = Path(f"{file}.partial")
+    kept = file.with_name(f"{file.name}.before-{mlflow.__version__}")
+    if half_made:
+        shutil.copyfile(_template(), partial)
+    else:
+        partial.unlink(missing_ok=True)
+        with (
+            contextlib.closing(sqlite3.connect(file)) as source,
+            contextlib.closing(sqlite3.connect(partial)) as target,
+        ):
+            source.backup(target)
+        engine = sqlalchemy.create_engine(f"sqlite:///{partial}")
+        try:
+            utils._upgrade_db(engine)
+        except CommandError as error:
+            partial.unlink()
+            raise PipelineError(
+                f"{file} was made by a newer MLflow than {mlflow.__version__} ({error})",
+                "install that one, or choose another main.state_dir",
+            ) from error
+        finally:
+            engine.dispose()
+    shutil.copyfile(file, kept)
+    partial.replace(file)
+    what = "half made" if half_made else "made by an earlier MLflow"
+    print(f"{file} was {what} and is renewed; the earlier one is {kept.name}")
 
 
 def _template() -> Path:

@@ -1,8 +1,12 @@
 """MLflow's local store: a copy of a template that the installed MLflow migrates once."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
+from mlflow.store.db import utils
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipeline.core.errors import PipelineError
@@ -73,6 +77,50 @@ def test_a_database_that_the_user_names(home: Home):
     assert (process.returncode, out) == (0, "1\n"), error
     assert schema(named) == schema(home.template)
     assert not home.store.exists()
+
+
+def test_a_store_that_was_half_made_is_made_again(home: Home, capsys: pytest.CaptureFixture[str]):
+    """As by an earlier version that was killed while MLflow made its tables."""
+    mlflow_store.make_store(home.store)
+    expected = schema(home.store)
+    for damage in ("drop table alembic_version", "delete from alembic_version"):
+        with contextlib.closing(sqlite3.connect(home.store)) as store:
+            store.execute(damage)
+            store.commit()
+        mlflow_store.make_store(home.store)
+        assert schema(home.store) == expected
+        assert "was half made and is renewed" in capsys.readouterr().out
+
+
+def test_a_store_of_an_earlier_mlflow_is_migrated_beside_its_place(home: Home):
+    mlflow_store.make_store(home.store)
+    file, folder = f"sqlite:///{home.store}", str(home.folder / "files")
+    made = SqlAlchemyStore(file, folder)
+    made.create_experiment("kept")
+    expected, (head,) = schema(home.store), rows(home.store, "select * from alembic_version")
+    config = utils._get_alembic_config(file)
+    command.downgrade(config, "-1")
+    made._dispose_engine()
+    (before,) = rows(home.store, "select * from alembic_version")
+    assert before != head
+    mlflow_store.make_store(home.store)
+    assert rows(home.store, "select * from alembic_version") == [head]
+    assert ("kept",) in rows(home.store, "select name from experiments")
+    (kept,) = home.store.parent.glob("mlflow.db.before-*")
+    assert rows(kept, "select * from alembic_version") == [before]
+    assert {*schema(home.store)} == {*expected}
+
+
+def test_a_store_of_a_newer_mlflow_is_refused(home: Home):
+    mlflow_store.make_store(home.store)
+    with contextlib.closing(sqlite3.connect(home.store)) as store:
+        store.execute("update alembic_version set version_num = 'ffffffffffff'")
+        store.commit()
+    made = home.store.read_bytes()
+    with pytest.raises(PipelineError, match="was made by a newer MLflow"):
+        mlflow_store.make_store(home.store)
+    assert home.store.read_bytes() == made
+    assert not list(home.store.parent.glob("*.partial"))
 
 
 def test_reading_makes_no_store(home: Home):
