@@ -120,7 +120,7 @@ class Pipeline:
         elif step not in self.chosen:
             result = self._skipped(step, present)
         else:
-            with self._alone(step, present.key):
+            with self._alone(step, present.key), self._attempt(step):
                 result = self.reuse.find(step, found, present)
                 if result is None:
                     result = self._execute(step, values, found, present)
@@ -171,6 +171,20 @@ class Pipeline:
         with self.cache.alone(step, key):
             yield
 
+    @contextlib.contextmanager
+    def _attempt(self, step: str) -> Iterator[None]:
+        """Record a step that fails or is stopped, be it while it is looked up."""
+        self.running, started = step, time.monotonic()
+        try:
+            yield
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt)
+            self.results[step] = StepResult(step, "killed" if killed else "failed")
+            self.results[step].seconds = time.monotonic() - started
+            self._show(self.results[step])
+            raise
+        self.running = None
+
     def _prepare(self, step: str) -> None:
         """Start the workers of a step that is about to run and of the next one."""
         self.temporary.begin()  # before anything is put into it
@@ -191,19 +205,10 @@ class Pipeline:
             self._begin()
         self._prepare(step)
         self.screen.started(step, self.folder / f"{step}.log")
-        self.running, started = step, time.monotonic()
-        try:
-            with self._time_limit(step):
-                context = replace(self.context, key=present.key, variables=self.reuse.by_libraries)
-                result, seen, changed = self.executor.run(step, values, context)
-            _check_inputs(result, values)
-        except BaseException as error:
-            killed = isinstance(error, KeyboardInterrupt)
-            self.results[step] = StepResult(step, "killed" if killed else "failed")
-            self.results[step].seconds = time.monotonic() - started
-            self._show(self.results[step])
-            raise
-        self.running = None
+        with self._time_limit(step):
+            context = replace(self.context, key=present.key, variables=self.reuse.by_libraries)
+            result, seen, changed = self.executor.run(step, values, context)
+        _check_inputs(result, values)
         seen = seen or unrecorded(step, present)
         result.fingerprint = fingerprint(found, seen)
         if declared(step, self.backend.remote) != found["declared"]:
