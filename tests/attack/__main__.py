@@ -26,7 +26,7 @@ def killed(folder: Path, draw: random.Random, count: int) -> Iterator[str]:
     expected = kills.digests(Checkout(folder / "expected"))
     longest = 10.0
     for number in range(count):
-        checkout = kills.Watched(folder / f"home {number // 12}", temporary=temporary)
+        checkout = kills.Watched(folder / f"home-{number // 12}", temporary=temporary)
         kill = kills.NAMED[number] if number < len(kills.NAMED) else kills.drawn(draw)
         wait = 0.0 if kill.point in kills.POINTS else draw.uniform(0.05, 1) * longest
         hit, wrong = kills.attempt(checkout, kill, draw, expected, wait)

@@ -179,7 +179,7 @@ def drawn(draw: random.Random) -> Kill:
     return Kill(draw.choice([*FORMS]), draw.choice(VICTIMS), draw.choice(SIGNALS), "at some time")
 
 
-NAMED = (
+OF_RUNS = (
     Kill("run", "orchestrator", signal.SIGKILL, "when its temporary folder is made"),
     Kill("run", "orchestrator", signal.SIGKILL, "when MLflow's store is being made"),
     Kill("run", "orchestrator", signal.SIGTERM, "when MLflow's store is there"),
@@ -188,8 +188,11 @@ NAMED = (
     Kill("run", "worker", signal.SIGKILL, "when Trackio's store is there"),
     Kill("local", "step", signal.SIGTERM, "in step 2"),
     Kill("local", "orchestrator", signal.SIGKILL, "when a step is recorded"),
+    Kill("run", "step", signal.SIGSTOP, "in step 2"),
+)
+OF_SWEEPS = (
     Kill("grid", "orchestrator", signal.SIGTERM, "in step 4"),
     Kill("joblib", "orchestrator", signal.SIGKILL, "in step 4"),
     Kill("optuna", "orchestrator", signal.SIGKILL, "in step 4"),
-    Kill("run", "step", signal.SIGSTOP, "in step 2"),
 )
+NAMED = (*OF_RUNS, *OF_SWEEPS)

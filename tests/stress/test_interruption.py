@@ -7,7 +7,6 @@ import random
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,13 +191,6 @@ def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str, **en
     process.communicate()
     assert process.returncode == 0
     return False
-
-
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """A TMPDIR whose path leaves room for the names of sockets."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def test_killed_at_many_moments_the_next_run_finishes(tmp_path: Path, temporary: Path):
