@@ -48,7 +48,7 @@ def of_files(error: OSError) -> PipelineError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "check whose it is, and its permissions; or choose another main.state_dir"
         return PipelineError(f"no permission:{place} ({error.strerror})", remedy)
-    return PipelineError(str(error))
+    return PipelineError(str(error), "check the disk and its permissions, and run again")
 
 
 def of_libraries(error: Exception, state: object) -> PipelineError | None:

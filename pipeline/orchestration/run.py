@@ -413,7 +413,7 @@ class Pipeline:
 
 def _count() -> int:
     """The number of a run that ends now, in the order in which this state folder's runs end."""
-    path = settings.state_dir() / "runs" / "count"
+    path = settings.state_dir() / "count"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         number = 1 + (int(path.read_text(encoding="utf-8") or 0) if path.exists() else 0)

@@ -11,7 +11,7 @@ SIZES = ("0.2", "0.25", "0.3", "0.35")
 COUNT = 8
 MEANWHILE = (
     ("gc", "--keep", "1", "--yes"),
-    ("promote", "pokemon-legendary"),
+    ("promote",),
     ("verify",),
     ("log",),
 )
