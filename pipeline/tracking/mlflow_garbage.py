@@ -9,6 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.cli import gc
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core import settings
 from pipeline.tracking import mlflow_store
@@ -23,12 +24,17 @@ def unneeded(parents: Iterable[str], needed: Iterable[str]) -> list[str]:
         return []
     client = mlflow_store.client()
     kept = {*needed, *(version.run_id for version, has_alias in _versions(client) if has_alias)}
-    found = []
+    found, sweeps = [], {}
     for parent in parents:
         with contextlib.suppress(MlflowException):  # its owner has deleted it
             run = client.get_run(parent)
             below = mlflow_store.children(client, run.info.experiment_id, parent)
             found += [one.info.run_id for one in (run, *below)]
+            if sweep := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
+                sweeps[sweep] = run.info.experiment_id
+    for sweep, experiment in sweeps.items():  # it goes with the last of its trials
+        trials = {run.info.run_id for run in mlflow_store.children(client, experiment, sweep)}
+        found += [sweep] * (trials <= set(found))
     return [id for id in dict.fromkeys(found) if id not in kept]
 
 
