@@ -141,8 +141,10 @@ def make_store(file: Path) -> None:
         wanted = _revision(_template())
         if _revision(file) != wanted:
             with FileLock(f"{file}.lock"):
-                if (found := _revision(file)) != wanted:
-                    _renew(file, half_made=found is None)
+                found = _revision(file)
+                half_made = found is None and _tables(file) <= _tables(_template())
+                if half_made or found not in (None, wanted):  # not a database of something else
+                    _renew(file, half_made)
 
 
 def _revision(file: Path) -> str | None:
@@ -157,6 +159,12 @@ def _revision(file: Path) -> str | None:
                 return None
             raise
     return found[0] if found else None
+
+
+def _tables(file: Path) -> set[str]:
+    """The names of a database's tables."""
+    with contextlib.closing(sqlite3.connect(file)) as store:
+        return {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
 
 
 def _renew(file: Path, half_made: bool) -> None:

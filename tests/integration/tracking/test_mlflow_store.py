@@ -92,6 +92,16 @@ def test_a_store_that_was_half_made_is_made_again(home: Home, capsys: pytest.Cap
         assert "was half made and is renewed" in capsys.readouterr().out
 
 
+def test_a_database_of_something_else_is_left_alone(home: Home):
+    home.store.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(home.store)) as store:
+        store.execute("create table recipes (name)")
+        store.commit()
+    made = home.store.read_bytes()
+    mlflow_store.make_store(home.store)
+    assert home.store.read_bytes() == made
+
+
 def test_a_store_of_an_earlier_mlflow_is_migrated_beside_its_place(home: Home):
     mlflow_store.make_store(home.store)
     file, folder = f"sqlite:///{home.store}", str(home.folder / "files")
