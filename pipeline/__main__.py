@@ -8,7 +8,7 @@ from types import ModuleType
 import click
 
 from pipeline.core import azure, settings, variables
-from pipeline.core.errors import INTERRUPTED, PipelineError, of_files, of_libraries, report_error
+from pipeline.core.errors import INTERRUPTED, in_few_lines, report_error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,12 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
-    except PipelineError as error:
-        report_error(error)
-    except OSError as error:
-        report_error(of_files(error))
     except Exception as error:
-        told = of_libraries(error, settings.state_dir())
+        told = in_few_lines(error, settings.state_dir())
         if told is None:
             raise
         report_error(told)

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.core.files import file_digest
+from pipeline.core.settings import CONTENT, ETAG, NEVER
 
 TIMEOUT = 5.0
 CHUNK = 1 << 16
-ETAG, CONTENT, NEVER = "etag", "content", "never"  # main.revalidate
 
 
 def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:

@@ -12,10 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.schema import Config, options, unknown_setting
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import METRICS
-from pipeline.core.settings import check_path
+from pipeline.core.settings import REVALIDATE, check_path
 
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
-REVALIDATE = ("etag", "content", "never")
 
 
 def check(config: DictConfig, sweep: bool = False) -> None:
@@ -72,18 +71,12 @@ def _check_keys(config: DictConfig) -> None:
 
 
 def _check_main(main: DictConfig) -> None:
-    if main.env_manager not in ENV_MANAGERS:
-        raise PipelineError(
-            f"unknown main.env_manager={main.env_manager!r}"
-            f"{did_you_mean(main.env_manager, ENV_MANAGERS)}",
-            f"use one of: {', '.join(ENV_MANAGERS)}",
-        )
-    if main.revalidate not in REVALIDATE:
-        raise PipelineError(
-            f"unknown main.revalidate={main.revalidate!r}"
-            f"{did_you_mean(main.revalidate, REVALIDATE)}",
-            f"use one of: {', '.join(REVALIDATE)}",
-        )
+    for key, known in (("env_manager", ENV_MANAGERS), ("revalidate", REVALIDATE)):
+        if main[key] not in known:
+            raise PipelineError(
+                f"unknown main.{key}={main[key]!r}{did_you_mean(main[key], known)}",
+                f"use one of: {', '.join(known)}",
+            )
     check_path("main.state_dir", Path(main.state_dir).absolute())
     if (main.artifact_root or "").startswith("wasbs:") and main.env_manager != "local":
         raise PipelineError(

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -22,7 +21,7 @@ from pipeline.core.errors import (
     INTERRUPTED,
     PipelineError,
     did_you_mean,
-    ending_signals,
+    end_like_ctrl_c,
     of_files,
     report_error,
 )
@@ -36,8 +35,7 @@ def main(go: Callable) -> None:
     Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
     the traceback is shown.
     """
-    for name in ending_signals():  # so that a sweep's workers end, too
-        signal.signal(name, signal.default_int_handler)
+    end_like_ctrl_c()  # so that a sweep's workers end, too
     azure.guard_tracebacks()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     variables.set_variables({"HYDRA_FULL_ERROR": "1"})  # so that Hydra raises, and we print

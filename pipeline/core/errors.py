@@ -10,6 +10,12 @@ from collections.abc import Iterable
 INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell
 
 
+def end_like_ctrl_c() -> None:
+    """From now on whoever asks this program to end does what Ctrl-C does."""
+    for asked in ending_signals():
+        signal.signal(asked, signal.default_int_handler)
+
+
 def ending_signals() -> list[signal.Signals]:
     """The signals by which a program is asked to end; SIGHUP only where nobody has it ignored."""
     asked = [signal.SIGINT, signal.SIGTERM]
@@ -34,6 +40,18 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}".rstrip()
+
+
+def in_few_lines(error: Exception, state: object) -> PipelineError | None:
+    """A failure that a user can act on, whoever raised it; None for what is ours to mend.
+
+    Args:
+        error: the failure.
+        state: the state folder, for the message.
+    """
+    if isinstance(error, PipelineError):
+        return error
+    return of_files(error) if isinstance(error, OSError) else of_libraries(error, state)
 
 
 def of_files(error: OSError) -> PipelineError:

@@ -7,7 +7,7 @@ it still holds.
 import fnmatch
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.core import settings
@@ -82,14 +82,13 @@ def lock_digest(lines: Iterable[str]) -> str:
     return hashlib.sha256(_lock_text(lines).encode()).hexdigest()
 
 
-def keep_lock(lines: Iterable[str]) -> str:
+def keep_lock(lines: Sequence[str]) -> str:
     """Keep an environment's lock, once however many steps ran with it; its digest."""
-    text = _lock_text(lines)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = lock_digest(lines)
     path = settings.lock_file(digest)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
+        write_whole(path, _lock_text(lines))
     return digest
 
 

@@ -28,6 +28,9 @@ DEFAULT_PROJECT = "pokemon"
 DEFAULT_EXPERIMENT = "dev"
 DEFAULT_MODEL = "pokemon-legendary"
 
+# How an address is asked whether its content is the same: main.revalidate
+REVALIDATE = ETAG, CONTENT, NEVER = ("etag", "content", "never")
+
 DATABASE = "mlflow.db"  # MLflow's, in the state folder
 
 

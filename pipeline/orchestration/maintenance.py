@@ -166,7 +166,8 @@ def _recorded(state: Path) -> dict[Path, dict[str, Any]]:
     for path in (state / "runs").glob("**/summary.json"):
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
-            found[path.parent] = told | {"steps": told["steps"], "run_id": told["run_id"]}
+            _ = told["steps"], told["run_id"]  # which all else goes by
+            found[path.parent] = told
         except (ValueError, TypeError, LookupError) as error:
             print(f"warning: {path} is damaged ({type(error).__name__}); its folder stays")
     return dict(sorted(found.items(), key=lambda one: (one[1].get("number", 0), one[0].name)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.core import azure, settings, variables
-from pipeline.core.errors import PipelineError, of_files, of_libraries
+from pipeline.core.errors import PipelineError, in_few_lines
 from pipeline.steps.context import HANDED_OVER, StepContext
 from pipeline.steps.report import write_report
 from pipeline.steps.run import Run
@@ -48,14 +48,10 @@ def main(
     try:
         context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
         write_report(_run(name, args, go, context), context)
-    except PipelineError as error:
-        _fail(name, error, context)
-    except OSError as error:  # a full disk, a folder that can't be written
-        _fail(name, of_files(error), context)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        told = of_libraries(error, settings.state_dir())
+        told = in_few_lines(error, settings.state_dir())
         if told is None:
             raise
         _fail(name, told, context)

@@ -70,7 +70,8 @@ class Trace:
         """Go by the present environment variables: what is state, and what is temporary."""
         folders = [*observations.own_state(), tempfile.gettempdir()]
         folders += map(os.path.realpath, tuple(folders))
-        own = {f"{path}{os.sep}" for path in folders if not f"{ROOT}{os.sep}".startswith(path)}
+        root, ends = f"{ROOT}{os.sep}", (f"{path}{os.sep}" for path in folders)
+        own = {path for path in ends if not root.startswith(path)}
         if database := settings.sqlite_path(settings.tracking_uri()):
             own |= {str(database), os.path.realpath(database)}  # and its journal
         self._ignored = tuple(own)

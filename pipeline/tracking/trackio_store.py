@@ -120,7 +120,6 @@ def runs() -> Iterator[tuple[str, str, str]]:
 
 def remove_runs(chosen: list[tuple[str, str, str]]) -> None:
     """Remove runs with what they logged; artifact versions stay."""
-
     for project, name, id in chosen:
         SQLiteStorage.delete_run(project, name, id)
         shutil.rmtree(trackio.utils.project_media_dir(project) / name, ignore_errors=True)
