@@ -1,5 +1,7 @@
 """The program around ``go()``: overrides made readable for Hydra, ``--help``, short errors."""
 
+import atexit
+import gc
 import os
 import re
 import sys
@@ -36,6 +38,7 @@ def main(go: Callable) -> None:
     the traceback is shown.
     """
     end_like_ctrl_c()  # so that a sweep's workers end, too
+    atexit.register(gc.freeze)  # or Python searches all of MLflow for garbage before it exits
     azure.guard_tracebacks()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     variables.set_variables({"HYDRA_FULL_ERROR": "1"})  # so that Hydra raises, and we print

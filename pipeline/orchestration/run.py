@@ -5,6 +5,7 @@ to be done only reads a few small files.
 """
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -84,9 +85,11 @@ class Pipeline:
     @cached_property
     def executor(self) -> "Executor":
         """MLflow, connected; asked for only when something has to be run or looked up there."""
+        gc.disable()  # imports leave no garbage
         from pipeline.orchestration.dead_runs import mark_dead
         from pipeline.orchestration.mlflow_project import Executor
 
+        gc.enable()
         self.temporary.begin()
         main = self.config.main
         executor = Executor(

@@ -63,6 +63,7 @@ class Trace:
         self._own: set[str] = set()  # paths that the step has made itself
         self._set: set[str] = set()  # variables that it has set
         self._parents: dict[str, str] = {}
+        self._names: dict[str, str | None] = {}
         self._busy = threading.local()
         self.begin()
 
@@ -75,6 +76,7 @@ class Trace:
         if database := settings.sqlite_path(settings.tracking_uri()):
             own |= {str(database), os.path.realpath(database)}  # and its journal
         self._ignored = tuple(own)
+        self._names.clear()
         self._set.clear()
 
     def start(self) -> None:
@@ -207,7 +209,15 @@ class Trace:
             path = _described(path)
             if not path.startswith(os.sep):  # a pipe or a socket
                 return None
-        path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
+        path = os.fsdecode(path)
+        if not path.startswith(os.sep):  # the others are asked about again and again
+            return self._name_of(path)
+        if path not in self._names:
+            self._names[path] = self._name_of(path)
+        return self._names[path]
+
+    def _name_of(self, path: str) -> str | None:
+        path = os.path.abspath(path)  # noqa: PTH100
         if not f"{path}{os.sep}".startswith(self._roots):
             folder, _, last = path.rpartition(os.sep)
             if folder not in self._parents:
@@ -218,7 +228,7 @@ class Trace:
         path = path.rstrip(os.sep)
         if f"{path}{os.sep}".startswith(self._ignored):
             return None
-        if not observations.IGNORED.isdisjoint(Path(path).parts):
+        if not observations.IGNORED.isdisjoint(path.split(os.sep)):  # noqa: PTH206
             return None
         return observations.name_of(path)
 
