@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conversion.calls import Call, calls
-from pipeline.config import entry, overrides
+from pipeline.config import entry, overrides, references
 from pipeline.config import schema as configuration
 from pipeline.config.checks import check
 from pipeline.core.errors import PipelineError
@@ -65,6 +65,7 @@ def composed(words: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(ROOT), version_base="1.3"):
             config = compose("config", overrides.overrides(words))
+            references.protect(config)
             check(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise entry.explain(error) from error
@@ -87,6 +88,7 @@ def configured() -> DictConfig:
     typed = OmegaConf.structured(configuration.Config)
     try:
         config = OmegaConf.merge(typed, base, yaml.safe_load(text))
+        references.protect(config)
         check(config)
     except OmegaConfBaseException as error:
         raise PipelineError(f"{PARAMS}: {error}", "correct it, or run export_dvc") from error

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.core import secrets
+from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from pipeline.core.settings import CONTENT, ETAG, NEVER
 
@@ -27,20 +29,27 @@ def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:
     """
     if source.get("sha256"):
         return None  # these bytes and no others, whatever is there now
-    url = source["url"]
-    if urlsplit(url).scheme.lower() == "file":
-        path = Path(unquote(urlsplit(url).path))
+    url, address = secrets.shown(source["url"]), _address(source)
+    if urlsplit(address).scheme.lower() == "file":
+        path = Path(unquote(urlsplit(address).path))
         if not path.is_file():
             raise Unreachable(f"{url} is gone")
         return None if file_digest(path) == source["digest"] else f"{url} has changed"
-    return None if revalidate == NEVER else _asked(url, source, revalidate)
+    return None if revalidate == NEVER else _asked(url, address, source, revalidate)
 
 
 class Unreachable(Exception):
     """Nobody answers at a source's address."""
 
 
-def _asked(url: str, source: dict[str, Any], revalidate: str) -> str | None:
+def _address(source: dict[str, Any]) -> str:
+    try:
+        return secrets.resolve(source["url"])
+    except PipelineError as error:
+        raise Unreachable(error.what) from error
+
+
+def _asked(url: str, address: str, source: dict[str, Any], revalidate: str) -> str | None:
     import requests
 
     headers = {
@@ -49,7 +58,7 @@ def _asked(url: str, source: dict[str, Any], revalidate: str) -> str | None:
     }
     known = {name: value for name, value in headers.items() if value and revalidate == ETAG}
     try:
-        with requests.get(url, headers=known, stream=True, timeout=TIMEOUT) as answer:
+        with requests.get(address, headers=known, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == requests.codes.not_modified:
                 return None
             if answer.status_code >= 500:

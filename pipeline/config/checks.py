@@ -10,6 +10,7 @@ from typing import get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.schema import Config, options, unknown_setting
+from pipeline.core import secrets
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import METRICS
 from pipeline.core.settings import REVALIDATE, check_path
@@ -109,7 +110,7 @@ def _check_data(config: DictConfig) -> None:
             "its own",
             f"give the whole path: data.file_url={path.as_uri()}",
         )
-    if re.match(r"\w+://[^/]*@", config.data.file_url):
+    if secrets.has_login(config.data.file_url):
         raise PipelineError(
             "data.file_url contains a user name or password, which every run would record",
             "leave it out of the address and put it into ~/.netrc, which is read for you",

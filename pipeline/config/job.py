@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 PARENT = "mlflow.parentRunId"
 SWEEP, NUMBER, OVERRIDES = "pipeline.sweep", "pipeline.trial", "pipeline.overrides"
@@ -48,7 +48,14 @@ def current_job() -> Job:
 
     hydra = HydraConfig.get()
     number = hydra.job.num if hydra.mode is RunMode.MULTIRUN else None
-    return Job(Path(hydra.runtime.output_dir), list(hydra.overrides.task), number)
+    return Job(Path(hydra.runtime.output_dir), typed(hydra.overrides.task), number)
+
+
+def typed(overrides: Any) -> list[str]:
+    """The words of a list of Hydra's as they were typed: a variable that one names stays a name."""
+    from omegaconf import OmegaConf
+
+    return cast("list[str]", OmegaConf.to_container(overrides, resolve=False))
 
 
 def new_run_id() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from pipeline.config import references
 from pipeline.core.errors import PipelineError
 
 OPTION = "--hydra_options="
@@ -19,7 +20,7 @@ OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]+)=(.*)", re.DOTALL)
 
 
 def overrides(arguments: list[str]) -> list[str]:
-    """A program's arguments as Hydra should see them.
+    """A program's arguments as Hydra should see them: readable, and without secrets.
 
     Args:
         arguments: overrides and Hydra's own options; ``--hydra_options=TEXT`` stands for all the
@@ -30,8 +31,8 @@ def overrides(arguments: list[str]) -> list[str]:
         if argument.startswith(OPTION):
             words += split_options(argument.removeprefix(OPTION))
         else:
-            words.append(readable(argument))
-    return words
+            words.append(argument)
+    return [readable(word) for word in references.protect_words(words)]
 
 
 def readable(word: str) -> str:

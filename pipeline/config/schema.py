@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from pipeline.config import references
 from pipeline.config.job import new_run_id
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
@@ -140,6 +141,7 @@ REMOVED = {"main.standby": "main.backend=local starts no worker ahead of its ste
 def register() -> None:
     """Register the schema, and the resolvers that config.yaml uses."""
     ConfigStore.instance().store(name="schema", node=Config)
+    references.register()
     OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
     OmegaConf.register_new_resolver("root_url", lambda path: (ROOT / path).as_uri(), replace=True)
     OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pipeline.cache import sources
 from pipeline.cache.finished import Cache
 from pipeline.config.overrides import readable
 from pipeline.config.schema import RENAMED
-from pipeline.core import observations, settings
+from pipeline.core import observations, secrets, settings
 from pipeline.core.errors import PipelineError, ending_signals
 from pipeline.core.files import file_digest
 from pipeline.core.results import StepResult
@@ -32,6 +33,7 @@ from pipeline.provenance.git import GitError, Repository
 from pipeline.tracking import Tracker
 
 NAME = "recorded"  # of the configuration file
+INTERPOLATION = re.compile(r"\$\{(?!oc\.env:)")
 # What names a store, a run or a project; a run that goes into a state of its own has none of it
 ELSEWHERE = ("PIPELINE_", "TRACKIO_", "WANDB_", "MLFLOW_TRACKING_", "MLFLOW_RUN_", "MLFLOW_EXP")
 
@@ -140,7 +142,7 @@ def write_config(
         "hydra": {
             "run": {"dir": str(run)},
             "job": {"chdir": False},
-            "output_subdir": "config",
+            "output_subdir": None,
             "searchpath": [f"file://{code / 'conf'}"],
         },
     }
@@ -179,12 +181,12 @@ def _defaults(code: Path, model: str) -> dict[str, dict[str, Any]]:
 
 
 def _literal(value: Any) -> Any:
-    """A resolved value, in which ``${`` is no interpolation."""
+    """A resolved value, in which ``${`` is no interpolation, but for environment variables."""
     if isinstance(value, dict):
         return {key: _literal(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_literal(item) for item in value]
-    return value.replace("${", "\\${") if isinstance(value, str) else value
+    return INTERPOLATION.sub(r"\\\g<0>", value) if isinstance(value, str) else value
 
 
 def pin_data(run: RunRecord, config: dict[str, Any], again: bool) -> None:
@@ -290,7 +292,11 @@ def pin_environment(folder: Path, lock: Iterable[str]) -> None:
 
 def variables(**more: str) -> dict[str, str]:
     """This process's variables for a run in a state of its own."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ELSEWHERE)}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith(secrets.PREFIX) or not key.startswith(ELSEWHERE)
+    }
     return {**kept, **more}
 
 

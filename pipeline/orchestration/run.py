@@ -17,12 +17,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from filelock import FileLock
 
 from pipeline import tracking
 from pipeline.cache.compare import Parts, Present, declared, known, unrecorded
 from pipeline.cache.finished import Cache, Lock, Record, fingerprint
 from pipeline.config import job as hydra_job
+from pipeline.config import references
 from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
 from pipeline.core import settings
@@ -54,10 +56,10 @@ class Pipeline:
     """
 
     def __init__(self, config: "DictConfig", job: Job, lock: Lock = FileLock):
-        self.config = config
+        self.config, self.recorded = config, references.recorded(config)
         self.started = datetime.now(UTC)
         started_with = dict(os.environ)  # before any of it is set for MLflow
-        self.folder, self.id = job.folder, job.id
+        self.folder, self.id, self.overrides = job.folder, job.id, job.overrides
         self.chosen = chosen_steps(config.main.steps, job.sweep)
         kind = tracking.choose(config.main.tracker)
         self.tracker = tracking.Tracker(kind, config.main.project_name)
@@ -248,8 +250,6 @@ class Pipeline:
 
     def _begin(self) -> None:
         """Begin the run in MLflow that the steps go below; in a sweep it belongs to the sweep's."""
-        from omegaconf import OmegaConf
-
         self.snapshot = self._keep_code()
         tags, parameters = {TRACKER_TAG: self.tracker.kind}, {}
         if self.snapshot:
@@ -259,8 +259,7 @@ class Pipeline:
         if self.trial:
             tags |= self.trial.tags()
             parameters = self.trial.parameters
-        text = OmegaConf.to_yaml(self.config, resolve=True)
-        self.executor.start(text, tags, self.commit, parameters)
+        self.executor.start(_yaml(self.recorded), tags, self.commit, parameters)
         if self.trial:
             self.trial.mlflow_run = self.executor.parent
 
@@ -316,12 +315,20 @@ class Pipeline:
         result.status, result.seconds, result.warnings = "cached", None, []
         return result
 
+    def _keep_config(self) -> None:
+        """The configuration beside the run's logs, in place of Hydra's own record."""
+        folder = self.folder / "config"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "config.yaml", _yaml(self.recorded))
+        write_whole(folder / "overrides.yaml", _yaml(self.overrides))
+
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
         if self.cache.notice:
             self.screen.warn(self.cache.notice)
         if self.config.main.explain:
             return self
+        self._keep_config()
         try:
             if self.trial and not self.trial.done:
                 self._begin()
@@ -396,7 +403,7 @@ class Pipeline:
             "git_dirty": self.commit.dirty if self.commit else None,
             "steps": {name: vars(result) for name, result in self.results.items()},
             "metrics": self.metrics,
-            "config": plain(self.config),
+            "config": self.recorded,
             "snapshot": vars(self.snapshot) if self.snapshot else None,
             "based_on": self.context.based_on or None,
         }
@@ -412,6 +419,10 @@ class Pipeline:
         """End the run in MLflow, whose server is not waited for if something has failed."""
         with mlflow_retries.once() if error else contextlib.nullcontext():
             self.executor.end(status, self.metrics, summary, error)
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def _count() -> int:
@@ -455,12 +466,14 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
         PipelineError: a setting that can't work, before anything is run.
     """
     if stand_in := _stand_in.get():
+        references.protect(config)
         yield stand_in
         return
     from pipeline.config.checks import check
 
     job = current_job()
     try:
+        references.protect(config)
         check(config, job.sweep)
         with processes.interruptible(), Pipeline(config, job, _lock.get()) as run:
             yield run

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tracking
+from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import RECORD, RUN_ID_TAG, records_of
 from pipeline.core.settings import ROOT
@@ -49,7 +50,14 @@ class Run:
         summary: the run's metrics: the last value logged of each, unless it is set here.
     """
 
-    def __init__(self, name: str, args: argparse.Namespace, folder: Path, context: StepContext):
+    def __init__(
+        self,
+        name: str,
+        args: argparse.Namespace,
+        folder: Path,
+        context: StepContext,
+        recorded: Mapping[str, Any] | None = None,
+    ):
         self.folder, self.job_type, self.context = folder, name, context
         self.config, self.summary = Config(vars(args)), dict[str, Any]()
         self._settings, self._logged = dict(self.config), dict[str, Any]()
@@ -63,7 +71,7 @@ class Run:
         self._tracker = self.tracker.open_run(
             job_type=name,
             name=f"{name}-{context.run_id or uuid.uuid4().hex[:8]}",
-            config={**vars(args), **_origin(context)},
+            config={**(vars(args) if recorded is None else recorded), **_origin(context)},
         )
 
     def use_artifact(self, reference: str, type: str | None = None) -> Artifact:
@@ -116,7 +124,12 @@ class Run:
             name, type = given.name, given.type
             description, metadata = given.description or "", given.metadata
         name = name or path.name
-        about = (type or "unspecified", description, metadata, aliases)
+        about = (
+            type or "unspecified",
+            secrets.shown(description),
+            secrets.shown(metadata),
+            aliases,
+        )
         artifact = self._tracker.log_artifact(path, name, *about)
         self._outputs.append(artifact)
         if self.context.copies:
@@ -172,10 +185,11 @@ class Run:
             url: its address.
             known: what tells this version of it: see :func:`pipeline.cache.sources.changed`.
         """
-        self._sources.append({"url": url, **known})
+        self._sources.append({"url": secrets.hide(url), **known})
 
     def warn(self, message: str) -> None:
         """Tell the user something in one line, now and in the pipeline's summary."""
+        message = secrets.shown(message)
         print(f"warning: {message}", file=sys.stderr)
         self._notes.append(message)
 
@@ -202,7 +216,7 @@ class Run:
         summary = _changed(self._logged, self.summary)
         config = _changed(self._settings, self.config)
         if (summary or config) and not failed:
-            self._tracker.update(summary, config)
+            self._tracker.update(summary, secrets.hide(config))
         self._tracker.finish(failed)
 
     def prove(self) -> dict[str, Any]:

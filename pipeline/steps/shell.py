@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core import azure, settings, variables
+from pipeline.core import azure, secrets, settings, variables
 from pipeline.core.errors import PipelineError, in_few_lines
+from pipeline.steps import trace
 from pipeline.steps.context import HANDED_OVER, StepContext
 from pipeline.steps.report import write_report
 from pipeline.steps.run import Run
@@ -47,7 +48,9 @@ def main(
     context = StepContext()
     try:
         context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
-        write_report(_run(name, args, go, context), context)
+        given = _protected(args)
+        args = argparse.Namespace(**secrets.resolve(given, trace.reads))
+        write_report(_run(name, args, given, go, context), context)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
@@ -57,16 +60,33 @@ def main(
         _fail(name, told, context)
 
 
+def _protected(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments with references in place of secrets, also where someone gave one in plain."""
+    given = vars(args).copy()
+    for key, value in given.items():
+        if isinstance(value, str):
+            given[key], moved = secrets.protect(key, value)
+            variables.set_variables(moved)
+    return given
+
+
 def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:
     """Tell an error to the orchestrator and to whoever reads along, and exit."""
+    error = PipelineError(secrets.shown(error.what), secrets.shown(error.remedy))
     with contextlib.suppress(OSError, PipelineError):  # then the exit status has to do
         write_report({"error": {"what": error.what, "remedy": error.remedy}}, context)
     raise SystemExit(f"error in {name}: {error}") from None
 
 
-def _run(name: str, args: argparse.Namespace, go: Callable, context: StepContext) -> dict[str, Any]:
+def _run(
+    name: str,
+    args: argparse.Namespace,
+    given: dict[str, Any],
+    go: Callable[[argparse.Namespace, Run], None],
+    context: StepContext,
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-        run = Run(name, args, Path(folder), context)
+        run = Run(name, args, Path(folder), context, given)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(run.finish, failed=True)
             go(args, run)

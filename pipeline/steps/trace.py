@@ -196,6 +196,10 @@ class Trace:
             if alone and name not in self._set and self._counts(hooks.asker(sys._getframe(1))):
                 self._variables.add(name)
 
+    def reads(self, name: str) -> None:
+        """Record that the step goes by a variable, whoever reads it."""
+        self._variables.add(name)
+
     # What counts
 
     def _counts(self, frame: FrameType) -> bool:
@@ -333,6 +337,12 @@ def begin() -> None:
 def is_current() -> bool:
     """Whether all that this process has read is still the same."""
     return _current is None or _current.is_current()
+
+
+def reads(name: str) -> None:
+    """Record that an environment variable is read."""
+    if _current:
+        _current.reads(name)
 
 
 def environment() -> list[str]:

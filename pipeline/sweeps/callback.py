@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline import tracking
 from pipeline.config import job as trial
-from pipeline.config import overrides
+from pipeline.config import overrides, references
 from pipeline.config.checks import check_measuring
 from pipeline.core import evidence, settings, variables
 from pipeline.core.errors import PipelineError
@@ -73,6 +73,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Begin the sweep's run in MLflow, or go on with that of an earlier start."""
+        references.protect(config)  # before Hydra keeps it, as multirun.yaml
         if config.main.explain:
             return
         with contextlib.ExitStack() as on_failure:
@@ -89,7 +90,7 @@ class Sweep(Callback):
 
     def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config)
-        typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        typed = OverridesParser.create().parse_overrides(trial.typed(config.hydra.overrides.task))
         self._fixed = {one.key_or_group for one in typed if not one.is_sweep_override()}
         swept = {one.key_or_group for one in typed if one.is_sweep_override()}
         swept |= set(config.hydra.sweeper.get("params") or ())
@@ -304,7 +305,8 @@ def _told(error: Any) -> str:
 
 def identity(config: DictConfig) -> str:
     """A digest of what is searched and of the code: a start with the same one is the same sweep."""
-    overrides = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
+    given = config.hydra.overrides
+    overrides = trial.typed(given.task) + trial.typed(given.hydra)
     wanted = sorted(word for word in overrides if not word.lstrip("+~").startswith(MEANS))
     settings_only = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     files = [ROOT / "main.py", *sorted((ROOT / "pipeline").rglob("*.py"))]

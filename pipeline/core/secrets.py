@@ -1,0 +1,174 @@
+"""Secrets in settings: handed on and recorded as the names of the variables that hold them.
+
+A setting that comes from the environment reaches a step as its reference, ``${oc.env:NAME}``, and
+is resolved there. A secret that stands in a setting itself, such as the signature of an address,
+is first moved into a variable of its own (:func:`protect`). So what is logged, shown or stored
+holds no secret, and a new signature is no new setting.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from pipeline.core.errors import PipelineError
+
+PREFIX = "PIPELINE_SECRET_"  # of the variables that secrets are moved into
+REFERENCE = re.compile(r"\$\{oc\.env:([A-Za-z_]\w*)(?:,([^${}]*))?\}")
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:/{2,}(?:\$\{[^}]*\}|[^\s,'\"\]}])+")
+# What is before an @; it names a folder in some of Azure's addresses, and is a name in a path
+LOGIN = re.compile(r"((?!wasbs?:|abfss?:|file:)[A-Za-z][\w+.-]*:/{2,})([^/?#]*)@", re.IGNORECASE)
+MOVED = re.compile(rf"[?&]?\$\{{oc\.env:{PREFIX}\w+\}}@?")
+WORDS = {
+    "apikey", "credential", "credentials", "passwd", "password", "secret", "sig", "signature",
+    "token",
+}  # fmt: skip
+PAIRS = {("api", "key"), ("access", "key"), ("private", "key")}
+# What comes with a signature and is made anew with it: of Azure, Amazon and Google
+SIGNED = {
+    "sv", "ss", "srt", "sp", "se", "st", "spr", "sr", "sip", "sdd", "skoid", "sktid", "skt", "ske",
+    "sks", "skv", "saoid", "suoid", "scid", "ses", "expires", "awsaccesskeyid", "googleaccessid",
+    "policy", "key-pair-id",
+}  # fmt: skip
+SIGNERS = ("x-amz-", "x-goog-")
+SHORTEST = 4  # characters of a value that is looked for in other texts
+
+_resolved: dict[str, str] = {}  # texts that this process has resolved, and their references
+
+
+def reference(name: str) -> str:
+    """What stands for an environment variable in a setting."""
+    return f"${{oc.env:{name}}}"
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key looks like that of a secret: by whole words, such as ``api_key``."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)]
+    return not WORDS.isdisjoint(words) or not PAIRS.isdisjoint(itertools.pairwise(words))
+
+
+def protect(key: str, text: str) -> tuple[str, dict[str, str]]:
+    """A setting with references in place of its secrets.
+
+    Args:
+        key: the setting's name, after which the variables are named.
+        text: its value: one that is secret as a whole, or any text with addresses in it.
+
+    Returns:
+        The value, and the variables that the secrets are to be put into.
+    """
+    moved: dict[str, str] = {}
+
+    def move(secret: str) -> str:
+        name = PREFIX + re.sub(r"\W", "_", key).upper()
+        name += f"_{len(moved) + 1}" if moved else ""
+        moved[name] = secret
+        return reference(name)
+
+    if text and is_secret(key.rpartition(".")[2]) and not REFERENCE.fullmatch(text):
+        return move(text), moved
+    return ADDRESS.sub(lambda found: _protect_address(found[0], move), text), moved
+
+
+def _protect_address(text: str, move: Callable[[str], str]) -> str:
+    login = LOGIN.match(text)
+    if login and login[2] and not REFERENCE.fullmatch(login[2]):
+        text = f"{login[1]}{move(login[2])}@{text[login.end() :]}"
+    address, mark, fragment = text.partition("#")
+    address, _, query = address.partition("?")
+    parts = query.split("&")
+    signed = [part for part in parts if is_credential(part, parts) and not REFERENCE.search(part)]
+    if not signed:
+        return text
+    kept = [part for part in parts if part not in signed]
+    return f"{address}?{'&'.join([*kept, move('&'.join(signed))])}{mark}{fragment}"
+
+
+def is_credential(part: str, query: list[str]) -> bool:
+    """Whether a part of a query, as ``name=value``, says who may read, not what is read."""
+    name = unquote(part.partition("=")[0])
+    names = {one.partition("=")[0].lower() for one in query}
+    signed = not names.isdisjoint(("sig", "signature"))
+    return (
+        is_secret(name) or name.lower().startswith(SIGNERS) or (signed and name.lower() in SIGNED)
+    )
+
+
+def resolve(value: Any, told: Callable[[str], None] = lambda name: None) -> Any:
+    """A value with its references resolved, also within lists and mappings.
+
+    Args:
+        value: the value.
+        told: is given the names of the variables that decide what the value means: not of those
+            that only say who may read an address.
+
+    Raises:
+        PipelineError: a variable is not set.
+    """
+
+    def resolved(text: str) -> str:
+        if not REFERENCE.search(text):
+            return text
+        for name in _deciding(text):
+            told(name)
+        found = REFERENCE.sub(_value, text)
+        _resolved[found] = text
+        return found
+
+    return _each_text(resolved, value)
+
+
+def _value(found: re.Match[str]) -> str:
+    name, default = found.groups()
+    value = os.environ.get(name, default)
+    if value is None:
+        kind = "held a secret of the command line" if name.startswith(PREFIX) else "is needed here"
+        raise PipelineError(
+            f"the environment variable {name} {kind}, and is not set",
+            f"set {name}, or give the setting anew",
+        )
+    _resolved[value] = found[0]
+    return value
+
+
+def _deciding(text: str) -> list[str]:
+    """The variables of a text, without those in an address's login and credentials."""
+    if ADDRESS.fullmatch(text):
+        query = text.partition("?")[2].split("&")
+        kept = [part for part in query if not is_credential(part, query)]
+        text = LOGIN.sub("", text.partition("?")[0]) + "&".join(kept)
+    names = (found[1] for found in REFERENCE.finditer(text))
+    return [name for name in names if not name.startswith(PREFIX)]
+
+
+def hide(value: Any) -> Any:
+    """A value with references again in place of all that was resolved here."""
+
+    def hidden(text: str) -> str:
+        for found in sorted(_resolved, key=len, reverse=True):
+            if len(found) >= SHORTEST or found == text:
+                text = text.replace(found, _resolved[found])
+        return text
+
+    return _each_text(hidden, value)
+
+
+def shown(value: Any) -> Any:
+    """A value for people to read: without secrets, and without the references to those moved."""
+    return _each_text(lambda text: MOVED.sub("", text), hide(value))
+
+
+def _each_text(change: Callable[[str], str], value: Any) -> Any:
+    """A value with each text in it changed, also within lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: _each_text(change, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_text(change, item) for item in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def has_login(address: str) -> bool:
+    """Whether an address has a user name or a password in it."""
+    return LOGIN.search(address) is not None

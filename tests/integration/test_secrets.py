@@ -1,0 +1,105 @@
+"""No secret that a user gives is written down, printed, or seen in the list of processes."""
+
+import re
+import subprocess
+
+import psutil
+import pytest
+
+from tests.support.faulty_server import Page, Server
+from tests.support.paths import POKEMON, ROOT
+from tests.support.runs import SMALL, Checkout, Finished
+
+SECRET = "canary-7f3a"  # a part of every secret here
+ENVIRONMENT = {"TABLE_TOKEN": f"{SECRET}-of-the-environment", "ABOUT": f"about {SECRET}"}
+
+
+class Pages(dict[str, Page]):
+    """The table, to whoever has a secret; notes what processes are called at that moment."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.commands: list[str] = []
+
+    def get(self, path: str, default: None = None) -> Page | None:
+        """The page at a path."""
+        self.asked.append(path)
+        for process in psutil.process_iter(["cmdline"]):
+            self.commands.append(" ".join(process.info["cmdline"] or ()))
+        if not path.startswith("/table.csv?") or SECRET not in path:
+            return None
+        return Page(POKEMON.read_bytes(), [], {"ETag": '"1"'})
+
+
+@pytest.fixture
+def pages(server: Server) -> Pages:
+    server.pages = Pages()
+    return server.pages
+
+
+def check(checkout: Checkout, *ended: Finished) -> None:
+    """Nothing below the home has a secret, and nothing that was printed."""
+    words = ["grep", "-rlaF", SECRET, str(checkout.home)]
+    assert subprocess.run(words, capture_output=True, text=True, check=False).stdout == ""
+    for one in ended:
+        assert SECRET not in one.out + one.err
+
+
+def test_a_signature_is_used_and_kept_nowhere(tmp_path, server, pages):
+    checkout = Checkout(tmp_path / "home")
+    address = f"data.file_url=http://127.0.0.1:{server.server_port}/table.csv?sig={SECRET}&id=3"
+    steps = "main.steps=[1,2]"
+    first = checkout.run(steps, address, SMALL)
+    assert first.status == 0, first.err
+    assert pages.asked == [f"/table.csv?id=3&sig={SECRET}"]
+
+    again = checkout.run(steps, address.replace(SECRET, f"{SECRET}-2"), SMALL)
+    assert again.states[:2] == ["cached", "cached"]  # a new signature is no new data
+    assert pages.asked[1:] == [f"/table.csv?id=3&sig={SECRET}-2"]  # asked for its ETag
+
+    other = checkout.run(steps, address.replace("id=3", "id=4"), SMALL)
+    assert other.states[:2] == ["ran", "cached"]
+
+    lost = checkout.run(address.replace("table", "lost"), SMALL)
+    assert lost.status == 1
+    assert f"http://127.0.0.1:{server.server_port}/lost.csv?id=3' answered 404" in lost.err
+    shown = checkout.tool("log")
+    assert shown.status == 0, shown.err
+    check(checkout, first, again, other, lost, shown)
+
+
+def test_a_variable_reaches_its_step_by_name(tmp_path, server, pages):
+    checkout = Checkout(tmp_path / "home")
+    place = tmp_path / "more" / "data"
+    place.mkdir(parents=True)
+    text = (ROOT / "conf" / "data" / "pokemon.yaml").read_text(encoding="utf-8")
+    url = f"http://127.0.0.1:{server.server_port}/table.csv?token=${{oc.env:TABLE_TOKEN}}"
+    text = re.sub(r"(?<=file_url: ).*", url, text)
+    text = re.sub(r"(?<=description: ).*", "${oc.env:ABOUT}", text)
+    (place / "mine.yaml").write_text(text, encoding="utf-8")
+    words = ["--config-dir", str(place.parent), "data=mine", SMALL]
+    words += ["main.steps=[1,2,3,4,5]"]
+    arguments = [word for word in checkout.words(*words) if "file_url" not in str(word)]
+    ended = [checkout.python(*arguments, **ENVIRONMENT) for _ in range(2)]
+    for one in ended:
+        assert one.status == 0, one.err
+    assert pages.asked[0] == f"/table.csv?token={ENVIRONMENT['TABLE_TOKEN']}"
+    assert "1-Download_data: cached" in ended[1].out
+    changed = {**ENVIRONMENT, "ABOUT": f"something else about {SECRET}"}
+    ended.append(checkout.python(*arguments, **changed))
+    assert "1-Download_data: ran" in ended[2].out  # what it is computed from has changed
+    missing = checkout.python(*arguments, ABOUT="x")
+    assert missing.status == 1
+    assert "data.file_url needs the environment variable TABLE_TOKEN" in missing.err
+    assert not [command for command in pages.commands if SECRET in command]
+    check(checkout, *ended, missing)
+
+
+def test_a_password_is_refused_and_not_recorded(tmp_path):
+    checkout = Checkout(tmp_path / "home")
+    for address in (f" https://u:{SECRET}@host/x", f"http:///u:{SECRET}@host",
+                    f"git+http://u:{SECRET}@host/x"):  # fmt: skip
+        done = checkout.run(f"data.file_url={address}")
+        assert done.status == 1
+        assert "user name or password" in done.err
+        check(checkout, done)

@@ -1,0 +1,98 @@
+"""Secrets in settings become the names of variables, and come back only where they are used."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core import secrets
+from pipeline.core.errors import PipelineError
+
+WORDS = st.text("abcdefghij0123456789%-._~", min_size=4, max_size=12)
+NAME = "PIPELINE_SECRET_DATA_FILE_URL"
+
+
+@pytest.mark.parametrize(
+    "key", ["password", "api_key", "apikey", "access-key", "accessKey", "sig", "auth_token"]
+)
+def test_keys_of_secrets(key):
+    assert secrets.is_secret(key)
+
+
+@pytest.mark.parametrize("key", ["max_tokens", "signal", "key", "keys", "design", "secretary"])
+def test_other_keys(key):
+    assert not secrets.is_secret(key)
+
+
+@pytest.mark.parametrize(
+    ("address", "kept", "moved"),
+    [
+        ("https://h/x?sig=abc&id=3", "https://h/x?id=3&${oc.env:%s}", "sig=abc"),
+        ("https://h/x?sv=1&se=2&sig=abc", "https://h/x?${oc.env:%s}", "sv=1&se=2&sig=abc"),
+        ("https://h/x?X-Amz-Signature=k&v=7#top", "https://h/x?v=7&${oc.env:%s}#top",
+         "X-Amz-Signature=k"),
+        ("https://h/x?api_key=k", "https://h/x?${oc.env:%s}", "api_key=k"),
+        (" https://u:P@h/x", " https://${oc.env:%s}@h/x", "u:P"),
+        ("http:///u:P@h", "http:///${oc.env:%s}@h", "u:P"),
+        ("git+http://u:P@h/x?a=1", "git+http://${oc.env:%s}@h/x?a=1", "u:P"),
+    ],
+)  # fmt: skip
+def test_what_says_who_may_read_is_moved(address, kept, moved):
+    assert secrets.protect("data.file_url", address) == (kept % NAME, {NAME: moved})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://h/x?id=3&se=2",  # without a signature these say what is read
+        "https://h/x?sig=${oc.env:SIG}",
+        "wasbs://container@account.blob.core.windows.net/folder",
+        "file:///home/a@b/data.csv",
+        "an e-mail to a@b.org",
+        "",
+    ],
+)
+def test_all_else_stays(text):
+    assert secrets.protect("data.file_url", text) == (text, {})
+
+
+def test_a_secret_as_a_whole_is_moved():
+    kept, moved = secrets.protect("fetch.api_key", "abc")
+    assert kept == "${oc.env:PIPELINE_SECRET_FETCH_API_KEY}"
+    assert moved == {"PIPELINE_SECRET_FETCH_API_KEY": "abc"}
+
+
+def test_each_address_of_a_text_has_a_variable_of_its_own():
+    kept, moved = secrets.protect("data.file_url", "https://a/x?sig=one,https://b/x?sig=two")
+    assert moved == {NAME: "sig=one", f"{NAME}_2": "sig=two"}
+    assert kept == f"https://a/x?${{oc.env:{NAME}}},https://b/x?${{oc.env:{NAME}_2}}"
+
+
+@given(st.lists(WORDS, max_size=3), WORDS, st.lists(WORDS, max_size=3))
+def test_the_address_comes_back_with_all_its_parts(before, secret, after):
+    query = [f"a{n}={v}" for n, v in enumerate(before)] + [f"sig={secret}"]
+    query += [f"b{n}={v}" for n, v in enumerate(after)]
+    kept, moved = secrets.protect("data.file_url", f"https://host/x?{'&'.join(query)}")
+    assert f"sig={secret}" not in kept
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in moved.items():
+            patch.setenv(name, value)
+        found = secrets.resolve(kept)
+        assert sorted(found.partition("?")[2].split("&")) == sorted(query)
+        assert secrets.hide(found) == kept
+        assert f"sig={secret}" not in secrets.shown(f"can't open {found!r}")
+
+
+def test_what_decides_is_told_and_a_signature_is_not(monkeypatch):
+    monkeypatch.setenv("WHICH", "seven")
+    monkeypatch.setenv("SIGNATURE", "signed")
+    told = []
+    address = "https://host/x?id=${oc.env:WHICH}&sig=${oc.env:SIGNATURE}"
+    assert secrets.resolve([address], told.append) == ["https://host/x?id=seven&sig=signed"]
+    assert told == ["WHICH"]
+
+
+def test_a_variable_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(PipelineError, match="NOT_SET"):
+        secrets.resolve("${oc.env:NOT_SET}")
+    assert secrets.resolve("${oc.env:NOT_SET,some}") == "some"
