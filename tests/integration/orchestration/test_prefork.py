@@ -270,7 +270,8 @@ def test_a_fit_with_two_jobs_and_a_read_with_pyarrow(step: Step):
 def test_interrupted_the_step_ends(step: Step):
     def interrupt(told: dict) -> None:
         seen.append(psutil.Process(told["pid"]))
-        os.kill(os.getpid(), signal.SIGINT)
+        # the main thread's to handle, which sleeps on if another thread takes the signal
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     seen: list[psutil.Process] = []
     with pytest.raises(KeyboardInterrupt):
@@ -314,7 +315,8 @@ def test_an_interrupted_child_ends_with_all_below_it(forked: Step):
     def interrupt(told: dict) -> None:
         child = psutil.Process(told["pid"])
         seen.extend([child, psutil.Process(told["below"])])
-        os.kill(os.getpid(), signal.SIGINT)
+        # the main thread's to handle, which sleeps on if another thread takes the signal
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     seen: list[psutil.Process] = []
     with pytest.raises(KeyboardInterrupt):
@@ -360,7 +362,8 @@ def test_a_killed_worker_is_not_missed(forked: Step):
 @pytest.mark.parametrize(
     ("old", "new", "ok"),
     [
-        ("import numpy", "import threading; threading.Thread(target=time.sleep, args=[9]).start()\n"
+        ("import numpy", "import threading\n"
+         "threading.Thread(target=time.sleep, args=[9], daemon=True).start()\n"
          "import numpy", True),
         ("import numpy", "import numpy, wandb", True),
         ("import numpy", "import numpy, absent", False),
