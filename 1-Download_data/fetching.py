@@ -14,6 +14,7 @@ from urllib3.util import Retry
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
+from pipeline.core.settings import check_file_url
 
 CHUNK = 1 << 16
 
@@ -101,10 +102,10 @@ def stream(
         with target.open("wb") as file, bar:
             try:
                 for chunk in answer.iter_content(CHUNK):
+                    if file.tell() + len(chunk) > max_bytes:  # it is decompressed by now
+                        raise too_large(url, max_bytes)
                     file.write(chunk)
                     bar.update(len(chunk))
-                    if file.tell() > max_bytes:
-                        raise too_large(url, max_bytes)
             except requests.RequestException as error:
                 raise CutOff(f"the answer was cut off: {error}") from error
         names = {"etag": "ETag", "last_modified": "Last-Modified"}
@@ -113,6 +114,7 @@ def stream(
 
 def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
     """Copy a ``file:`` address into ``target``."""
+    check_file_url("data.file_url", url)
     source = Path(unquote(urlsplit(url).path))
     if not source.is_absolute():
         raise PipelineError(

@@ -13,7 +13,7 @@ from pipeline.config.schema import Config, options, unknown_setting
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import METRICS
-from pipeline.core.settings import REVALIDATE, check_path
+from pipeline.core.settings import REVALIDATE, check_file_url, check_name, check_path
 
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
@@ -115,6 +115,7 @@ def _check_data(config: DictConfig) -> None:
             "data.file_url contains a user name or password, which every run would record",
             "leave it out of the address and put it into ~/.netrc, which is read for you",
         )
+    check_file_url("data.file_url", config.data.file_url)
 
 
 def _check_numbers(config: DictConfig) -> None:
@@ -146,11 +147,7 @@ def _check_names(config: DictConfig) -> None:
             f"report.artifact_name={config.report.artifact_name!r} does not end in .html",
             "browsers go by the name: use report.html, say",
         )
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", config.model.name):
-        raise PipelineError(
-            f"model.name={config.model.name!r} can't name a model in the registry",
-            "use letters, digits, dot, dash, underscore: model.name=...",
-        )
+    check_name("a model in the registry (model.name)", config.model.name)
     names = [
         value
         for section in ("data", "etl", "split", "model", "report")
@@ -158,10 +155,7 @@ def _check_names(config: DictConfig) -> None:
         if key.endswith("artifact_name")
     ]
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-            raise PipelineError(
-                f"{name!r} can't name an artifact", "use letters, digits, dot, dash, underscore"
-            )
+        check_name("an artifact", name)
         if names.count(name) > 1:
             raise PipelineError(
                 f"two artifacts are named {name!r}", "give each *.artifact_name its own name"

@@ -6,6 +6,7 @@ What a step is told of its run is in :mod:`pipeline.steps.context`.
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.core.errors import PipelineError
 
@@ -50,6 +51,41 @@ def check_path(what: str, path: Path) -> None:
                 f"{what} has {text!r} in its path, which {library} can't take: {path}",
                 "move it, or rename the folder",
             )
+
+
+# What can name an artifact or a model, which become names of files
+NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that would mean another place as a path.
+
+    Args:
+        what: what is named so, such as ``an artifact``.
+        name: the name.
+
+    Raises:
+        PipelineError: it has other characters, or is ``.`` or ``..``.
+    """
+    if not NAME.fullmatch(name):
+        raise PipelineError(
+            f"{name!r} can't name {what}",
+            "use letters, digits, dot, dash, underscore, and not dots alone",
+        )
+
+
+def check_file_url(what: str, url: str) -> None:
+    """Refuse a ``file:`` address on another machine, whose path would be looked up on this one.
+
+    Raises:
+        PipelineError: it names a host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.lower() == "file" and parts.netloc.lower() not in ("", "localhost"):
+        raise PipelineError(
+            f"{what} is a file on the machine {parts.hostname!r}, which can't be read here",
+            "mount it and give its path here: file:///path/to/data.csv",
+        )
 
 
 def state_dir() -> Path:

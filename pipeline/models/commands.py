@@ -109,6 +109,11 @@ def _move_tracker_aliases(name: str) -> None:
 @click.option("--sep", help="between cells; default: as in the training data")
 @click.option("--encoding", help="of the file; default: as in the training data")
 @click.option("--chunk", type=int, metavar="ROWS", help="rows at once")
+@click.option(
+    "--safe-for-spreadsheets",
+    is_flag=True,
+    help="put a ' before each cell that a spreadsheet would take for a formula",
+)
 @_model_options
 def predict(
     model: str,
@@ -117,6 +122,7 @@ def predict(
     sep: str | None,
     encoding: str | None,
     chunk: int | None,
+    safe_for_spreadsheets: bool,
     name: str,
     env_manager: str,
 ) -> None:
@@ -126,6 +132,7 @@ def predict(
     if chunk is not None and chunk < 1:
         raise PipelineError(f"--chunk {chunk} is no number of rows", "leave it out: 20000")
     options = {"sep": sep, "encoding": encoding, "chunk": chunk}
+    options["safe_for_spreadsheets"] = safe_for_spreadsheets or None
     for line in launch.predict(name, model, rows, output, env_manager, **options):
         print(line)
 

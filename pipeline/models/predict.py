@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -63,6 +63,7 @@ def predict(
     sep: str | None = None,
     encoding: str | None = None,
     chunk: int = CHUNK,
+    safe_for_spreadsheets: bool = False,
 ) -> Told:
     """Write a file's rows with a prediction each, or with the reason why there is none.
 
@@ -74,6 +75,7 @@ def predict(
         source, target: CSV files.
         sep, encoding: of both; by default those of the model's training data.
         chunk: rows at once; memory grows with it and not with the file.
+        safe_for_spreadsheets: write what a spreadsheet would take for a formula as text.
 
     Raises:
         PipelineError: the file is no table, or lacks a column that the model needs.
@@ -81,20 +83,46 @@ def predict(
     cleaning = loaded.cleaning
     found = dialect(sep or cleaning.get("sep"), encoding or cleaning.get("encoding"))
     form = dict(zip(("sep", "encoding"), found, strict=True))
-    told = Told()
+    told, cell = Told(), as_text if safe_for_spreadsheets else str
     with (
         _whole(target, form["encoding"].removesuffix("-sig")) as file,
         _rows(source, **form) as rows,
     ):
         titles = _titles(source, next(rows, None), loaded, form)
-        out = csv.writer(file, delimiter=form["sep"], lineterminator="\n")
-        out.writerow([*titles, *loaded.added])
+        write = _writer(file, form["sep"])
+        write(map(cell, [*titles, *loaded.added]))
         while piece := [*islice(rows, chunk)]:
             scored = _scored(loaded, titles, piece)
-            both = zip(_even(piece, len(titles)), scored.to_numpy(), strict=True)
-            out.writerows(map(chain.from_iterable, both))
+            read = (map(cell, row) for row in _even(piece, len(titles)))
+            both = zip(read, _added(scored, cell), strict=True)
+            for one in map(chain.from_iterable, both):
+                write(one)
             told.add(scored[REASON])
     return told
+
+
+def _writer(file: TextIO, sep: str) -> Callable[[Iterable[Any]], object]:
+    """Writes rows; Python before 3.13 leaves a carriage return unquoted, which ends a row."""
+    plain = csv.writer(file, delimiter=sep, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=sep, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(row: Iterable[Any]) -> None:
+        cells = [*row]
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (quoted if has_return else plain).writerow(cells)
+
+    return write
+
+
+def as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _added(scored: pd.DataFrame, cell: Callable[[str], str]) -> Iterator[list[Any]]:
+    """The cells that the model adds; numbers stay numbers."""
+    for row in scored.to_numpy():
+        yield [cell(value) if isinstance(value, str) else value for value in row]
 
 
 def _titles(

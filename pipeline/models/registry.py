@@ -184,6 +184,7 @@ def fetch(version: Version) -> Path:
     Raises:
         PipelineError: they are gone, or others than were registered.
     """
+    settings.check_name("a model", version.name)  # it becomes part of a path
     wanted = version.tags.get("model.digest")
     if not wanted:
         raise PipelineError(

@@ -48,6 +48,7 @@ def main(
     context = StepContext()
     try:
         context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
+        _check_names(args)
         given = _protected(args)
         args = argparse.Namespace(**secrets.resolve(given, trace.reads))
         write_report(_run(name, args, given, go, context), context)
@@ -68,6 +69,13 @@ def _protected(args: argparse.Namespace) -> dict[str, Any]:
             given[key], moved = secrets.protect(key, value)
             variables.set_variables(moved)
     return given
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Refuse names of artifacts that would mean another place as the name of a file."""
+    for key, value in vars(args).items():
+        if key.endswith("artifact_name") and isinstance(value, str):
+            settings.check_name(f"an artifact ({key})", value)
 
 
 def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:

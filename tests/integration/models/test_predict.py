@@ -155,6 +155,24 @@ def test_other_forms_of_a_file(pokemon: Loaded, tmp_path: Path):
     assert scored(pokemon, tmp_path, ",".join(TITLES) + "\n") == []
 
 
+FORMULAS = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "a=1"]
+
+
+def test_cells_are_safe_for_spreadsheets_on_request(odd: Loaded, tmp_path: Path):
+    """Whatever a spreadsheet takes for a formula gets a quotation mark; by default all stays."""
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["id", "n", "word", "truth", "=title"])
+        out.writerows([text, "=2", "x", "true", "t"] for text in FORMULAS)
+    text = (tmp_path / "rows.csv").read_bytes()
+    plain = scored(odd, tmp_path, text)
+    assert [one["id"] for one in plain] == FORMULAS
+    assert all("=title" in one for one in plain)
+    safe = scored(odd, tmp_path, text, safe_for_spreadsheets=True)
+    assert [one["id"] for one in safe] == [*(f"'{text}" for text in FORMULAS[:-1]), "a=1"]
+    assert all("'=title" in one and one["n"] == "'=2" for one in safe)
+
+
 def test_files_that_can_not_be_scored_leave_nothing(pokemon: Loaded, tmp_path: Path):
     for text, words in {
         b"": "is empty",

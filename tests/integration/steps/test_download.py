@@ -1,6 +1,7 @@
 """1-Download_data: from an address to a raw artifact, whatever the network does."""
 
 import contextlib
+import gzip
 import os
 import pty
 import socket
@@ -124,6 +125,25 @@ def test_larger_than_allowed(server: Server, target: Path, fault: str | None) ->
     assert "max_bytes" in refusal(fetch, POKEMON.as_uri(), target, max_bytes=44_027).what
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_size_counts_after_decompression(server: Server, target: Path, times: int) -> None:
+    body = b"0" * 10**8
+    for _ in range(times):
+        body = gzip.compress(body)
+    encoding = ", ".join(["gzip"] * times)
+    url = server.page("/data.csv", body, **{"Content-Encoding": encoding})
+    assert "larger than data.max_bytes=1000000" in refusal(fetch, url, target).what
+    assert target.stat().st_size <= 10**6
+
+
+def test_a_file_of_another_machine_is_refused(target: Path) -> None:
+    """Rather than read at the same path here."""
+    url = POKEMON.as_uri().replace("file://", "file://elsewhere")
+    assert "on the machine 'elsewhere'" in refusal(fetch, url, target).what
+    assert not target.exists()
+    fetch(POKEMON.as_uri().replace("file://", "file://localhost"), target)
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -204,6 +224,7 @@ def test_errors_of_the_program(place: Steps, server: Server, closed_port: int) -
     assert "snapshot" not in ended.err
     place.refused(STEP, "SHA-256", "0" * 64, sha256="0" * 64)
     place.refused(STEP, "data.max_bytes=100", max_bytes=100)
+    place.refused(STEP, "'..' can't name an artifact", artifact_name="..")
     assert place.artifacts() == {}
 
 
