@@ -15,6 +15,7 @@ from urllib3.util import Retry
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from pipeline.core.settings import check_file_url
+from pipeline.core.text import say
 
 CHUNK = 1 << 16
 
@@ -68,7 +69,7 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
                 return stream(session, url, target, max_bytes, timeout)
             except CutOff as error:
                 failure = error
-                print(f"{error} (try {attempt + 1} of {retries + 1})", file=sys.stderr)
+                say(f"{error} (try {attempt + 1} of {retries + 1})", file=sys.stderr)
                 if attempt < retries:
                     time.sleep(min(BACKOFF * 2**attempt, LONGEST_WAIT))
             except (requests.ConnectionError, requests.Timeout) as error:

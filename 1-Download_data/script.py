@@ -10,6 +10,7 @@ import fetching
 from pipeline import steps
 from pipeline.core.files import file_digest
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 
 DEFAULT_URL = (
     "https://gist.githubusercontent.com/armgilles/194bcff35001e7eb53a2a8b441e8b2c6"
@@ -27,7 +28,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     except fetching.Unreachable as error:
         if args.file_url != DEFAULT_URL:
             raise
-        print(error.what, file=sys.stderr)
+        say(error.what, file=sys.stderr)
         run.warn(
             f"the default data set's address can't be reached; using {SNAPSHOT.name} "
             "from the repository (embedded snapshot)"

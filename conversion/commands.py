@@ -10,6 +10,7 @@ import click
 
 from conversion.project import Project, open_project, require_dvc, write_program
 from pipeline.core.errors import INTERRUPTED, PipelineError, report_error
+from pipeline.core.text import say
 
 EXTRAS = {"dvc": "dvc", "docstring_parser": "notebooks", "jupytext": "notebooks"}
 EXTRAS |= {"nbformat": "notebooks"}
@@ -47,7 +48,7 @@ def _command(function: Callable[..., int | None]) -> click.Command:
         try:
             project = open_project(working_directory, conf_path)
             if verbose:
-                print(f"project: {project.root}", file=sys.stderr)
+                say(f"project: {project.root}", file=sys.stderr)
             status = function(project, **options) or 0
         except KeyboardInterrupt:
             status = INTERRUPTED
@@ -68,12 +69,12 @@ def _command(function: Callable[..., int | None]) -> click.Command:
 
 def _warn(lines: list[str]) -> None:
     for line in lines:
-        print(f"warning: {line}", file=sys.stderr)
+        say(f"warning: {line}", file=sys.stderr)
 
 
 def _write(path: Path, text: str, project: Project) -> None:
     write_program(path, text)
-    print(f"wrote {project.shown(path)}")
+    say(f"wrote {project.shown(path)}")
 
 
 def _to_python(project: Project, notebook: str, output: str | None, force: bool) -> Path:
@@ -207,16 +208,16 @@ def _consistent(notebook: Path, script: Path, project: Project) -> bool:
 
     name = project.shown(script)
     if not script.is_file():
-        print(f"{name}: missing; it belongs to {project.shown(notebook)}", file=sys.stderr)
+        say(f"{name}: missing; it belongs to {project.shown(notebook)}", file=sys.stderr)
         return False
     try:
         found = difference(expected(notebook, script, project), script)
     except PipelineError as error:
         found = str(error).replace("\n", "\n  ")
     if found:
-        print(f"{name}: differs from {project.shown(notebook)}: {found}", file=sys.stderr)
+        say(f"{name}: differs from {project.shown(notebook)}: {found}", file=sys.stderr)
         return False
-    print(f"{name}: consistent with {project.shown(notebook)}")
+    say(f"{name}: consistent with {project.shown(notebook)}")
     return True
 
 
@@ -240,8 +241,8 @@ def notebook_to_step(
     files = step_folder.files(read, target.name, values)
     _warn(read.warnings)
     step_folder.write(target, files)
-    print(f"wrote {project.shown(target)}; to run it, add to main.py:\n")
-    print(step_folder.call(read, target.name, values))
+    say(f"wrote {project.shown(target)}; to run it, add to main.py:\n")
+    say(step_folder.call(read, target.name, values))
 
 
 @_command
@@ -266,4 +267,4 @@ def export_dvc(project: Project, overrides: tuple[str, ...], force: bool) -> Non
     targets = {name: project.target(ROOT / name, force) for name in texts}
     for name, text in texts.items():
         write_whole(targets[name], text)
-        print(f"wrote {name}")
+        say(f"wrote {name}")

@@ -26,6 +26,7 @@ from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError, report_error
 from pipeline.core.files import content_digest, write_whole
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.tracking import Tracker
@@ -124,7 +125,7 @@ def _deliver(call: Call, copies: Path, metrics: Mapping[str, float]) -> None:
     """Move what a step made to where its stage says."""
     for copy in copies.iterdir():
         if copy.name not in call.artifacts:
-            print(f"warning: {call.step} logged {copy.name}, which is not in dvc.yaml")
+            say(f"warning: {call.step} logged {copy.name}, which is not in dvc.yaml")
             continue
         target = ROOT / dvc_export.ARTIFACTS / copy.name
         shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
@@ -136,7 +137,7 @@ def _deliver(call: Call, copies: Path, metrics: Mapping[str, float]) -> None:
 def main() -> int:
     """Run the stage that the command line names."""
     if len(sys.argv) != 2:
-        print("usage: python -m conversion.dvc_stage STEP", file=sys.stderr)
+        say("usage: python -m conversion.dvc_stage STEP", file=sys.stderr)
         return 2
     try:
         return run(sys.argv[1])

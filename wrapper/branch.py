@@ -19,6 +19,7 @@ from filelock import FileLock
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
+from pipeline.core.text import say
 from pipeline.provenance.git import EMPTY_TREE, GitError, git
 from wrapper import checks
 from wrapper.trees import NOTHING, TreeRepository
@@ -69,7 +70,7 @@ class Branch:
         untracked = self._git.untracked(left)
         tables = [path for path in untracked if path.suffix.lower() in TABLES]
         for path in tables:
-            print(f"note: {path.relative_to(self.top)} is data, and is not committed",
+            say(f"note: {path.relative_to(self.top)} is data, and is not committed",
                   file=sys.stderr)  # fmt: skip
         self._refuse_large(path for path in untracked if path not in tables)
         tree = self._git.tree([*left, *tables])

@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import file_digest
+from pipeline.core.text import say
 from pipeline.science.tables import write_table
 from wrapper.branch import Branch
 from wrapper.store import Store, open_store
@@ -68,7 +69,7 @@ def preprocess_wrapper(function: Callable[..., Result]) -> Callable[..., Result]
             message = f"{name}: data {id}\n\n{listed(about['data'])}"
             text = json.dumps(about, indent=1) + "\n"
             commit = branch.commit(tree, message, {f"{name}.json": text})
-        print(f"{name}: data {id} is in commit {commit[:10]} on {wrapper_branch}")
+        say(f"{name}: data {id} is in commit {commit[:10]} on {wrapper_branch}")
         return result
 
     return call

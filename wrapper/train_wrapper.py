@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_BRANCH, MLFLOW_GIT_COMMIT
 
 from pipeline.core import azure
 from pipeline.core.errors import PipelineError
+from pipeline.core.text import say
 from pipeline.provenance import origin
 from pipeline.tracking import mlflow_store
 from wrapper.branch import Branch
@@ -64,7 +65,7 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
                 kept = f"its metrics and model are in MLflow run {id}"
                 raise PipelineError(error.what, f"{error.remedy}\n{kept}") from error
             mlflow.set_tags({MLFLOW_GIT_COMMIT: commit, MLFLOW_GIT_BRANCH: wrapper_branch})
-        print(f"{name}: MLflow run {id} is commit {commit[:10]} on {wrapper_branch}")
+        say(f"{name}: MLflow run {id} is commit {commit[:10]} on {wrapper_branch}")
         return result
 
     return call

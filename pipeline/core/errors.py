@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Iterable
 
+from pipeline.core.text import say
+
 INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell
 
 
@@ -86,7 +88,7 @@ def of_libraries(error: Exception, state: object) -> PipelineError | None:
 
 def report_error(error: Exception) -> None:
     """Print an error in a few lines on standard error."""
-    print(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
+    say(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.core.text import say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,9 +42,9 @@ def diff(runs: tuple[str, str]) -> None:
 
 
 def _console(soft_wrap: bool = False) -> "Console":
-    from rich.console import Console
+    from pipeline.orchestration.terminal import PlainConsole
 
-    return Console(highlight=False, soft_wrap=soft_wrap)
+    return PlainConsole(soft_wrap=soft_wrap)
 
 
 @click.command()
@@ -75,7 +77,7 @@ def compare(
     chosen = comparison.choose(runs, best, experiment, metric)
     if output:
         export.write(chosen, output)
-        print(output)
+        say(output)
     else:
         comparison.show(chosen, _console())
 
@@ -151,7 +153,7 @@ def checkout(run: str, into: Path) -> None:
     from pipeline.history.checkout import checkout
 
     for line in checkout(run, into):
-        print(line)
+        say(line)
 
 
 @click.command()
@@ -163,6 +165,6 @@ def report(no_browser: bool) -> None:
     from pipeline.history.step_files import last_report
 
     path = last_report()
-    print(path)
+    say(path)
     if not no_browser:
         webbrowser.open(path.as_uri())

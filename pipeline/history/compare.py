@@ -134,7 +134,7 @@ def show(comparison: Comparison, console: Console) -> None:
     ]
     if same:
         title = "data" if len(comparison.runs) == 1 else "data, the same in all"
-        console.print(f"\n[bold]{title}[/]")
+        console.print(f"\n{title}", style="bold")
         for line in same:
             console.print(f"  {line}", markup=False, soft_wrap=True)
 
@@ -213,7 +213,7 @@ def _print(
     """A section: an item a line for a few runs, a run a line for many."""
     if not items:
         return
-    console.print(f"\n[bold]{title}[/]")
+    console.print(f"\n{title}", style="bold")
     count = len(next(iter(items.values())))
     numbers = [str(number) for number in range(1, count + 1)]
     if count <= SIDE_BY_SIDE:

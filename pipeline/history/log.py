@@ -11,6 +11,7 @@ from rich.text import Text
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.settings import ROOT
+from pipeline.core.text import printable
 from pipeline.history import compare, equality, step_files
 from pipeline.history.compare import ABSENT, LONGEST, Comparison, number, windows
 from pipeline.history.records import RunRecord
@@ -61,7 +62,8 @@ def show(console: Console, name: str) -> None:
         if value:
             console.print(Text.assemble((f"{key:<8} ", "dim"), str(value)))
     for step in run.steps.values():
-        console.print(f"\n[bold]{step.step}[/] {_how(run, step.status, step.pipeline_run)}")
+        how = _how(run, step.status, step.pipeline_run)
+        console.print(Text.assemble("\n", (step.step, "bold"), f" {how}"))
         for arrow, artifacts in (("<-", step.inputs), ("->", step.outputs)):
             for found in artifacts:
                 line = f"  {arrow} {found['name']}:{found['version']} "
@@ -70,7 +72,7 @@ def show(console: Console, name: str) -> None:
             console.print(Text(f"  {metric} {value:.6g}"))
         if step.environment:
             console.print(Text(f"  packages {step.environment[:DIGEST]}", "dim"))
-    console.print("\n[bold]parameters[/]")
+    console.print("\nparameters", style="bold")
     for key, value in run.parameters.items():
         console.print(Text.assemble(f"  {key} ", (_text(value), "dim")))
 
@@ -86,10 +88,10 @@ def diff(console: Console, first: str, second: str) -> None:
     compare.show(Comparison(runs), console)
     packages = list(_packages(*runs))
     if packages:
-        console.print("\n[bold]packages that differ[/]")
+        console.print("\npackages that differ", style="bold")
         for line in packages:
             console.print(Text(f"  {line}"))
-    console.print("\n[bold]code[/]")
+    console.print("\ncode", style="bold")
     commits = [_code(run) for run in runs]
     for run, commit in zip(runs, commits, strict=True):
         if commit is None:
@@ -97,7 +99,8 @@ def diff(console: Console, first: str, second: str) -> None:
     if None not in commits:
         color = "always" if console.is_terminal else "never"
         words = ("diff", "--no-ext-diff", "--stat", "--patch", f"--color={color}", *commits)
-        print(Repository(ROOT).run(*words) or "  the same", flush=True)
+        text = Repository(ROOT).run(*words)
+        print(printable(text, colors=True) or "  the same", flush=True)
 
 
 def _predecessor(history: History, run: RunRecord, older: Sequence[RunRecord]) -> RunRecord | None:

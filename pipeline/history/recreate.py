@@ -27,6 +27,7 @@ from pipeline.core.errors import PipelineError, ending_signals
 from pipeline.core.files import file_digest
 from pipeline.core.results import StepResult
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.history.records import RunRecord
 from pipeline.provenance import snapshot
 from pipeline.provenance.git import GitError, Repository
@@ -64,7 +65,7 @@ def code(run: RunRecord) -> Iterator[Path]:
             others = [] if own else _foreign(folder, run)
             if not others:
                 handed_on = "" if maker == run.id else f", of run {maker}, which made its steps"
-                print(f"code: {commit[:12]}{handed_on}", flush=True)
+                say(f"code: {commit[:12]}{handed_on}", flush=True)
                 yield folder
                 return
     raise PipelineError(

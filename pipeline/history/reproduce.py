@@ -14,6 +14,7 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.results import SUMMARY, StepResult
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.history import equality, recreate, step_files
 from pipeline.history.equality import Item
 from pipeline.history.records import RunRecord, record
@@ -65,7 +66,7 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
     if all(item.holds for item in items):
         shutil.rmtree(state)
         return True
-    print(f"what was made now: {state}")
+    say(f"what was made now: {state}")
     return False
 
 
@@ -110,7 +111,7 @@ def _start(
         told = {VARIABLE: StepContext(based_on=run.id).to_json()}
         status = recreate.launch(code, words, {**os.environ, **told})
     if not status:
-        print(f"run {id} goes on from {run.id}: python -m pipeline diff {run.id} {id}")
+        say(f"run {id} goes on from {run.id}: python -m pipeline diff {run.id} {id}")
     return status
 
 
@@ -174,8 +175,8 @@ def _prepare(code: Path, env_manager: str, locks: Mapping[str, list[str]]) -> No
     if changes:
         shown = sorted(changes)[:SHOWN]
         more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
-        print(f"warning: this environment is not the recorded one: {'; '.join(shown)}{more}")
-        print("  --env-manager uv builds the recorded one", flush=True)
+        say(f"warning: this environment is not the recorded one: {'; '.join(shown)}{more}")
+        say("  --env-manager uv builds the recorded one", flush=True)
 
 
 def compare(
@@ -262,14 +263,14 @@ def _print(run: RunRecord, items: list[Item], reports: list[str]) -> None:
     for item in items:
         if item.step != step:
             step = item.step
-            print(f"\n{step}")
-        print(f"  {item.name:<{width}}  {item.outcome}{f': {item.how}' if item.how else ''}")
+            say(f"\n{step}")
+        say(f"  {item.name:<{width}}  {item.outcome}{f': {item.how}' if item.how else ''}")
     for name in reports:
-        print(f"\n{name}\n  not made again: a report tells of its own run")
+        say(f"\n{name}\n  not made again: a report tells of its own run")
     different = sum(not item.holds for item in items)
     equal = sum(item.outcome == equality.EQUAL for item in items)
     if different:
-        print(f"\nrun {run.id} was not reproduced: {different} of {len(items)} items differ")
+        say(f"\nrun {run.id} was not reproduced: {different} of {len(items)} items differ")
     else:
         within = f", {equal} of them within tolerance" if equal else ""
-        print(f"\nrun {run.id} was reproduced: all {len(items)} items are the same{within}")
+        say(f"\nrun {run.id} was reproduced: all {len(items)} items are the same{within}")

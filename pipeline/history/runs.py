@@ -14,6 +14,7 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, SUMMARY
+from pipeline.core.text import say
 from pipeline.history.records import RunRecord, record
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class History:
             try:
                 found.append(record(path.read_text(encoding="utf-8"), path, path.parent))
             except PipelineError as error:
-                print(f"warning: {error}".replace("\n", "; "), file=sys.stderr)
+                say(f"warning: {error}".replace("\n", "; "), file=sys.stderr)
         found.sort(key=lambda run: (run.started, run.id), reverse=True)
         self.local = {run.id: run for run in found}
 

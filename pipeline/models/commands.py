@@ -9,6 +9,7 @@ import click
 
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
+from pipeline.core.text import say
 
 if TYPE_CHECKING:
     from pipeline.models.registry import Promotion
@@ -71,10 +72,10 @@ def promote(
     rules = gate.gate(list(overrides))
     candidate = promotion.choose(name, version, run, best, rules.metric)
     if registry.PRODUCTION in candidate.aliases:
-        print(f"version {candidate.number} of {name} is in production already")
+        say(f"version {candidate.number} of {name} is in production already")
     else:
         verdict = gate.judge(candidate, rules, env_manager)
-        print("\n".join(verdict.lines()), flush=True)
+        say("\n".join(verdict.lines()), flush=True)
         _print_promotion(promotion.promote(candidate, verdict, why, force))
     _move_tracker_aliases(name)
 
@@ -92,14 +93,14 @@ def rollback(why: str, name: str, env_manager: str) -> None:
 
 def _print_promotion(done: "Promotion") -> None:
     was = f"was {done.old}" if done.old else "the first one"
-    print(f"version {done.new} is in production ({was}): {done.why}", flush=True)
+    say(f"version {done.new} is in production ({was}): {done.why}", flush=True)
 
 
 def _move_tracker_aliases(name: str) -> None:
     from pipeline.models import promotion
 
     for problem in promotion.move_tracker_aliases(name):
-        print(f"warning: the tracker's alias is not moved: {problem}", file=sys.stderr)
+        say(f"warning: the tracker's alias is not moved: {problem}", file=sys.stderr)
 
 
 @click.command()
@@ -134,7 +135,7 @@ def predict(
     options = {"sep": sep, "encoding": encoding, "chunk": chunk}
     options["safe_for_spreadsheets"] = safe_for_spreadsheets or None
     for line in launch.predict(name, model, rows, output, env_manager, **options):
-        print(line)
+        say(line)
 
 
 @click.command()

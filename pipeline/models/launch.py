@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.models import environment as model_environment
 from pipeline.models import registry
 
@@ -79,9 +80,9 @@ def serve(name: str, wanted: str, host: str, port: int, max_bytes: int, env_mana
     version = registry.find(name, wanted)
     folder = registry.fetch(version)
     for text in registry.drift(version, folder):
-        print(f"warning: {text}", file=sys.stderr)
+        say(f"warning: {text}", file=sys.stderr)
     if not _loopback(host):
-        print(f"warning: whoever reaches {host} can ask; there is no login", file=sys.stderr)
+        say(f"warning: whoever reaches {host} can ask; there is no login", file=sys.stderr)
     python = str(model_environment.python(folder, env_manager))
     label = {"name": name, "version": version.number, "run": version.run, "commit": version.commit}
     options = {"label": label, "wanted": wanted, "host": host, "port": port, "max_bytes": max_bytes}

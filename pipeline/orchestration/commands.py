@@ -3,6 +3,7 @@
 import click
 
 from pipeline.core import settings
+from pipeline.core.text import say
 
 
 @click.command()
@@ -12,8 +13,8 @@ def verify() -> int:
 
     problems = maintenance.verify(settings.state_dir())
     for problem in problems:
-        print(problem)
-    print(f"{len(problems)} problem(s); a step whose outputs are damaged is run again by itself"
+        say(problem)
+    say(f"{len(problems)} problem(s); a step whose outputs are damaged is run again by itself"
           if problems else "everything is whole")  # fmt: skip
     return 1 if problems else 0
 
@@ -29,13 +30,13 @@ def gc(keep: int | None, yes: bool) -> None:
 
     found = maintenance.garbage(settings.state_dir(), keep)
     for line in found.lines():
-        print(line)
+        say(line)
     if not found:
-        print("nothing to remove")
+        say("nothing to remove")
     elif yes:
         state = settings.state_dir()
         before = maintenance.size(state)
         maintenance.remove(state, found)
-        print(f"removed; {state} has {maintenance.size(state)} (before: {before})")
+        say(f"removed; {state} has {maintenance.size(state)} (before: {before})")
     else:
-        print("nothing has been removed; add --yes to remove this")
+        say("nothing has been removed; add --yes to remove this")

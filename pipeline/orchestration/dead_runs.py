@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from pipeline.core.results import RUN_ID_TAG
+from pipeline.core.text import say
 from pipeline.orchestration import processes
 from pipeline.tracking.mlflow_store import kill_run
 
@@ -39,7 +40,7 @@ def _remove(folder: Path) -> None:
         if processes.is_temporary(folder):
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.exists():
-            print(f"warning: {folder} stays: no run has made it here", file=sys.stderr)
+            say(f"warning: {folder} stays: no run has made it here", file=sys.stderr)
 
 
 def _of_marker(client: mlflow.MlflowClient, id: str, run: str | None) -> list[Run]:

@@ -14,6 +14,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.results import damage
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.provenance import snapshot
 
 RUN_OF_STEP = re.compile(r"-((\d{8}-\d{6}-[0-9a-f]{6})(?:-\d+)?)$")  # and a trial's sweep
@@ -169,7 +170,7 @@ def _recorded(state: Path) -> dict[Path, dict[str, Any]]:
             _ = told["steps"], told["run_id"]  # which all else goes by
             found[path.parent] = told
         except (ValueError, TypeError, LookupError) as error:
-            print(f"warning: {path} is damaged ({type(error).__name__}); its folder stays")
+            say(f"warning: {path} is damaged ({type(error).__name__}); its folder stays")
     return dict(sorted(found.items(), key=lambda one: (one[1].get("number", 0), one[0].name)))
 
 

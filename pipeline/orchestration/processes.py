@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from pipeline.core import settings, variables
 from pipeline.core.errors import ending_signals
 from pipeline.core.files import write_whole
+from pipeline.core.text import say
 from pipeline.orchestration import watcher
 from pipeline.tracking import mlflow_retries
 
@@ -165,7 +166,7 @@ class Marker:
         return True
 
     def _warn(self, error: Exception) -> None:
-        print(f"warning: {self.path} is ignored: {type(error).__name__}: {error}", file=sys.stderr)
+        say(f"warning: {self.path} is ignored: {type(error).__name__}: {error}", file=sys.stderr)
 
     def is_alive(self) -> bool:
         """Whether the run's process is there."""

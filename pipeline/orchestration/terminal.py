@@ -4,18 +4,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.files import last_lines
 from pipeline.core.results import StepResult
+from pipeline.core.text import printable, say
 
 STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "would run": "yellow"}
 # How a metric was measured, and what it is then called
@@ -25,6 +28,20 @@ WAYS = {
     "validation": r"val_(.+)",
     "test": r"(.+)",
 }
+
+
+class PlainConsole(Console):
+    """A console for which text is text: no markup, no emoji, and no control characters."""
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Whatever is printed, as the pieces that the terminal gets."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(printable(piece.text), piece.style)
 
 
 @dataclass
@@ -56,7 +73,7 @@ class Screen:
     def __post_init__(self) -> None:
         self.rows = {step: Row(step) for step in self.steps}
         self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-        self.console = Console(file=self._out, highlight=False)
+        self.console = PlainConsole(file=self._out)
         self._live = Live(
             console=self.console,
             get_renderable=self._table,
@@ -106,7 +123,7 @@ class Screen:
 
     def _line(self, text: str) -> None:
         if not (self.console.is_terminal or self.quiet):
-            print(text, file=self._out, flush=True)
+            say(text, file=self._out, flush=True)
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim", expand=True)

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.core.files import file_digest
 from pipeline.core.settings import ROOT
+from pipeline.core.text import printable
 from pipeline.provenance.git import GitError, git
 
 
@@ -35,7 +36,7 @@ def developer() -> str:
     """git's user name, else the login name."""
     name = _asked(Path(), "config", "user.name")
     if name:
-        return name
+        return printable(name)
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -13,8 +14,10 @@ from sklearn import metrics as score
 from pipeline.science import evaluation
 
 TOP_FEATURES = 20
+TEXT_IS_TEXT = {"text.parse_math": False}  # names of classes and columns may have dollar signs
 
 
+@rc_context(TEXT_IS_TEXT)
 def draw(said: evaluation.Answers, weights: pd.Series, folder: Path) -> dict[str, Path]:
     """Draw a model's figures into ``folder``.
 

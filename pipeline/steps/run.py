@@ -17,6 +17,7 @@ from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import RECORD, RUN_ID_TAG, records_of
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.provenance import origin
 from pipeline.steps import trace
 from pipeline.steps.context import BY_MLFLOW, StepContext
@@ -190,7 +191,7 @@ class Run:
     def warn(self, message: str) -> None:
         """Tell the user something in one line, now and in the pipeline's summary."""
         message = secrets.shown(message)
-        print(f"warning: {message}", file=sys.stderr)
+        say(f"warning: {message}", file=sys.stderr)
         self._notes.append(message)
 
     @property

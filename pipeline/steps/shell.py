@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from pipeline.core import azure, secrets, settings, variables
 from pipeline.core.errors import PipelineError, in_few_lines
+from pipeline.core.text import printable
 from pipeline.steps import trace
 from pipeline.steps.context import HANDED_OVER, StepContext
 from pipeline.steps.report import write_report
@@ -83,7 +84,7 @@ def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:
     error = PipelineError(secrets.shown(error.what), secrets.shown(error.remedy))
     with contextlib.suppress(OSError, PipelineError):  # then the exit status has to do
         write_report({"error": {"what": error.what, "remedy": error.remedy}}, context)
-    raise SystemExit(f"error in {name}: {error}") from None
+    raise SystemExit(printable(f"error in {name}: {error}")) from None
 
 
 def _run(

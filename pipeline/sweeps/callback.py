@@ -36,6 +36,7 @@ from pipeline.core import evidence, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.orchestration import backends, context, processes, workers
 from pipeline.provenance import origin
 from pipeline.steps.folders import chosen_steps, step_files, step_folders
@@ -65,7 +66,7 @@ class Sweep(Callback):
     def __init__(self) -> None:
         self.id = self.run = ""
         self.missing: int | None = None
-        self.say: Callable[[str], None] = partial(print, flush=True)
+        self.say: Callable[[str], None] = partial(say, flush=True)
         self._marker: processes.Marker | None = None
         self._temporary: processes.Temporary | None = None
         self._fixed: set[str] = set()
@@ -134,11 +135,11 @@ class Sweep(Callback):
         if interrupted:
             self.run = known["mlflow_run"]
             done = sweep_record.resume(self._marker, self.run)
-            print(f"sweep {self.id} goes on: {len(done)} of its trials are finished")
+            say(f"sweep {self.id} goes on: {len(done)} of its trials are finished")
             self._prepare(config)  # now that what the killed process has left is gone
         else:
             self.run = sweep_record.begin(config, self._marker, commit)
-            print(f"sweep {self.id}")
+            say(f"sweep {self.id}")
         self._write(unfinished=True)
         self._tell_trials(config, done)
 
@@ -270,7 +271,7 @@ class Sweep(Callback):
             _record().cut_off(self.run)
             recorded = True
         self._tidy(recorded)
-        print(f"sweep {self.id} has not ended; the same command goes on with it", file=sys.stderr)
+        say(f"sweep {self.id} has not ended; the same command goes on with it", file=sys.stderr)
 
 
 def sweep_among(callbacks: Callbacks) -> Sweep:

@@ -1,5 +1,6 @@
 """Figures of a sweep, drawn by Optuna: each as a PNG file, all of them on one HTML page."""
 
+import html
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ FIGURES = {
     "parallel_coordinates": "plot_parallel_coordinate",
 }
 
+# Names and values of parameters may have dollar signs
+PLAIN = {"backend": "agg", "text.parse_math": False}
+
 
 def draw(
     finished: Sequence[Recorded], keys: Mapping[str, str], name: str, minimize: bool, folder: Path
@@ -37,7 +41,7 @@ def draw(
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     study, files, pages = as_study(finished, keys, minimize), {}, []
     same = len({one.value for one in finished}) == 1
-    with matplotlib.rc_context({"backend": "agg"}), warnings.catch_warnings():
+    with matplotlib.rc_context(PLAIN), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls its figures experimental
         for figure, function in FIGURES.items():
             if same and figure == "parameter_importance":
@@ -48,7 +52,7 @@ def draw(
             files[figure] = folder / f"{figure}.png"
             axes.figure.savefig(files[figure], dpi=110, bbox_inches="tight")
             matplotlib.pyplot.close(axes.figure)
-    head = f"<!doctype html><meta charset='utf-8'><title>{name}</title>"
+    head = f"<!doctype html><meta charset='utf-8'><title>{html.escape(name)}</title>"
     (folder / "sweep.html").write_text(head + "\n".join(pages), encoding="utf-8")
     return files
 
@@ -75,7 +79,10 @@ def as_study(
 
 
 def _value(text: str | None) -> Any:
-    return yaml.safe_load(text) if text else text
+    try:
+        return yaml.safe_load(text) if text else text
+    except yaml.YAMLError:  # nothing but text
+        return text
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution:

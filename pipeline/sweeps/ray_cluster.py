@@ -28,6 +28,7 @@ from pipeline.config.job import typed
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.orchestration.context import step_context
 from pipeline.orchestration.run import locking_with
 from pipeline.provenance import origin
@@ -108,7 +109,7 @@ class Cluster:
                 if attempt == self.retries:
                     raise
                 said = "the connection to the cluster was lost; the trials under way run again"
-                print(said, flush=True)
+                say(said, flush=True)
                 ray.shutdown()
                 self._connect()
         return [done[index] for index in range(len(trials))]
@@ -142,7 +143,7 @@ class Cluster:
                 else:
                     done[index], said = _lost(trials[index][2], callbacks, error), []
             for line in said:
-                print(line, flush=True)
+                say(line, flush=True)
 
     def _slots(self) -> int:
         """How many trials the cluster has room for now.

@@ -10,11 +10,11 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.core import settings
 from pipeline.core.metrics import lower_is_better, measured_as
+from pipeline.orchestration.terminal import PlainConsole
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking import Tracker
 
@@ -28,7 +28,7 @@ PLAIN = re.compile(r"^([^=]+=)'(?!(?:null|true|false|nan|inf)')([A-Za-z]\w*)'$",
 
 def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -> None:
     """Print the best trials, and how to train the best one for good."""
-    name, console = measured(found, config), Console(highlight=False)
+    name, console = measured(found, config), PlainConsole()
     keys, best = varied(found), ranked(found, config)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("trial", justify="right")

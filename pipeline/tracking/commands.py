@@ -2,6 +2,8 @@
 
 import click
 
+from pipeline.core.text import say
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
@@ -20,4 +22,4 @@ def sync_to_wandb(run: str) -> None:
     from pipeline.tracking.sync_to_wandb import sync
 
     for name, url in sync(run):  # as soon as the step's run is there
-        print(f"{name}  {url}", flush=True)
+        say(f"{name}  {url}", flush=True)

@@ -13,6 +13,7 @@ from pipeline.core.files import combined_digest
 from pipeline.core.results import damage
 
 # Trackio is taken from there, because that module first tells it where its store is.
+from pipeline.core.text import say
 from pipeline.tracking.trackio import SQLiteStorage, cas
 
 IMAGE, TABLE = "trackio.image", "trackio.table"
@@ -145,7 +146,7 @@ def _chosen(
             "set TRACKIO_DIR to the store it is in; if that is a Trackio server's, do this there",
         )
     if gone:
-        print(f"warning: gone from Trackio, and not copied: {', '.join(gone)}", file=sys.stderr)
+        say(f"warning: gone from Trackio, and not copied: {', '.join(gone)}", file=sys.stderr)
     return chosen
 
 

@@ -23,6 +23,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
+from pipeline.core.text import say
 from pipeline.tracking.interface import Artifact, TrackerRun
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ class WandbRun(TrackerRun):
             if not failed:
                 raise
             # What made the step fail is what its user must see.
-            print(f"warning: {error.what}", file=sys.stderr)
+            say(f"warning: {error.what}", file=sys.stderr)
 
     def _end(self, failed: bool) -> None:
         self._run.finish(exit_code=1 if failed else 0)

@@ -1,0 +1,38 @@
+"""What the live table and its console print: text as it is, and no commands for a terminal."""
+
+import io
+
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.core.results import StepResult
+from pipeline.orchestration.terminal import PlainConsole, print_result
+
+ODD = "[bold]x[/nope] :smile: \x1b[2J\x07"
+SHOWN = "[bold]x[/nope] :smile: [2J"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_text_is_text(terminal: bool):
+    """As it is, in a table, its header, or a styled text; what the console itself does stays."""
+    out = io.StringIO()
+    console = PlainConsole(file=out, force_terminal=terminal, width=100)
+    table = Table(box=None)
+    table.add_column(ODD)
+    table.add_row(ODD)
+    for one in (ODD, Text(ODD), table):
+        console.print(one, style="bold")
+    assert out.getvalue().count(SHOWN) == 4
+    assert "\x1b[2J" not in out.getvalue()
+    assert "\x07" not in out.getvalue()
+    assert ("\x1b[1m" in out.getvalue()) is terminal
+
+
+def test_a_result_is_told_as_it_is():
+    out = io.StringIO()
+    console = PlainConsole(file=out, width=200)
+    step = StepResult("2-ETL", "ran", tracker_url=f"https://example.com/{ODD}")
+    print_result(console, [step], {"f1[/b]": 1.0, "val_f1[/b]": 0.5}, [ODD])
+    assert out.getvalue().count(SHOWN) == 2
+    assert "f1[/b]" in out.getvalue()
