@@ -7,7 +7,7 @@ from types import ModuleType
 
 import click
 
-from pipeline.core import azure, settings, variables
+from pipeline.core import azure, hardening, settings, variables
 from pipeline.core.errors import INTERRUPTED, in_few_lines, report_error
 
 
@@ -17,6 +17,7 @@ def cli(state_dir: str | None) -> None:
     """Inspect, reproduce, compare and use what runs of the pipeline recorded."""
     if state_dir:
         variables.set_variables({settings.STATE_DIR: state_dir})
+    hardening.close_state()
 
 
 def modules() -> Iterator[ModuleType]:
@@ -34,6 +35,7 @@ for module in modules():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status."""
+    hardening.harden()
     azure.guard_tracebacks()
     try:
         return cli.main(arguments, "python -m pipeline", standalone_mode=False) or 0

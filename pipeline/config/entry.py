@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import overrides
 from pipeline.config import schema as config
-from pipeline.core import azure, variables
+from pipeline.core import azure, hardening, variables
 from pipeline.core.errors import (
     INTERRUPTED,
     PipelineError,
@@ -37,6 +37,7 @@ def main(go: Callable) -> None:
     Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
     the traceback is shown.
     """
+    hardening.harden()
     end_like_ctrl_c()  # so that a sweep's workers end, too
     atexit.register(gc.freeze)  # or Python searches all of MLflow for garbage before it exits
     azure.guard_tracebacks()

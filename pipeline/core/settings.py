@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE_DIR = "PIPELINE_STATE_DIR"
 TRACKER = "PIPELINE_TRACKER"
 SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
+UMASK = "PIPELINE_UMASK"  # the user's own; a run's keeps others out
 WORKERS = "PIPELINE_WORKERS"  # the folder of the step workers that a sweep has started
 
 # Where MLflow keeps the files of new experiments: main.artifact_root.

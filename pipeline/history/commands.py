@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.core import hardening
 from pipeline.core.text import say
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def compare(
         export.check(output)
     chosen = comparison.choose(runs, best, experiment, metric)
     if output:
-        export.write(chosen, output)
+        with hardening.for_the_user():
+            export.write(chosen, output)
         say(output)
     else:
         comparison.show(chosen, _console())
@@ -152,7 +154,9 @@ def checkout(run: str, into: Path) -> None:
     """Lay a run's code, data and model out."""
     from pipeline.history.checkout import checkout
 
-    for line in checkout(run, into):
+    with hardening.for_the_user():
+        lines = checkout(run, into)
+    for line in lines:
         say(line)
 
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import settings
+from pipeline.core import hardening, settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
@@ -45,7 +45,14 @@ def predict(
     files = [str(folder), str(source.absolute()), str(target.absolute())]
     python = model_environment.python(folder, env_manager)
     command = [str(python), "-m", "pipeline.models.predict", *files, json.dumps(given)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=hardening.users_umask(),  # the file is the user's
+    )
     if done.returncode:
         raise _failure(done.stderr)
     told = json.loads(done.stdout.splitlines()[-1])

@@ -7,6 +7,7 @@ file tells a finished one, and a lock keeps others out while it is made.
 
 import os
 import shutil
+import stat
 import sys
 from pathlib import Path
 
@@ -38,10 +39,15 @@ def prepare_process() -> None:
     if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
         root = system_temporary_folder() / f"mlflow-envs-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)
-        if root.stat().st_uid != os.getuid():
+        status = root.lstat()  # anybody can make a folder or a link of that name
+        if (
+            not stat.S_ISDIR(status.st_mode)
+            or status.st_uid != os.getuid()
+            or (status.st_mode & 0o022)
+        ):
             raise PipelineError(
-                f"{root} belongs to another user, and the home folder's path has a space, which "
-                "MLflow's environments can't have",
+                f"{root} is no folder of yours alone, and the home folder's path has a space, "
+                "which MLflow's environments can't have",
                 f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
             )
         variables.set_variables({MLFLOW_ENV_ROOT.name: str(root)})

@@ -27,7 +27,7 @@ from pipeline.config import job as hydra_job
 from pipeline.config import references
 from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
-from pipeline.core import settings
+from pipeline.core import hardening, settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
 from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult
@@ -70,6 +70,7 @@ class Pipeline:
         self.trial = hydra_job.begin_trial(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
         context.export(config, group, kind)
+        hardening.close_state()
         self.context = context.step_context(self.id, job.overrides, self.commit)
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address

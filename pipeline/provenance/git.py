@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import hardening
 from pipeline.core.errors import PipelineError
 
 # What git sets for its hooks: from inside one, we would work on the index of a commit under way.
@@ -64,7 +65,8 @@ def git(
     if not folder.is_dir():
         raise GitError(f"there is no folder {folder}", "check its name")
     options, quiet = ((), ENGLISH) if as_user else (OPTIONS, QUIET)
-    kept = {name: value for name, value in os.environ.items() if name not in LOCAL}
+    given = hardening.users_git(os.environ) if as_user else os.environ
+    kept = {name: value for name, value in given.items() if name not in LOCAL}
     try:
         done = subprocess.run(
             ["git", *options, *map(str, arguments)],
@@ -75,6 +77,7 @@ def git(
             encoding="utf-8",
             errors="surrogateescape",
             check=False,
+            umask=hardening.users_umask(),  # others may share the repository
         )
     except FileNotFoundError as error:
         raise GitError(

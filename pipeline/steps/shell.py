@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core import azure, secrets, settings, variables
+from pipeline.core import azure, hardening, secrets, settings, variables
 from pipeline.core.errors import PipelineError, in_few_lines
 from pipeline.core.text import printable
 from pipeline.steps import trace
@@ -44,6 +44,8 @@ def main(
     handed = _handed_over(folder)
     name = handed.get("step", folder.name)
     variables.set_defaults(handed.get("environment", {}))
+    hardening.harden()
+    hardening.close_state()
     azure.guard_tracebacks()
     args = arguments.parse_args(handed.get("arguments"))
     context = StepContext()

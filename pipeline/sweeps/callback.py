@@ -32,7 +32,7 @@ from pipeline import tracking
 from pipeline.config import job as trial
 from pipeline.config import overrides, references
 from pipeline.config.checks import check_measuring
-from pipeline.core import evidence, settings, variables
+from pipeline.core import evidence, hardening, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
@@ -120,6 +120,7 @@ class Sweep(Callback):
         self.id, self.folder, self._file = folder.name, folder, file
         commit = origin.commit(ROOT)
         context.export(config, self.id, self._tracker.kind)
+        hardening.close_state()
         variables.set_defaults({"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"})
         interrupted = known and known["unfinished"] and not processes.Marker(known["id"]).is_alive()
         if interrupted:

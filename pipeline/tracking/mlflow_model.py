@@ -43,6 +43,10 @@ class Flavor:
         file = Path(path, model_files.FILE)
         mlflow_model.model_size_bytes += len(data) - file.stat().st_size
         file.write_bytes(data)
+        for copied in Path(path, "extra_files").iterdir():  # with the mode of the repository's
+            text = copied.read_bytes()
+            copied.unlink()
+            copied.write_bytes(text)
         mlflow_model.save(Path(path, MLMODEL_FILE_NAME))
 
 

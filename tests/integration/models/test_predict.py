@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -201,6 +202,9 @@ def test_the_command(registered: Registered, tmp_path: Path):
     assert "2 of 3 rows scored with pokemon-legendary version 3: scored.csv" in out
     assert "1 not, hp; row 2: hp: 'abc' is not a number" in out
     assert len((place.home / "scored.csv").read_text().splitlines()) == 4
+    users = os.umask(0o077)
+    os.umask(users)
+    assert (place.home / "scored.csv").stat().st_mode & 0o777 == 0o666 & ~users
 
 
 def test_files_that_can_not_be_read_or_written(tmp_path: Path):

@@ -1,0 +1,62 @@
+"""A run executes nothing that the checkout's git configuration names, and its files are private."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.clones import Clone, git
+
+ASKING = """    import subprocess
+    subprocess.run(["git", "status"], check=True)
+"""
+GO = "def go(args: argparse.Namespace, run: steps.Run) -> None:\n"
+
+
+def test_a_run_keeps_to_itself(tmp_path: Path):
+    """The checkout's file monitor and hooks do not run, whoever calls git, MLflow and steps too."""
+    clone = Clone.make(tmp_path)
+    clone.edit("2-ETL/script.py", GO, GO + ASKING)
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $0 >> {ran}\n")
+    program.chmod(0o755)
+    (clone.root / ".git" / "hooks" / "post-index-change").symlink_to(program)
+    git(clone.root, "config", "core.fsmonitor", str(program))
+    git(clone.root, "status")
+    assert ran.exists()  # a user's own git does both
+    ran.unlink()
+
+    clone.state.mkdir(mode=0o755)
+    before = os.umask(0o022)
+    try:
+        done = clone.run()
+        compared = clone.tool("compare", "last", "--output", clone.home / "runs.csv")
+    finally:
+        os.umask(before)
+    assert done.states == ["ran"] * 4, done.err + done.out
+    assert not ran.exists()
+    assert compared.status == 0, compared.err
+    assert not ran.exists()
+
+    assert clone.state.stat().st_mode & 0o777 == 0o700
+    paths = [path for path in clone.state.rglob("*") if not path.is_symlink()]
+    assert [path for path in paths if path.stat().st_mode & 0o077] == []
+    assert (clone.home / "runs.csv").stat().st_mode & 0o777 == 0o644
+    objects = [path for path in (clone.root / ".git" / "objects").rglob("*") if path.is_file()]
+    assert all(path.stat().st_mode & 0o044 for path in objects)  # others may share the repository
+
+
+def test_a_step_alone_keeps_to_itself(tmp_path: Path):
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    env = {**os.environ, "PIPELINE_STATE_DIR": str(state)}
+    clone = Clone.make(tmp_path)
+    step = clone.root / "2-ETL" / "script.py"
+    subprocess.run(
+        [sys.executable, step, "--input_artifact=no:v0", "--artifact_name=a", "--artifact_type=b",
+         "--artifact_description=c"],
+        env=env, check=False, capture_output=True,
+    )  # fmt: skip
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert [p for p in state.rglob("*") if p.stat().st_mode & 0o077] == []
