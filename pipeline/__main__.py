@@ -7,8 +7,8 @@ from types import ModuleType
 
 import click
 
-from pipeline.core import azure, hardening, settings, variables
-from pipeline.core.errors import INTERRUPTED, in_few_lines, report_error
+from pipeline.core import azure, databases, hardening, settings, variables
+from pipeline.core.errors import INTERRUPTED, report_error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:
         return INTERRUPTED
     except Exception as error:
-        told = in_few_lines(error, settings.state_dir())
+        told = databases.in_few_lines(error)
         if told is None:
             raise
         report_error(told)

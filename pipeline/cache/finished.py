@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 
 from pipeline.cache.compare import Parts, Present, differences, digest
 from pipeline.core.evidence import Evidence
-from pipeline.core.files import write_whole
-from pipeline.core.results import StepResult
+from pipeline.core.files import UNUSABLE, parse_record, write_whole
+from pipeline.core.results import StepResult, checked
 
 Lock = Callable[[Path], AbstractContextManager[Any]]
 
@@ -51,18 +51,23 @@ class Record:
         """A record from its file.
 
         Raises:
-            Damaged: it holds something else.
-            OSError: it can't be read.
+            Damaged: it holds something else, or can't be read.
+            FileNotFoundError: it is gone.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, KeyError) as error:
+            return cls.from_json(parse_record(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise
+        except (OSError, *UNUSABLE) as error:
             raise Damaged(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> "Record":
         """A record from what :meth:`to_json` gave."""
-        return cls(StepResult(**told["result"]), told["parts"], Evidence(**told["evidence"]))
+        parts, evidence = told["parts"], Evidence(**told["evidence"])
+        _ = parts["tracker"]["store"] + "", evidence.variables.items()
+        _ = [names.items() for names in evidence.proof.values()]
+        return cls(checked(told["result"]), parts, evidence)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON takes it."""
@@ -130,6 +135,9 @@ class Cache:
         """Remember a finished step."""
         path = self._path(record.result, key)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():  # not made here: it stays
+            self._warn(f"{path} is a folder; the step is run again the next time")
+            return
         write_whole(path, json.dumps(record.to_json(), indent=1))
 
     def _path(self, result: StepResult, key: str) -> Path:
@@ -181,8 +189,8 @@ class Cache:
 
 
 def _changed(path: Path) -> float:
-    """When a record was written or used last; it may have been removed meanwhile."""
+    """When a record was written or used last; it may have been removed meanwhile, or be damaged."""
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return 0.0

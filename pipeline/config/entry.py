@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import overrides
 from pipeline.config import schema as config
-from pipeline.core import azure, hardening, variables
+from pipeline.core import azure, databases, hardening, variables
 from pipeline.core.errors import (
     INTERRUPTED,
     PipelineError,
@@ -61,6 +61,11 @@ def main(go: Callable) -> None:
         fail(stop.__cause__, wants_traceback)
     except (PipelineError, HydraException, OmegaConfBaseException, OSError) as error:
         fail(error, wants_traceback)
+    except Exception as error:
+        told = databases.in_few_lines(error)
+        if told is None or wants_traceback:
+            raise
+        fail(told, wants_traceback)
 
 
 def usage(summary: str) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipeline.core import settings
 from pipeline.core.files import write_whole
@@ -86,18 +87,19 @@ def keep_lock(lines: Sequence[str]) -> str:
     """Keep an environment's lock, once however many steps ran with it; its digest."""
     digest = lock_digest(lines)
     path = settings.lock_file(digest)
-    if not path.exists():
+    if read_lock(digest) != list(lines):  # it is missing or damaged
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _lock_text(lines))
     return digest
 
 
-def read_lock(digest: str) -> list[str]:
-    """A lock that was kept; empty where it is gone."""
+def read_lock(digest: str, state: Path | None = None) -> list[str]:
+    """A lock that was kept; empty where it is gone or damaged."""
     try:
-        return settings.lock_file(digest).read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = settings.lock_file(digest, state).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
         return []
+    return lines if lock_digest(lines) == digest else []
 
 
 def _lock_text(lines: Iterable[str]) -> str:

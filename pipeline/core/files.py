@@ -1,10 +1,15 @@
 """SHA-256 digests of files and folders: what makes two artifacts the same."""
 
 import hashlib
+import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pipeline.core.text import say
 
 
 def file_digest(path: Path) -> str:
@@ -42,6 +47,42 @@ def write_whole(path: Path, text: str) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def read_record(path: Path, *needed: str) -> dict[str, Any] | None:
+    """A JSON object from a file of the state folder; None if there is none.
+
+    A file that is cut, empty or something else counts as absent, with a warning.
+
+    Args:
+        path: the file.
+        needed: the keys that it has to have.
+    """
+    try:
+        return parse_record(path.read_text(encoding="utf-8"), *needed)
+    except FileNotFoundError:
+        return None
+    except (OSError, *UNUSABLE) as error:
+        told = f"{path} is damaged ({type(error).__name__}: {error}) and counts as absent"
+        say(f"warning: {told}", file=sys.stderr)
+        return None
+
+
+UNUSABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # damaged JSON
+
+
+def parse_record(text: str, *needed: str) -> dict[str, Any]:
+    """A JSON object from a text.
+
+    Raises:
+        ValueError, TypeError, LookupError, RecursionError: it is something else.
+    """
+    told = json.loads(text)
+    if not isinstance(told, dict):
+        raise TypeError(f"a JSON object is needed, not {type(told).__name__}")
+    for name in needed:
+        _ = told[name]
+    return told
 
 
 LAST_LINES = 15

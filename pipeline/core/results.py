@@ -1,7 +1,9 @@
 """What a step produced: :class:`StepResult`, the record that is cached, summarised and compared."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.core import settings
@@ -55,6 +57,7 @@ class StepResult:
     warnings: list[str] = field(default_factory=list)
     environment: str | None = None  # digest of the lock of the packages it ran with
     tables: list[str] = field(default_factory=list)
+    mlflow_files: dict[str, str] = field(default_factory=dict)  # in the state folder; digests
     tracker_run: str | None = None
     tracker_url: str | None = None
 
@@ -104,18 +107,45 @@ class StepResult:
         return self.metrics[found]
 
 
-def damage(outputs: list[dict[str, Any]]) -> list[str]:
-    """What is wrong with outputs that are kept on this machine: each file that is gone or changed.
+def damage(result: StepResult) -> list[str]:
+    """What is wrong with what a step has left on this machine: each file that is gone or changed.
 
     An output without ``stored`` files is on a server, which has to be asked instead.
     """
     problems = []
-    for output in outputs:
-        for place, digest in output.get("stored", {}).items():
-            path = settings.trackio_dir() / place
-            name = f"{output['name']}:{output['version']}"
-            if not path.is_file():
-                problems.append(f"{name} is missing its file {path}")
-            elif file_digest(path) != digest:
+    for output in result.outputs:
+        name = f"{output['name']}:{output['version']}"
+        problems += _damage(name, settings.trackio_dir(), output.get("stored", {}))
+    name = f"MLflow run {result.mlflow_run}"
+    return problems + _damage(name, settings.state_dir(), result.mlflow_files)
+
+
+def _damage(name: str, folder: Path, files: Mapping[str, str]) -> list[str]:
+    problems = []
+    for place, digest in files.items():
+        path = folder / place
+        try:
+            if file_digest(path) != digest:
                 problems.append(f"{name} has been changed on disk: {path}")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            problems.append(f"{name} is missing its file {path}")
+        except OSError as error:  # a loop of links, or a file of somebody else
+            problems.append(f"{name} has a file that can't be read: {path} ({error.strerror})")
     return problems
+
+
+def checked(told: Mapping[str, Any]) -> StepResult:
+    """A result from JSON.
+
+    Raises:
+        TypeError, LookupError: it is none.
+    """
+    result = StepResult(**told)
+    for name in ("inputs", "outputs"):
+        for artifact in getattr(result, name):
+            _ = artifact["name"] + artifact["version"] + artifact["digest"]
+            _ = [*artifact.get("stored", {}).items()]
+    _ = [source["url"] + "" for source in result.sources]
+    _ = [math.isnan(value) for value in result.metrics.values()]
+    _ = [place + digest for place, digest in result.mlflow_files.items()]
+    return result

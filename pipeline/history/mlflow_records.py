@@ -1,20 +1,36 @@
 """The runs of the pipeline as MLflow has them: our own, and those of colleagues on its server."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from pipeline.core import variables
+from pipeline.core.errors import PipelineError
 from pipeline.core.results import RUN_ID_TAG, SUMMARY, TRACKER_TAG
+from pipeline.core.text import say
 from pipeline.history.records import RunRecord, record
 from pipeline.tracking import mlflow_store
 
 PAGE = 200  # runs asked for at once
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """A configuration as it was recorded.
+
+    Raises:
+        ValueError, yaml.YAMLError: it is none.
+    """
+    config = yaml.safe_load(text) or {}
+    if not isinstance(config, dict) or not isinstance(config.get("main", {}), dict):
+        raise ValueError("no configuration")
+    return config
 
 
 class MlflowHistory:
@@ -58,9 +74,15 @@ class MlflowHistory:
         id = run.info.run_id
         with mlflow_store.told():
             files = {file.path for file in self.client.list_artifacts(id)}
-            if SUMMARY in files:
-                return record(self._text(id, SUMMARY), f"MLflow run {id}, {SUMMARY}")
-            config = yaml.safe_load(self._text(id, "config.yaml")) if "config.yaml" in files else {}
+            try:
+                if SUMMARY in files:
+                    return record(self._text(id, SUMMARY), f"MLflow run {id}, {SUMMARY}")
+                text = self._text(id, "config.yaml") if "config.yaml" in files else ""
+                config = parse_config(text)
+            except (PipelineError, OSError, ValueError, yaml.YAMLError) as error:
+                what = f"the record of MLflow run {id} is damaged and counts as absent"
+                say(f"warning: {what}: {error}".replace("\n", "; "), file=sys.stderr)
+                config = {}
         tags, main = run.data.tags, config.get("main", {})
         return RunRecord(
             id=tags[RUN_ID_TAG],

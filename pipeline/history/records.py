@@ -4,7 +4,6 @@ Every run leaves ``summary.json``: in its folder, and, if anything had to be run
 its MLflow run. Both are the same text and are read by the same function.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -13,7 +12,8 @@ from typing import Any
 
 from pipeline.config.schema import current_name
 from pipeline.core.errors import PipelineError
-from pipeline.core.results import StepResult
+from pipeline.core.files import UNUSABLE, parse_record
+from pipeline.core.results import StepResult, checked
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,25 @@ def flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
+def read_text(path: Path) -> str:
+    """The text of a run's record.
+
+    Raises:
+        PipelineError: it can't be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(place: object, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"the record of a run is damaged: {place} ({type(error).__name__}: {error})",
+        "remove that run's folder, or run the pipeline again",
+    )
+
+
 def record(text: str, place: object, folder: Path | None = None) -> RunRecord:
     """A run from its ``summary.json``.
 
@@ -96,10 +115,10 @@ def record(text: str, place: object, folder: Path | None = None) -> RunRecord:
         PipelineError: it is not what a run writes.
     """
     try:
-        told = json.loads(text)
+        told = parse_record(text)
         known = {field.name for field in fields(StepResult)}
         steps = {
-            name: StepResult(**{key: step[key] for key in known & step.keys()})
+            name: checked({key: step[key] for key in known & step.keys()})
             for name, step in told["steps"].items()
         }
         return RunRecord(
@@ -119,8 +138,5 @@ def record(text: str, place: object, folder: Path | None = None) -> RunRecord:
             folder=folder,
             summary=told,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PipelineError(
-            f"the record of a run is damaged: {place} ({type(error).__name__}: {error})",
-            "remove that run's folder, or run the pipeline again",
-        ) from error
+    except UNUSABLE as error:
+        raise _damaged(place, error) from error

@@ -15,7 +15,7 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, SUMMARY
 from pipeline.core.text import say
-from pipeline.history.records import RunRecord, record
+from pipeline.history.records import RunRecord, read_text, record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,7 +34,7 @@ class History:
         found = []
         for path in (settings.state_dir() / "runs").glob(f"**/{SUMMARY}"):
             try:
-                found.append(record(path.read_text(encoding="utf-8"), path, path.parent))
+                found.append(record(read_text(path), path, path.parent))
             except PipelineError as error:
                 say(f"warning: {error}".replace("\n", "; "), file=sys.stderr)
         found.sort(key=lambda run: (run.started, run.id), reverse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.cache.finished import Cache
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
+from pipeline.core.evidence import read_lock
 from pipeline.core.files import file_digest
 from pipeline.core.results import LOCK, TABLES, StepResult
 
@@ -27,8 +28,8 @@ def lock(step: StepResult, state: Path | None = None) -> list[str]:
     if step.environment is None:
         return []
     path = settings.lock_file(step.environment, state)
-    if path.is_file():
-        return path.read_text(encoding="utf-8").splitlines()
+    if lines := read_lock(step.environment, state):
+        return lines
     found = _of_mlflow(step, LOCK)
     if LOCK not in found:
         raise PipelineError(
@@ -88,7 +89,7 @@ def last_report() -> Path:
         )
     output = result.outputs[0]
     for path in (settings.state_dir() / "runs").glob(f"**/{output['name']}"):
-        if file_digest(path) == output["digest"]:
+        if path.is_file() and file_digest(path) == output["digest"]:
             return path
     return _fetched(result, output["name"], output["digest"])
 
@@ -96,7 +97,8 @@ def last_report() -> Path:
 def _fetched(result: StepResult, name: str, digest: str) -> Path:
     """The report from its MLflow run, kept for the next time."""
     folder = settings.state_dir() / "reports" / digest[:12]
-    if not (folder / name).is_file():
+    path = folder / name
+    if not path.is_file() or file_digest(path) != digest:
         import mlflow
 
         mlflow.set_tracking_uri(settings.tracking_uri())
@@ -109,4 +111,9 @@ def _fetched(result: StepResult, name: str, digest: str) -> Path:
                 f"{name} of run {result.pipeline_run} is gone from MLflow ({error})",
                 "write it again: python main.py main.steps=[report] main.force=true",
             ) from error
-    return folder / name
+        if file_digest(path) != digest:
+            raise PipelineError(
+                f"{name} of run {result.pipeline_run} has been changed in MLflow",
+                "write it again: python main.py main.steps=[report] main.force=true",
+            )
+    return path

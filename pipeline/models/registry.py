@@ -192,17 +192,23 @@ def fetch(version: Version) -> Path:
             "train a model with it, and promote that one",
         )
     place = settings.state_dir() / "models" / version.name / f"{version.number}-{wanted[:16]}"
+    if place.is_dir() and not place.is_symlink() and _digest(place) != wanted:
+        shutil.rmtree(place)  # it is a copy
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix="partial-") as folder:
             _download(version, Path(folder, "model"))
             if not place.is_dir():  # another process may have been faster
                 Path(folder, "model").rename(place)
-    if _digest(place) != wanted:
-        shutil.rmtree(place)
+    found = _digest(place)
+    if found != wanted:
+        if not place.is_symlink():
+            shutil.rmtree(place)
         raise PipelineError(
-            f"{version.name} version {version.number} has other files than were registered",
-            f"nothing of it was loaded; look who writes to {version.source}, or train it again",
+            f"{version.name} version {version.number} "
+            + ("is missing files" if found is None else "has other files than were registered"),
+            f"nothing of it was loaded; look who writes to {version.source}, put its files "
+            "back, or train it again",
         )
     return place
 
@@ -290,5 +296,5 @@ def _download(version: Version, into: Path) -> None:
 def _digest(folder: Path) -> str | None:
     try:
         return digest(folder)
-    except FileNotFoundError:
+    except OSError:
         return None

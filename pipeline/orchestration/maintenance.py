@@ -1,21 +1,22 @@
 """Care of the local state: is everything whole, and what can go?"""
 
-import json
 import re
 import shutil
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.cache.finished import EARLIER, FOLDER, Damaged, Record
-from pipeline.core import settings
+from pipeline.core import databases, settings
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_digest, write_whole
+from pipeline.core.files import UNUSABLE, file_digest, parse_record, read_record, write_whole
 from pipeline.core.results import damage
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.provenance import snapshot
+from pipeline.tracking import local_records
 
 RUN_OF_STEP = re.compile(r"-((\d{8}-\d{6}-[0-9a-f]{6})(?:-\d+)?)$")  # and a trial's sweep
 REMOVED = "removed_runs.txt"  # the runs that gc has removed, whose artifacts others may still use
@@ -25,28 +26,45 @@ WRITTEN = 3600  # seconds after which nobody is about to refer to a file any mor
 def verify(state: Path) -> list[str]:
     """Everything that is wrong in the local state, one line each.
 
-    Checked are the outputs of all finished steps, whether every artifact in Trackio's store has its
-    files, and each of these against the digest that names it.
+    Checked are the databases; all that finished steps have left in the tracker and in MLflow;
+    whether every artifact in Trackio's store has its files, each of these against the digest that
+    names it; and the registered models that have an alias.
     """
+    broken = databases.damaged(thorough=True)
+    problems = {"; ".join(str(error).splitlines()) for error in broken}
+    for path in sorted((state / FOLDER).glob("*/*/*.json")):
+        try:
+            record = Record.read(path)
+            result, store = record.result, record.parts["tracker"]["store"]
+            found = damage(result) if broken else local_records.lost(result, store)
+            problems |= {f"{result.step}: {problem}" for problem in found}
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        except Damaged as error:
+            problems.add(str(error))
+    return sorted(problems if broken else problems | _unnamed(tuple(problems)))
+
+
+def _unnamed(known: tuple[str, ...]) -> set[str]:
+    """What is wrong in the stores of Trackio and MLflow, whichever step it is of."""
     from pipeline.tracking import trackio_store
 
     problems = set()
-    for path in sorted((state / FOLDER).glob("*/*/*.json")):
-        try:
-            result = Record.read(path).result
-            problems |= {f"{result.step}: {problem}" for problem in damage(result.outputs)}
-        except Damaged as error:
-            problems.add(str(error))
-    known = tuple(problems)
+    file = settings.sqlite_path(settings.tracking_uri())
+    if file and file.exists():
+        from pipeline.tracking import mlflow_registration, mlflow_store
+
+        problems |= {*mlflow_registration.damaged(mlflow_store.client())}
     for reference, path in trackio_store.lost_files():
         if not any(line.endswith(f"{reference} is missing its file {path}") for line in known):
             problems.add(f"Trackio: {reference} is missing its file {path}")
     for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
         if not any(line.endswith(str(blob)) for line in known) and ".partial." not in blob.name:
-            found = file_digest(blob)
-            if found != blob.name:
+            if not blob.is_file():
+                problems.add(f"Trackio: {blob} is missing: something else is in its place")
+            elif file_digest(blob) != blob.name:
                 problems.add(f"Trackio: {blob} has been changed on disk")
-    return sorted(problems)
+    return problems
 
 
 @dataclass
@@ -130,6 +148,22 @@ def garbage(state: Path, keep: int | None) -> Garbage:
             for maker in makers
         )
     ]
+    return _without_others(state, found)
+
+
+def _without_others(state: Path, found: Garbage) -> Garbage:
+    """Leave out what lies outside of the stores: a folder on its way is a link."""
+    places = [state.resolve(), settings.trackio_dir().resolve()]
+
+    def is_ours(path: Path) -> bool:
+        return any(path.parent.resolve().is_relative_to(place) for place in places)
+
+    for name in ("runs", "copies", "files", "sweeps"):
+        paths = getattr(found, name)
+        for path in paths:
+            if not is_ours(path):
+                say(f"warning: {path} stays: it is outside of {state}", file=sys.stderr)
+        setattr(found, name, [path for path in paths if is_ours(path)])
     return found
 
 
@@ -154,7 +188,7 @@ def _refuse_beside_a_run(state: Path) -> None:
 def _known_runs(state: Path) -> set[str]:
     """The runs and sweeps of this state folder, those that were removed among them."""
     removed = state / REMOVED
-    told = removed.read_text(encoding="utf-8").split() if removed.is_file() else []
+    told = removed.read_text("utf-8", "replace").split() if removed.is_file() else []
     return {*told, *(path.name for path in (state / "runs").glob("*"))}
 
 
@@ -166,10 +200,11 @@ def _recorded(state: Path) -> dict[Path, dict[str, Any]]:
     found = {}
     for path in (state / "runs").glob("**/summary.json"):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            _ = told["steps"], told["run_id"]  # which all else goes by
+            told = parse_record(path.read_text(encoding="utf-8"))
+            prints, versions = _referred_to([told])  # which all else goes by
+            _ = told["run_id"] + "", [*prints], [*versions], told.get("number", 0) + 0
             found[path.parent] = told
-        except (ValueError, TypeError, LookupError) as error:
+        except (OSError, *UNUSABLE) as error:
             say(f"warning: {path} is damaged ({type(error).__name__}); its folder stays")
     return dict(sorted(found.items(), key=lambda one: (one[1].get("number", 0), one[0].name)))
 
@@ -189,8 +224,8 @@ def _add_records(
     parents = {path.parent for path in found.runs} - {path.parent for path in folders}
     sweeps = {}
     for file in sorted((state / "sweeps").glob("*.json")):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        if Path(told["folder"]) in parents:
+        told = read_record(file, "folder", "mlflow_run")
+        if told and Path(told["folder"]) in parents:
             sweeps[file] = told
     found.sweeps = sorted([*parents - {state / "runs"}, *sweeps])
     made = [summary["mlflow_run"] for summary in gone if summary.get("mlflow_run")]

@@ -184,7 +184,8 @@ class Marker:
     def remove(self) -> None:
         """Remove all files of a run that is over; this process holds the lock."""
         for path in sorted(self.path.parent.glob(f"{self.id}.*")):  # the lock is the last
-            path.unlink(missing_ok=True)
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
         self.release()
 
 

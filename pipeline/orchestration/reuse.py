@@ -12,8 +12,8 @@ from pipeline.cache.compare import Parts, Present, digest
 from pipeline.cache.finished import Cache, Record, fingerprint
 from pipeline.config.job import Trial
 from pipeline.core.evidence import Evidence, chosen, keep_lock, libraries
-from pipeline.core.results import StepResult, damage, records_of
-from pipeline.tracking import Tracker
+from pipeline.core.results import StepResult, records_of
+from pipeline.tracking import Tracker, local_records
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -66,7 +66,7 @@ class Reuse:
         result.warnings = []
         if self._has_changed(result):
             return None
-        if problems := damage(result.outputs) or self._missing(result):
+        if problems := self._lost(result):
             for problem in problems:
                 self._warn(f"{problem}; {step} is run again")
             self._cache.forget(result, present.key)
@@ -91,7 +91,7 @@ class Reuse:
             except sources.Unreachable:
                 continue  # what was fetched before is used
         told = [reason for reason in reasons if reason]
-        told += damage(result.outputs) or self._missing(result)
+        told += self._lost(result)
         return None if told else result, told
 
     def _known(self, step: str, parts: Parts, present: Present) -> StepResult | None:
@@ -130,6 +130,10 @@ class Reuse:
                 note = f"{error}; using what was fetched before ({result.pipeline_run})"
                 result.warnings = [note]
         return False
+
+    def _lost(self, result: StepResult) -> list[str]:
+        """What is not there any more, here or in the tracker."""
+        return local_records.lost(result, self._tracker.store) or self._missing(result)
 
     def _missing(self, result: StepResult) -> list[str]:
         """Outputs that the tracker should have and does not, under just that version.

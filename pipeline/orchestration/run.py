@@ -29,7 +29,7 @@ from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
 from pipeline.core import hardening, settings
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import write_whole
+from pipeline.core.files import read_record, write_whole
 from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult
 from pipeline.core.settings import ROOT
 from pipeline.orchestration import backends, context, processes, workers
@@ -220,6 +220,7 @@ class Pipeline:
         if declared(step, self.backend.remote) != found["declared"]:
             changed.append("MLproject or its inputs")
         self.executor.record(result)
+        result.mlflow_files = self.executor.files(result)
         if changed:
             told = f"{', '.join(changed)} changed while {step} ran; no other run will reuse it"
             result.warnings.append(told)
@@ -431,8 +432,14 @@ def _count() -> int:
     path = settings.state_dir() / "count"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        number = 1 + (int(path.read_text(encoding="utf-8") or 0) if path.exists() else 0)
-        write_whole(path, str(number))
+        try:
+            number = 1 + int(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # it is missing or damaged
+            summaries = map(read_record, path.parent.glob(f"runs/**/{SUMMARY}"))
+            numbers = [found.get("number") for found in summaries if found]
+            number = 1 + max((one for one in numbers if isinstance(one, int)), default=0)
+        if not path.is_dir():
+            write_whole(path, str(number))
     return number
 
 

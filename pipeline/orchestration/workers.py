@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.core import settings
+from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
+from pipeline.core.text import say
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.steps.worker import STALE
@@ -183,9 +185,17 @@ def interpreter(step: Path, env_manager: str) -> str | None:
     """The Python of a step's environment, or None as long as nobody has recorded one."""
     if env_manager == "local":
         return sys.executable
-    with contextlib.suppress(FileNotFoundError):
-        python = _record(step).read_text(encoding="utf-8")
-        return python if Path(python).exists() else None
+    path = _record(step)
+    try:
+        python = path.read_text(encoding="utf-8")
+        if Path(python).is_absolute() and "\0" not in python:
+            return python if Path(python).is_file() else None
+        reason = "it names no file"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    say(f"warning: {path} is damaged ({reason}) and counts as absent", file=sys.stderr)
     return None
 
 
@@ -218,6 +228,8 @@ def record_interpreter(step: Path, python: Path) -> None:
     """Remember the Python of the environment that a step's present ``conda.yml`` describes."""
     record = _record(step)
     record.parent.mkdir(parents=True, exist_ok=True)
+    if record.is_dir():
+        raise PipelineError(f"{record} is a folder, and a file of that name is needed", "move it")
     write_whole(record, str(python))
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core import azure, hardening, secrets, settings, variables
-from pipeline.core.errors import PipelineError, in_few_lines
+from pipeline.core import azure, databases, hardening, secrets, settings, variables
+from pipeline.core.errors import PipelineError
 from pipeline.core.text import printable
 from pipeline.steps import trace
 from pipeline.steps.context import HANDED_OVER, StepContext
@@ -51,14 +51,14 @@ def main(
     context = StepContext()
     try:
         context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
-        _check_names(args)
         given = _protected(args)
         args = argparse.Namespace(**secrets.resolve(given, trace.reads))
+        _check_names(args)
         write_report(_run(name, args, given, go, context), context)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        told = in_few_lines(error, settings.state_dir())
+        told = databases.in_few_lines(error)
         if told is None:
             raise
         _fail(name, told, context)

@@ -34,7 +34,7 @@ from pipeline.config import overrides, references
 from pipeline.config.checks import check_measuring
 from pipeline.core import evidence, hardening, settings, variables
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_digest, write_whole
+from pipeline.core.files import file_digest, read_record, write_whole
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.orchestration import backends, context, processes, workers
@@ -116,7 +116,7 @@ class Sweep(Callback):
         state = Path(config.main.state_dir).absolute()
         folder = Path(config.hydra.sweep.dir).absolute()
         file = state / "sweeps" / f"{identity(config)}.json"
-        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        known = read_record(file, "id", "folder", "mlflow_run", "unfinished")
         self.id, self.folder, self._file = folder.name, folder, file
         commit = origin.commit(ROOT)
         context.export(config, self.id, self._tracker.kind)

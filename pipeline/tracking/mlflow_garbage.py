@@ -3,7 +3,8 @@
 import contextlib
 import io
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mlflow import MlflowClient
@@ -12,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core import settings
+from pipeline.core.text import say
 from pipeline.tracking import mlflow_store
 
 
@@ -23,7 +25,14 @@ def unneeded(parents: Iterable[str], needed: Iterable[str]) -> list[str]:
     if settings.sqlite_path(settings.tracking_uri()) is None:
         return []
     client = mlflow_store.client()
-    kept = {*needed, *(version.run_id for version, has_alias in _versions(client) if has_alias)}
+    kept = {
+        *needed,
+        *(
+            version.run_id
+            for version, has_alias in mlflow_store.model_versions(client)
+            if has_alias
+        ),
+    }
     found, sweeps = [], {}
     for parent in parents:
         with contextlib.suppress(MlflowException):  # its owner has deleted it
@@ -35,13 +44,29 @@ def unneeded(parents: Iterable[str], needed: Iterable[str]) -> list[str]:
     for sweep, experiment in sweeps.items():  # it goes with the last of its trials
         trials = {run.info.run_id for run in mlflow_store.children(client, experiment, sweep)}
         found += [sweep] * (trials <= set(found))
-    return [id for id in dict.fromkeys(found) if id not in kept]
+    return [id for id in dict.fromkeys(found) if id not in kept and _is_ours(client, id)]
+
+
+def _is_ours(client: MlflowClient, id: str) -> bool:
+    """Whether the files of a run, which MLflow removes with it, are in the state folder, or gone.
+
+    Where they are is written in its database, which may name any folder.
+    """
+    run, state = client.get_run(id), settings.state_dir().resolve()
+    models = run.outputs.model_outputs if run.outputs else []
+    addresses = [client.get_logged_model(one.model_id).artifact_location for one in models]
+    for address in (run.info.artifact_uri, *addresses):
+        folder = mlflow_store.local_folder(address)
+        if folder and folder.exists() and state not in folder.resolve().parents:
+            say(f"warning: MLflow run {id} stays: its files are in {folder}", file=sys.stderr)
+            return False
+    return True
 
 
 def remove(runs: Iterable[str]) -> None:
     """Remove runs with all that belongs to them."""
     client, chosen = mlflow_store.client(), set(runs)
-    for version, _ in _versions(client):
+    for version, _ in mlflow_store.model_versions(client):
         if version.run_id in chosen:
             client.delete_model_version(version.name, version.version)
     models = [model for model in _models(client) if model.source_run_id in chosen]
@@ -60,29 +85,9 @@ def remove(runs: Iterable[str]) -> None:
             store.execute("VACUUM")
 
 
-def _versions(client: MlflowClient) -> Iterator[tuple[Any, bool]]:
-    """Every version of every registered model, and whether it has an alias."""
-    aliased = {
-        (model.name, str(version))
-        for model in _all(client.search_registered_models)
-        for version in model.aliases.values()
-    }
-    for version in _all(client.search_model_versions):
-        yield version, (version.name, str(version.version)) in aliased
-
-
 def _models(client: MlflowClient) -> Iterator[Any]:
     """Every model that a run has logged."""
-    for experiment in _all(client.search_experiments):
-        yield from _all(client.search_logged_models, experiment_ids=[experiment.experiment_id])
-
-
-def _all(search: Callable[..., Any], **given: Any) -> Iterator[Any]:
-    """Every page of a search."""
-    token = None
-    while True:
-        page = search(page_token=token, **given)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    for experiment in mlflow_store.every(client.search_experiments):
+        yield from mlflow_store.every(
+            client.search_logged_models, experiment_ids=[experiment.experiment_id]
+        )

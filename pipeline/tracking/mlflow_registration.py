@@ -4,7 +4,7 @@ The other side, which reads the registry, is :mod:`pipeline.models.registry`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from pipeline.core import azure
 from pipeline.core.files import combined_digest, file_digest
 from pipeline.science import model_files
+from pipeline.tracking import mlflow_store
 from pipeline.tracking.interface import Artifact
 
 CANDIDATE = "candidate"
@@ -83,6 +84,23 @@ def _again(call: Callable[[], Result]) -> Result:
             if not AT_ONCE.search(str(error)):
                 raise
     return call()
+
+
+def damaged(client: mlflow.MlflowClient) -> Iterator[str]:
+    """What is wrong with the files of registered models that have an alias, on this machine."""
+    for version in (v for v, has_alias in mlflow_store.model_versions(client) if has_alias):
+        label = f"{version.name} version {version.version}"
+        address = client.get_model_version_download_uri(version.name, version.version)
+        if address.startswith("models:/"):
+            address = client.get_logged_model(address.rpartition("/")[2]).artifact_location
+        folder, wanted = mlflow_store.local_folder(address), version.tags.get("model.digest")
+        if folder is None or not wanted:
+            continue
+        try:
+            if digest(folder) != wanted:
+                yield f"{label} has been changed on disk: {folder}"
+        except OSError as error:
+            yield f"{label} is missing its file {error.filename}"
 
 
 def digest(folder: Path) -> str:

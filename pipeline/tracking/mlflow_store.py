@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
@@ -19,8 +21,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipeline.core import settings, variables
+from pipeline.core import databases, settings, variables
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import file_digest
 
 CACHE = "mlflow-pipeline"  # in the user's cache folder: one template for each MLflow version
 
@@ -36,6 +39,7 @@ def client() -> mlflow.MlflowClient:
     variables.set_defaults({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
     file = settings.sqlite_path(settings.tracking_uri())
     if file and file.name != ":memory:":
+        databases.check(file)
         make_store(file)
     mlflow.set_tracking_uri(settings.tracking_uri())
     return mlflow.MlflowClient()
@@ -282,6 +286,28 @@ def requirements(*packages: str) -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in packages]
 
 
+def local_files(*addresses: str) -> dict[str, str]:
+    """The files below these addresses that are in the state folder: their digests by place in it.
+
+    What is elsewhere, or on a server, is not this machine's to check.
+    """
+    state, found = settings.state_dir(), dict[str, str]()
+    for address in addresses:
+        folder = local_folder(address)
+        if folder and folder.is_relative_to(state):
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            found |= {path.relative_to(state).as_posix(): file_digest(path) for path in files}
+    return found
+
+
+def local_folder(address: str) -> Path | None:
+    """The folder that an address of MLflow's means on this machine, if it means one."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return None
+    return Path(unquote(parts.path) if parts.scheme else address)
+
+
 def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:
     """The runs below a parent run."""
     below, found, token = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", [], None
@@ -298,3 +324,25 @@ def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
     for run in (parent, *children(client, parent.info.experiment_id, parent.info.run_id)):
         if run.info.status == "RUNNING":
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def model_versions(client: mlflow.MlflowClient) -> Iterator[tuple[Any, bool]]:
+    """Every version of every registered model, and whether it has an alias."""
+    aliased = {
+        (model.name, str(version))
+        for model in every(client.search_registered_models)
+        for version in model.aliases.values()
+    }
+    for version in every(client.search_model_versions):
+        yield version, (version.name, str(version.version)) in aliased
+
+
+def every(search: Callable[..., Any], **given: Any) -> Iterator[Any]:
+    """Every page of a search."""
+    token = None
+    while True:
+        page = search(page_token=token, **given)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,8 +213,10 @@ class TrackioRun(TrackerRun):
         """Trackio keeps a blob that has the right name, whatever its bytes; make room for ours."""
         digest = file_digest(file)
         blob = cas.blob_path(self._project, digest)
-        if blob.is_file() and file_digest(blob) != digest:
+        if blob.is_symlink() or (blob.is_file() and file_digest(blob) != digest):
             blob.unlink()
+        elif blob.is_dir():  # not made here: it is moved aside
+            blob.rename(blob.with_name(f"{digest}.{time.time_ns()}.partial.aside"))
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
         self._run.log({k: _own(v) for k, v in self.loggable(values).items()}, step=step)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 from collections import defaultdict
@@ -13,6 +14,8 @@ from pipeline.core import settings
 
 # Trackio is taken from there, because that module first tells it where its store is.
 from pipeline.tracking.trackio import SQLiteStorage, cas, trackio
+
+DIGEST = re.compile("[0-9a-f]{64}")  # what names a file in the store
 
 
 def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
@@ -79,7 +82,9 @@ def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
             SQLiteStorage._get_connection(database) as connection,
         ):
             freed = _remove_rows(connection, unwanted)
-        for digest in freed:  # and no other: a step may be about to refer to what it has stored
+        for digest in filter(
+            DIGEST.fullmatch, freed
+        ):  # and no other: a step may be about to refer to what it has stored
             cas.blob_path(project, digest).unlink(missing_ok=True)
 
 
@@ -122,7 +127,8 @@ def remove_runs(chosen: list[tuple[str, str, str]]) -> None:
     """Remove runs with what they logged; artifact versions stay."""
     for project, name, id in chosen:
         SQLiteStorage.delete_run(project, name, id)
-        shutil.rmtree(trackio.utils.project_media_dir(project) / name, ignore_errors=True)
+        if Path(name).name == name:  # the database may name any place
+            shutil.rmtree(trackio.utils.project_media_dir(project) / name, ignore_errors=True)
     for project in {project for project, *_ in chosen}:
         database = SQLiteStorage.get_project_db_path(project)
         with contextlib.closing(sqlite3.connect(database)) as store:

@@ -82,6 +82,40 @@ def test_a_damaged_record_is_not_used(tmp_path: Path, text: str) -> None:
         assert cache.get("2-ETL", present()) is None
 
 
+RESULT = {"step": "2-ETL", "status": "ran", "fingerprint": "two"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"outputs": 7}, {"outputs": [{"name": "a"}]}, {"metrics": []}, {"sources": [1]}]
+)
+def test_a_record_of_another_form_is_not_used(tmp_path: Path, changes: dict) -> None:
+    cache = Cache(tmp_path)
+    put(cache, "one")
+    (path,) = tmp_path.glob("finished/2-ETL/*/one.json")
+    told = {"result": RESULT | changes, "parts": parts(), "evidence": {"proof": {}}}
+    path.write_text(json.dumps(told))
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert cache.get("2-ETL", present()) is None
+
+
+def test_what_is_no_file_is_no_record(tmp_path: Path) -> None:
+    """It stays where it is, and the step is run each time."""
+    cache = Cache(tmp_path)
+    put(cache, "one")
+    (path,) = tmp_path.glob("finished/2-ETL/*/one.json")
+    path.unlink()
+    path.mkdir()
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert cache.get("2-ETL", present()) is None
+        with pytest.warns(UserWarning, match="is a folder"):
+            put(cache, "one")
+    path.rmdir()
+    path.symlink_to(path.name)  # a loop
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert cache.get("2-ETL", present()) is None
+
+
 def test_half_written_records_are_not_there(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     put(cache, "one")
