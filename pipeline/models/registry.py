@@ -192,8 +192,8 @@ def fetch(version: Version) -> Path:
             "train a model with it, and promote that one",
         )
     place = settings.state_dir() / "models" / version.name / f"{version.number}-{wanted[:16]}"
-    if place.is_dir() and not place.is_symlink() and _digest(place) != wanted:
-        shutil.rmtree(place)  # it is a copy
+    if place.is_dir() and not place.is_symlink() and _digest(place) is None:
+        shutil.rmtree(place)  # a copy that has lost files
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix="partial-") as folder:

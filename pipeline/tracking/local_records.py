@@ -37,7 +37,7 @@ def _lost_run(result: StepResult) -> Iterator[str]:
         return  # it is elsewhere
     query = "SELECT 1 FROM runs WHERE run_uuid = ?"
     if not _has(file, "runs", query, result.mlflow_run):
-        yield f"MLflow run {result.mlflow_run} is missing in {file}"
+        yield f"MLflow run {result.mlflow_run} is gone from {file}"
 
 
 def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
@@ -53,7 +53,7 @@ def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
     for output in result.outputs:
         number = str(output["version"]).removeprefix("v")
         if output.get("stored") and not _has(file, "artifacts", query, output["name"], number):
-            yield f"{output['name']}:{output['version']} is missing in {file}"
+            yield f"{output['name']}:{output['version']} is gone from {file}"
 
 
 def _has(file: Path, table: str, query: str, *values: str | None) -> bool:

@@ -88,6 +88,8 @@ def test_what_is_not_there_is_said(at: Registered):
 def test_files_that_were_changed_are_not_loaded(at: Registered):
     version = registry.find(NAME, "2")
     folder = registry.fetch(version)
+    (folder / "requirements.txt").unlink()
+    assert (registry.fetch(version) / "requirements.txt").is_file()  # it is a copy
     (folder / "requirements.txt").write_text("evil==1.0")
     with pytest.raises(PipelineError, match="other files than were registered"):
         registry.load(version)
