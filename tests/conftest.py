@@ -18,6 +18,7 @@ settings.load_profile("steps")
 
 # Whole files go to the workers, so the longest come first; and later no worker waits for another.
 LONGEST = (
+    "state",
     "interruption",
     "shared",
     "ray",
@@ -48,6 +49,7 @@ LONGEST = (
     "chain",
     "bad_input",
     "predict",
+    "damaged_state",
     "compare",
     "log",
     "notebooks",
