@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.models.registry import Promotion
 
 FILE = click.Path(path_type=Path)
+COUNT = click.IntRange(1)
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,15 +144,25 @@ def predict(
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option("--port", type=int, default=5001, show_default=True, help="port to listen on")
 @click.option(
-    "--max-bytes",
-    type=int,
-    default=16_000_000,
+    "--workers", type=COUNT, default=1, show_default=True, help="processes that score rows"
+)
+@click.option(
+    "--max-bytes", type=COUNT, default=16_000_000, show_default=True, help="of a request's body"
+)
+@click.option("--max-rows", type=COUNT, default=10_000, show_default=True, help="of a request")
+@click.option("--max-columns", type=COUNT, default=500, show_default=True, help="of a request")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=30,
     show_default=True,
-    help="larger requests are refused",
+    help="seconds for a request's body, and for scoring it",
 )
 @_model_options
-def serve(model: str, host: str, port: int, max_bytes: int, name: str, env_manager: str) -> None:
+def serve(
+    model: str, host: str, port: int, workers: int, name: str, env_manager: str, **limits: float
+) -> None:
     """Serve a model over HTTP until Ctrl-C."""
     from pipeline.models import launch
 
-    launch.serve(name, model, host, port, max_bytes, env_manager)
+    launch.serve(name, model, host, port, workers, env_manager, **limits)

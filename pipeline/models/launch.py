@@ -72,14 +72,17 @@ def _failure(stderr: str) -> PipelineError:
         return PipelineError(f"the file could not be scored: {last[0]}", "nothing was written")
 
 
-def serve(name: str, wanted: str, host: str, port: int, max_bytes: int, env_manager: str) -> None:
+def serve(
+    name: str, wanted: str, host: str, port: int, workers: int, env_manager: str, **limits: float
+) -> None:
     """Replace this process by the server of a version; this does not return.
 
     Args:
         name, wanted: the registered model, and an alias or number of its version.
         host, port: where to listen.
-        max_bytes: the largest body taken.
+        workers: processes that score; 1 is the server's own.
         env_manager: who builds the model's environment.
+        limits: of a request: :class:`pipeline.models.bodies.Limits`.
 
     Raises:
         PipelineError: the version is not there.
@@ -92,7 +95,8 @@ def serve(name: str, wanted: str, host: str, port: int, max_bytes: int, env_mana
         say(f"warning: whoever reaches {host} can ask; there is no login", file=sys.stderr)
     python = str(model_environment.python(folder, env_manager))
     label = {"name": name, "version": version.number, "run": version.run, "commit": version.commit}
-    options = {"label": label, "wanted": wanted, "host": host, "port": port, "max_bytes": max_bytes}
+    options = {"label": label, "wanted": wanted, "host": host, "port": port}
+    options |= {"workers": workers, "limits": limits}
     told = {
         "PYTHONPATH": str(ROOT),
         settings.STATE_DIR: str(settings.state_dir()),

@@ -5,9 +5,10 @@ It is used in the model's own environment, so it imports little: no MLflow, no t
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import accumulate, chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from sklearn.ensemble._forest import ForestClassifier
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
@@ -94,7 +96,38 @@ class Loaded:
         Raises:
             PipelineError: a feature's column is not there at all.
         """
-        text = self.clean(raw)
+        return self._score(self.clean(raw)).set_axis(raw.index)
+
+    def score_each(self, requests: list[Mapping[str, list[str | None]]]) -> list[pd.DataFrame]:
+        """What :meth:`score` gives for each of several requests, in one pass over all rows.
+
+        A cell without a value can change how the schema checks other rows of its column, so a
+        request with one is scored alone, and the others again without it.
+
+        Args:
+            requests: cells as text by feature; all features are there.
+        """
+        sizes = [len(next(iter(cells.values()))) for cells in requests]
+        joined = {name: list(chain.from_iterable(r[name] for r in requests)) for name in self.kinds}
+        text = pd.DataFrame({name: pd.array(cells, "string") for name, cells in joined.items()})
+        scored = self._score(self._tidy(text))
+        ends = [*accumulate(sizes)]
+        parts = [
+            scored.iloc[end - size : end].reset_index(drop=True)
+            for end, size in zip(ends, sizes, strict=True)
+        ]
+        bad = [number for number, part in enumerate(parts) if (part[REASON] != "").any()]
+        if bad and len(requests) > 1:
+            good = [number for number in range(len(requests)) if number not in {*bad}]
+            for number in bad:
+                parts[number] = self.score_each([requests[number]])[0]
+            if good:
+                again = self.score_each([requests[number] for number in good])
+                for number, part in zip(good, again, strict=True):
+                    parts[number] = part
+        return parts
+
+    def _score(self, text: pd.DataFrame) -> pd.DataFrame:
         features, wrong = self.typed(text)
         reasons = pd.Series("", text.index, dtype=object)
         for problem in (*wrong.values(), *self._gaps(text), *self._broken(text, features, wrong)):
@@ -106,14 +139,24 @@ class Loaded:
         if good.any():
             scored.loc[good, self.added[:-1]] = self._predict(features[good])
         scored[REASON] = reasons
-        return scored.set_axis(raw.index)
+        return scored
 
     def _predict(self, features: pd.DataFrame) -> np.ndarray:
-        prepared = self.model[:-1].transform(features)
-        columns = [self.model[-1].predict(prepared).astype(object)]
-        if len(self.added) > 2:
-            columns += list(self.model[-1].predict_proba(prepared).T)
-        return np.array(columns, dtype=object).T
+        """Predictions and probabilities; of a forest in one pass, whose classes follow from them.
+
+        Other estimators may predict otherwise than by the highest probability.
+        """
+        truths = [name for name, kind in self.kinds.items() if kind == "truth"]
+        features = features.astype(dict.fromkeys(truths, bool))  # a row beside it may have a gap
+        prepared, estimator = self.model[:-1].transform(features), self.model[-1]
+        if len(self.added) <= 2:
+            return estimator.predict(prepared).astype(object)[:, np.newaxis]
+        chances = estimator.predict_proba(prepared)
+        if type(estimator).predict is ForestClassifier.predict:
+            predicted = estimator.classes_.take(chances.argmax(axis=1), axis=0)
+        else:
+            predicted = estimator.predict(prepared)
+        return np.array([predicted.astype(object), *chances.T], dtype=object).T
 
     def clean(self, raw: pd.DataFrame) -> pd.DataFrame:
         """The features as 2-ETL leaves them, each cell still as text.
@@ -121,7 +164,17 @@ class Loaded:
         Raises:
             PipelineError: two titles become one name, or a feature's column is not there.
         """
-        table = self._code.tidy_titles(raw)
+        places = self.locate([*raw.columns])
+        table = raw.iloc[:, [*places.values()]].set_axis([*places], axis=1)
+        return self._tidy(table.reset_index(drop=True).apply(_as_text))
+
+    def locate(self, titles: Sequence[str]) -> dict[str, int]:
+        """The place of each feature among the titles of raw rows.
+
+        Raises:
+            PipelineError: two titles become one name, or a feature's column is not there.
+        """
+        table = self._code.tidy_titles(pd.DataFrame(columns=[*titles]))
         lacking = [name for name in self.kinds if name not in table]
         if lacking:
             shown = ", ".join(f"{name!r}{did_you_mean(name, table.columns)}" for name in lacking)
@@ -129,8 +182,10 @@ class Loaded:
                 f"the rows lack {shown}",
                 f"the model needs these columns: {', '.join(self.kinds)}",
             )
-        table = table[[*self.kinds]].reset_index(drop=True).apply(_as_text)
-        table = self._code.strip_text(table, self.cleaning.get("missing") or [])
+        return {name: table.columns.get_loc(name) for name in self.kinds}
+
+    def _tidy(self, text: pd.DataFrame) -> pd.DataFrame:
+        table = self._code.strip_text(text, self.cleaning.get("missing") or [])
         return self._code.fill_missing(table, self.cleaning.get("fill") or {})
 
     def typed(self, text: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:

@@ -1,41 +1,41 @@
-"""MLflow's model server, for raw rows: it runs in the model's own environment.
+"""Serves a model over HTTP for raw rows, in the model's own environment.
 
-``/invocations`` and ``/ping`` are MLflow's: its formats, its threads, its answers. Around it is
-what it does not do: rows are cleaned as 2-ETL does, which reads CSV as text; ``/version`` and
-``/health`` say which version answers, as does a header of each answer; ``/reload`` takes up what
-has been promoted without a pause; a body has a limit.
+``/invocations`` and ``/ping`` speak the protocol of MLflow's model server. Rows are cleaned as
+2-ETL does; requests that wait together are scored together (``batching``); each has limits
+(``bodies``). ``/version`` and ``/health`` say which version answers, as does a header of each
+answer; ``/reload`` takes up what has been promoted without a pause.
 
 ``python -m pipeline serve`` looks the model up and starts this.
 """
 
 import asyncio
-import csv
 import dataclasses
-import io
 import json
 import socket
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import pandas as pd
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
-from mlflow.protos.databricks_pb2 import BAD_REQUEST
-from mlflow.pyfunc import PyFuncModel, scoring_server
+from mlflow.version import VERSION
 
 from pipeline.core.errors import PipelineError
-from pipeline.models.scoring import REASON, Loaded
-from pipeline.science.tables import dialect
+from pipeline.models.batching import Batcher
+from pipeline.models.bodies import CSV, JSON, Cells, Limits, Reader
+from pipeline.models.scorers import Answer, Scorers
+from pipeline.models.scoring import Loaded
 
-ROWS_NAMED = 10
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+LONGEST_MESSAGE = 1000  # characters
+SMALL_BODY = 8_000  # bytes that are read faster than handed to a thread
+BATCH_ROWS = 1000
+MOST_CONNECTIONS = 1000
+CODES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,161 +48,172 @@ class Label:
     commit: str
 
 
-class BadRows(MlflowException):
-    """Rows that can't be scored: MLflow's own words would repeat all of them."""
+class Refused(Exception):
+    """A request that gets no prediction: its status, and a message."""
 
-    def __init__(self, told: str):
-        super().__init__(told, error_code=BAD_REQUEST)
-        self.told = told
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
 
-    def serialize_as_json(self) -> str:
-        """The answer's body."""
-        return json.dumps({"error_code": self.error_code, "message": self.told})
-
-
-class RawRows:
-    """A model as MLflow's server calls it."""
-
-    def __init__(self, loaded: Loaded):
-        self.loaded = loaded
-
-    def predict(self, data: Any, params: dict | None = None) -> pd.DataFrame:
-        """Predictions and probabilities of raw rows; all of them, or an error that names columns.
-
-        Raises:
-            BadRows: a column is not there, or a row can't be scored.
-        """
-        if not isinstance(data, pd.DataFrame):
-            raise BadRows("send rows with named columns: dataframe_records or dataframe_split")
-        if not all(isinstance(title, str) for title in data.columns):
-            raise BadRows(f"the rows' columns have no names: {list(data.columns)[:5]}")
-        try:
-            scored = self.loaded.score(data.reset_index(drop=True))
-        except PipelineError as error:
-            raise BadRows(str(error)) from error
-        bad = scored[scored[REASON] != ""]
-        if len(bad):
-            shown = bad[REASON].head(ROWS_NAMED)
-            lines = [f"row {place + 1}: {reason}" for place, reason in shown.items()]
-            more = [f"and {len(bad) - ROWS_NAMED} more rows"] if len(bad) > ROWS_NAMED else []
-            raise BadRows("\n".join([*lines, *more]))
-        return scored.drop(columns=REASON)
+    def response(self) -> Response:
+        """The answer, in the form of MLflow's."""
+        message = str(self)
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[:LONGEST_MESSAGE]}..."
+        code = CODES.get(self.status, "BAD_REQUEST")
+        return JSONResponse({"error_code": code, "message": message}, self.status)
 
 
-@dataclasses.dataclass(frozen=True)
 class Served:
-    """A model and the server of MLflow's that answers with it."""
+    """A model that answers: its reader, its batches and its workers."""
 
-    label: Label
-    loaded: Loaded
-    app: FastAPI
+    def __init__(self, label: Label, folder: Path, limits: Limits, workers: int):
+        self.label, self.limits, self.workers = label, limits, workers
+        self.loaded = Loaded.from_folder(folder)
+        self.reader = Reader(self.loaded, limits)
+        self.scorers = Scorers(self.loaded, workers)
+        self.score: Batcher[Cells, Answer]
+        self.score = Batcher(self.scorers.score, _rows, BATCH_ROWS, workers)
+        self.users = 0  # requests under way
 
-    @classmethod
-    def of(cls, label: Label, folder: Path) -> "Served":
-        """Load a model, and try it, before anybody asks."""
-        loaded = Loaded.from_folder(folder)
-        model = PyFuncModel(model_meta=Model(), model_impl=RawRows(loaded))
-        return cls(label, loaded, scoring_server.init(model))
+
+def _rows(cells: Cells) -> int:
+    return len(next(iter(cells.values())))
 
 
 class Server:
-    """What answers: the model being served, and around it what MLflow's server does not do."""
+    """The HTTP side: the model being served, and what is asked of it."""
 
-    def __init__(self, served: Served, wanted: str, max_bytes: int):
-        self.served, self.wanted, self.max_bytes = served, wanted, max_bytes
+    def __init__(self, served: Served, wanted: str, host: str):
+        self.served, self.wanted, self.host = served, wanted, host
         self._loading = asyncio.Lock()
+        self._large = ThreadPoolExecutor(1)  # one large body in memory as JSON at a time
         self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         self.app.get("/version")(self.version)
         self.app.get("/health")(self.health)
+        self.app.get("/ping")(self.ping)
         self.app.post("/reload")(self.reload)
-        self.app.mount("/", self.score)
+        self.app.post("/invocations")(self.invocations)
 
     async def version(self) -> dict[str, Any]:
         """Which version answers."""
-        mlflow = {"mlflow": scoring_server.VERSION}
+        mlflow = {"mlflow": VERSION}
         return {**dataclasses.asdict(self.served.label), "alias": self.wanted, **mlflow}
 
     async def health(self) -> dict[str, Any]:
         """That a model is loaded, and which."""
         return {"status": "ok", "version": self.served.label.version}
 
-    async def reload(self) -> JSONResponse:
-        """Take up the version that the alias means now; the old one answers until it is loaded."""
+    async def ping(self) -> Response:
+        """That a model is loaded, as MLflow's server says it."""
+        return Response("\n", media_type=JSON)
+
+    async def reload(self, request: Request) -> Response:
+        """Take up the version that the alias means now; the old one answers until it is loaded.
+
+        A web page can send a POST to this machine, by its address or by a name that it has made
+        this machine's; so a request with an ``Origin`` or a strange ``Host`` is refused.
+        """
+        if "origin" in request.headers or not self._own(request.headers.get("host", "")):
+            said = "/reload is not for web pages: ask by this server's own address"
+            return Refused(403, said).response()
         async with self._loading:
-            before = self.served.label.version
+            old = self.served
+            before = old.label.version
             try:
-                self.served = await asyncio.to_thread(newest, self.served, self.wanted)
+                self.served = await asyncio.to_thread(newest, old, self.wanted)
             except (PipelineError, MlflowException) as error:
                 told = {"message": str(error), "version": before}
                 return JSONResponse(told, status_code=409)
+            if old is not self.served and not old.users:
+                old.scorers.close()
         return JSONResponse({"version": self.served.label.version, "was": before})
 
-    async def score(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Hand a request to MLflow's server: its body within the limit, and CSV as text."""
-        served = self.served  # a reload meanwhile is for those who come later
+    def _own(self, host: str) -> bool:
         try:
-            body = await self._body(receive)
-            kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
-            if kind.partition(";")[0].strip() == "text/csv":
-                body, kind = csv_as_json(body, served.loaded), "application/json"
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in {"localhost", self.host.lower()}:
+                return True
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    async def invocations(self, request: Request) -> Response:
+        """Predictions for the rows of a request, or a short message why there are none."""
+        served = self.served  # a reload meanwhile is for those who come later
+        served.users += 1
+        try:
+            answer = await self._answer(served, request)
+        except Refused as refused:
+            answer = refused.response()
+        finally:
+            served.users -= 1
+            if served is not self.served and not served.users:
+                served.scorers.close()
+        answer.headers["x-model-version"] = str(served.label.version)
+        return answer
+
+    async def _answer(self, served: Served, request: Request) -> Response:
+        kind = _kind(request.headers.get("content-type", ""))
+        limits = served.limits
+        try:
+            async with asyncio.timeout(limits.timeout):
+                body = await _body(request, limits.max_bytes)
+        except TimeoutError as error:
+            raise Refused(408, f"the body took longer than {limits.timeout:g} s") from error
+        try:
+            async with asyncio.timeout(limits.timeout):
+                if len(body) <= SMALL_BODY:
+                    cells = served.reader.read(body, kind)
+                else:
+                    loop = asyncio.get_running_loop()
+                    cells = await loop.run_in_executor(self._large, served.reader.read, body, kind)
+                answer = await served.score(cells)
         except PipelineError as error:
-            status = 413 if error.what.startswith("the body") else 400
-            told = {"error_code": "BAD_REQUEST", "message": str(error)}
-            return await JSONResponse(told, status_code=status)(scope, receive, send)
-        kept = (b"content-type", b"content-length")
-        headers = [pair for pair in scope["headers"] if pair[0] not in kept]
-        headers += [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def given() -> Message:
-            return next(messages, None) or await receive()
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                number = str(served.label.version).encode()
-                message["headers"] = [*message["headers"], (b"x-model-version", number)]
-            await send(message)
-
-        # MLflow's own server stands at the root
-        scope = {**scope, "headers": headers, "app_root_path": "", "root_path": ""}
-        return await served.app(scope, given, answer)
-
-    async def _body(self, receive: Receive) -> bytes:
-        parts, size = [], 0
-        while True:
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self.max_bytes:
-                raise PipelineError(
-                    f"the body is larger than {self.max_bytes:,} bytes",
-                    "send fewer rows at once; python -m pipeline predict scores files of any size",
-                )
-            if not message.get("more_body"):
-                return b"".join(parts)
+            raise Refused(400, str(error)) from error
+        except TimeoutError as error:
+            said = f"scoring took longer than {limits.timeout:g} s: send fewer rows at once"
+            raise Refused(504, said) from error
+        except BrokenExecutor as error:
+            raise Refused(503, "a worker was killed (out of memory?): ask again") from error
+        if isinstance(answer, str):
+            raise Refused(400, answer)
+        return Response(json.dumps({"predictions": answer}, default=_plain), media_type=JSON)
 
 
-def csv_as_json(body: bytes, loaded: Loaded) -> bytes:
-    """A CSV body as MLflow's dataframe_split, each cell as the text that is there.
-
-    MLflow would read it with pandas' own idea of what is missing and what is a number.
+def _kind(header: str) -> str:
+    """A request's content type, :data:`JSON` or :data:`CSV`.
 
     Raises:
-        PipelineError: it is no table in UTF-8 with a header and a row.
+        Refused: it is another, or in another encoding than UTF-8.
     """
-    sep, encoding = dialect(loaded.cleaning.get("sep"), None)
-    try:
-        text = io.StringIO(body.decode(encoding), newline="")
-        rows = [row for row in csv.reader(text, delimiter=sep, skipinitialspace=True) if row]
-    except (UnicodeError, csv.Error) as error:
-        raise PipelineError(f"this is no CSV in UTF-8: {error}", "") from error
-    if len(rows) < 2:
-        raise PipelineError("this CSV has no rows", "send a header and at least one row")
-    for number, row in enumerate(rows[1:], 1):
-        if len(row) != len(rows[0]):
-            said = f"row {number} has {len(row)} cells, and the header {len(rows[0])}"
-            raise PipelineError(said, f"the cells are separated by {sep!r}")
-    return json.dumps({"dataframe_split": {"columns": rows[0], "data": rows[1:]}}).encode()
+    kind, _, rest = header.partition(";")
+    kind, (name, _, value) = kind.strip().lower(), rest.strip().partition("=")
+    if kind not in (JSON, CSV):
+        raise Refused(415, f"the content type is {kind[:80]!r}: send {JSON} or {CSV}")
+    if rest.strip() and (name.strip().lower(), value.strip('" ').lower()) != ("charset", "utf-8"):
+        raise Refused(415, f"the content type has {rest.strip()[:80]!r}: send UTF-8")
+    return kind
+
+
+async def _body(request: Request, most: int) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            raise Refused(
+                413,
+                f"the body is larger than {most:,} bytes: send fewer rows at once; "
+                "python -m pipeline predict scores files of any size",
+            )
+    return b"".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    """A number or a class of NumPy's as Python has it."""
+    return value.item()
 
 
 def newest(served: Served, wanted: str) -> Served:
@@ -217,8 +228,10 @@ def newest(served: Served, wanted: str) -> Served:
     if version.number == served.label.version:
         return served
     label = Label(version.name, version.number, version.run, version.commit)
-    found = Served.of(label, registry.fetch(version))
+    folder = registry.fetch(version)
+    found = Served(label, folder, served.limits, served.workers)
     if found.loaded.requirements != served.loaded.requirements:
+        found.scorers.close()
         raise PipelineError(
             f"version {version.number} needs other packages than version {served.label.version}: "
             f"{', '.join(found.loaded.requirements)}",
@@ -230,8 +243,9 @@ def newest(served: Served, wanted: str) -> Served:
 def main(folder: str, options: str) -> None:
     """Serve the model in a folder until SIGTERM or Ctrl-C; requests under way are answered."""
     told = json.loads(options)
-    served = Served.of(Label(**told["label"]), Path(folder))
-    server = Server(served, told["wanted"], told["max_bytes"])
+    limits = Limits(**told["limits"])
+    served = Served(Label(**told["label"]), Path(folder), limits, told["workers"])
+    server = Server(served, told["wanted"], told["host"])
     with socket.socket(socket.AF_INET6 if ":" in told["host"] else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -241,12 +255,19 @@ def main(folder: str, options: str) -> None:
                 f"error: {told['host']} port {told['port']}: {error.strerror}\n"
                 "  give --port or --host, or end what listens there"
             ) from error
-        listener.listen(1024)
         host, port = listener.getsockname()[:2]
+        listener.listen(1024)
         label = served.label
         print(f"{label.name} version {label.version}  http://{host}:{port}/invocations", flush=True)
-        config = uvicorn.Config(server.app, log_level="warning", timeout_graceful_shutdown=30)
+        config = uvicorn.Config(
+            server.app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=30,
+            limit_concurrency=MOST_CONNECTIONS,
+        )
         uvicorn.Server(config).run(sockets=[listener])
+        server.served.scorers.close()
 
 
 if __name__ == "__main__":

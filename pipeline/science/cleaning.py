@@ -1,6 +1,8 @@
 """Cleans a raw table and validates it against a schema. Pure functions."""
 
+import json
 from collections.abc import Iterable
+from functools import lru_cache
 
 import pandas as pd
 import pandera.pandas as pa
@@ -154,7 +156,7 @@ def check(table: pd.DataFrame, rules: list[dict]) -> tuple[pd.DataFrame, pd.Data
     Returns:
         The table; and a row per such cell: its column, the rule, its value, its row's index.
     """
-    schema = pa.DataFrameSchema({rule["column"]: schema_column(rule) for rule in rules})
+    schema = make_schema(json.dumps(rules))
     names = {"check": "rule", "failure_case": "value"}
     broken = [fractions(table, rule["column"]) for rule in rules if rule.get("dtype") == "int"]
     try:
@@ -171,12 +173,21 @@ def check(table: pd.DataFrame, rules: list[dict]) -> tuple[pd.DataFrame, pd.Data
     return table, pd.concat([*broken, cases])
 
 
+@lru_cache(8)
+def make_schema(rules: str) -> pa.DataFrameSchema:
+    """Rules, as JSON, as pandera's schema: built once, which takes longer than checking a row."""
+    return pa.DataFrameSchema({rule["column"]: schema_column(rule) for rule in json.loads(rules)})
+
+
 def fractions(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The cells of a column that are no whole numbers, which pandas would cut to such."""
     values = table[name] if name in table else pd.Series(dtype=object)
     if not is_float_dtype(values):
         return pd.DataFrame()
-    lost = values[values.notna() & (values % 1 != 0)].astype(object)
+    broken = (values.notna() & (values % 1 != 0)).to_numpy(bool)
+    if not broken.any():
+        return pd.DataFrame()
+    lost = values[broken].astype(object)
     return pd.DataFrame({"column": name, "rule": "dtype int", "value": lost, "index": lost.index})
 
 

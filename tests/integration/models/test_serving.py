@@ -171,13 +171,14 @@ def test_a_promotion_under_load(url: str):
 
 def test_what_can_not_be_served(at: Registered):
     with pytest.raises(PipelineError, match="no version 9"):
-        launch.serve(NAME, "9", "127.0.0.1", 0, 1000, "local")
+        launch.serve(NAME, "9", "127.0.0.1", 0, 1, "local")
     folder = registry.fetch(registry.find(NAME, "1"))
     label = {"name": NAME, "version": 1, "run": "", "commit": ""}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        told = {"label": label, "wanted": "1", "host": "127.0.0.1", "port": port, "max_bytes": 9}
+        told = {"label": label, "wanted": "1", "host": "127.0.0.1", "port": port}
+        told |= {"workers": 1, "limits": {}}
         with pytest.raises(SystemExit, match=f"127.0.0.1 port {port}: Address already in use"):
             server.main(str(folder), json.dumps(told))

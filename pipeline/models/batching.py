@@ -1,0 +1,77 @@
+"""Adaptive micro-batching: requests that wait together are scored together.
+
+Scoring fifty rows takes hardly longer than scoring one. While a batch is scored, the next one
+gathers; a request that meets an idle scorer starts at once, so nobody waits for a timer. The idea
+is that of Clipper (Crankshaw et al., NSDI 2017), and of the batching in BentoML and Ray Serve.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers items into batches for a function that takes several at once.
+
+    Args:
+        run: takes a list of items and gives a result for each, in order.
+        size: how much of a batch an item is, such as its rows.
+        max_size: a batch is closed when it has this much; one larger item is a batch of its own.
+        lanes: batches at once.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[list[Result]]],
+        size: Callable[[Item], int],
+        max_size: int,
+        lanes: int,
+    ):
+        self._run, self._size, self._max_size, self._idle = run, size, max_size, lanes
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._batches: set[asyncio.Task[None]] = set()  # asyncio keeps weak references only
+
+    async def __call__(self, item: Item) -> Result:
+        """The result of one item; a caller that is cancelled leaves the queue."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._start()
+        return await future
+
+    def _start(self) -> None:
+        while self._idle and (batch := self._next()):
+            self._idle -= 1
+            task = asyncio.create_task(self._finish(batch))
+            self._batches.add(task)
+            task.add_done_callback(self._batches.discard)
+
+    def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        batch, size = [], 0
+        while self._waiting:
+            item, future = self._waiting[0]
+            size += self._size(item)
+            if batch and size > self._max_size:
+                break
+            self._waiting.popleft()
+            if not future.done():
+                batch.append((item, future))
+        return batch
+
+    async def _finish(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._run([item for item, _ in batch])
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+        finally:
+            self._idle += 1
+            self._start()
