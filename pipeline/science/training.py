@@ -20,6 +20,20 @@ from pipeline.science import evaluation, validation
 from pipeline.science.tables import read_table
 
 PREDICTIONS_SHOWN = 1000
+# What a parameter may call, whatever model.allowed says: functions of numbers, without effects
+FUNCTIONS = frozenset(
+    {
+        *(f"numpy.{name}" for name in ("abs", "exp", "expm1", "log", "log1p", "log2", "log10")),
+        *(f"numpy.{name}" for name in ("sqrt", "square", "cbrt", "sign")),
+        "scipy.special.expit",
+        "scipy.special.logit",
+        "sklearn.feature_selection.chi2",
+        "sklearn.feature_selection.f_classif",
+        "sklearn.feature_selection.f_regression",
+        "sklearn.feature_selection.mutual_info_classif",
+        "sklearn.feature_selection.mutual_info_regression",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -76,18 +90,52 @@ def train(
 def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator:
     """The estimator that ``model.estimator`` names.
 
+    A parameter may be an estimator, too, or one of :data:`FUNCTIONS`:
+    ``{"_target_": "sklearn.tree.DecisionTreeClassifier", "max_depth": 3}``.
+
     Args:
         path: dotted path of a class, such as ``sklearn.ensemble.RandomForestClassifier``.
         params: its parameters.
         allowed: the packages it may come from; no other code is imported.
 
     Raises:
-        PipelineError: another package, no such class, or a parameter it does not have.
+        PipelineError: another package, no such class, or a parameter it does not have or that
+            is refused.
     """
-    module, _, name = path.rpartition(".")
+    estimator = _make("model.estimator", path, params, allowed)
+    if not (is_classifier(estimator) or is_regressor(estimator)):
+        raise PipelineError(
+            f"model.estimator={path!r} predicts neither classes nor numbers",
+            "choose a classifier or a regressor: model=random_forest",
+        )
+    return estimator
+
+
+def _make(key: str, path: str, params: dict, allowed: list[str]) -> BaseEstimator:
+    found = _estimator_class(key, path, allowed)
+    accepted = inspect.signature(found).parameters
+    known, takes_any = [*accepted], any(one.kind is one.VAR_KEYWORD for one in accepted.values())
+    for param in params:
+        if param not in known and not takes_any:
+            raise PipelineError(
+                f"model.params: {found.__name__} has no parameter {param!r}"
+                f"{did_you_mean(param, known)}",
+                f"its parameters are: {', '.join(known)}",
+            )
+    values = {name: _parameter(name, value, allowed) for name, value in params.items()}
+    try:
+        return found(**values)
+    except TypeError as error:  # abstract, or built from other estimators
+        raise PipelineError(
+            f"{key}={path!r} can't be made: {error}", "choose another class"
+        ) from error
+
+
+def _estimator_class(key: str, path: object, allowed: list[str]) -> type[BaseEstimator]:
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     if module.partition(".")[0] not in allowed:
         raise PipelineError(
-            f"model.estimator={path!r} is not from an allowed package",
+            f"{key}={path!r} is not from an allowed package",
             f"name a class of: {', '.join(allowed)} (model.allowed)",
         )
     try:
@@ -95,29 +143,47 @@ def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator
     except ImportError:
         found = None
     if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        raise PipelineError(f"{key}={path!r} is not an estimator", "check its module and name")
+    return found
+
+
+def _parameter(name: str, value: object, allowed: list[str]) -> object:
+    """A parameter's value, with the estimators and functions that it names.
+
+    Raises:
+        PipelineError: the estimator would read files, write a cache, or call something else.
+    """
+    if value is not None and (name == "memory" or name.endswith("__memory")):
         raise PipelineError(
-            f"model.estimator={path!r} is not an estimator", "check its module and name"
+            f"model.params: {name}={value!r} would write a cache to the disk", f"leave {name} out"
         )
-    accepted = inspect.signature(found).parameters
-    known, takes_any = [*accepted], any(one.kind is one.VAR_KEYWORD for one in accepted.values())
-    for param in params:
-        if param not in known and not takes_any:
-            raise PipelineError(
-                f"model.params: {name} has no parameter {param!r}{did_you_mean(param, known)}",
-                f"its parameters are: {', '.join(known)}",
-            )
-    try:
-        estimator = found(**params)
-    except TypeError as error:  # abstract, or built from other estimators
+    if (name == "input" or name.endswith("__input")) and value in ("file", "filename"):
         raise PipelineError(
-            f"model.estimator={path!r} can't be made: {error}", "choose another class"
-        ) from error
-    if not (is_classifier(estimator) or is_regressor(estimator)):
-        raise PipelineError(
-            f"model.estimator={path!r} predicts neither classes nor numbers",
-            "choose a classifier or a regressor: model=random_forest",
+            f"model.params: {name}={value!r} would read files", f"leave {name} out: content"
         )
-    return estimator
+    if callable(value) and not isinstance(value, BaseEstimator):
+        raise PipelineError(
+            f"model.params: {name}={value!r} is a callable", '{"_target_": PATH} names a function'
+        )
+    if isinstance(value, dict) and "_target_" in value:
+        params = {str(key): inner for key, inner in value.items() if key != "_target_"}
+        target = value["_target_"]
+        if isinstance(target, str) and target in FUNCTIONS:
+            if params:
+                said = f"model.params: {name}: the function {target} takes no parameters"
+                raise PipelineError(said, f"leave out {', '.join(params)}")
+            module, _, function = target.rpartition(".")
+            return getattr(importlib.import_module(module), function)
+        key = f"model.params: {name}: _target_"
+        if isinstance(target, str) and target.partition(".")[0] in {"numpy", "scipy"}:
+            said = f"{key}={target!r} is no function that may be named"
+            raise PipelineError(said, f"the functions are: {', '.join(sorted(FUNCTIONS))}")
+        return _make(key, target, params, allowed)
+    if isinstance(value, dict):
+        return {key: _parameter(str(key), inner, allowed) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_parameter(name, inner, allowed) for inner in value)
+    return value
 
 
 def read_parts(

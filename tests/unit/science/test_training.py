@@ -67,6 +67,46 @@ def test_an_unknown_parameter_is_named_with_the_nearest() -> None:
     assert "model.params" in message
 
 
+def test_parameters_may_be_estimators_and_functions_of_a_list() -> None:
+    tree = {"_target_": "sklearn.tree.DecisionTreeClassifier", "max_depth": 3}
+    bag = make("sklearn.ensemble.BaggingClassifier", estimator=tree)
+    assert (type(bag.estimator).__name__, bag.estimator.max_depth) == ("DecisionTreeClassifier", 3)
+    ridge = {"_target_": "sklearn.linear_model.Ridge"}
+    log = {"_target_": "numpy.log1p"}
+    target = make("sklearn.compose.TransformedTargetRegressor", regressor=ridge, func=log)
+    assert target.func is np.log1p
+    steps = [["scale", {"_target_": "sklearn.preprocessing.StandardScaler"}], ["tree", tree]]
+    features = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0]})
+    model = trained("sklearn.pipeline.Pipeline", features, [0, 0, 1, 1], steps=steps)
+    assert model.predict(features).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ({"_target_": "os.system"}, "_target_='os.system' is not from an allowed package"),
+        ({"_target_": "numpy.load"}, "_target_='numpy.load' is no function that may be named"),
+        ({"_target_": "numpy.log", "x": 1}, "takes no parameters"),
+        ({"_target_": "sklearn.datasets.load_files"}, "is not an estimator"),
+        ({"_target_": ["sklearn"]}, "is not from an allowed package"),
+        ({"_target_": "sklearn.svm.SVC", "kernel": {"_target_": "os.system"}}, "kernel: _target_"),
+        (
+            {"_target_": "sklearn.feature_extraction.text.CountVectorizer", "input": "filename"},
+            "input='filename' would read files",
+        ),
+        (
+            {"_target_": "sklearn.pipeline.Pipeline", "steps": [], "memory": "/tmp/x"},
+            "memory='/tmp/x' would write a cache",
+        ),
+    ],
+)
+def test_parameters_that_reach_further_are_refused(steps: dict, told: str) -> None:
+    """Whatever ``model.allowed`` names."""
+    path, allowed = "sklearn.pipeline.Pipeline", ["sklearn", "numpy"]
+    params = {"steps": [["first", steps]]}
+    assert told in refusal(training.make_estimator, path, params, allowed)
+
+
 @pytest.mark.parametrize(
     ("path", "target", "told"),
     [
