@@ -55,6 +55,10 @@ class Scorers:
                 self._pool = await asyncio.to_thread(self._start)
             raise
 
+    def processes(self) -> list[int]:
+        """The ids of the processes that score, if they are not this one."""
+        return [child.pid for child in multiprocessing.active_children() if child.pid]
+
     def close(self) -> None:
         """End the workers once they have scored what was given to them."""
         self._pool.shutdown(wait=False)

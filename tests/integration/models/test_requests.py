@@ -1,0 +1,108 @@
+"""What the model server does with odd, large and simultaneous requests, without a network."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.models.scoring import REASON
+from tests.support.odd_requests import CSV, TITLES, Client, client, fuzz
+from tests.support.paths import POKEMON
+
+LINES = POKEMON.read_text(encoding="utf-8").splitlines()[1:60]
+ROWS = [dict(zip(TITLES, line.split(","), strict=True)) for line in LINES]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model is."""
+    return tmp_path_factory.mktemp("model")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Client]:
+    """A server with small limits on rows and columns."""
+    with client(folder, max_rows=100, max_columns=50, max_bytes=2_000_000) as asked:
+        yield asked
+
+
+def records(*rows: dict) -> bytes:
+    """A body with these rows."""
+    return json.dumps({"dataframe_records": rows}).encode()
+
+
+def test_odd_requests(server: Client):
+    fuzz(server, 100)
+
+
+def test_bodies_over_a_limit_are_refused_in_a_few_words(server: Client):
+    for body, words in {
+        b"[" * 100_000: "nested too deeply",
+        b'{"dataframe_records": [{"HP": ' + b"9" * 10_000 + b"}]}": "not valid JSON",
+        b'{"dataframe_records": [{"HP": "\\ud800"}]}': "not valid JSON",
+        records(*ROWS, *ROWS): "118 rows, and the limit is 100",
+        records({**ROWS[0], **{f"c{n}": n for n in range(50_000)}}): "columns, and the limit is 50",
+        records({**ROWS[0], "x" * 1_000_000: 1}): "more than 200 characters",
+        records({**ROWS[0], "HP": [1]}): "row 1: hp: a list",
+        records({"a" * 190 + str(n): n for n in range(50)}): "the rows lack",
+    }.items():
+        answer = server.ask(body)
+        assert (answer.status_code, words in answer.text) == (400, True), answer.text
+        assert len(answer.text) < 1200
+    answer = server.ask(b"," * 1_000_000, CSV)
+    assert (answer.status_code, "the limit is 50" in answer.text) == (400, True)
+    assert server.ask(b" " * 2_000_001).status_code == 413
+
+
+def test_requests_at_once_are_answered_as_one_by_one(server: Client):
+    """A bad row beside them changes nothing: not even one that stops the checks of its column."""
+    bad = [{**ROWS[0], "HP": value} for value in ("abc", "999", "4.5", "1e300", None)]
+    bodies = [records(row) for row in (*ROWS, *bad, ROWS[1])]
+    bodies += [records(*ROWS[:7]), records(ROWS[0], bad[1]), records({**ROWS[3], "Type 2": None})]
+    alone = [server.ask(body) for body in bodies]
+    together = server.ask_all(bodies)
+    told = [(answer.status_code, answer.text) for answer in together]
+    assert told == [(answer.status_code, answer.text) for answer in alone]
+    assert [status for status, _ in told].count(400) == 6
+
+
+def test_cells_are_read_as_pandas_reads_a_table(server: Client):
+    loaded = server.server.served.loaded
+    for cells in ([45, 60], [45, None], [45, 60.5], [True, 45], ["45", 45], [None, None], [2**70]):
+        rows = [{**ROWS[0], "HP": cell, "Type 1": cell} for cell in cells]
+        scored = loaded.score(pd.DataFrame(rows))
+        answer = server.ask(records(*rows))
+        if (scored[REASON] == "").all():
+            expected = scored.drop(columns=REASON).to_dict("records")
+            assert answer.json() == {"predictions": expected}
+        else:
+            assert answer.json()["message"] == "\n".join(
+                f"row {place + 1}: {reason}" for place, reason in scored[REASON].items() if reason
+            )
+
+
+def test_web_pages_can_not_reload_and_there_are_no_docs(server: Client):
+    for headers in ({"origin": "https://example.org"}, {"host": "example.org"}, {"host": "[bad"}):
+        assert server.ask(b"", path="/reload", **headers).status_code == 403
+    for path in ("/docs", "/redoc", "/openapi.json"):
+        assert server.ask(b"", path=path).status_code == 404
+
+
+def test_a_worker_that_is_killed_is_replaced(folder: Path, server: Client):
+    with client(folder, workers=2) as several:
+        expected = server.ask(records(*ROWS)).json()
+        assert several.ask(records(*ROWS)).json() == expected
+        for number in several.server.served.scorers.processes():
+            os.kill(number, signal.SIGKILL)
+        assert several.ask(records(*ROWS)).status_code in (200, 503)
+        assert several.ask(records(*ROWS)).json() == expected
+        several.server.served.scorers.close()
+        for child in multiprocessing.active_children():
+            child.join()
+    resource_tracker._resource_tracker._stop()  # otherwise it ends with this process

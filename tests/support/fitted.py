@@ -1,0 +1,27 @@
+"""A model in a folder, as the registry has it, without a registry."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.models.scoring import Loaded
+from pipeline.science import cleaning as cleaner
+from pipeline.science import model_files, tables, training
+
+
+def fitted(folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleaning: dict) -> Loaded:
+    """A model made from raw rows as the pipeline makes one, and read as serving reads it."""
+    text = cleaner.text_columns(cleaning["schema"])
+    table, _ = cleaner.clean(raw, cleaning["required"], cleaning["fill"], text, cleaning["missing"])
+    table = cleaner.validate(table, cleaning["schema"])
+    table = tables.read_table(tables.write_table(table, folder / "clean.csv"))
+    features, goal = training.separate(table, target, drop)
+    params = {"n_estimators": 5, "random_state": 0}
+    forest = training.make_estimator("sklearn.ensemble.RandomForestClassifier", params, ["sklearn"])
+    model = training.fit(training.build(forest, features, []), features, goal)
+    (folder / "extra_files").mkdir()
+    kinds = training.feature_kinds(features)
+    told = {"target": target, "drop": drop, "features": kinds, "cleaning": cleaning}
+    model_files.write_preparation(folder / "extra_files", **told)
+    (folder / "model.skops").write_bytes(model_files.dumps(model))
+    return Loaded.from_folder(folder)
