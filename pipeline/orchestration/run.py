@@ -328,6 +328,7 @@ class Pipeline:
         self.screen.__enter__()
         if self.cache.notice:
             self.screen.warn(self.cache.notice)
+        self.tracker.prepare()
         if self.config.main.explain:
             return self
         self._keep_config()

@@ -148,6 +148,7 @@ class Sweep(Callback):
         """A temporary folder, and the last step's worker for all trials on this machine."""
         self._temporary = processes.Temporary(self._marker)
         self._temporary.begin()
+        self._tracker.prepare()
         here = "Ray" not in config.hydra.launcher._target_
         if config.main.backend == backends.PREFORK and here:
             last = chosen_steps(config.main.steps, sweep=True)[-1]
@@ -217,12 +218,14 @@ class Sweep(Callback):
 
         try:
             found = _record().end(self.run)
-            self._tidy()
             failed = any(one.state != "FINISHED" for one in found)
             self._write(unfinished=failed if self.missing is None else self.missing > 0)
             atexit.unregister(self._cut_off)
-            sweep_summary.show(found, config, self.id, self.folder)
-            sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
+            try:
+                sweep_summary.show(found, config, self.id, self.folder)
+                sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
+            finally:
+                self._tidy()
             self._refuse_failures(found)
         except PipelineError as error:
             raise SystemExit(1) from error

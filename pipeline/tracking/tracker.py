@@ -62,6 +62,14 @@ class Tracker:
             settings.state_dir() / "trackio"
         )
 
+    def prepare(self) -> None:
+        """Import W&B's library, which makes temporary folders that it keeps until the process ends.
+
+        So it is imported before a run's own temporary folder is used.
+        """
+        if self.kind == "wandb":
+            load(self.kind)
+
     def find(self, reference: str) -> Artifact | None:
         """The exact version that a reference means now; nothing is fetched or recorded."""
         return load(self.kind).find(self.project, reference)

@@ -6,6 +6,7 @@ import mlflow
 from mlflow.entities import Run
 
 from tests.support.runs import Checkout, Finished
+from tests.support.wandb_server import WandbServer
 
 
 @dataclass
@@ -28,3 +29,13 @@ class Swept:
     def sweeps(self) -> list[Run]:
         """The runs of sweeps."""
         return [run for run in self.runs() if run.data.tags.get("pipeline.kind") == "sweep"]
+
+
+def check_swept(server: WandbServer, trials: int) -> None:
+    """In W&B a sweep's runs are finished, and the sweep's own one has the figures and the table."""
+    jobs = [run.job_type for run in server.runs.values()]
+    assert jobs.count("4-Training_model") == trials
+    assert {run.state for run in server.runs.values()} == {"finished"}
+    (sweep,) = (run for run in server.runs.values() if run.job_type == "sweep")
+    assert {"trials", "optimization_history", "best_val_f1"} <= set(sweep.summary)
+    assert not server.unanswered

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.runs import SMALL, Checkout, environment
+from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
 
 ON_WANDB = ("main.tracker=wandb", SMALL)
@@ -127,3 +128,11 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
                 assert runs[name]["config"]["mlflow_run_id"] == step["mlflow_run"]
     assert not list(checkout.home.glob("**/trackio"))
     assert {path.name for path in checkout.home.iterdir()} <= {"state", ".config", ".cache"}
+
+
+def test_a_grid_leaves_its_trials_and_its_table(checkout: Checkout, server: WandbServer):
+    """The trials share a process, and each has a temporary folder that is removed at its end."""
+    trials = "model.params.n_estimators=2,3,4,5"
+    done = checkout.run("-m", trials, "main.tracker=wandb", **server.environment())
+    assert done.status == 0, done.err
+    check_swept(server, 4)

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from tests.support.runs import SMALL, Checkout, Finished
+from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
 
 QUICK = ("main.tracker=wandb", SMALL, "main.steps=[1,2]", "main.tracker_timeout=10")
@@ -82,3 +83,12 @@ def test_damaged_bytes_are_named(checkout: Checkout, server: WandbServer):
     done = failed(checkout, server, *QUICK)
     assert "pokemon.csv:v0' is damaged" in done.err
     assert "clean_data.csv:v0" not in server.artifacts
+
+
+def test_optuna_with_joblib(checkout: Checkout, server: WandbServer):
+    """Trials of two processes, each with temporary files of its own."""
+    words = ["-m", "hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra.sweeper.n_trials=4"]
+    words += ["hydra.sweeper.n_jobs=2", "model.params.n_estimators=range(2,6)"]
+    done = checkout.run(*words, "main.tracker=wandb", **server.environment())
+    assert done.status == 0, done.err
+    check_swept(server, 4)
