@@ -62,10 +62,10 @@ class TrackerStore(Store):
             "digest": kept.digest,
         }
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, *_: object) -> None:
         if "_run" in self.__dict__:
             with contextlib.redirect_stdout(sys.stderr):
-                self._run.finish(failed=kind is not None)
+                self._run.finish(failed=kind is not None, error=error)
 
 
 class AzureStore(Store):

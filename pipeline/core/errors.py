@@ -5,6 +5,7 @@ import errno
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 
 from pipeline.core.text import say
@@ -16,6 +17,23 @@ def end_like_ctrl_c() -> None:
     """From now on whoever asks this program to end does what Ctrl-C does."""
     for asked in ending_signals():
         signal.signal(asked, signal.default_int_handler)
+
+
+def end_once() -> None:
+    """From now on the first signal to end does what Ctrl-C does, and others are ignored.
+
+    So the run in the tracker can be ended as killed. In a thread nothing is changed: the main
+    thread gets the signals.
+    """
+
+    def stop(*_: object) -> None:
+        for asked in ending_signals():
+            signal.signal(asked, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for asked in ending_signals():
+            signal.signal(asked, stop)
 
 
 def ending_signals() -> list[signal.Signals]:

@@ -167,7 +167,7 @@ def _recorded(version: Version) -> Iterator[TrackerRun]:
     with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
         run = tracker.open_run(job_type="promotion", name=name, config=told)
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(run.finish, failed=True)
+            on_failure.push(lambda _, error, trace: run.finish(failed=True, error=error))
             yield run
             on_failure.pop_all()
         run.finish()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import psutil
 
 GRACE = 3.0  # seconds that a process has to end by itself
+SERVICE, SERVICE_GRACE = "wandb-core", 0.5
 TIDYING = 60.0  # seconds that another start may take to tidy up after a run
 NAME = re.compile("pipeline-[0-9a-f]{8}")  # of a run's temporary folder
 
@@ -87,29 +88,45 @@ def adopt(child: "psutil.Process") -> None:
 
 
 def end_children() -> None:
-    """End all processes below this one."""
+    """End all processes below this one, but for its watcher and its tracker's service."""
     import psutil
 
     children = psutil.Process().children()
-    end(*(child for child in children if not watcher.is_one(child)), *_adopted)
+    kept = (watcher.is_one, _is_service)
+    end(*(child for child in children if not any(test(child) for test in kept)), *_adopted)
 
 
 def end(*roots: "psutil.Process") -> None:
-    """End processes and all below them: asked first, killed after the grace."""
+    """End processes and all below them: asked first, killed after the grace.
+
+    A tracker's service is ended after the process that it works for, whose run it has to end.
+    """
     import psutil
 
     running = set()
     for root in roots:
         with contextlib.suppress(psutil.NoSuchProcess):
             running |= {root, *root.children(recursive=True)}
-    for process in running:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(running, timeout=GRACE)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=1)
+    services = {process for process in running if _is_service(process)}
+    for processes, grace in ((running - services, GRACE), (services, SERVICE_GRACE)):
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=grace)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=1)
+
+
+def _is_service(process: "psutil.Process") -> bool:
+    """Whether a process is W&B's, which sends the data of the process that has started it."""
+    import psutil
+
+    try:
+        return process.name() == SERVICE
+    except psutil.Error:  # it has ended
+        return False
 
 
 # What the marker of a run names

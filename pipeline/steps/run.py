@@ -212,13 +212,13 @@ class Run:
             "tracker.store": self.tracker.store,
         }
 
-    def finish(self, failed: bool = False) -> None:
-        """End the run in the tracker."""
+    def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
+        """End the run in the tracker: as finished, as failed because of an error, or as killed."""
         summary = _changed(self._logged, self.summary)
         config = _changed(self._settings, self.config)
         if (summary or config) and not failed:
             self._tracker.update(summary, secrets.hide(config))
-        self._tracker.finish(failed)
+        self._tracker.finish(failed, error)
 
     def prove(self) -> dict[str, Any]:
         """What the orchestrator reuses the result by: the evidence, and what changed meanwhile.

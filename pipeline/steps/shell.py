@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.core import azure, databases, hardening, secrets, settings, variables
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import PipelineError, end_once
 from pipeline.core.text import printable
 from pipeline.steps import trace
 from pipeline.steps.context import HANDED_OVER, StepContext
@@ -47,6 +47,7 @@ def main(
     hardening.harden()
     hardening.close_state()
     azure.guard_tracebacks()
+    end_once()
     args = arguments.parse_args(handed.get("arguments"))
     context = StepContext()
     try:
@@ -99,7 +100,7 @@ def _run(
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         run = Run(name, args, Path(folder), context, given)
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(run.finish, failed=True)
+            on_failure.push(lambda _, error, __: run.finish(failed=True, error=error))
             go(args, run)
             proof = run.prove()
             on_failure.pop_all()

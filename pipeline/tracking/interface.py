@@ -130,8 +130,13 @@ class TrackerRun(ABC):
         """Record values of the run as a whole, over those logged so far, and its settings."""
 
     @abstractmethod
-    def finish(self, failed: bool = False) -> None:
-        """End the run and wait until all of it is stored."""
+    def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
+        """End the run and wait until all of it is stored.
+
+        Args:
+            failed: whether it failed or was killed.
+            error: why; a KeyboardInterrupt means that it was killed.
+        """
 
     @abstractmethod
     def image(self, path: Path) -> Any:

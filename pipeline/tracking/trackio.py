@@ -240,7 +240,7 @@ class TrackioRun(TrackerRun):
     def bars(self, name: str, values: "pd.Series") -> trackio.Table:
         return self.table(values.rename_axis("label").reset_index())
 
-    def finish(self, failed: bool = False) -> None:
+    def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
         if failed:
             self._run.log({"failed": 1})
         self._run.finish()

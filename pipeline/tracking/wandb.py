@@ -20,7 +20,7 @@ import xxhash
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from pipeline.core import settings, variables
+from pipeline.core import secrets, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
 from pipeline.core.text import say
@@ -57,6 +57,10 @@ A_FULL_DISK = re.compile("no space left|quota exceeded|file too large", re.IGNOR
 A_WRONG_KEY = re.compile(r"\b40[13]\b|api key|not logged in|permission denied", re.IGNORECASE)
 HASHES = {"MANIFEST_MD5": hashlib.md5, "MANIFEST_XXH128": xxhash.xxh128}
 DIGEST = "sha256"  # in an artifact's metadata: our digest, as W&B keeps another one
+
+KILLED = 255  # the exit code after Ctrl-C, from which W&B tells a killed run from a failed one
+KILLED_WAIT = 2.5  # seconds for the end of a killed run; its process has 3
+LONGEST_ERROR = 4000
 
 Result = TypeVar("Result")
 
@@ -160,8 +164,8 @@ class WandbRun(TrackerRun):
             given |= {"id": id, "resume": "allow"}
         try:
             self._run = ask("start a run", lambda: _start_run(given))
-        except PipelineError:
-            _abandon()
+        except BaseException as error:
+            _abandon(_exit_code(True, error))
             raise
         self.id, self.url = self._run.id, self._run.url
         self.first_step = self._run.starting_step
@@ -254,23 +258,26 @@ class WandbRun(TrackerRun):
         table = wandb.Table(columns=["label", str(values.name)], data=rows)
         return wandb.plot.bar(table, "label", str(values.name), title=name)
 
-    def finish(self, failed: bool = False) -> None:
-        limit = settings.tracker_timeout()
+    def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
+        limit, code = settings.tracker_timeout(), _exit_code(failed, error)
+        # A run that has failed, perhaps because the server is away, is not waited for long.
+        limits = {0: limit, 1: limit / 5, KILLED: min(KILLED_WAIT, limit)}
         try:
-            # A run that has failed, perhaps because the server is away, is not waited for long.
-            ask("store the run", lambda: self._end(failed), limit=limit / 5 if failed else limit)
-        except PipelineError as error:
-            _abandon()
+            ask("store the run", lambda: self._end(code, error), limit=limits[code])
+        except PipelineError as trouble:
+            _abandon(code)
             if not failed:
                 raise
             # What made the step fail is what its user must see.
-            say(f"warning: {error.what}", file=sys.stderr)
+            say(f"warning: {trouble.what}", file=sys.stderr)
 
-    def _end(self, failed: bool) -> None:
-        self._run.finish(exit_code=1 if failed else 0)
-        if not failed:
+    def _end(self, code: int, error: BaseException | None) -> None:
+        if code == 1 and error is not None:
+            self._run.notes = self._run.summary["error"] = _told(error)
+        self._run.finish(exit_code=code)
+        if code == 0:
             self._await_end()
-        close()
+        close(code)
 
     def _await_end(self) -> None:
         """Wait until the server knows that the run has ended.
@@ -285,6 +292,18 @@ class WandbRun(TrackerRun):
                 raise TimeoutError("the server has not taken all of it")
             time.sleep(0.5)  # the server tells nobody; it has to be asked
             found.load(force=True)
+
+
+def _exit_code(failed: bool, error: BaseException | None) -> int:
+    """The exit code by which W&B knows whether a run is finished, failed or killed."""
+    return KILLED if isinstance(error, KeyboardInterrupt) else int(failed)
+
+
+def _told(error: BaseException) -> str:
+    """An error for the run's page, as the user is told it."""
+    known = isinstance(error, PipelineError)
+    text = str(error if known else f"{type(error).__name__}: {error}")
+    return secrets.shown(text)[:LONGEST_ERROR]
 
 
 def _remove_folder(run: wandb.apis.public.Run) -> None:
@@ -371,11 +390,11 @@ def close(exit_code: int = 0) -> None:
     wandb.teardown(exit_code)
 
 
-def _abandon() -> None:
+def _abandon(exit_code: int) -> None:
     """Let go of the SDK, which would hold up the end of this process until it has succeeded."""
-    thread = threading.Thread(target=close, args=(1,), daemon=True)
+    thread = threading.Thread(target=close, args=(exit_code,), daemon=True)
     thread.start()
-    thread.join(0.5)
+    thread.join(KILLED_WAIT if exit_code == KILLED else 0.5)
 
 
 def ask(what: str, call: Callable[[], Result], size: int = 0, limit: float = 0) -> Result:

@@ -323,6 +323,17 @@ def test_a_failed_run_says_so(client):
     assert wandb.Api().run(f"tester/pokemon/{run.id}").state == "failed"
 
 
+def test_a_failed_run_says_why_and_a_killed_one_that_it_was(client):
+    failed = start()
+    failed.finish(failed=True, error=PipelineError("column 'hp' is missing", "check the data"))
+    killed = start()
+    killed.finish(failed=True, error=KeyboardInterrupt())
+    one, other = (wandb.Api().run(f"tester/pokemon/{run.id}") for run in (failed, killed))
+    assert (one.state, other.state) == ("failed", "killed")
+    assert one.notes == one.summary["error"] == "column 'hp' is missing\ncheck the data"
+    assert "error" not in other.summary
+
+
 def test_nothing_is_sent_or_written_that_nobody_asked_for(client, wandb_server, environment, capfd):
     run = start()
     log(run)

@@ -4,6 +4,7 @@ What was stored is asked of the server or of ``wandb.Api()``.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,3 +137,14 @@ def test_a_grid_leaves_its_trials_and_its_table(checkout: Checkout, server: Wand
     done = checkout.run("-m", trials, "main.tracker=wandb", **server.environment())
     assert done.status == 0, done.err
     check_swept(server, 4)
+
+
+def test_ctrl_c_ends_the_run_as_killed(checkout: Checkout, server: WandbServer):
+    """Its service process is not ended before it has sent that."""
+    process = checkout.start("main.tracker=wandb", "main.steps=[1]", **server.environment())
+    assert server.wait_for(lambda: any(run.config for run in server.runs.values()), 60)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "Traceback" not in out
+    assert [(run.state, run.exit_code) for run in server.runs.values()] == [("killed", 255)]

@@ -1,5 +1,6 @@
 """The pipeline on a W&B server that is away, dies, fails or damages what it was given."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,32 @@ def test_optuna_with_joblib(checkout: Checkout, server: WandbServer):
     done = checkout.run(*words, "main.tracker=wandb", **server.environment())
     assert done.status == 0, done.err
     check_swept(server, 4)
+
+
+MOMENTS = 10
+
+
+def test_ctrl_c_at_ten_moments_leaves_no_run_running(checkout: Checkout, server: WandbServer):
+    """A moment is a request of a run: the start of the W&B run, an upload, its end."""
+    whole = checkout.run(*QUICK, "main.force=true", **server.environment())
+    assert whole.status == 0, whole.err
+    count, ends = len(server.requests) // 2, []  # later runs upload less
+    for number in range(MOMENTS):
+        moment = len(server.requests) + 1 + number * count // MOMENTS
+        process = checkout.start(*QUICK, "main.force=true", **server.environment())
+        server.wait_for(lambda n=moment: len(server.requests) >= n, 60)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        ends.append(process.returncode)
+        assert "Traceback" not in out, out
+    states = [run.state for run in server.runs.values()]
+    assert set(states) <= {"finished", "killed"}, states
+    assert "killed" in states
+    assert ends.count(130) >= MOMENTS // 2
+
+
+def test_a_step_that_runs_out_of_time_is_killed_in_wandb(checkout: Checkout, server: WandbServer):
+    server.faults.hold("UseArtifact")
+    done = failed(checkout, server, *QUICK, "main.tracker_timeout=60", "main.timeout=3")
+    assert "ran out of time" in done.err
+    assert [run.state for run in server.runs.values()] == ["finished", "killed"]

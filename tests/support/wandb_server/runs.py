@@ -26,13 +26,17 @@ UPSERT_FIELDS = {
     "tags": "tags",
 }
 
+# The client says 255 after Ctrl-C: wandb/sdk/lib/exit_hooks.py. What W&B makes of an exit code:
+# https://docs.wandb.ai/guides/runs/#run-states
+STATES = {0: "finished", 255: "killed"}
+
 
 class Run(Node):
     """A run, as W&B shows it.
 
     Attributes:
         name: its short id.
-        state: ``running``, ``finished`` or ``failed``.
+        state: ``running``, ``finished``, ``failed`` or ``killed``.
         summary, history, events, console: what the file stream brought.
         files: names of uploaded files.
         used, logged: artifacts it read and wrote.
@@ -81,7 +85,7 @@ class Run(Node):
             self._stream_file(name, chunk["content"], chunk.get("offset", 0))
         if message.get("complete"):
             self.exit_code = message.get("exitcode", 0)
-            self.state = "failed" if self.exit_code else "finished"
+            self.state = STATES.get(self.exit_code, "failed")
 
     def _stream_file(self, name: str, lines: list[str], offset: int) -> None:
         """Put lines where they belong; a message sent twice changes nothing."""
