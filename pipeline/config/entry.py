@@ -51,6 +51,7 @@ def main(go: Callable) -> None:
             return
         if sys.argv[1:2] == ["explain"]:
             sys.argv[1] = "main.explain=true"
+        sys.argv[1:] = overrides.with_defaults(sys.argv[1:], os.environ)
         config.register()
         go()
     except KeyboardInterrupt:

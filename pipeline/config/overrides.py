@@ -7,6 +7,7 @@ Hydra's own grammar stumbles over an ``=`` or ``&`` in a value, and over JSON's 
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -33,6 +34,19 @@ def overrides(arguments: list[str]) -> list[str]:
         else:
             words.append(argument)
     return [readable(word) for word in references.protect_words(words)]
+
+
+# Variables of W&B that name what a setting names
+NAMED_BY = {"main.project_name": "WANDB_PROJECT", "main.experiment_name": "WANDB_RUN_GROUP"}
+
+
+def with_defaults(words: list[str], environment: Mapping[str, str]) -> list[str]:
+    """Add the settings that W&B's variables name, unless an override names them."""
+    typed = {word.lstrip("+~").partition("=")[0] for word in words}
+    values = {key: environment.get(name) for key, name in NAMED_BY.items() if key not in typed}
+    added = [f"{key}={quoted(value)}" for key, value in values.items() if value]
+    first = next((n for n, word in enumerate(words) if OVERRIDE.fullmatch(word)), len(words))
+    return words[:first] + added + words[first:]  # beside the others, as Hydra wants them
 
 
 def readable(word: str) -> str:

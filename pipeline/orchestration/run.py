@@ -328,6 +328,8 @@ class Pipeline:
         self.screen.__enter__()
         if self.cache.notice:
             self.screen.warn(self.cache.notice)
+        if not self.trial and (notice := tracking.notice(self.config.main.tracker)):
+            self.screen.warn(notice)
         self.tracker.prepare()
         if self.config.main.explain:
             return self
@@ -387,7 +389,8 @@ class Pipeline:
     def _hints(self) -> list[str]:
         last = list(self.results.values())[-1:]
         report = ["report: make report"] if last and last[0].outputs else []
-        return [f"run {self.id}: {self.folder}", *report, "dashboards: make dashboard"]
+        urls = [result.tracker_url for result in self.results.values() if result.tracker_url]
+        return [f"run {self.id}: {self.folder}", *report, self.tracker.dashboard(urls)]
 
     def _record(self, status: str, error: BaseException | None) -> None:
         """``summary.json``, in the run's folder and on its MLflow run if it has one."""

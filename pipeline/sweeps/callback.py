@@ -108,6 +108,8 @@ class Sweep(Callback):
                     f"hydra.sweeper.{name}={count} is not a number of trials", "give 1 or more"
                 )
         kind = tracking.choose(config.main.tracker)
+        if notice := tracking.notice(config.main.tracker):
+            print(f"warning: {notice}", file=sys.stderr)
         self._tracker = tracking.Tracker(kind, config.main.project_name)
         if "Ray" in config.hydra.launcher._target_:
             ray_check.check(kind, config.hydra.launcher)

@@ -43,8 +43,7 @@ def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -
         console.print(table)
         console.print("\nthe best one, trained on all training data:", style="dim")
         console.print(f"  {command(best[0])}", markup=False, soft_wrap=True)
-    for line in (f"sweep {id}: {folder}", "dashboards: make dashboard"):
-        console.print(line, style="dim", markup=False, soft_wrap=True)
+    console.print(f"sweep {id}: {folder}", style="dim", markup=False, soft_wrap=True)
 
 
 def command(one: Recorded) -> str:
@@ -79,6 +78,8 @@ def log(
             recording.log(pictures)
         recording.log({"trials": table})
         recording.finish(failed=not best)
+    hint = tracker.dashboard([recording.url] if recording.url else [])
+    Console(highlight=False).print(hint, style="dim", markup=False, soft_wrap=True)
 
 
 def _drawn(best: Sequence[Recorded], name: str, config: DictConfig, into: Path) -> dict[str, Path]:

@@ -5,8 +5,8 @@ Two implementations, Trackio (local, the default) and W&B, behind two small inte
 which tracker is meant.
 """
 
-from pipeline.tracking.choice import choose
+from pipeline.tracking.choice import choose, notice
 from pipeline.tracking.interface import Artifact, TrackerRun, files_of, is_table
 from pipeline.tracking.tracker import Tracker
 
-__all__ = ["Artifact", "Tracker", "TrackerRun", "choose", "files_of", "is_table"]
+__all__ = ["Artifact", "Tracker", "TrackerRun", "choose", "files_of", "is_table", "notice"]

@@ -15,15 +15,44 @@ WANDB_LOGINS = ("api.forge.coreweave.com", "api.wandb.ai")  # names under which 
 
 def wandb_server() -> str:
     """W&B's address: ``WANDB_BASE_URL``, what ``wandb login --host`` kept, or the cloud's."""
-    if os.environ.get("WANDB_BASE_URL"):
-        return os.environ["WANDB_BASE_URL"]
-    kept = configparser.ConfigParser()
-    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    try:
-        kept.read(folder / "settings", encoding="utf-8")
-    except (configparser.Error, UnicodeError):
-        return WANDB_CLOUD  # W&B says what is wrong with the file, once it is used
-    return kept.get("default", "base_url", fallback=WANDB_CLOUD)
+    (_, url) = _setting("base_url", "WANDB_BASE_URL")
+    return (url or WANDB_CLOUD).rstrip("/")
+
+
+def _setting(name: str, variable: str) -> tuple[str, str]:
+    """Where a setting of W&B's is from, and its value: the variable, or a file of ``wandb``'s."""
+    if os.environ.get(variable):
+        return variable, os.environ[variable]
+    user = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    for folder in (Path(os.environ.get("WANDB_DIR") or ".", "wandb"), user):
+        kept = configparser.ConfigParser()
+        try:
+            kept.read(folder / "settings", encoding="utf-8")
+        except (configparser.Error, UnicodeError):
+            continue  # W&B says what is wrong with the file, once it is used
+        if value := kept.get("default", name, fallback=""):
+            return str(folder / "settings"), value
+    return "", ""
+
+
+def _unusable_mode() -> str:
+    """The mode that W&B is in, and who says so, if artifacts can't be read back in it."""
+    origin, mode = _setting("mode", "WANDB_MODE")
+    if mode.lower() in ("", "online", "shared"):
+        return ""
+    return f"WANDB_MODE={mode}" if origin == "WANDB_MODE" else f"mode = {mode} in {origin}"
+
+
+def notice(name: str) -> str:
+    """What a user should know of the tracker that ``main.tracker`` means; mostly nothing."""
+    if name == "auto" and _wanted() and (mode := _unusable_mode()):
+        return f"{mode}, so Trackio is used: W&B cannot read artifacts back in that mode"
+    return ""
+
+
+def _wanted() -> bool:
+    """Whether there is a login to W&B, or a server of one's own."""
+    return wandb_credentials() or wandb_server() != WANDB_CLOUD
 
 
 def wandb_credentials() -> bool:
@@ -55,20 +84,18 @@ def choose(name: str) -> str:
             f"set main.tracker to one of: {', '.join(TRACKERS)}",
         )
     if name == "auto":
-        wanted = wandb_credentials() or wandb_server() != WANDB_CLOUD
-        name = "wandb" if wanted else "trackio"
+        name = "wandb" if _wanted() and not _unusable_mode() else "trackio"
     if name == "wandb":
         _require_wandb()
     return name
 
 
 def _require_wandb() -> None:
-    mode = os.environ.get("WANDB_MODE", "online").lower()
-    if mode not in ("", "online", "shared"):
+    if mode := _unusable_mode():
         raise PipelineError(
-            f"WANDB_MODE={mode}: W&B cannot read artifacts back in that mode, and every step "
+            f"{mode}: W&B cannot read artifacts back in that mode, and every step "
             "reads what the one before it logged",
-            "unset WANDB_MODE, or use the local tracker: main.tracker=trackio",
+            "unset it (`wandb online`), or use the local tracker: main.tracker=trackio",
         )
     if not wandb_credentials():
         raise PipelineError(

@@ -1,7 +1,7 @@
 """A project in a tracker, whichever tracker it is."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +61,13 @@ class Tracker:
         return not self.store.startswith("trackio local ") or settings.trackio_dir() != (
             settings.state_dir() / "trackio"
         )
+
+    def dashboard(self, urls: Sequence[str]) -> str:
+        """Where to look at runs with these addresses, in a line."""
+        if self.kind == "trackio":
+            return "dashboards: make dashboard"
+        pages = [url.partition("/runs/")[0] for url in urls] or [wandb_server()]
+        return f"dashboard: {pages[-1]}"
 
     def prepare(self) -> None:
         """Import W&B's library, which makes temporary folders that it keeps until the process ends.

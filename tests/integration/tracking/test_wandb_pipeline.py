@@ -74,9 +74,10 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
 ):
     first = checkout.run(*ON_WANDB, **server.environment())
     assert first.status == 0, first.err
-    second = checkout.run(
-        *ON_WANDB, "split.test_size=0.3", "main.experiment_name=prod", **server.environment()
-    )
+    agent = {"WANDB_RUN_ID": "one", "WANDB_RESUME": "allow", "WANDB_RUN_GROUP": "prod"}
+    second = checkout.run(*ON_WANDB, "split.test_size=0.3", **server.environment(), **agent)
+    assert f"dashboard: {server.url}/tester/pokemon" in second.out
+    assert "make dashboard" not in second.out
     assert second.states == ["cached", "cached", "ran", "ran"]
     runs, versions = asked(checkout, server)
     one, two = first.summary["run_id"], second.summary["run_id"]

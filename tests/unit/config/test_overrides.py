@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.overrides import overrides, readable, split_options
+from pipeline.config.overrides import overrides, readable, split_options, with_defaults
 from pipeline.core.errors import PipelineError
 
 
@@ -108,3 +108,20 @@ def test_only_the_option_is_expanded():
         "c=2",
         "d=3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ["main.project_name='theirs'", "main.experiment_name='a b'"]),
+        (["-m", "a=1"], ["-m", "main.project_name='theirs'", "main.experiment_name='a b'", "a=1"]),
+        (["main.project_name=mine"], ["main.experiment_name='a b'", "main.project_name=mine"]),
+        (["++main.project_name=x", "main.experiment_name=y"],
+         ["++main.project_name=x", "main.experiment_name=y"]),
+    ],
+)  # fmt: skip
+def test_wandbs_variables_are_defaults(words: list[str], expected: list[str]):
+    """An override goes over them, and they stand among the overrides."""
+    environment = {"WANDB_PROJECT": "theirs", "WANDB_RUN_GROUP": "a b", "WANDB_MODE": "online"}
+    assert with_defaults(words, environment) == expected
+    assert with_defaults(words, {"WANDB_PROJECT": ""}) == words

@@ -47,3 +47,46 @@ def test_wandb_without_a_key():
     told = refusal("wandb")
     assert "wandb login" in told
     assert "main.tracker=trackio" in told
+
+
+def test_a_mode_in_a_file_of_wandbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What ``wandb offline`` and ``wandb disabled`` leave, in the current folder or at home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.delenv("WANDB_CONFIG_DIR", raising=False)
+    for folder in ("wandb", ".config/wandb"):
+        file = Path(folder, "settings")
+        file.parent.mkdir(parents=True)
+        file.write_text("[default]\nmode = offline\n")
+        assert "mode = offline in" in refusal("wandb")
+        assert str(file) in refusal("wandb")
+        assert tracking.choose("auto") == "trackio"
+        file.unlink()
+    assert tracking.choose("auto") == "wandb"
+
+
+def test_auto_says_why_it_is_trackio(monkeypatch: pytest.MonkeyPatch):
+    assert tracking.notice("auto") == ""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking.notice("auto") == ""  # nobody is logged in
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert tracking.choose("auto") == "trackio"
+    assert tracking.notice("auto").startswith("WANDB_MODE=disabled, so Trackio is used")
+    assert tracking.notice("trackio") == ""
+
+
+def test_one_form_of_a_server(monkeypatch: pytest.MonkeyPatch):
+    stores = set()
+    for url in ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"):
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        stores.add(tracking.Tracker("wandb", "pokemon").store)
+    assert len(stores) == 1
+
+
+def test_where_the_dashboard_is(monkeypatch: pytest.MonkeyPatch):
+    assert tracking.Tracker("trackio", "p").dashboard([]) == "dashboards: make dashboard"
+    url = "https://wandb.example/ada/p/runs/abc"
+    assert (
+        tracking.Tracker("wandb", "p").dashboard([url]) == "dashboard: https://wandb.example/ada/p"
+    )
