@@ -54,14 +54,21 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     run.log({"predictions": training.predictions(trained.answers, test)})
     if not trained.folds.empty:
         run.log({"folds": trained.folds.reset_index()})
-    for name, file in files.items():
-        stored = run.log_artifact(
-            file,
-            name=name,
-            type="model",
-            description=f"{args.estimator} predicting {args.target}",
-            metadata={**trained.metrics, "estimator": args.estimator, "target": args.target},
-        )
+    about = {"estimator": args.estimator, "target": args.target}
+    run.log_artifact(
+        files[args.preprocessor_artifact_name],
+        name=args.preprocessor_artifact_name,
+        type="preprocessor",
+        description=f"Features for {args.estimator} predicting {args.target}",
+        metadata=about,
+    )
+    stored = run.log_artifact(
+        files[args.artifact_name],
+        name=args.artifact_name,
+        type="model",
+        description=f"{args.estimator} predicting {args.target}",
+        metadata={**trained.metrics, **about},
+    )
     kept = run.folder / "stored"
     mlflow_registration.register(
         args.name, published, kept, data, stored, trained.metrics, run.origin()

@@ -168,6 +168,9 @@ def _recorded(version: Version) -> Iterator[TrackerRun]:
         run = tracker.open_run(job_type="promotion", name=name, config=told)
         with contextlib.ExitStack() as on_failure:
             on_failure.push(lambda _, error, trace: run.finish(failed=True, error=error))
+            if version.artifact and tracker.find(version.artifact):  # what is measured is MLflow's
+                with tempfile.TemporaryDirectory() as folder:
+                    run.use_artifact(version.artifact, Path(folder))
             yield run
             on_failure.pop_all()
         run.finish()

@@ -71,7 +71,8 @@ class Pipeline:
         group = self.trial.sweep if self.trial else config.main.experiment_name
         context.export(config, group, kind)
         hardening.close_state()
-        self.context = context.step_context(self.id, job.overrides, self.commit)
+        known = context.step_context(self.id, job.overrides, self.commit)
+        self.context = replace(known, experiment=config.main.experiment_name)
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
         self.store = self.tracker.store

@@ -57,6 +57,16 @@ def commit(root: Path) -> Commit | None:
     return Commit(sha, dirty=bool(_asked(root, "status", "--porcelain")))
 
 
+def repository(root: Path) -> str:
+    """The address of the repository that the working tree is from, without a password; or none."""
+    url = _asked(root, "remote", "get-url", "origin")
+    scheme, separator, rest = url.partition("://")
+    if not separator:  # git@host:path, or a folder
+        return url
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
 def environment_lock() -> list[str]:
     """This process's environment: a line on the interpreter, then each package, exactly.
 

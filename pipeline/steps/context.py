@@ -31,6 +31,7 @@ class StepContext:
         developer: who started the step; empty: the user of this machine.
         trace: whether to record what the step reads; see :mod:`pipeline.steps.trace`.
         key: the digest of what is known of the step before it runs.
+        experiment: what the run's results belong to; empty: the tracker's group.
         variables: the environment variables that libraries go by, as the user has set them.
     """
 
@@ -47,6 +48,7 @@ class StepContext:
     developer: str = ""
     trace: bool = False
     key: str = ""
+    experiment: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

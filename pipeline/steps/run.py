@@ -303,6 +303,7 @@ def _origin(context: StepContext) -> dict[str, str]:
         "git_diff": context.diff,
         "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
         "based_on": context.based_on,
+        "experiment": context.experiment,
     }
     return {
         "developer": context.developer or origin.developer(),

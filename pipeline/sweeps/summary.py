@@ -69,9 +69,8 @@ def log(
         client.log_metric(run, "best", best[0].value)
         client.set_tag(run, "pipeline.best", str(best[0].number))
     with (into / "tracker.log").open("w") as said, contextlib.redirect_stdout(said):
-        recording = tracker.open_run(
-            job_type="sweep", name=f"sweep-{id}", config={"sweep": id, "metric": name}
-        )
+        told = {"sweep": id, "metric": name, "experiment": config.main.experiment_name}
+        recording = tracker.open_run(job_type="sweep", name=f"sweep-{id}", config=told)
         if best:
             recording.log({f"best_{name}": best[0].value})
         if pictures:

@@ -243,6 +243,8 @@ class TrackioRun(TrackerRun):
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
         if failed:
             self._run.log({"failed": 1})
+        elif not self._run._config_logged:
+            self._run.log({})  # Trackio stores a run's settings with what is logged first
         self._run.finish()
         if context_vars.current_run.get() is self._run:  # or Trackio ends it again at exit
             context_vars.current_run.set(None)

@@ -24,6 +24,7 @@ from pipeline.core import secrets, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
 from pipeline.core.text import say
+from pipeline.provenance import origin
 from pipeline.tracking.interface import Artifact, TrackerRun
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ DIGEST = "sha256"  # in an artifact's metadata: our digest, as W&B keeps another
 
 KILLED = 255  # the exit code after Ctrl-C, from which W&B tells a killed run from a failed one
 KILLED_WAIT = 2.5  # seconds for the end of a killed run; its process has 3
-LONGEST_ERROR = 4000
+LONGEST_ERROR, LONGEST_TAG = 4000, 64  # characters
 
 Result = TypeVar("Result")
 
@@ -158,15 +159,34 @@ class WandbRun(TrackerRun):
         group: str | None = None,
         id: str | None = None,
     ):
-        given = {"project": project, "job_type": job_type, "name": name, "config": dict(config)}
+        given: dict[str, Any] = {
+            "project": project,
+            "job_type": job_type,
+            "name": name,
+            "config": dict(config),
+        }
         given |= {"group": group or settings.experiment()}
+        if commit := config.get("git_commit"):
+            # All that W&B is told of git: it would search the folder that the step runs in.
+            git = {"git_commit": commit, "git_remote_url": origin.repository(settings.ROOT) or None}
+            given["settings"] = wandb.Settings(**git)
+        if experiment := config.get("experiment"):
+            tags = os.environ.get("WANDB_TAGS", "").split(",")
+            given["tags"] = [tag for tag in [*tags, experiment[:LONGEST_TAG]] if tag]
         if id is not None:
             given |= {"id": id, "resume": "allow"}
+        begun: concurrent.futures.Future[wandb.Run] = concurrent.futures.Future()
         try:
-            self._run = ask("start a run", lambda: _start_run(given))
-        except BaseException as error:
-            _abandon(_exit_code(True, error))
+            ask("start a run", lambda: begun.set_result(_start_run(given)))
+        except KeyboardInterrupt:  # the server may know the run already
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                begun.result(KILLED_WAIT / 2).finish(exit_code=KILLED)
+            _abandon(KILLED)
             raise
+        except PipelineError:
+            _abandon(1)
+            raise
+        self._run = begun.result()
         self.id, self.url = self._run.id, self._run.url
         self.first_step = self._run.starting_step
 
@@ -264,6 +284,9 @@ class WandbRun(TrackerRun):
         limits = {0: limit, 1: limit / 5, KILLED: min(KILLED_WAIT, limit)}
         try:
             ask("store the run", lambda: self._end(code, error), limit=limits[code])
+        except KeyboardInterrupt:
+            _abandon(KILLED)
+            raise
         except PipelineError as trouble:
             _abandon(code)
             if not failed:

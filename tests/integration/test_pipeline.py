@@ -138,7 +138,7 @@ print(json.dumps([runs, {name: s.get_artifact_manifest("pokemon", name, "v0") fo
         "train_data.csv": "split_data",
         "test_data.csv": "split_data",
         "model": "model",
-        "preprocessor": "model",
+        "preprocessor": "preprocessor",
     }
     counts = artifacts["clean_data.csv"]["metadata"]
     assert (counts["rows_before"], counts["rows_after"], counts["dropped"]) == (800, 800, {})

@@ -144,11 +144,26 @@ def test_the_gate_and_its_settings():
         assert words in str(error.value)
 
 
+LINEAGE = """
+from pipeline.tracking.trackio import SQLiteStorage
+(id,) = [r["id"] for r in SQLiteStorage.get_run_records("pokemon") if r["name"] == {run!r}]
+links = SQLiteStorage.get_run_artifacts("pokemon", {run!r}, id)["input"]
+print("inputs", *sorted(f"{{one['name']}}:v{{one['version']}}" for one in links))
+"""
+
+
+def lineage(at: Registered, run: str) -> list[str]:
+    """What a run in Trackio has used."""
+    folder = {"TRACKIO_DIR": str(at.state / "trackio")}
+    return at.printed("-c", LINEAGE.format(run=run), **folder).split("inputs ")[1].split()
+
+
 def test_promoted_refused_forced_and_rolled_back(at: Registered):
     """What a team does, by the commands; everything is in the history afterwards."""
     out = at.pipeline("promote", "--version", "1", LOCAL, "--to", "production")
     assert "passed  version 1 loads and predicts in a fresh process" in out
     assert "version 1 is in production (the first one): passed the gate" in out
+    assert lineage(at, f"promotion-{NAME}-1") == ["model:v0", "test_data.csv:v0"]
     out = at.pipeline("promote", "--version", "3", LOCAL, status=1)
     assert "FAILED  f1" in out
     assert "and may be 0.02 worse than version 1's" in out

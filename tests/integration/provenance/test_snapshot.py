@@ -222,6 +222,14 @@ def test_the_commit_and_what_changed_since(repository: Path):
     assert origin.commit(repository) == origin.Commit(head, dirty=False)
 
 
+def test_the_address_of_the_repository_has_no_password(repository: Path):
+    assert origin.repository(repository) == ""
+    git(repository, "remote", "add", "origin", "https://ada:secret@example.com/a/b.git")
+    assert origin.repository(repository) == "https://example.com/a/b.git"
+    git(repository, "remote", "set-url", "origin", "git@example.com:a/b.git")
+    assert origin.repository(repository) == "git@example.com:a/b.git"
+
+
 def test_origin_where_there_is_no_repository_or_no_git(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -33,7 +33,7 @@ TYPES = {
     "clean_data.csv:v0": "processed_data",
     "train_data.csv:v0": "split_data",
     "test_data.csv:v0": "split_data",
-    "preprocessor:v0": "model",
+    "preprocessor:v0": "preprocessor",
     "model:v0": "model",
 }
 ASKED = """

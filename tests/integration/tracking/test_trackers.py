@@ -145,10 +145,21 @@ run.log({"importances": pd.Series({"hp": 0.7, "speed": 0.3}, name="importance")}
 run.finish()
 failed = start("fail")
 failed.finish(failed=True)
+quiet = start("report")
+quiet.finish()
+if tracker.kind == "trackio":
+    from pipeline.tracking.trackio import SQLiteStorage
+    answer["settings"] = SQLiteStorage.get_run_config("pokemon", run_id=quiet.id)
+else:
+    from pipeline.tracking.wandb import api
+    stored = api().run(f"pokemon/{quiet.id}")
+    answer["settings"] = {**stored.config, "job_type": stored.job_type, "_Group": stored.group}
 answer["ids"] = [bool(run.id), run.id != failed.id, run.kind == tracker.kind]
 """,
     )
     assert answer["ids"] == [True, True, True]
+    wanted = {"job_type": "report", "_Group": "dev", "size": 0.2}
+    assert wanted.items() <= answer["settings"].items()  # though it has logged no metrics
 
 
 def test_projects_are_apart(tracker: tuple[str, dict[str, str]], tmp_path: Path):

@@ -14,6 +14,8 @@ import mlflow
 import psutil
 import pytest
 
+from pipeline.provenance import origin
+from tests.support.paths import ROOT
 from tests.support.runs import SMALL, Checkout, environment
 from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
@@ -88,6 +90,11 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
         assert run["group"] == ("dev" if name.endswith(one) else "prod")
         assert run["config"]["pipeline_run_id"] in (one, two)
         assert len(run["config"]["git_commit"]) == 40
+        assert run["config"]["experiment"] == run["group"]
+    for run in server.runs.values():  # from which W&B makes links to the code
+        assert run.commit == run.config["git_commit"]["value"]
+        assert run.repo == (origin.repository(ROOT) or None)
+        assert run.tags == [run.group]
     lineage = {name.rsplit("-", 3)[0]: (run["used"], run["made"]) for name, run in runs.items()
                if name.endswith(two)}  # fmt: skip
     assert lineage == {
@@ -135,8 +142,10 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
 def test_a_grid_leaves_its_trials_and_its_table(checkout: Checkout, server: WandbServer):
     """The trials share a process, and each has a temporary folder that is removed at its end."""
     trials = "model.params.n_estimators=2,3,4,5"
-    done = checkout.run("-m", trials, "main.tracker=wandb", **server.environment())
+    words = (trials, "main.tracker=wandb", "main.experiment_name=prod")
+    done = checkout.run("-m", *words, **server.environment(), WANDB_TAGS="ours,theirs")
     assert done.status == 0, done.err
+    assert all(run.tags == ["ours", "theirs", "prod"] for run in server.runs.values())
     check_swept(server, 4)
 
 

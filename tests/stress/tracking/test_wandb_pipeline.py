@@ -111,8 +111,8 @@ def test_ctrl_c_at_ten_moments_leaves_no_run_running(checkout: Checkout, server:
         out, _ = process.communicate(timeout=60)
         ends.append(process.returncode)
         assert "Traceback" not in out, out
-    states = [run.state for run in server.runs.values()]
-    assert set(states) <= {"finished", "killed"}, states
+        states = [run.state for run in server.runs.values()]
+        assert set(states) <= {"finished", "killed"}, (states, out)
     assert "killed" in states
     assert ends.count(130) >= MOMENTS // 2
 
