@@ -59,9 +59,15 @@ A_WRONG_KEY = re.compile(r"\b40[13]\b|api key|not logged in|permission denied", 
 HASHES = {"MANIFEST_MD5": hashlib.md5, "MANIFEST_XXH128": xxhash.xxh128}
 DIGEST = "sha256"  # in an artifact's metadata: our digest, as W&B keeps another one
 
+A_DELETED_RUN = "was previously created and deleted"
 KILLED = 255  # the exit code after Ctrl-C, from which W&B tells a killed run from a failed one
 KILLED_WAIT = 2.5  # seconds for the end of a killed run; its process has 3
 LONGEST_ERROR, LONGEST_TAG = 4000, 64  # characters
+
+
+class DeletedError(PipelineError):
+    """A run was deleted in W&B; nobody gets its id again."""
+
 
 Result = TypeVar("Result")
 
@@ -175,20 +181,21 @@ class WandbRun(TrackerRun):
             given["tags"] = [tag for tag in [*tags, experiment[:LONGEST_TAG]] if tag]
         if id is not None:
             given |= {"id": id, "resume": "allow"}
-        begun: concurrent.futures.Future[wandb.Run] = concurrent.futures.Future()
         try:
-            ask("start a run", lambda: begun.set_result(_start_run(given)))
-        except KeyboardInterrupt:  # the server may know the run already
-            with contextlib.suppress(concurrent.futures.TimeoutError):
-                begun.result(KILLED_WAIT / 2).finish(exit_code=KILLED)
+            ask("start a run", lambda: self._begin(given), linger=KILLED_WAIT / 2)
+        except KeyboardInterrupt as error:
+            if "_run" in self.__dict__:
+                self.finish(failed=True, error=error)
             _abandon(KILLED)
             raise
         except PipelineError:
             _abandon(1)
             raise
-        self._run = begun.result()
         self.id, self.url = self._run.id, self._run.url
         self.first_step = self._run.starting_step
+
+    def _begin(self, given: Mapping[str, Any]) -> None:
+        self._run = _start_run(given)
 
     def use_artifact(self, reference: str, into: Path) -> Artifact:
         artifact = ask(f"read artifact {reference!r}", lambda: self._find(reference))
@@ -283,7 +290,8 @@ class WandbRun(TrackerRun):
         # A run that has failed, perhaps because the server is away, is not waited for long.
         limits = {0: limit, 1: limit / 5, KILLED: min(KILLED_WAIT, limit)}
         try:
-            ask("store the run", lambda: self._end(code, error), limit=limits[code])
+            end = functools.partial(self._end, code, error)
+            ask("store the run", end, limit=limits[code], linger=KILLED_WAIT)
         except KeyboardInterrupt:
             _abandon(KILLED)
             raise
@@ -420,7 +428,13 @@ def _abandon(exit_code: int) -> None:
     thread.join(KILLED_WAIT if exit_code == KILLED else 0.5)
 
 
-def ask(what: str, call: Callable[[], Result], size: int = 0, limit: float = 0) -> Result:
+def ask(
+    what: str,
+    call: Callable[[], Result],
+    size: int = 0,
+    limit: float = 0,
+    linger: float = 0,
+) -> Result:
     """Call the SDK; what goes wrong, or takes too long, is a PipelineError.
 
     Some of the SDK's waits have no end, so the call is made in a thread that can be left behind.
@@ -430,6 +444,7 @@ def ask(what: str, call: Callable[[], Result], size: int = 0, limit: float = 0) 
         call: what to call.
         size: how many bytes are moved; a second is added for each megabyte.
         limit: seconds; without it, the tracker's time-out.
+        linger: seconds in which the call may complete after Ctrl-C.
     """
     limit = (limit or settings.tracker_timeout()) + size / BYTES_PER_SECOND
     future: concurrent.futures.Future[Result] = concurrent.futures.Future()
@@ -445,7 +460,12 @@ def ask(what: str, call: Callable[[], Result], size: int = 0, limit: float = 0) 
     threading.Thread(target=work, name=f"wandb: {what}", daemon=True).start()
     try:
         return future.result(limit)
+    except KeyboardInterrupt:
+        concurrent.futures.wait([future], linger)
+        raise
     except FAILURES as error:
+        if A_DELETED_RUN in str(error):
+            raise DeletedError(str(error), "choose another id") from error
         reason = _reason(error) if future.done() else f"no answer within {limit:.0f} seconds"
         raise PipelineError(
             f"W&B ({_server()}) could not {what}: {reason}", _remedy(error)
