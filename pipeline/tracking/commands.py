@@ -17,9 +17,10 @@ def dashboard(host: str, no_browser: bool) -> None:
 
 @click.command()
 @click.option("--run", required=True, metavar="ID", help="the run, as main.py prints it")
-def sync_to_wandb(run: str) -> None:
+@click.option("--new-ids", is_flag=True, help="copy what was deleted in W&B under another id")
+def sync_to_wandb(run: str, new_ids: bool) -> None:
     """Copy a run from Trackio to W&B; may be repeated."""
     from pipeline.tracking.sync_to_wandb import sync
 
-    for name, url in sync(run):  # as soon as the step's run is there
+    for name, url in sync(run, new_ids):  # as soon as the step's run is there
         say(f"{name}  {url}", flush=True)

@@ -5,10 +5,12 @@ whole is left alone, and what was cut off is completed. Versions may get other n
 """
 
 import contextlib
+import itertools
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,28 @@ from pipeline.core.files import file_digest
 from pipeline.tracking.choice import choose, wandb_credentials
 from pipeline.tracking.interface import Artifact
 from pipeline.tracking.trackio_lineage import Recorded, Row, Version, recorded
-from pipeline.tracking.wandb import DIGEST, WandbRun, api, ask, close, stored_artifact, stored_run
+from pipeline.tracking.wandb import (
+    DIGEST,
+    DeletedError,
+    WandbRun,
+    api,
+    ask,
+    close,
+    stored_artifact,
+    stored_run,
+)
 
 VERSION, CREATED = "trackio_version", "trackio_created"  # in the metadata of a copy
 
+AGAIN = "-again"  # in the id of what is copied anew, before a number
 
-def sync(run_id: str) -> Iterator[tuple[str, str]]:
+
+def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
     """Copy a run of the pipeline to W&B; the name and the address of each step's run, when done.
+
+    Args:
+        run_id: the pipeline's run.
+        new_ids: give a run that was deleted in W&B another id there.
 
     Raises:
         PipelineError: there is no such run, it can't be copied whole, or W&B does not take it.
@@ -47,7 +64,12 @@ def sync(run_id: str) -> Iterator[tuple[str, str]]:
     with FileLock(settings.state_dir() / "sync-to-wandb.lock"):
         for done, run in enumerate(runs):
             try:
-                url = _bring(run, copies)
+                url = _bring_anew(run, copies) if new_ids else _bring(run, copies)
+            except DeletedError as error:
+                raise PipelineError(
+                    f"{run.name} (run {run.id}) was deleted in W&B, which gives no id twice",
+                    f"copy it under another id: sync-to-wandb --run {run_id} --new-ids",
+                ) from error
             except PipelineError as error:
                 raise PipelineError(
                     f"{run.name} ({done + 1} of {len(runs)}) was not copied: {error.what}",
@@ -94,6 +116,16 @@ def _require_login() -> None:
             "run `wandb login`, and repeat this",
         )
     choose("wandb")  # refuses the modes in which the server can't be asked
+
+
+def _bring_anew(run: Recorded, copies: dict[str, str]) -> str:
+    """Have W&B hold a run whole, under the first of its ids that is not a deleted run's."""
+    for number in itertools.count(2):
+        try:
+            return _bring(run, copies)
+        except DeletedError:
+            run = replace(run, id=f"{_first_id(run)}{AGAIN}{number}")
+    raise AssertionError  # there is no last number
 
 
 def _bring(run: Recorded, copies: dict[str, str]) -> str:
@@ -203,7 +235,12 @@ def _copy(run: Recorded, copies: dict[str, str], lacking: Iterable[str]) -> None
 def _config(run: Recorded) -> dict[str, Any]:
     """A run's config as its step gave it, without what Trackio adds, and where it is from."""
     given = {k: v for k, v in run.config.items() if not k.startswith("_") and k != "job_type"}
-    return {**given, "trackio_run": run.id, CREATED: run.config.get("_Created")}
+    return {**given, "trackio_run": _first_id(run), CREATED: run.config.get("_Created")}
+
+
+def _first_id(run: Recorded) -> str:
+    """A run's id in Trackio."""
+    return run.id.partition(AGAIN)[0]
 
 
 def _log(target: WandbRun, row: Row) -> None:

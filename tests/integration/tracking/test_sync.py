@@ -428,3 +428,21 @@ def test_a_server_that_is_away(recorded: Recorded, wandb_server: WandbServer):
     assert "(1 of 4) was not copied: W&B " in error
     assert "connection refused" in error
     assert time.monotonic() - started < 2 + 6  # its patience, and Python with the imports
+
+
+def test_a_run_that_was_deleted_in_wandb_gets_a_new_id(
+    recorded: Recorded, wandb_server: WandbServer
+):
+    recorded.copied("whole", wandb_server)
+    etl, project = recorded.tracker_runs("whole")[1], wandb_server.store.project("pokemon")
+    project.delete(etl)
+    told = recorded.refused("whole", wandb_server, PIPELINE_TRACKER_TIMEOUT="10")
+    assert f"(run {etl}) was deleted in W&B" in told
+    assert "--new-ids" in told
+    env = {**wandb_server.environment(), "PIPELINE_TRACKER_TIMEOUT": "10"}
+    done = recorded.tool("sync-to-wandb", "--run", recorded.id("whole"), "--new-ids", **env)
+    assert done.status == 0, done.err
+    assert len(wandb_server.runs) == 4
+    again = wandb_server.runs[f"{etl}-again2"]
+    assert again.config["trackio_run"]["value"] == etl
+    assert {one.name for one in again.logged} == {"clean_data.csv:v0"}

@@ -19,6 +19,10 @@ class GraphQLFailure(Exception):
     """An operation that can't be answered; its text goes into ``errors``."""
 
 
+class Conflict(GraphQLFailure):
+    """An operation that the state of things refuses, which is answered with status 409."""
+
+
 class Plain(dict):
     """An object that goes into an answer as it is; any other one without fields goes as text."""
 

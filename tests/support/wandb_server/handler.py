@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.wandb_server.encoding import md5_hex
-from tests.support.wandb_server.execute import Execution, GraphQLFailure, operation_name
+from tests.support.wandb_server.execute import Conflict, Execution, GraphQLFailure, operation_name
 from tests.support.wandb_server.faults import DROP
 from tests.support.wandb_server.operations import Mutation, Query
 
@@ -96,6 +96,8 @@ class Handler(BaseHTTPRequestHandler):
             with store.lock:
                 root = Mutation(store) if execution.is_mutation else Query(store)
                 return HTTPStatus.OK, {"data": execution.run(root)}
+        except Conflict as error:
+            return HTTPStatus.CONFLICT, {"data": None, "errors": [{"message": str(error)}]}
         except GraphQLFailure as error:
             self.world.unanswered.append(f"{error} ({operation_name(query['query'])})")
             return HTTPStatus.OK, {"data": None, "errors": [{"message": str(error)}]}

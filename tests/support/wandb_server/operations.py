@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.wandb_server.artifacts import Artifact, Collection
 from tests.support.wandb_server.encoding import hex_digest, python_name
-from tests.support.wandb_server.execute import GraphQLFailure, Node, connection
+from tests.support.wandb_server.execute import Conflict, GraphQLFailure, Node, connection
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.store import Entity, Project, Store
 
@@ -21,6 +21,9 @@ FEATURES = (
     "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
     "ARTIFACT_DIGEST_ALGORITHM",
 )
+
+# What W&B says of the id of a deleted run: https://github.com/wandb/wandb/issues/4897
+DELETED = "run {} was previously created and deleted; try a new run name"
 
 
 class Query(Node):
@@ -91,6 +94,8 @@ class Mutation(Node):
             run, inserted = self.store.find(given["id"], Run), False
         else:
             project = self.store.project(given.get("model_name") or "uncategorized")
+            if given["name"] in project.deleted:
+                raise Conflict(DELETED.format(given["name"]))
             inserted = given["name"] not in project.runs_by_id
             run = project.runs_by_id.setdefault(given["name"], Run(project, given["name"]))
         run.upsert(given)

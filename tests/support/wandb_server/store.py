@@ -89,12 +89,18 @@ class Project(Node):
         self.internal_id = str(len(store.projects) + 1)
         self.created_at = now()
         self.runs_by_id: dict[str, Run] = {}
+        self.deleted: set[str] = set()
         self.collections: dict[str, Collection] = {}
 
     @property
     def entity(self) -> Entity:
         """Who owns it."""
         return self.store.entity
+
+    def delete(self, name: str) -> None:
+        """Delete a run, whose id nobody gets again; its artifacts stay."""
+        del self.runs_by_id[name]
+        self.deleted.add(name)
 
     def run(self, name: str) -> Run | None:
         """A run by its short id, which W&B calls its name."""
