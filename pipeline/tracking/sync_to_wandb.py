@@ -25,16 +25,8 @@ from pipeline.core.files import file_digest
 from pipeline.tracking.choice import choose, wandb_credentials
 from pipeline.tracking.interface import Artifact
 from pipeline.tracking.trackio_lineage import Recorded, Row, Version, recorded
-from pipeline.tracking.wandb import (
-    DIGEST,
-    DeletedError,
-    WandbRun,
-    api,
-    ask,
-    close,
-    stored_artifact,
-    stored_run,
-)
+from pipeline.tracking.wandb import DIGEST, WandbRun, stored_artifact, stored_run
+from pipeline.tracking.wandb_sdk import DeletedError, api, ask, close
 
 VERSION, CREATED = "trackio_version", "trackio_created"  # in the metadata of a copy
 

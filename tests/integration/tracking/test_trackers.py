@@ -151,7 +151,7 @@ if tracker.kind == "trackio":
     from pipeline.tracking.trackio import SQLiteStorage
     answer["settings"] = SQLiteStorage.get_run_config("pokemon", run_id=quiet.id)
 else:
-    from pipeline.tracking.wandb import api
+    from pipeline.tracking.wandb_sdk import api
     stored = api().run(f"pokemon/{quiet.id}")
     answer["settings"] = {**stored.config, "job_type": stored.job_type, "_Group": stored.group}
 answer["ids"] = [bool(run.id), run.id != failed.id, run.kind == tracker.kind]

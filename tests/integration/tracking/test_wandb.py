@@ -23,7 +23,8 @@ from PIL import Image
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
 from pipeline.tracking import Artifact
-from pipeline.tracking.wandb import WandbRun, close, find
+from pipeline.tracking.wandb import WandbRun, find
+from pipeline.tracking.wandb_sdk import close
 from tests.support.wandb_server import DROP
 
 CHILD = """
