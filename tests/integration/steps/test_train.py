@@ -63,7 +63,11 @@ def test_what_it_logs(chain: tuple[Steps, dict[str, Finished]]):
     assert metadata["f1"] == done.report["metrics"]["f1"]
 
     outputs = done.outputs()
-    assert {output["type"] for output in outputs.values()} == {"model"}
+    assert {name: output["type"] for name, output in outputs.items()} == {
+        "model": "model",
+        "preprocessor": "preprocessor",
+    }
+    assert "f1" not in place.artifacts()["preprocessor:v0"]
     model, preprocessor = (
         model_files.load(place.file(outputs[name])) for name in ("model", "preprocessor")
     )
