@@ -12,6 +12,7 @@ from tests.support import leftovers
 from tests.support.faulty_server import Server
 from tests.support.runs import SMALL, Checkout, Finished
 from tests.support.steps import Steps
+from tests.support.wandb_server import WandbServer
 
 settings.register_profile("steps", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("steps")
@@ -128,3 +129,11 @@ def server() -> Iterator[Server]:
         running.closing.set()
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def wandb_server() -> Iterator[WandbServer]:
+    """A W&B server that has nothing, and that knew the answer to every question it was asked."""
+    with WandbServer() as running:
+        yield running
+        assert running.unanswered == []

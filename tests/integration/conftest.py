@@ -1,14 +1,12 @@
 """What integration tests share."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.registered import BAD, BETTER, GOOD, RUN, Registered
 from tests.support.runs import Finished
 from tests.support.steps import TINY, Steps
-from tests.support.wandb_server import WandbServer
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +31,3 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Steps, dict[str, Fi
     for result in ended.values():
         assert result.status == 0, result.err
     return place, ended
-
-
-@pytest.fixture
-def wandb_server() -> Iterator[WandbServer]:
-    """A W&B server that has nothing, and that knew the answer to every question it was asked."""
-    with WandbServer() as running:
-        yield running
-        assert running.unanswered == []
