@@ -78,7 +78,7 @@ def log(
         recording.log({"trials": table})
         recording.finish(failed=not best)
     hint = tracker.dashboard([recording.url] if recording.url else [])
-    PlainConsole(highlight=False).print(hint, style="dim", soft_wrap=True)
+    PlainConsole().print(hint, style="dim", soft_wrap=True)
 
 
 def _drawn(best: Sequence[Recorded], name: str, config: DictConfig, into: Path) -> dict[str, Path]:
