@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.__main__ import main
-from pipeline.core import settings
+from pipeline.core import evidence, settings
 from pipeline.core.errors import PipelineError
 from pipeline.history import equality, recreate, reproduce
 from pipeline.history.runs import History
@@ -268,15 +268,19 @@ def test_a_run_of_which_everything_was_handed_on(partial: Clone, monkeypatch, ca
 
 def test_a_version_that_is_gone_from_the_index(partial: Clone, capsys):
     run = ids(partial)[1]
-    summary = json.loads((partial.state / "runs" / run / "summary.json").read_text())
-    lock = partial.state / "environments" / f"{summary['steps']['2-ETL']['environment']}.txt"
-    text = lock.read_text()
-    gone = [text.splitlines()[0], "pandas==3.1.1", "tqdm==0.0.99"]
-    lock.write_text("\n".join(gone))
+    record = partial.state / "runs" / run / "summary.json"
+    text = record.read_text()
+    summary = json.loads(text)
+    places = partial.state / "environments"
+    lock = places / f"{summary['steps']['2-ETL']['environment']}.txt"
+    gone = [lock.read_text().splitlines()[0], "pandas==3.1.1", "tqdm==0.0.99"]
+    summary["steps"]["2-ETL"]["environment"] = digest = evidence.lock_digest(gone)
+    (places / f"{digest}.txt").write_text("\n".join([*gone, ""]))
+    record.write_text(json.dumps(summary))
     try:
         told = refused(partial, "reproduce", run, "--env-manager", "uv")
     finally:
-        lock.write_text(text)
+        record.write_text(text)
     assert "the environment of 2-ETL could not be built" in told
     assert "tqdm==0.0.99" in told
 
