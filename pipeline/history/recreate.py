@@ -296,7 +296,7 @@ def variables(**more: str) -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key.startswith(secrets.PREFIX) or not key.startswith(ELSEWHERE)
+        if key.startswith((secrets.PREFIX, settings.UMASK)) or not key.startswith(ELSEWHERE)
     }
     return {**kept, **more}
 

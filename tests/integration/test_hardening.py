@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from pipeline.core import settings
 from tests.support.clones import Clone, git
 
 ASKING = """    import subprocess
@@ -13,7 +16,7 @@ ASKING = """    import subprocess
 GO = "def go(args: argparse.Namespace, run: steps.Run) -> None:\n"
 
 
-def test_a_run_keeps_to_itself(tmp_path: Path):
+def test_a_run_keeps_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The checkout's file monitor and hooks do not run, whoever calls git, MLflow and steps too."""
     clone = Clone.make(tmp_path)
     clone.edit("2-ETL/script.py", GO, GO + ASKING)
@@ -28,6 +31,8 @@ def test_a_run_keeps_to_itself(tmp_path: Path):
     ran.unlink()
 
     clone.state.mkdir(mode=0o755)
+    monkeypatch.delenv(settings.UMASK, raising=False)
+    known = {*objects(clone.root)}  # those of the repository that it is a clone of
     before = os.umask(0o022)
     try:
         done = clone.run()
@@ -43,8 +48,14 @@ def test_a_run_keeps_to_itself(tmp_path: Path):
     paths = [path for path in clone.state.rglob("*") if not path.is_symlink()]
     assert [path for path in paths if path.stat().st_mode & 0o077] == []
     assert (clone.home / "runs.csv").stat().st_mode & 0o777 == 0o644
-    objects = [path for path in (clone.root / ".git" / "objects").rglob("*") if path.is_file()]
-    assert all(path.stat().st_mode & 0o044 for path in objects)  # others may share the repository
+    made = {*objects(clone.root)} - known
+    assert made  # the run's snapshot
+    assert all(path.stat().st_mode & 0o044 for path in made)  # others may share the repository
+
+
+def objects(repository: Path) -> list[Path]:
+    """The files of a repository's objects."""
+    return [path for path in (repository / ".git" / "objects").rglob("*") if path.is_file()]
 
 
 def test_a_step_alone_keeps_to_itself(tmp_path: Path):

@@ -14,6 +14,7 @@ from typing import Self
 
 import psutil
 
+from pipeline.core import settings
 from tests.support.paths import POKEMON, ROOT
 
 SMALL = "model.params.n_estimators=5"  # a forest that is grown in no time
@@ -29,7 +30,11 @@ HANGS = 1200  # seconds after which a program has hung, on a busy machine as wel
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """This process's environment, without what configures trackers, and with another home."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == settings.UMASK or not name.startswith(CLEARED)  # a test may have set its own
+    }
     cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     own = {"HOME": str(home), "UV_CACHE_DIR": cache, "PATH": path, "NO_PROXY": "127.0.0.1"}
