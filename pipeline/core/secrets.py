@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from pipeline.core.errors import PipelineError
 
@@ -33,6 +33,7 @@ SIGNED = {
     "policy", "key-pair-id",
 }  # fmt: skip
 SIGNERS = ("x-amz-", "x-goog-")
+UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # what requests leaves as it is in an address
 SHORTEST = 4  # characters of a value that is looked for in other texts
 
 _resolved: dict[str, str] = {}  # texts that this process has resolved, and their references
@@ -115,9 +116,18 @@ def resolve(value: Any, told: Callable[[str], None] = lambda name: None) -> Any:
             told(name)
         found = REFERENCE.sub(_value, text)
         _resolved[found] = text
+        if ADDRESS.match(found):  # an HTTP library's errors name it without its host, quoted
+            path = _path(text) if "://" in text else text
+            asked = _path(found)
+            _resolved.update({asked: path, quote(asked, UNQUOTED): path})
         return found
 
     return _each_text(resolved, value)
+
+
+def _path(address: str) -> str:
+    """What follows the host in an address."""
+    return "/" + address.partition("://")[2].partition("/")[2]
 
 
 def _value(found: re.Match[str]) -> str:

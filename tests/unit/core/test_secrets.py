@@ -91,6 +91,14 @@ def test_what_decides_is_told_and_a_signature_is_not(monkeypatch):
     assert told == ["WHICH"]
 
 
+@pytest.mark.parametrize(("value", "asked"), [("zzz", "zzz"), ("z z", "z%20z"), ("zé", "z%C3%A9")])
+def test_a_short_secret_is_hidden_in_an_http_librarys_words(monkeypatch, value, asked):
+    monkeypatch.setenv("SHORT", value)
+    secrets.resolve("https://host/x.csv?token=${oc.env:SHORT}")
+    told = f"Max retries exceeded with url: /x.csv?token={asked} (refused)"
+    assert secrets.hide(told) == told.replace(asked, "${oc.env:SHORT}")
+
+
 def test_a_variable_that_is_not_set_is_named(monkeypatch):
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(PipelineError, match="NOT_SET"):
