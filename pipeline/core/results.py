@@ -115,12 +115,13 @@ def damage(result: StepResult) -> list[str]:
     problems = []
     for output in result.outputs:
         name = f"{output['name']}:{output['version']}"
-        problems += _damage(name, settings.trackio_dir(), output.get("stored", {}))
+        problems += damaged_files(name, settings.trackio_dir(), output.get("stored", {}))
     name = f"MLflow run {result.mlflow_run}"
-    return problems + _damage(name, settings.state_dir(), result.mlflow_files)
+    return problems + damaged_files(name, settings.state_dir(), result.mlflow_files)
 
 
-def _damage(name: str, folder: Path, files: Mapping[str, str]) -> list[str]:
+def damaged_files(name: str, folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Each file that is gone or changed, of some by their places in a folder, with digests."""
     problems = []
     for place, digest in files.items():
         path = folder / place

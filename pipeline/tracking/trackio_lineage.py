@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest
-from pipeline.core.results import damage
+from pipeline.core.results import damaged_files
 
 # Trackio is taken from there, because that module first tells it where its store is.
 from pipeline.core.text import say
@@ -52,7 +52,7 @@ class Version:
     def problems(self) -> list[str]:
         """Each of its files that is gone or damaged."""
         stored = {str(place): place.name for place in self.places.values()}
-        return damage([{"name": self.name, "version": self.number, "stored": stored}])
+        return damaged_files(self.reference, settings.trackio_dir(), stored)
 
 
 @dataclass(frozen=True)
