@@ -20,7 +20,7 @@ from omegaconf import (
 from omegaconf.errors import InterpolationResolutionError
 from omegaconf.resolvers import oc
 
-from pipeline.core import secrets, variables
+from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 
 ORCHESTRATOR = ("hydra", "main", "provenance", "search")  # sections that are no step's
@@ -38,11 +38,10 @@ def register() -> None:
 
 
 def _env(key: str, *default: Any, _parent_: Any, _node_: Node) -> str | None:
-    value = oc.env(key, *default)
-    by_default = oc.env(key, None) is None
-    if by_default or isinstance(_node_, NUMBERS) or not _is_handed_on(_parent_, _node_):
-        return value
-    return secrets.reference(key)
+    is_set = oc.env(key, None) is not None
+    if is_set and not isinstance(_node_, NUMBERS) and _is_handed_on(_parent_, _node_):
+        return secrets.reference(key)
+    return oc.env(key, *default)
 
 
 def _is_handed_on(parent: Any, node: Node) -> bool:
@@ -98,9 +97,8 @@ def protect(config: DictConfig) -> None:
     except InterpolationResolutionError as error:
         raise _unresolved(error) from error
     for key, text in texts:
-        kept, moved = secrets.protect(key, text)
-        if moved:
-            variables.set_variables(moved)
+        kept = secrets.keep(key, text)
+        if kept != text:
             with read_write(config), open_dict(config):
                 OmegaConf.update(config, key, kept)
 
@@ -142,7 +140,6 @@ def protect_words(words: Iterable[str]) -> list[str]:
         key, equals, value = word.partition("=")
         name = key.lstrip("+~")
         if equals and not name.startswith(FOREIGN):
-            value, moved = secrets.protect(name, value)
-            variables.set_variables(moved)
+            value = secrets.keep(name, value)
         kept.append(f"{key}{equals}{value}")
     return kept

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
+from pipeline.core import variables
 from pipeline.core.errors import PipelineError
 
 PREFIX = "PIPELINE_SECRET_"  # of the variables that secrets are moved into
@@ -177,6 +178,18 @@ def _each_text(change: Callable[[str], str], value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_each_text(change, item) for item in value]
     return change(value) if isinstance(value, str) else value
+
+
+def keep(key: str, text: str) -> str:
+    """A setting as :func:`protect` gives it, its secrets now in this process's environment."""
+    kept, moved = protect(key, text)
+    variables.set_variables(moved)
+    return kept
+
+
+def without_login(address: str) -> str:
+    """An address without the user name and the password in it."""
+    return LOGIN.sub(r"\1", address)
 
 
 def has_login(address: str) -> bool:

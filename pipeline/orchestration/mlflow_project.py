@@ -235,10 +235,7 @@ class Executor:
     @mlflow_store.told()
     def files(self, result: StepResult) -> dict[str, str]:
         """What MLflow keeps of a step in the state folder: files by place, with their digests."""
-        run = self.client.get_run(result.mlflow_run)
-        models = run.outputs.model_outputs if run.outputs else []
-        places = [self.client.get_logged_model(one.model_id).artifact_location for one in models]
-        return mlflow_store.local_files(run.info.artifact_uri, *places)
+        return mlflow_store.local_files(mlflow_store.addresses(self.client, result.mlflow_run))
 
     def _end_child(self, status: int) -> str | None:
         """Give the step that did not come back its final state; MLflow does not name it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.core import secrets
 from pipeline.core.files import file_digest
 from pipeline.core.settings import ROOT
 from pipeline.core.text import printable
@@ -59,12 +60,7 @@ def commit(root: Path) -> Commit | None:
 
 def repository(root: Path) -> str:
     """The address of the repository that the working tree is from, without a password; or none."""
-    url = _asked(root, "remote", "get-url", "origin")
-    scheme, separator, rest = url.partition("://")
-    if not separator:  # git@host:path, or a folder
-        return url
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return secrets.without_login(_asked(root, "remote", "get-url", "origin"))
 
 
 def environment_lock() -> list[str]:

@@ -67,12 +67,10 @@ def main(
 
 def _protected(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments with references in place of secrets, also where someone gave one in plain."""
-    given = vars(args).copy()
-    for key, value in given.items():
-        if isinstance(value, str):
-            given[key], moved = secrets.protect(key, value)
-            variables.set_variables(moved)
-    return given
+    return {
+        key: secrets.keep(key, value) if isinstance(value, str) else value
+        for key, value in vars(args).items()
+    }
 
 
 def _check_names(args: argparse.Namespace) -> None:

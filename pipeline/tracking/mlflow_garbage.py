@@ -52,10 +52,8 @@ def _is_ours(client: MlflowClient, id: str) -> bool:
 
     Where they are is written in its database, which may name any folder.
     """
-    run, state = client.get_run(id), settings.state_dir().resolve()
-    models = run.outputs.model_outputs if run.outputs else []
-    addresses = [client.get_logged_model(one.model_id).artifact_location for one in models]
-    for address in (run.info.artifact_uri, *addresses):
+    state = settings.state_dir().resolve()
+    for address in mlflow_store.addresses(client, id):
         folder = mlflow_store.local_folder(address)
         if folder and folder.exists() and state not in folder.resolve().parents:
             say(f"warning: MLflow run {id} stays: its files are in {folder}", file=sys.stderr)

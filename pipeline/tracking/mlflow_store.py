@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import metadata
@@ -286,7 +286,15 @@ def requirements(*packages: str) -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in packages]
 
 
-def local_files(*addresses: str) -> dict[str, str]:
+def addresses(client: mlflow.MlflowClient, run_id: str) -> list[str]:
+    """Where MLflow keeps a run's files, and those of the models that it has logged."""
+    run = client.get_run(run_id)
+    models = run.outputs.model_outputs if run.outputs else []
+    places = [client.get_logged_model(one.model_id).artifact_location for one in models]
+    return [run.info.artifact_uri, *places]
+
+
+def local_files(addresses: Iterable[str]) -> dict[str, str]:
     """The files below these addresses that are in the state folder: their digests by place in it.
 
     What is elsewhere, or on a server, is not this machine's to check.
@@ -310,13 +318,8 @@ def local_folder(address: str) -> Path | None:
 
 def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:
     """The runs below a parent run."""
-    below, found, token = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", [], None
-    while True:
-        page = client.search_runs([experiment], below, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+    below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
+    return [*every(client.search_runs, experiment_ids=[experiment], filter_string=below)]
 
 
 def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
