@@ -1,5 +1,6 @@
 """What all tests share: one temporary folder for the whole run, and fixtures."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline.core import settings as own_settings
+from pipeline.core import variables
 from tests.support import leftovers
 from tests.support.faulty_server import Server
 from tests.support.runs import SMALL, Checkout, Finished
@@ -75,6 +78,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first; needs pytest-xdist's --no-loadscope-reorder."""
     place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """A program that a test runs in this process hardens it: for that test, with its fixtures."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    users = os.environ.get(own_settings.UMASK)
+    try:
+        return (yield)
+    finally:
+        os.umask(umask)
+        variables.set_variables({own_settings.UMASK: users})
 
 
 @pytest.hookimpl(trylast=True)  # when the workers have ended
