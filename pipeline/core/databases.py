@@ -20,10 +20,13 @@ RESTORE = (
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
     """A connection that reads a database, and makes none.
 
+    It may write, where this user may: SQLite undoes what a killed process left half written
+    before it reads anything, and refuses a connection that can't.
+
     Raises:
         PipelineError: it is damaged, or no database.
     """
-    address = f"{file.absolute().as_uri()}?mode=ro"
+    address = f"{file.absolute().as_uri()}?mode=rw"
     try:
         with contextlib.closing(sqlite3.connect(address, PATIENCE, uri=True)) as store:
             yield store

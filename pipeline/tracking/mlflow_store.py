@@ -154,7 +154,7 @@ def make_store(file: Path) -> None:
 def _revision(file: Path) -> str | None:
     """The revision of a store's tables; None where MLflow has not finished to make them."""
     with contextlib.closing(
-        sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+        sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)
     ) as store:
         try:
             found = store.execute("SELECT version_num FROM alembic_version").fetchone()

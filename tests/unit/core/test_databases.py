@@ -1,6 +1,7 @@
 """A database that can't be read is named, with what restores it."""
 
 import contextlib
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_what_is_damaged_is_named(file: Path, tmp_path: Path, damage: str):
         databases.check(file, thorough=True)
     assert "put a copy of it back" in caught.value.remedy
     assert [error.what for error in databases.damaged(thorough=True)] == [caught.value.what]
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_what_a_killed_process_left_half_written_is_undone(file: Path, tmp_path: Path, mode: str):
+    """The files as a kill leaves them: copied in the middle of a transaction that fills them."""
+    with contextlib.closing(sqlite3.connect(file)) as store:
+        store.execute(f"pragma journal_mode={mode}")
+        store.execute("pragma cache_size=1")
+        store.execute("begin")
+        store.executemany("insert into runs values (?)", [("y" * 900,)] * 200)
+        killed = shutil.copytree(file.parent, tmp_path / "killed") / file.name
+    assert {one.name for one in killed.parent.iterdir()} > {file.name}
+    databases.check(killed)
+    with databases.reading(killed) as store:
+        assert store.execute("select count(*) from runs").fetchone() == (20,)
 
 
 def test_one_that_is_being_written_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch):
