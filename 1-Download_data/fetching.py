@@ -122,7 +122,10 @@ def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
             f"data.file_url={url!r} is relative", "give the whole path: file:///path/to/data.csv"
         )
     if not source.is_file():
-        raise PipelineError(f"data.file_url={url!r}: there is no file {source}", "check the path")
+        raise PipelineError(
+            f"data.file_url={url!r}: there is no file {source}",
+            "check the path; an address begins with https:// or http://",
+        )
     if source.stat().st_size > max_bytes:
         raise too_large(url, max_bytes)
     try:

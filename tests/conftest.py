@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pipeline.core import settings as own_settings
 from pipeline.core import variables
-from tests.support import leftovers
+from tests.support import leftovers, shared_workers
 from tests.support.faulty_server import Server
 from tests.support.runs import SMALL, Checkout, Finished
 from tests.support.steps import Steps
@@ -82,20 +81,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
-    """A program that a test runs in this process hardens it: for that test, with its fixtures."""
-    umask = os.umask(0o077)
+    """The umask and the variables that a test, its fixtures or a library sets end with the test."""
+    umask, before = os.umask(0o077), dict(os.environ)
     os.umask(umask)
-    users = os.environ.get(own_settings.UMASK)
     try:
         return (yield)
     finally:
         os.umask(umask)
-        variables.set_variables({own_settings.UMASK: users})
+        variables.replace_all(before)
 
 
 @pytest.hookimpl(trylast=True)  # when the workers have ended
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The run fails if it leaves a process or a file."""
+    shared_workers.close()
     if place := session.config.stash.get(TEMPORARY, None):
         place.check()
         if place.problems and session.exitstatus == pytest.ExitCode.OK:

@@ -13,7 +13,13 @@ from pipeline.config.schema import Config, options, unknown_setting
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import METRICS
-from pipeline.core.settings import REVALIDATE, check_file_url, check_name, check_path
+from pipeline.core.settings import (
+    REVALIDATE,
+    check_file_url,
+    check_name,
+    check_path,
+    file_address,
+)
 
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
@@ -31,6 +37,14 @@ def check(config: DictConfig, sweep: bool = False) -> None:
     _check_numbers(config)
     check_measuring(config, sweep)
     _check_names(config)
+
+
+def find_files(config: DictConfig) -> None:
+    """Write the whole address of the data in place of a path, for each step has its own folder."""
+    if not OmegaConf.is_missing(config.data, "file_url"):
+        whole = file_address(config.data.file_url)
+        if whole != config.data.file_url:
+            config.data.file_url = whole
 
 
 def check_measuring(config: DictConfig, sweep: bool) -> None:
@@ -103,13 +117,6 @@ def _check_data(config: DictConfig) -> None:
                 f"give it: {section}.{key}=..., or choose a data set: "
                 f"data={'|'.join(options('data'))}",
             )
-    if re.match(r"file:(?!/)", config.data.file_url, re.IGNORECASE):
-        path = Path(config.data.file_url.partition(":")[2]).absolute()
-        raise PipelineError(
-            f"data.file_url={config.data.file_url!r} is relative, and each step has a folder of "
-            "its own",
-            f"give the whole path: data.file_url={path.as_uri()}",
-        )
     if secrets.has_login(config.data.file_url):
         raise PipelineError(
             "data.file_url contains a user name or password, which every run would record",

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 
 from pipeline.config import references
 from pipeline.core.errors import PipelineError
+from pipeline.core.settings import file_address
 
 OPTION = "--hydra_options="
 OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]+)=(.*)", re.DOTALL)
@@ -33,7 +34,15 @@ def overrides(arguments: list[str]) -> list[str]:
             words += split_options(argument.removeprefix(OPTION))
         else:
             words.append(argument)
-    return [readable(word) for word in references.protect_words(words)]
+    return [readable(_located(word)) for word in references.protect_words(words)]
+
+
+def _located(word: str) -> str:
+    """A path to the data as a whole address: a trial's current folder may be another one."""
+    key, equals, value = word.partition("=")
+    if key.lstrip("+") != "data.file_url" or set(value) & set("'\"[]{}(),$?"):
+        return word
+    return f"{key}{equals}{file_address(value)}"
 
 
 # Variables of W&B that name what a setting names

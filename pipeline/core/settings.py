@@ -56,6 +56,7 @@ def check_path(what: str, path: Path) -> None:
 
 # What can name an artifact or a model, which become names of files
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")  # of an address
 
 
 def check_name(what: str, name: str) -> None:
@@ -87,6 +88,19 @@ def check_file_url(what: str, url: str) -> None:
             f"{what} is a file on the machine {parts.hostname!r}, which can't be read here",
             "mount it and give its path here: file:///path/to/data.csv",
         )
+
+
+def file_address(url: str) -> str:
+    """An address as it is; the whole ``file:`` address of a path, or of a relative one.
+
+    A path is relative to the current folder; ``~`` is the user's home.
+    """
+    scheme, colon, rest = url.partition(":")
+    if scheme.lower() == "file":
+        return url if rest.startswith("/") else Path(rest).absolute().as_uri()
+    if not url.strip() or (colon and SCHEME.fullmatch(scheme.strip())):
+        return url
+    return Path(url).expanduser().absolute().as_uri()
 
 
 def state_dir() -> Path:

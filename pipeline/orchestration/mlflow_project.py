@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,21 @@ from pipeline.tracking import mlflow_retries, mlflow_store
 from pipeline.tracking.mlflow_store import children
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A step that has run.
+
+    Attributes:
+        result: what it came to.
+        evidence: what that depends on; None: nobody recorded it.
+        changed: what changed meanwhile, so that it proves nothing.
+    """
+
+    result: StepResult
+    evidence: Evidence | None
+    changed: list[str]
 
 
 class Executor:
@@ -122,14 +137,8 @@ class Executor:
             mlflow.end_run(status)
 
     @mlflow_store.told()
-    def run(
-        self, step: str, parameters: Mapping[str, Any], context: StepContext
-    ) -> tuple[StepResult, Evidence | None, list[str]]:
-        """Run a step to its end.
-
-        Returns:
-            What it came to; what that depends on (None: nobody recorded it); and what changed
-            meanwhile, so that it proves nothing.
+    def run(self, step: str, parameters: Mapping[str, Any], context: StepContext) -> Ran:
+        """Run a step to its end, as the MLflow project that its folder is.
 
         Raises:
             PipelineError: it failed; the message is the step's own, or the end of its log.
@@ -140,7 +149,16 @@ class Executor:
         started = time.monotonic()
         try:
             with _output_to(log):
-                submitted = self._submit(step, parameters, context, log)
+                if self.backend.remote:
+                    submitted = self._run_elsewhere(step, parameters, context)
+                else:
+                    environments.ensure(ROOT / step, self.env_manager)
+                    with variables.temporarily({VARIABLE: context.to_json()}):
+                        submitted = mlflow.projects.run(
+                            str(ROOT / step),
+                            **self._options(step, parameters),
+                            **self._own_backend(log),
+                        )
         except KeyboardInterrupt:
             self._end_child(RunStatus.KILLED)
             raise
@@ -150,10 +168,21 @@ class Executor:
                 raise KeyboardInterrupt from error
             self._fetch_report(self._end_child(RunStatus.FAILED), report)
             raise _failure(step, report, log, error, self.backend) from error
-        self._children.add(submitted.run_id)
-        self._fetch_report(submitted.run_id, report)
+        return self._ran(step, submitted.run_id, report, log, time.monotonic() - started)
+
+    def _ran(self, step: str, id: str, report: Path, log: Path, seconds: float) -> Ran:
+        """What a step that has ended well reported.
+
+        Args:
+            id: its run in MLflow.
+
+        Raises:
+            PipelineError: it reported nothing.
+        """
+        self._children.add(id)
+        self._fetch_report(id, report)
         if not report.is_file():
-            self.client.set_terminated(submitted.run_id, "FAILED")
+            self.client.set_terminated(id, "FAILED")
             raise PipelineError(
                 f"{step} ended on main.backend={self.backend.name} and reported nothing",
                 "the backend has to hand MLFLOW_RUN_ID and MLFLOW_TRACKING_URI to the step: "
@@ -163,11 +192,10 @@ class Executor:
         told["environment"] = keep_lock(told["environment"])
         found, changed = told.pop("evidence"), told.pop("changed")
         for name in told.pop("files"):
-            self.client.log_artifact(submitted.run_id, str(self.folder / name))
-        seconds = time.monotonic() - started
-        told |= {"pipeline_run": self.run_id, "mlflow_run": submitted.run_id}
+            self.client.log_artifact(id, str(self.folder / name))
+        told |= {"pipeline_run": self.run_id, "mlflow_run": id}
         evidence = Evidence(**found) if found else None
-        return StepResult(step, "ran", seconds, **told), evidence, changed
+        return Ran(StepResult(step, "ran", seconds, **told), evidence, changed)
 
     def ensure_environment(self, step: str) -> None:
         """Build a step's environment, unless it is there.
@@ -182,25 +210,26 @@ class Executor:
         except (MlflowException, ShellCommandException) as error:
             raise _failure(step, self.folder / f"{step}.json", log, error, self.backend) from error
 
-    def _submit(
-        self, step: str, parameters: Mapping[str, Any], context: StepContext, log: Path
-    ) -> SubmittedRun:
-        """Have MLflow run a step, here or elsewhere, and wait for its end."""
-        options = {
+    def _options(self, step: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "parameters": {key: _text(value) for key, value in parameters.items()},
             "experiment_id": self.experiment,
             "run_name": step,
             "env_manager": self.env_manager,
         }
-        if self.backend.remote:
-            arguments = {key: as_text(value) for key, value in parameters.items()}
-            folder = self.folder / "remote" / step
-            return backends.run(self.backend, step, arguments, folder, context, **options)
-        environments.ensure(ROOT / step, self.env_manager)
-        if self.backend.name == backends.PREFORK:
-            options |= prefork.options(self.workers, log)
-        with variables.temporarily({VARIABLE: context.to_json()}):
-            return mlflow.projects.run(str(ROOT / step), **options)
+
+    def _own_backend(self, log: Path) -> dict[str, Any]:
+        own = self.backend.name == backends.PREFORK
+        return prefork.options(self.workers, log) if own else {}
+
+    def _run_elsewhere(
+        self, step: str, parameters: Mapping[str, Any], context: StepContext
+    ) -> SubmittedRun:
+        """Run a step by a backend that may be on another machine."""
+        arguments = {key: as_text(value) for key, value in parameters.items()}
+        folder = self.folder / "remote" / step
+        options = self._options(step, parameters)
+        return backends.run(self.backend, step, arguments, folder, context, **options)
 
     def _fetch_report(self, run_id: str | None, path: Path) -> None:
         """Bring the report of a step that ran elsewhere to where one of here would be."""

@@ -43,7 +43,7 @@ from pipeline.tracking import mlflow_retries
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pipeline.orchestration.mlflow_project import Executor
+    from pipeline.orchestration.mlflow_project import Executor, Ran
 
 
 class Pipeline:
@@ -130,7 +130,14 @@ class Pipeline:
             with self._alone(step, present.key), self._attempt(step):
                 result = self.reuse.find(step, found, present)
                 if result is None:
-                    result = self._execute(step, values, found, present)
+                    self._begin_step(step)
+                    with self._time_limit(step):
+                        told = replace(
+                            self.context, key=present.key, variables=self.reuse.by_libraries
+                        )
+                        ran = self.executor.run(step, values, told)
+                    _check_inputs(ran.result, values)
+                    result = self._finish_step(ran, found, present)
         self.results[step] = result
         self._show(result)
         return result
@@ -204,19 +211,18 @@ class Pipeline:
         for folder in coming:
             self.workers.prepare(folder, self.config.main.env_manager)
 
-    def _execute(
-        self, step: str, values: Mapping[str, Any], found: Parts, present: Present
-    ) -> StepResult:
+    def _begin_step(self, step: str) -> None:
         self._prepare(step)  # while MLflow is imported
         if self.executor.parent is None:
             self._begin()
         self._prepare(step)
         self.screen.started(step, self.folder / f"{step}.log")
-        with self._time_limit(step):
-            context = replace(self.context, key=present.key, variables=self.reuse.by_libraries)
-            result, seen, changed = self.executor.run(step, values, context)
-        _check_inputs(result, values)
-        seen = seen or unrecorded(step, present)
+
+    def _finish_step(self, ran: "Ran", found: Parts, present: Present) -> StepResult:
+        """Record what a step came to, for its MLflow run and for runs to come."""
+        result, changed = ran.result, list(ran.changed)
+        step = result.step
+        seen = ran.evidence or unrecorded(step, present)
         result.fingerprint = fingerprint(found, seen)
         if declared(step, self.backend.remote) != found["declared"]:
             changed.append("MLproject or its inputs")
@@ -481,11 +487,12 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     if stand_in := _stand_in.get():
         yield stand_in
         return
-    from pipeline.config.checks import check
+    from pipeline.config.checks import check, find_files
 
     job = current_job()
     try:
         references.protect(config)
+        find_files(config)
         check(config, job.sweep)
         with processes.interruptible(), Pipeline(config, job, _lock.get()) as run:
             yield run

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,7 +72,7 @@ class Workers:
         python = interpreter(step, env_manager)
         if python is None or sys.platform != "linux":  # forks are not safe elsewhere
             return
-        name = _name(step, python)
+        name = worker_name(step, python, os.environ)
         address, process = self._started.get(step, (None, None))
         running = address and address.name == name and process.poll() is None
         if not running and not _shared(name).exists():
@@ -96,7 +96,7 @@ class Workers:
         """A turn of a step's worker, started now if need be; None where it can't be."""
         if python := interpreter(step, env_manager):
             with contextlib.suppress(OSError):
-                if turn := _turn(_shared(_name(step, python))):
+                if turn := _turn(_shared(worker_name(step, python, os.environ))):
                     return turn
         self.prepare(step, env_manager)
         if (turn := self._own(step)) is None and step in self._started:
@@ -171,13 +171,14 @@ def _turn(address: Path) -> Turn | None:
     return Turn(connection, answers, int(answer))
 
 
-def _name(step: Path, python: str) -> str:
-    variables = {
+def worker_name(step: Path, python: str, variables: Mapping[str, str]) -> str:
+    """The name of a worker's socket: it is for one script, interpreter and environment."""
+    counted = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in variables.items()
         if name in COUNTED or not (name.startswith(IGNORED) or name.endswith(IGNORED_ENDS))
     }
-    text = json.dumps([str(step), python, variables], sort_keys=True)
+    text = json.dumps([str(step), python, counted], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ from typing import Self
 import psutil
 
 from pipeline.core import settings
+from tests.support import shared_workers
 from tests.support.paths import POKEMON, ROOT
 
 SMALL = "model.params.n_estimators=5"  # a forest that is grown in no time
@@ -83,10 +84,12 @@ class Checkout:
     Attributes:
         home: the programs' home and current folder.
         root: the code that they run.
+        shares_workers: whether its programs and their steps are forked from shared workers.
     """
 
     home: Path
     root: Path = ROOT
+    shares_workers: bool = True
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
@@ -101,17 +104,24 @@ class Checkout:
         return environment(self.home, **more)
 
     def python(self, *arguments: str | Path, cwd: Path | None = None, **env: str) -> Finished:
-        """Run this interpreter to its end."""
+        """Run this interpreter, or a child of one that has made its imports, to its end."""
+        words, environment = list(map(str, arguments)), self.environment(**env)
+        if self._shares(words, environment):
+            return Finished(*shared_workers.run(words, cwd or self.home, environment, HANGS))
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, *words],
             cwd=cwd or self.home,
-            env=self.environment(**env),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=HANGS,
             check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr)
+
+    def _shares(self, words: list[str], environment: dict[str, str]) -> bool:
+        ours = self.shares_workers and self.root == ROOT
+        return ours and shared_workers.knows(words, environment)
 
     def words(self, *overrides: str) -> list[str | Path]:
         """The program and its overrides, on the embedded data and in this environment.
@@ -131,8 +141,11 @@ class Checkout:
 
     def run(self, *overrides: str, **env: str) -> Finished:
         """Run main.py to its end."""
-        before = self._folders()
-        done = self.python(*self.words(*overrides), **env)
+        before, words = self._folders(), self.words(*overrides)
+        environment, given = self.environment(**env), list(map(str, words))
+        if self._shares(given, environment):
+            env |= shared_workers.offer(given, environment)
+        done = self.python(*words, **env)
         done.folder = max(self._folders() - before, default=None)
         if done.folder:
             done.summary = json.loads((done.folder / "summary.json").read_text())
@@ -153,7 +166,7 @@ class Checkout:
     def copy(self, home: Path) -> Self:
         """The same finished runs in a place that does not exist yet, to go on from."""
         shutil.copytree(self.home, home)
-        copied = type(self)(home, self.root)
+        copied = type(self)(home, self.root, self.shares_workers)
         with contextlib.closing(sqlite3.connect(copied.state / "mlflow.db")) as store, store:
             for table, column in PLACES.items():
                 moved = f"update {table} set {column} = replace({column}, ?, ?)"

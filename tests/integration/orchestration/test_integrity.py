@@ -12,7 +12,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import Reference, StepResult
@@ -210,36 +209,6 @@ def test_an_artifact_that_no_finished_step_names_is_verified_too(
     assert told.status == 1
     assert told.out.count("train_data.csv:v0") == 1
     assert f"train_data.csv:v0 is missing its file {lost}" in told.out
-
-
-def test_gc_brings_back_all_that_removed_runs_had(copied: tuple[Checkout, Finished]):
-    """Folders of runs and sweeps, MLflow's runs and models, Trackio's runs; not what is in use."""
-    checkout, _ = copied
-    for _ in range(2):
-        assert checkout.run("-m", SMALL, "split.test_size=0.3,0.4").status == 0
-    promoted = checkout.run("model.params.n_estimators=6")
-    assert checkout.tool("promote", "--force", "--why", "x").status == 0
-    last = checkout.run(SMALL, "main.force=true")
-    before = {path for path in checkout.state.rglob("*") if path.is_file()}
-    client = MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
-
-    told = checkout.tool("gc", "--keep", "1", "--yes")
-    assert told.status == 0, told.err
-    assert f"removed; {checkout.state} has " in told.out
-    left = [path.parent for path in checkout.state.glob("runs/**/summary.json")]
-    assert left == [last.folder]
-    assert not list(checkout.state.glob("runs/*/multirun.yaml"))
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    runs = {run.info.run_id for run in client.search_runs(experiments, run_view_type=3)}
-    steps = {step["mlflow_run"] for step in last.summary["steps"].values() if step["mlflow_run"]}
-    model = promoted.summary["steps"]["4-Training_model"]["mlflow_run"]
-    assert runs == {*steps, last.summary["mlflow_run"], model}
-    assert client.get_model_version_by_alias("pokemon-legendary", "production").run_id == model
-    after = {path for path in checkout.state.rglob("*") if path.is_file()}
-    assert len(after) < len(before) / 2
-    assert checkout.tool("verify").out.strip() == "everything is whole"
-    assert checkout.tool("gc", "--keep", "1").out.strip() == "nothing to remove"
-    assert checkout.run(SMALL).states == ["cached"] * 4
 
 
 def test_gc_goes_by_the_order_in_which_runs_ended(copied: tuple[Checkout, Finished]):

@@ -1,8 +1,10 @@
-"""Two checkouts with one store: gc removes nothing of the other's."""
+"""gc removes all that removed runs had, and nothing of another checkout's in the same store."""
 
 from pathlib import Path
 
-from tests.support.runs import SMALL, Checkout
+from mlflow import MlflowClient
+
+from tests.support.runs import SMALL, Checkout, Finished
 
 QUICK = (SMALL, "main.steps=[1,2,3]")
 
@@ -29,3 +31,35 @@ def test_gc_leaves_what_another_checkout_has_in_the_same_store(tmp_path: Path):
     assert again.outputs() == theirs.outputs()
     assert other.run(*QUICK, "split.test_size=0.4", **store).outputs() == same.outputs()
     assert checkout.run(*QUICK, "split.test_size=0.35", **store).outputs() == mine.outputs()
+
+
+def test_gc_brings_back_all_that_removed_runs_had(
+    finished: tuple[Checkout, Finished], tmp_path: Path
+):
+    """Folders of runs and sweeps, MLflow's runs and models, Trackio's runs; not what is in use."""
+    checkout = finished[0].copy(tmp_path / "home")
+    for _ in range(2):
+        assert checkout.run("-m", SMALL, "split.test_size=0.3,0.4").status == 0
+    promoted = checkout.run("model.params.n_estimators=6")
+    assert checkout.tool("promote", "--force", "--why", "x").status == 0
+    last = checkout.run(SMALL, "main.force=true")
+    before = {path for path in checkout.state.rglob("*") if path.is_file()}
+    client = MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
+
+    told = checkout.tool("gc", "--keep", "1", "--yes")
+    assert told.status == 0, told.err
+    assert f"removed; {checkout.state} has " in told.out
+    left = [path.parent for path in checkout.state.glob("runs/**/summary.json")]
+    assert left == [last.folder]
+    assert not list(checkout.state.glob("runs/*/multirun.yaml"))
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    runs = {run.info.run_id for run in client.search_runs(experiments, run_view_type=3)}
+    steps = {step["mlflow_run"] for step in last.summary["steps"].values() if step["mlflow_run"]}
+    model = promoted.summary["steps"]["4-Training_model"]["mlflow_run"]
+    assert runs == {*steps, last.summary["mlflow_run"], model}
+    assert client.get_model_version_by_alias("pokemon-legendary", "production").run_id == model
+    after = {path for path in checkout.state.rglob("*") if path.is_file()}
+    assert len(after) < len(before) / 2
+    assert checkout.tool("verify").out.strip() == "everything is whole"
+    assert checkout.tool("gc", "--keep", "1").out.strip() == "nothing to remove"
+    assert checkout.run(SMALL).states == ["cached"] * 4

@@ -1,5 +1,7 @@
 """Settings that can't work are refused before anything runs, by name and value."""
 
+from pathlib import Path
+
 import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +25,12 @@ def refusal(*words: str, sweep: bool = False) -> str:
     return str(told)
 
 
+def test_a_path_in_a_conf_file_is_relative_to_the_current_folder():
+    config = composed("data=iris", "data.file_url='a.csv'")
+    checks.find_files(config)
+    assert config.data.file_url == Path("a.csv").absolute().as_uri()
+
+
 def test_the_settings_as_they_come_are_accepted():
     checks.check(composed())
 
@@ -40,7 +48,6 @@ def test_the_settings_as_they_come_are_accepted():
         (["main.env_manager=cnda"], ["'cnda'", "did you mean 'conda'"]),
         (["main.timeout=0"], ["main.timeout=0.0 is not a number of seconds"]),
         (["main.revalidate=etags"], ["main.revalidate='etags'", "did you mean 'etag'"]),
-        (["data.file_url=file:my.csv"], ["'file:my.csv' is relative"]),
         (["main.state_dir='/tmp/a #1'"], ["main.state_dir has '#' in its path", "MLflow"]),
         (["main.state_dir='/tmp/what?'"], ["main.state_dir has '?' in its path", "MLflow"]),
         (["main.tracker_timeout=0.5"], ["main.tracker_timeout=0.5 is not a second or more"]),

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -108,6 +109,13 @@ def test_only_the_option_is_expanded():
         "c=2",
         "d=3",
     ]
+
+
+def test_a_path_to_the_data_is_made_whole():
+    whole = f"data.file_url={Path('my data.csv').absolute().as_uri()}"
+    assert overrides(["data.file_url=my data.csv", "data.sha256=my"]) == [whole, "data.sha256=my"]
+    assert overrides(["--hydra_options=data.file_url='my data.csv'"]) == [whole]
+    assert overrides(["data.file_url=a.csv,b.csv"]) == ["data.file_url=a.csv,b.csv"]
 
 
 @pytest.mark.parametrize(

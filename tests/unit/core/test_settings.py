@@ -1,4 +1,4 @@
-"""Paths that libraries would take for something else are refused, and no others."""
+"""What may be a path, and which path an address names."""
 
 from pathlib import Path
 
@@ -18,3 +18,27 @@ def test_paths_that_a_library_can_not_take(name: str) -> None:
 @pytest.mark.parametrize("name", ["it's", 'a "quoted" one', "a;b&c", "ünï $x {y}", "a b"])
 def test_paths_that_all_take(name: str) -> None:
     settings.check_path("the repository", Path("/home", name))
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("houses.csv", "file:///here/houses.csv"),
+        ("../a b/houses #1.csv", "file:///here/../a%20b/houses%20%231.csv"),
+        ("/data/houses.csv", "file:///data/houses.csv"),
+        ("~/houses.csv", "file:///home/me/houses.csv"),
+        ("file:houses.csv", "file:///here/houses.csv"),
+        ("2024:01.csv", "file:///here/2024%3A01.csv"),
+        ("file:///data/houses.csv", "file:///data/houses.csv"),
+        ("https://example.com/houses.csv", "https://example.com/houses.csv"),
+        ("s3://bucket/houses.csv", "s3://bucket/houses.csv"),
+        (" https://me:secret@example.com/x.csv", " https://me:secret@example.com/x.csv"),
+        ("", ""),
+    ],
+)
+def test_a_path_is_a_file_address(
+    given: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    assert settings.file_address(given) == address.replace("/here", str(tmp_path))

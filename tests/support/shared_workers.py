@@ -1,0 +1,127 @@
+"""Interpreters that have imported what programs of this repository import, forked for each of them.
+
+Most of a small run's time is spent on imports, and few tests are about them. Here the product's own
+step worker does for tests what it does for the trials of a sweep: a program is a forked child of
+it, and the steps of a run are turns of workers that all runs share. What is about starting, workers
+or kills uses :meth:`Checkout.start`, or a :class:`Checkout` with ``shares_workers=False``.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from pipeline.core import hardening, settings
+from pipeline.orchestration.workers import TRACED, WORKER, worker_name
+from tests.support import program
+from tests.support.paths import ROOT
+
+STEPS = ("1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model", "5-Report")
+STORES = [
+    f"mlflow.store.{kind}.sqlalchemy_workspace_store" for kind in ("tracking", "model_registry")
+]
+# They build environments below the home that MLflow has found when it was imported
+BUILDERS = {"promote", "predict", "serve", "reproduce"}
+READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "OMP_", "MKL_", "OPENBLAS_", "MPL")
+_started: list[subprocess.Popen] = []
+
+
+def knows(words: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether a program is one of this repository, and starts as it would from this process."""
+    if words[:2] == ["-m", "pipeline"]:
+        known = BUILDERS.isdisjoint(words) or "--env-manager=local" in words
+    elif Path(words[0]) == ROOT / "main.py":
+        known = "main.env_manager=local" in words
+    else:
+        known = Path(words[0]) in [ROOT / step / "script.py" for step in STEPS]
+    changed = {name for name, text in environment.items() if os.environ.get(name) != text}
+    return known and not any(name.startswith(READ_AT_START) for name in changed - {"PYTHONPATH"})
+
+
+def run(
+    words: Sequence[str], cwd: Path, environment: Mapping[str, str], limit: float
+) -> tuple[int, str, str]:
+    """Run a program as a child of a worker: its exit status, standard output and error."""
+    with tempfile.TemporaryDirectory(dir=_folder()) as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        job = {
+            "arguments": [str(out), str(err), *words],
+            "environment": dict(environment),
+            "folder": str(cwd),
+            "log": os.devnull,
+        }
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(limit)
+            _connect(connection, _worker(Path(program.__file__)))
+            with connection.makefile() as answers:
+                answers.readline()  # the child's number
+                connection.sendall(f"{json.dumps(job)}\n".encode())
+                status = int(answers.readline())
+        return status, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
+
+
+def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The variable that leads a run of main.py to step workers that it need not start.
+
+    Args:
+        words: the run's overrides, which say by which names it looks for workers.
+        environment: its variables.
+    """
+    given = dict(word.partition("=")[::2] for word in words)
+    own = {"-m", "main.backend"} & given.keys()  # a sweep shares its own, and `local` has none
+    if own:
+        return {}
+    told = {
+        settings.STATE_DIR: given["main.state_dir"],
+        settings.TRACKER: given.get("main.tracker", "trackio"),
+        "WANDB_PROJECT": given.get("main.project_name", "pokemon"),
+        "WANDB_RUN_GROUP": given.get("main.experiment_name", "dev"),
+        "HYDRA_FULL_ERROR": "1",
+    }
+    variables = {**environment, **hardening.quiet_git(environment), **told}
+    folder = Path(tempfile.mkdtemp(dir=_folder()))
+    for step in STEPS:
+        name = worker_name(ROOT / step, sys.executable, variables)
+        (folder / name).symlink_to(_worker(ROOT / step / "script.py", *STORES))
+    return {settings.WORKERS: str(folder)}
+
+
+def close() -> None:
+    """End the workers: their standard input ends."""
+    for worker in _started:
+        worker.communicate()
+    if _started:
+        shutil.rmtree(_folder(), ignore_errors=True)
+
+
+@cache
+def _folder() -> str:
+    return tempfile.mkdtemp(prefix="shared-")
+
+
+@cache
+def _worker(script: Path, *modules: str) -> Path:
+    """The socket of a script's worker."""
+    address = Path(_folder(), f"worker-{len(_started)}")
+    words = [sys.executable, WORKER, script, address, *modules]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = os.environ | (TRACED if modules else {})
+    _started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment, **silent))
+    return address
+
+
+def _connect(connection: socket.socket, address: Path) -> None:
+    """Connect to a worker as soon as it listens."""
+    while True:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return connection.connect(str(address))
+        assert _started[-1].poll() is None, "the worker has ended"
+        time.sleep(0.02)
