@@ -25,6 +25,7 @@ LONGEST = (
     "interruption",
     "shared",
     "ray",
+    "ray_kills",
     "kills",
     "sweep_kills",
     "integrity",

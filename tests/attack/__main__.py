@@ -25,13 +25,21 @@ def killed(folder: Path, draw: random.Random, count: int) -> Iterator[str]:
     temporary.mkdir(parents=True)
     expected = kills.digests(Checkout(folder / "expected"))
     longest = 10.0
-    for number in range(count):
-        checkout = kills.Watched(folder / f"home-{number // 12}", temporary=temporary)
-        kill = kills.NAMED[number] if number < len(kills.NAMED) else kills.drawn(draw)
-        wait = 0.0 if kill.point in kills.POINTS else draw.uniform(0.05, 1) * longest
-        hit, wrong = kills.attempt(checkout, kill, draw, expected, wait)
-        longest *= 1.1 if hit else 0.7
-        yield "\n".join(wrong)
+    with (
+        tempfile.TemporaryDirectory(prefix="ray") as short,
+        kills.machine(folder / "servers", Path(short)) as machine,
+    ):
+        for number in range(count):
+            kill = kills.NAMED[number] if number < len(kills.NAMED) else kills.drawn(draw)
+            if kill.form == "ray":
+                home = folder / f"ray-{number}"
+                checkout = kills.OnRay(home, temporary=temporary, machine=machine, number=number)
+            else:
+                checkout = kills.Watched(folder / f"home-{number // 12}", temporary=temporary)
+            wait = 0.0 if kill.point in kills.POINTS else draw.uniform(0.05, 1) * longest
+            hit, wrong = kills.attempt(checkout, kill, draw, expected, wait)
+            longest *= 1.1 if hit else 0.7
+            yield "\n".join(wrong)
 
 
 def main() -> int:
