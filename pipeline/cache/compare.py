@@ -52,7 +52,9 @@ def declared(step: str, remote: bool = False) -> dict[str, str]:
     """The MLproject, and the files that it names as ``inputs``, by path, with their digests."""
     folder = ROOT / step
     project = folder / "MLproject"
-    patterns = (yaml.safe_load(project.read_text(encoding="utf-8")) or {}).get("inputs") or ()
+    text = project.read_text(encoding="utf-8")
+    declares = "inputs" in text  # most don't, and to parse takes longest of all
+    patterns = (declares and (yaml.safe_load(text) or {}).get("inputs")) or ()
     files = [project, *([folder / "conda.yml"] if remote else [])]
     for pattern in patterns:
         files += sorted(path for path in folder.glob(pattern) if path.is_file())

@@ -53,19 +53,28 @@ def check(file: Path, thorough: bool = False) -> None:
         return
     try:
         with reading(file) as store:
-            store.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            (pages,) = store.execute("PRAGMA page_count").fetchone()
-            (size,) = store.execute("PRAGMA page_size").fetchone()
+            refuse_cut(file, store)
             rows = store.execute("PRAGMA quick_check(1)").fetchone() if thorough else ("ok",)
     except PipelineError as error:
         if any(word in error.what for word in BUSY):
             return  # somebody is writing to it
         raise
+    if rows[0] != "ok":
+        raise unreadable(file, rows[0])
+
+
+def refuse_cut(file: Path, store: sqlite3.Connection) -> None:
+    """Refuse a database whose file is shorter than it says.
+
+    Raises:
+        PipelineError: it is.
+    """
+    store.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (pages,) = store.execute("PRAGMA page_count").fetchone()
+    (size,) = store.execute("PRAGMA page_size").fetchone()
     journal = file.with_name(f"{file.name}-wal")
     if not journal.exists() and file.stat().st_size < pages * size:
         raise unreadable(file, "it is cut off")
-    if rows[0] != "ok":
-        raise unreadable(file, rows[0])
 
 
 def local() -> list[Path]:

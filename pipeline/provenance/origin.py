@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterable
@@ -86,18 +87,18 @@ def packages(folders: Iterable[Path]) -> list[str]:
     """
     found: dict[str, str] = {}
     for folder in folders:
-        for path in [*folder.glob("*.dist-info"), *folder.glob("*.egg-info")]:
-            name, dash, version = path.stem.partition("-")
+        for info in _infos(folder, (".dist-info", ".egg-info")):
+            name, dash, version = info.rpartition(".")[0].partition("-")
             if dash:  # what comes first on the path is what is imported
-                line = version.partition("-")[0] + _content(path)
+                line = version.partition("-")[0] + _content(f"{folder}/{info}")
                 found.setdefault(name.lower().replace("_", "-"), line)
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
 def editable(folders: Iterable[Path]) -> list[str]:
     """The folders of the projects that are installed editable."""
-    infos = (path for folder in folders for path in folder.glob("*.dist-info"))
-    told = (_direct_url(path) for path in infos)
+    infos = (f"{folder}/{info}" for folder in folders for info in _infos(folder, (".dist-info",)))
+    told = map(_direct_url, infos)
     return [
         unquote(urlsplit(one["url"]).path)
         for one in told
@@ -105,18 +106,32 @@ def editable(folders: Iterable[Path]) -> list[str]:
     ]
 
 
-def _content(package: Path) -> str:
+def _infos(folder: Path, endings: tuple[str, ...]) -> list[str]:
+    """The names of the folders in which installed packages describe themselves.
+
+    A run looks through hundreds of them for each step, and making a Path of each takes longest.
+    """
+    try:
+        return [name for name in os.listdir(folder) if name.endswith(endings)]  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _content(package: str) -> str:
     """What tells a package that was built from local files from another one of its version."""
     told = _direct_url(package)
     if not told or told.get("dir_info", {}).get("editable"):
         return ""
-    record = package / "RECORD"
+    record = Path(package, "RECORD")
     return f"  # installed files {file_digest(record)[:16]}" if record.is_file() else ""
 
 
-def _direct_url(package: Path) -> dict[str, Any]:
+def _direct_url(package: str) -> dict[str, Any]:
     """Where a package was installed from, if not from an index (PEP 610)."""
+    file = f"{package}/direct_url.json"
+    if not os.path.exists(file):  # noqa: PTH110
+        return {}
     try:
-        return json.loads((package / "direct_url.json").read_text(encoding="utf-8"))
+        return json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}

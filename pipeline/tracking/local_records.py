@@ -11,6 +11,8 @@ from pipeline.core import databases, settings
 from pipeline.core.evidence import read_lock
 from pipeline.core.results import StepResult, damage
 
+Row = tuple[str | None, ...]
+
 
 def lost(result: StepResult, store: str) -> list[str]:
     """What is gone or changed of a finished step: files, its run in MLflow, versions in Trackio.
@@ -36,8 +38,8 @@ def _lost_run(result: StepResult) -> Iterator[str]:
     if not result.mlflow_files or file is None:
         return  # it is elsewhere
     query = "SELECT 1 FROM runs WHERE run_uuid = ?"
-    if not _has(file, "runs", query, result.mlflow_run):
-        yield f"MLflow run {result.mlflow_run} is gone from {file}"
+    for (run,) in _absent(file, "runs", query, [(result.mlflow_run,)]):
+        yield f"MLflow run {run} is gone from {file}"
 
 
 def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
@@ -50,18 +52,19 @@ def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
         "SELECT 1 FROM artifact_versions v JOIN artifacts a ON a.id = v.artifact_id "
         "WHERE a.name = ? AND v.version = ?"
     )
-    for output in result.outputs:
-        number = str(output["version"]).removeprefix("v")
-        if output.get("stored") and not _has(file, "artifacts", query, output["name"], number):
-            yield f"{output['name']}:{output['version']} is gone from {file}"
+    stored = [output for output in result.outputs if output.get("stored")]
+    wanted = [(one["name"], str(one["version"]).removeprefix("v")) for one in stored]
+    for name, number in _absent(file, "artifacts", query, wanted):
+        yield f"{name}:v{number} is gone from {file}"
 
 
-def _has(file: Path, table: str, query: str, *values: str | None) -> bool:
-    """Whether a query finds a row; not, where the file or the table is not there."""
-    if not file.exists():
-        return False
-    databases.check(file)
+def _absent(file: Path, table: str, query: str, wanted: list[Row]) -> list[Row]:
+    """The values for which a query finds no row; all, where the file or the table is not there."""
+    if not wanted or not file.exists():
+        return wanted
     there = "SELECT 1 FROM sqlite_master WHERE name = ?"
     with databases.reading(file) as store:
-        known = store.execute(there, (table,)).fetchone()
-        return bool(known and store.execute(query, values).fetchone())
+        databases.refuse_cut(file, store)
+        if not store.execute(there, (table,)).fetchone():
+            return wanted
+        return [values for values in wanted if not store.execute(query, values).fetchone()]
