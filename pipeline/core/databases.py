@@ -1,6 +1,7 @@
 """The SQLite files of MLflow and Trackio, asked directly: that takes no import of either."""
 
 import contextlib
+import errno
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 
 def unreadable(file: Path, why: object) -> PipelineError:
     """The error for a database that can't be read."""
+    if "readonly" in str(why):  # SQLite writes beside a database to read it
+        return errors.of_files(PermissionError(errno.EACCES, "it is read-only", str(file)))
     return PipelineError(f"the database {file} can't be read: {why}", RESTORE)
 
 

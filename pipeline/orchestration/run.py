@@ -85,6 +85,7 @@ class Pipeline:
         self.workers = workers.of_trials() if self.trial else workers.Workers()
         self.marker = processes.Marker(self.id)
         self.temporary = processes.Temporary(self.marker)
+        self._until_end = contextlib.ExitStack()
 
     @cached_property
     def executor(self) -> "Executor":
@@ -341,6 +342,7 @@ class Pipeline:
         if self.config.main.explain:
             return self
         self._keep_config()
+        self._until_end.enter_context(mlflow_retries.announced(self.screen.warn))
         try:
             if self.trial and not self.trial.done:
                 self._begin()
@@ -348,6 +350,7 @@ class Pipeline:
                 _ = self.executor  # which tidies up after them
         except BaseException:
             self.temporary.end()
+            self._until_end.close()
             raise
         return self
 
@@ -370,6 +373,7 @@ class Pipeline:
                 raise
             self.screen.warn(failure.what)  # what came first is told as the error
         finally:
+            self._until_end.close()
             self.temporary.end(recorded)
         if self.config.main.explain:
             shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's notes on what did not happen

@@ -32,7 +32,7 @@ from pipeline import tracking
 from pipeline.config import job as trial
 from pipeline.config import overrides, references
 from pipeline.config.checks import check_measuring
-from pipeline.core import evidence, hardening, settings, variables
+from pipeline.core import databases, evidence, hardening, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, read_record, write_whole
 from pipeline.core.settings import ROOT
@@ -292,7 +292,8 @@ def _record() -> Any:
 
 
 def _unexpected(what: str, error: Exception) -> PipelineError:
-    told = PipelineError(
+    """A failure that is no trial's; of files and databases in terms of what to do about it."""
+    told = databases.in_few_lines(error) or PipelineError(
         f"{what}: {type(error).__name__}: {error}", "HYDRA_FULL_ERROR=1 shows where"
     )
     told.__cause__ = error
