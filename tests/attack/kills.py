@@ -36,7 +36,7 @@ FORMS = {
 }  # fmt: skip
 WEIGHTS = {"ray": 1}  # a sweep on Ray takes longest; the others are drawn more often
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGSTOP)
-VICTIMS = ("orchestrator", "step", "worker", "any")
+VICTIMS = ("orchestrator", "step", "worker", "watcher", "any")
 
 
 @dataclass
@@ -212,13 +212,13 @@ def kinds(checkout: Watched, process: psutil.Process) -> list[tuple[str, psutil.
 
 
 def of(process: psutil.Process) -> str:
-    """What a process below a run's is; nothing if it is gone, or the watcher."""
+    """What a process below a run's is; nothing if it is gone."""
     try:
         words = " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
     if watcher.is_one(process):
-        return ""
+        return "watcher"
     return "step" if is_step(process) else "worker" if "worker.py" in words else "any"
 
 
@@ -316,6 +316,7 @@ OF_RUNS = (
     Kill("local", "step", signal.SIGTERM, "in step 2"),
     Kill("local", "orchestrator", signal.SIGKILL, "when a step is recorded"),
     Kill("run", "step", signal.SIGSTOP, "in step 2"),
+    Kill("run", "watcher", signal.SIGKILL, "in step 2"),
 )
 OF_SWEEPS = (
     Kill("grid", "orchestrator", signal.SIGTERM, "in step 4"),
