@@ -5,10 +5,11 @@ observations again (:mod:`pipeline.cache.compare`). A :data:`Proof` holds them b
 
 - ``code``: source that was imported: the digests of its bytes and of its compiled form;
 - ``file``: a file that was opened: the digest of its bytes; empty: there is none;
-- ``folder``: a folder that was listed: the digest of its names;
+- ``folder``: a folder that was listed: the digest of its names, and of which of them are folders;
 - ``search``: a folder in which the import system looked for modules: their names, and which of the
   folder's entries bear one of them;
-- ``kind``: a path that was tested: a folder, a file, a file of a size; empty: nothing is there.
+- ``kind``: a path that was tested: a folder, a file, a file of a size; empty: nothing is there;
+- ``link``: a path that was resolved: where it leads; empty: it is no link.
 
 Paths below the repository are relative to it.
 """
@@ -28,7 +29,9 @@ from pipeline.core.settings import ROOT
 
 Proof = dict[str, dict[str, Any]]
 
-CODE, FILE, FOLDER, SEARCH, KIND = KINDS = ("code", "file", "folder", "search", "kind")
+CODE, FILE, FOLDER, SEARCH, KIND, LINK = KINDS = (
+    "code", "file", "folder", "search", "kind", "link",
+)  # fmt: skip
 ANY = "*"  # among the names of a search: each module that is there
 IGNORED = {".git", ".venv", "__pycache__"}  # as names, wherever they are
 
@@ -58,13 +61,17 @@ def file(path: Path) -> str:
 
 
 def names(path: Path) -> list[str] | None:
-    """The names in a folder, without those that never count; None where there is no folder."""
+    """The names in a folder, without those that never count; None where there is no folder.
+
+    That of a folder ends with a slash.
+    """
     try:
-        found = set(os.listdir(path)) - IGNORED  # noqa: PTH208
+        with os.scandir(path) as entries:
+            found = [entry for entry in entries if entry.name not in IGNORED]
     except OSError:
         return None
     state = own_state()
-    return sorted(name for name in found if os.path.join(path, name) not in state)  # noqa: PTH118
+    return sorted(f"{e.name}{'/' * e.is_dir()}" for e in found if e.path not in state)
 
 
 def folder(found: Iterable[str] | None) -> str:
@@ -75,13 +82,20 @@ def folder(found: Iterable[str] | None) -> str:
 
 
 def search(path: Path, wanted: Iterable[str]) -> list[str]:
-    """The entries of a folder that importing one of the wanted modules would find."""
+    """The entries of a folder that importing one of the wanted modules would find.
+
+    Of a package that is its ``__init__``; a folder without one can be a part of several.
+    """
     modules, suffixes = set(wanted), all_suffixes()
     found = []
     for name in names(path) or ():
-        module, dot, _ = name.partition(".")
-        importable = name[len(module) :] in suffixes if dot else Path(path, name).is_dir()
-        if importable and (module in modules or ANY in modules):
+        module = name.partition("/")[0].partition(".")[0]
+        if module not in modules and ANY not in modules:
+            continue
+        if name == f"{module}/":
+            inits = (f"{name}__init__{suffix}" for suffix in suffixes)
+            found.append(next((init for init in inits if Path(path, init).is_file()), name))
+        elif name[len(module) :] in suffixes:
             found.append(name)
     return found
 
@@ -95,6 +109,14 @@ def kind(path: Path, sized: bool = True) -> str:
     if stat.S_ISDIR(status.st_mode):
         return "folder"
     return f"file of {status.st_size} bytes" if sized else "file"
+
+
+def link(path: Path) -> str:
+    """Where a link leads; empty for what is none."""
+    try:
+        return name_of(str(path.readlink()))
+    except (OSError, ValueError):
+        return ""
 
 
 def code_digest(code: CodeType) -> str:
@@ -144,6 +166,8 @@ def again(what: str, name: str, before: Any) -> Any:
         return folder(names(path))
     if what == SEARCH:
         return {**before, "found": search(path, before["names"].split())}
+    if what == LINK:
+        return link(path)
     return kind(path, sized=before != "file")
 
 

@@ -17,7 +17,13 @@ from typing import Any
 # Modules that are passed over to find who did something
 OWN = {__name__, "pipeline.steps.trace", "contextlib"}
 # Modules of the standard library through which others test paths and read variables
-HELPERS = {"os", "posixpath", "genericpath", "pathlib", "glob", "shutil", "collections.abc"}
+HELPERS = {
+    "os", "posixpath", "genericpath", "pathlib", "glob", "shutil", "string", "collections",
+    "collections.abc", "threading", "concurrent.futures.thread", "concurrent.futures._base",
+    "multiprocessing.pool",
+}  # fmt: skip
+# Packages that read variables for those who call them
+SETTINGS = {"antlr4", "click", "decouple", "dotenv", "environs", "omegaconf", "pydantic_settings"}
 
 
 def caller(frame: FrameType) -> FrameType:
@@ -30,9 +36,13 @@ def caller(frame: FrameType) -> FrameType:
 def asker(frame: FrameType) -> FrameType:
     """The frame that did it, through the standard library or not."""
     frame = caller(frame)
-    while frame.f_back and (module(frame) in HELPERS or frame.f_code.co_filename[0] == "<"):
+    while frame.f_back and (_helps(module(frame)) or frame.f_code.co_filename[0] == "<"):
         frame = frame.f_back
     return frame
+
+
+def _helps(name: str) -> bool:
+    return name in HELPERS or name.partition(".")[0] in SETTINGS
 
 
 def asked_by(frame: FrameType) -> str:
@@ -53,7 +63,7 @@ def shows_source(frame: FrameType | None) -> bool:
     while frame:
         names.add(module(frame))
         frame = frame.f_back
-    return "linecache" in names and "inspect" not in names
+    return "linecache" in names and not names.isdisjoint({"traceback", "warnings"})
 
 
 def running(file: str) -> CodeType | None:
@@ -122,6 +132,11 @@ def environment(read: Callable[[str], None], wrote: Callable[[str], Any]) -> typ
 
         def __setitem__(self, key: Any, value: Any) -> None:
             super().__setitem__(key, value)
+            wrote(os.fsdecode(key))
+
+        def __delitem__(self, key: Any) -> None:
+            read(os.fsdecode(key))  # whether it is there
+            super().__delitem__(key)
             wrote(os.fsdecode(key))
 
         def __iter__(self) -> Iterator[Any]:

@@ -59,6 +59,7 @@ class Trace:
         self._folders: dict[str, list[str] | None] = {}
         self._searched: dict[str, set[str]] = {}
         self._kinds: dict[str, str] = {}
+        self._links: dict[str, str] = {}
         self._variables: set[str] = set()
         self._own: set[str] = set()  # paths that the step has made itself
         self._set: set[str] = set()  # variables that it has set
@@ -84,9 +85,12 @@ class Trace:
         self._add_loaded()
         sys.meta_path.insert(0, hooks.Lookups(self._looked_for))
         hooks.load_by(self._loaded)
-        os.environ.__class__ = hooks.environment(self._read_variable, self._set.add)
+        for variables in (os.environ, os.environb):
+            variables.__class__ = hooks.environment(self._read_variable, self._set.add)
         for name in ("stat", "lstat", "access"):
             hooks.wrap(name, self._tested)
+        for name in ("lstat", "readlink"):
+            hooks.wrap(name, self._followed)
         hooks.wrap("open", self._opened_below)
         sys.addaudithook(self._audit)
 
@@ -154,6 +158,15 @@ class Trace:
     def _renamed(self, _: Any, target: Any, *__: Any) -> None:
         self._made(target)
 
+    def _linked(self, path: Any, target: Any, *folders: int) -> None:
+        if folders == (-1, -1):  # the file is read by another name
+            self._opened(path, None, os.O_RDONLY)
+            self._made(target)
+
+    def _native(self, name: Any) -> None:
+        if name is not None and "/" in os.fsdecode(name):  # others are the system's
+            self._opened(name, None, os.O_RDONLY)
+
     def _library(self, module: str, file: Any, *_: Any) -> None:
         if file is not None:  # a native module
             self._opened(file, None, os.O_RDONLY)
@@ -175,16 +188,37 @@ class Trace:
             code, self._code[name] = source.load(Path(path), data)
             return code
 
-    def _tested(self, path: Any, *_: Any, dir_fd: int | None = None, **__: Any) -> None:
-        if dir_fd is not None:
-            return
-        with self._alone() as alone:
-            if alone and self._counts(hooks.asker(sys._getframe(1))):
-                sized = hooks.asked_by(sys._getframe(1)) in SIZED
-                with contextlib.suppress(OSError, ValueError):
-                    name = self._name(path)
-                    if name is not None and not self._is_own(name):
-                        self._kind(name, sized)
+    def _tested(
+        self,
+        path: Any,
+        *_: Any,
+        dir_fd: int | None = None,
+        follow_symlinks: bool = True,
+        **__: Any,
+    ) -> None:
+        sized = hooks.asked_by(sys._getframe(1)) in SIZED
+        if name := self._asked(path, dir_fd):
+            self._kind(name, sized)
+            if not follow_symlinks:
+                self._link(name)
+
+    def _followed(self, path: Any, *_: Any, dir_fd: int | None = None, **__: Any) -> None:
+        if name := self._asked(path, dir_fd):
+            self._link(name)
+
+    def _link(self, name: str) -> None:
+        if name not in self._links and name != ".":
+            self._links[name] = observations.link(observations.path_of(name))
+
+    def _asked(self, path: Any, dir_fd: int | None) -> str | None:
+        """The name of a path that the repository's code asks about; None for others."""
+        with self._alone() as alone, contextlib.suppress(OSError, ValueError):
+            if alone and self._counts(hooks.asker(sys._getframe(2))):
+                if dir_fd is not None:
+                    path = os.path.join(_described(dir_fd), os.fsdecode(path))  # noqa: PTH118
+                name = self._name(path)
+                return None if name is None or self._is_own(name) else name
+        return None
 
     def _kind(self, name: str, sized: bool) -> None:
         known = self._kinds.get(name)
@@ -204,6 +238,8 @@ class Trace:
 
     def _counts(self, frame: FrameType) -> bool:
         """Whether code of the repository asks, other than what says where things are kept."""
+        if frame.f_back is None and hooks.module(frame) in hooks.HELPERS:
+            return True  # a thread has been given a function of the standard library
         file = frame.f_code.co_filename
         return self._name(file) is not None and not file.startswith(INFRASTRUCTURE)
 
@@ -227,6 +263,7 @@ class Trace:
             if folder not in self._parents:
                 self._parents[folder] = os.path.realpath(folder or os.sep)
             path = f"{self._parents[folder]}{os.sep}{last}"
+            path = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
             if not f"{path}{os.sep}".startswith(self._roots):
                 return None
         path = path.rstrip(os.sep)
@@ -284,6 +321,7 @@ class Trace:
             observations.FOLDER: folders,
             observations.SEARCH: searched,
             observations.KIND: dict(self._kinds),
+            observations.LINK: dict(self._links),
         }
 
     def is_current(self) -> bool:
@@ -307,7 +345,8 @@ class Trace:
         for name, before in self._folders.items():
             now = observations.names(observations.path_of(name))
             made = {Path(own).name for own in self._own if str(Path(own).parent) == name}
-            if set(now or ()) - made != set(before or ()) - made:
+            first, last = ({*(found or ())} for found in (before, now))
+            if any(one.rstrip("/") not in made for one in first ^ last):
                 changed.append(name)
             proof[observations.FOLDER][name] = observations.folder(now)
         for name, before in self._files.items():
@@ -361,6 +400,8 @@ _EVENTS: dict[str, Callable[..., None]] = {
     "os.listdir": Trace._listed,
     "os.scandir": Trace._listed,
     "os.mkdir": Trace._made,
+    "os.link": Trace._linked,
+    "ctypes.dlopen": Trace._native,
     "os.rename": Trace._renamed,
     "import": Trace._library,
 }

@@ -210,6 +210,48 @@ MATTERS: dict[str, tuple[dict[str, str], str, dict[str, str], str]] = {
         {"1-Step/one.db": "1"},
         "1-Step/one.db",
     ),
+    "a module of a package that has no __init__": (
+        {"1-Step/rules/one.py": ""},
+        "import rules.one",
+        {"1-Step/rules/__init__.py": "A = 1"},
+        "1-Step",
+    ),
+    "an existence test by a folder's descriptor": (
+        {"1-Step/folder/a": ""},
+        "import os\n"
+        "try:\n    os.stat('flag', dir_fd=os.open('folder', os.O_RDONLY))\n"
+        "except OSError:\n    pass",
+        {"1-Step/folder/flag": ""},
+        "1-Step/folder/flag",
+    ),
+    "an existence test by a thread": (
+        {},
+        "import os, threading\n"
+        "thread = threading.Thread(target=os.path.exists, args=('flag',))\n"
+        "thread.start(); thread.join()",
+        {"1-Step/flag": ""},
+        "1-Step/flag",
+    ),
+    "lines of a file": (
+        {"1-Step/one.txt": "1"},
+        "import linecache; linecache.getline('one.txt', 1)",
+        {"1-Step/one.txt": "2"},
+        "1-Step/one.txt",
+    ),
+    "a file by another name": (
+        {"1-Step/one.txt": "1"},
+        "import os, tempfile\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    os.symlink(os.path.abspath('one.txt'), f'{folder}/a'); open(f'{folder}/a').read()",
+        {"1-Step/one.txt": "2"},
+        "1-Step/one.txt",
+    ),
+    "a native library": (
+        {"1-Step/one.so": "1"},
+        "import ctypes\ntry:\n    ctypes.CDLL('./one.so')\nexcept OSError:\n    pass",
+        {"1-Step/one.so": "2"},
+        "1-Step/one.so",
+    ),
     "the script": ({}, "A = 1", {"1-Step/script.py": f"{HEAD}\nA = 2\n{TAIL}"}, "1-Step/script.py"),
 }
 
@@ -262,6 +304,33 @@ def test_a_folder_behind_a_link_counts(program: Program) -> None:
     assert program.changed() == {"1-Step/rules/__init__.py", "data/data.txt"}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Path('latest').resolve().joinpath('a').read_text()",
+        "import os; os.readlink('latest')",
+        "Path('latest').is_symlink()",
+    ],
+)
+def test_where_a_link_leads_counts(program: Program, body: str) -> None:
+    program.write({"1-Step/v1/a": "1", "1-Step/v2/a": "2"})
+    latest = program.step / "latest"
+    latest.symlink_to("v1")
+    program.run(body)
+    assert program.changed() == set()
+    latest.unlink()
+    latest.symlink_to("v2")
+    assert program.changed() == {"1-Step/latest"}
+
+
+def test_what_is_a_folder_in_a_listing_counts(program: Program) -> None:
+    program.write({"1-Step/data/a": "1"})
+    program.run("import os; [files for *_, files in os.walk('data')]")
+    (program.step / "data" / "a").unlink()
+    (program.step / "data" / "a").mkdir()
+    assert program.changed() == {"1-Step/data"}
+
+
 def test_a_link_from_outside_counts(program: Program) -> None:
     program.write({"data.txt": "1"})
     (program.outside / "link").symlink_to(program.root)
@@ -288,6 +357,13 @@ def test_code_from_the_python_path_counts(program: Program) -> None:
         ("import os; [os.environ[name] for name in ('CHOICE',)]; sorted(os.environ)", ["CHOICE"]),
         ("import pandas, requests", []),
         ("from rules import choice", ["CHOICE"]),
+        ("import os; os.environb.get(b'CHOICE')", ["CHOICE"]),
+        ("import os, threading; t = threading.Thread(target=os.getenv, args=('CHOICE',))\n"
+         "t.start(); t.join()", ["CHOICE"]),
+        ("import os\ntry:\n    del os.environ['OTHER']\nexcept KeyError:\n    pass", ["OTHER"]),
+        ("import os, string; string.Template('$CHOICE').substitute(os.environ)", ["CHOICE"]),
+        ("from omegaconf import OmegaConf\n"
+         "OmegaConf.create({'a': '${oc.env:CHOICE}'}).a", ["CHOICE"]),
     ],
 )  # fmt: skip
 def test_variables_that_the_repositorys_code_reads(

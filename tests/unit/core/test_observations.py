@@ -66,9 +66,12 @@ def test_a_search_finds_what_an_import_would(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "pandas").mkdir()
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "__init__.py").touch()
     (tmp_path / "__pycache__").mkdir()
-    wanted = ["a", "b", "c", "d", "e", "pandas", "__pycache__"]
-    assert observations.search(tmp_path, wanted) == ["a.py", "c.pyc", "d.abi3.so", "pandas"]
+    wanted = ["a", "b", "c", "d", "e", "pandas", "rules", "__pycache__"]
+    found = ["a.py", "c.pyc", "d.abi3.so", "pandas/", "rules/__init__.py"]
+    assert observations.search(tmp_path, wanted) == found
     assert "numpy.py" in observations.search(tmp_path, [observations.ANY])
     assert observations.search(tmp_path / "absent", wanted) == []
 
@@ -77,6 +80,9 @@ def test_a_search_finds_what_an_import_would(tmp_path: Path) -> None:
 def test_what_is_gone_has_changed(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.py"
     path.mkdir() if kind in ("folder", "search") else path.write_text("A = 1\n")
+    if kind == "link":
+        path.unlink()
+        path.symlink_to("b.py")
     if kind == "search":
         (path / "b.py").touch()
     before = {
@@ -85,6 +91,7 @@ def test_what_is_gone_has_changed(tmp_path: Path, kind: str) -> None:
         "folder": observations.folder(observations.names(path)),
         "search": {"names": "b c", "found": ["b.py"]},
         "kind": observations.kind(path),
+        "link": observations.link(path),
     }[kind]
     proof = {kind: {str(path): before}}
     assert observations.changed(proof) == []
