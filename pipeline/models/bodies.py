@@ -11,13 +11,12 @@ from typing import Any
 import pandas as pd
 
 from pipeline.core.errors import PipelineError
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import Cells, Loaded
 from pipeline.science.tables import dialect
 
 JSON, CSV = "application/json", "text/csv"
 LONGEST_TITLE = 200
 TITLES_CACHED = 16
-Cells = dict[str, list[str | None]]  # by feature, as text: what a CSV file would have
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.models.bodies import Cells
-from pipeline.models.scoring import REASON, Loaded
+from pipeline.models.scoring import REASON, Cells, Loaded, Records
 
 ROWS_NAMED = 10
-Answer = list[dict[str, Any]] | str  # predictions by row, or why there are none
+Answer = Records | str  # predictions by row, or why there are none
 _mine: list[Loaded] = []  # a scoring process has one model
 
 
@@ -67,7 +66,10 @@ class Scorers:
 def answer_each(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
     """Score requests together; alone, if the model fails for one of them."""
     try:
-        return [_answer(scored) for scored in loaded.score_each(requests)]
+        valid = loaded.score_valid(requests)
+        others = [cells for cells, known in zip(requests, valid, strict=True) if known is None]
+        scored = iter(loaded.score_each(others) if others else [])
+        return [_answer(next(scored)) if known is None else known for known in valid]
     except Exception as error:  # the model's code may raise anything
         if len(requests) > 1:
             return [answer for one in requests for answer in answer_each(loaded, [one])]
@@ -78,7 +80,7 @@ def answer_each(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
 def _answer(scored: Any) -> Answer:
     bad = scored[scored[REASON] != ""]
     if bad.empty:
-        records: list[dict[str, Any]] = scored.drop(columns=REASON).to_dict("records")
+        records: Records = scored.drop(columns=REASON).to_dict("records")
         return records
     shown = bad[REASON].head(ROWS_NAMED)
     lines = [f"row {place + 1}: {reason}" for place, reason in shown.items()]

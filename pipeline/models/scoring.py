@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice, pairwise, starmap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,15 +16,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from sklearn.ensemble._forest import ForestClassifier
+from sklearn.ensemble._forest import ForestClassifier, ForestRegressor
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
+from pipeline.models.cells import LARGEST, Columns
+from pipeline.science import cleaning as cleaner
 from pipeline.science import model_files
 from pipeline.science.tables import read_cells, read_table
 
 PREDICTION, PROBABILITY, REASON = "prediction", "probability", "reason"
+MISTYPED = "breaks dtype"
 SHOWN = 40  # characters of a value that is wrong
+FEW = 1000  # rows for which joblib takes longer than a forest's trees
+Cells = dict[str, list[str | None]]  # by feature, as text: what a CSV file would have
+Records = list[dict[str, Any]]  # predictions and probabilities by row
 
 
 @cache
@@ -76,6 +82,11 @@ class Loaded:
         return model_files.load_cleaning(self.folder / "extra_files")
 
     @cached_property
+    def _columns(self) -> Columns | None:
+        """Readers of valid cells; only for today's cleaning: another one may read otherwise."""
+        return Columns(self.kinds, self.cleaning) if self._code is cleaner else None
+
+    @cached_property
     def added(self) -> list[str]:
         """The columns that :meth:`score` gives."""
         chances = self.classes if hasattr(self.model, "predict_proba") else []
@@ -98,26 +109,39 @@ class Loaded:
         """
         return self._score(self.clean(raw)).set_axis(raw.index)
 
-    def score_each(self, requests: list[Mapping[str, list[str | None]]]) -> list[pd.DataFrame]:
+    def score_valid(self, requests: list[Cells]) -> list[Records | None]:
+        """What :meth:`score` gives, as records, for each request whose cells are surely valid."""
+        if self._columns is None:
+            return [None] * len(requests)
+        features, valid = self._columns.read(self._joined(requests))
+        places = [*_places(requests)]
+        good = [bool(valid[place].all()) for place in places]
+        if not any(good):
+            return [None] * len(requests)
+        if not all(good):
+            features = features[np.repeat(good, [place.stop - place.start for place in places])]
+        names, rows = self.added[:-1], iter(self._predict(features).tolist())
+        return [
+            [dict(zip(names, row, strict=True)) for row in islice(rows, place.stop - place.start)]
+            if well
+            else None
+            for place, well in zip(places, good, strict=True)
+        ]
+
+    def score_each(self, requests: list[Cells]) -> list[pd.DataFrame]:
         """What :meth:`score` gives for each of several requests, in one pass over all rows.
 
-        A cell without a value can change how the schema checks other rows of its column, so a
+        A cell of a wrong type stops the schema's other checks of its column, for all rows. So a
         request with one is scored alone, and the others again without it.
 
         Args:
             requests: cells as text by feature; all features are there.
         """
-        sizes = [len(next(iter(cells.values()))) for cells in requests]
-        joined = {name: list(chain.from_iterable(r[name] for r in requests)) for name in self.kinds}
-        text = pd.DataFrame({name: pd.array(cells, "string") for name, cells in joined.items()})
-        scored = self._score(self._tidy(text))
-        ends = [*accumulate(sizes)]
-        parts = [
-            scored.iloc[end - size : end].reset_index(drop=True)
-            for end, size in zip(ends, sizes, strict=True)
-        ]
+        joined = {name: pd.array(cells, "string") for name, cells in self._joined(requests).items()}
+        scored = self._score(self._tidy(pd.DataFrame(joined)))
+        parts = [scored.iloc[place].reset_index(drop=True) for place in _places(requests)]
         bad = [number for number, part in enumerate(parts) if (part[REASON] != "").any()]
-        if bad and len(requests) > 1:
+        if len(requests) > 1 and scored[REASON].str.contains(MISTYPED).any():
             good = [number for number in range(len(requests)) if number not in {*bad}]
             for number in bad:
                 parts[number] = self.score_each([requests[number]])[0]
@@ -126,6 +150,9 @@ class Loaded:
                 for number, part in zip(good, again, strict=True):
                     parts[number] = part
         return parts
+
+    def _joined(self, requests: list[Cells]) -> Cells:
+        return {name: [*chain.from_iterable(r[name] for r in requests)] for name in self.kinds}
 
     def _score(self, text: pd.DataFrame) -> pd.DataFrame:
         features, wrong = self.typed(text)
@@ -150,8 +177,8 @@ class Loaded:
         features = features.astype(dict.fromkeys(truths, bool))  # a row beside it may have a gap
         prepared, estimator = self.model[:-1].transform(features), self.model[-1]
         if len(self.added) <= 2:
-            return estimator.predict(prepared).astype(object)[:, np.newaxis]
-        chances = estimator.predict_proba(prepared)
+            return _asked(estimator, "predict", prepared).astype(object)[:, np.newaxis]
+        chances = _asked(estimator, "predict_proba", prepared)
         if type(estimator).predict is ForestClassifier.predict:
             predicted = estimator.classes_.take(chances.argmax(axis=1), axis=0)
         else:
@@ -204,8 +231,7 @@ class Loaded:
             values, what = _numbers(words) if kind == "number" else _truths(words)
             lost = words[values.isna() & words.notna()]
             if not lost.empty:
-                wrong[name] = lost.map(lambda word, end=f"is not {what}": f"{_shown(word)} {end}")
-                wrong[name] = f"{name}: " + wrong[name]
+                wrong[name] = f"{name}: " + lost.map(lambda word, what=what: _wrong(word, what))
             whole = kind == "truth" and values.notna().all()
             features[name] = values.astype(bool) if whole else values
         return pd.DataFrame(features, text.index), wrong
@@ -230,8 +256,9 @@ class Loaded:
         table, rules = {}, []
         for rule in self._rules():
             name = rule["column"]
-            numeric = self.kinds[name] == "number" and rule.get("dtype") != "str"
-            values = features[name].astype("Float64") if numeric else text[name].copy()
+            form = {"number": "Float64", "text": None}.get(self.kinds[name], "boolean")
+            typed = form and rule.get("dtype") != "str"
+            values = features[name].astype(form) if typed else text[name].copy()
             if name in wrong:
                 values[wrong[name].index] = pd.NA
             table[name] = values
@@ -268,14 +295,42 @@ def main(folder: str, test: str | None = None) -> None:
     print(json.dumps({**told, "classes": loaded.classes, "outputs": loaded.added}))
 
 
+def _places(requests: list[Cells]) -> Iterator[slice]:
+    """Where each request's rows are among those of all."""
+    sizes = (len(next(iter(cells.values()))) for cells in requests)
+    return starmap(slice, pairwise(accumulate(sizes, initial=0)))
+
+
+def _asked(estimator: Any, method: str, rows: Any) -> np.ndarray:
+    """What an estimator's method says of rows; of few rows, a forest's trees without joblib."""
+    forest = getattr(type(estimator), method) in (
+        ForestClassifier.predict_proba,
+        ForestRegressor.predict,
+    )
+    if not forest or estimator.n_outputs_ > 1 or rows.shape[0] > FEW:
+        return getattr(estimator, method)(rows)
+    rows = estimator._validate_X_predict(rows)
+    said = sum(getattr(tree, method)(rows, check_input=False) for tree in estimator.estimators_)
+    return said / len(estimator.estimators_)
+
+
 def _numbers(words: pd.Series) -> tuple[pd.Series, str]:
     values = pd.to_numeric(words, errors="coerce").astype("Float64").astype("float64")
-    return values.where(np.isfinite(values)), "a number"
+    return values.where(values.abs() <= LARGEST), "a number"
 
 
 def _truths(words: pd.Series) -> tuple[pd.Series, str]:
     truth = words.str.lower().map({"true": True, "false": False})
     return truth.astype(object).where(truth.notna(), np.nan), "true or false"
+
+
+def _wrong(word: str, what: str) -> str:
+    """What is said of a cell that is not what it has to be."""
+    try:
+        too_large = what == "a number" and LARGEST < abs(float(word)) < float("inf")
+    except ValueError:
+        too_large = False
+    return f"{_shown(word)} is {'too large a number' if too_large else f'not {what}'}"
 
 
 def _shown(value: Any) -> str:

@@ -27,9 +27,9 @@ from mlflow.version import VERSION
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.batching import Batcher
-from pipeline.models.bodies import CSV, JSON, Cells, Limits, Reader
+from pipeline.models.bodies import CSV, JSON, Limits, Reader
 from pipeline.models.scorers import Answer, Scorers
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import Cells, Loaded
 
 LONGEST_MESSAGE = 1000  # characters
 SMALL_BODY = 8_000  # bytes that are read faster than handed to a thread

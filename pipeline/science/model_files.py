@@ -121,13 +121,16 @@ def load_cleaning(folder: Path) -> ModuleType:
     """The module :mod:`pipeline.science.cleaning` as it was when a model was trained.
 
     It is imported under a name of its own, so that models of several versions can be used in one
-    process. A model without a copy was made before copies were kept; it gets today's module.
+    process. Copies that equal today's files are today's module; so is that of a model without
+    copies, which was made before they were kept.
 
     Args:
         folder: where the copies are.
     """
     files = [folder / name for name in CODE]
-    if not all(file.is_file() for file in files):
+    if not all(file.is_file() for file in files) or [*map(file_digest, files)] == [
+        *map(file_digest, cleaning_code())
+    ]:
         return importlib.import_module("pipeline.science.cleaning")
     name = f"cleaning_{combined_digest({file.name: file_digest(file) for file in files})[:16]}"
     if name not in sys.modules:

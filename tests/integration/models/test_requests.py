@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.models.scoring import REASON
+from pipeline.models.scoring import REASON, Loaded
+from tests.support.fitted import fitted
 from tests.support.odd_requests import CSV, TITLES, Client, client, fuzz
 from tests.support.paths import POKEMON, ROOT
 
@@ -83,6 +84,62 @@ def test_cells_are_read_as_pandas_reads_a_table(server: Client):
             assert answer.json()["message"] == "\n".join(
                 f"row {place + 1}: {reason}" for place, reason in scored[REASON].items() if reason
             )
+
+
+def test_valid_cells_are_read_as_by_predict(odd: Loaded):
+    """What is read cell by cell gets what ``predict`` writes, alone and beside others."""
+    blank = ["", " ", "NA"]
+    numbers = [*blank, "45", " 45 ", "045", "-0", "4.5", "45.0", "4.5e1", "1e2", "255", "256", "0"]
+    numbers += ["9" * 15, "9" * 16, "0.30000000000000004", "123456789.123456789", "1e-5", "1e38"]
+    numbers += ["1e39", "inf", "nan", "0x1", "1_0", "+45", ".5", "5.", "\xa045", "\x1f45", "\u0664"]
+    words = [*blank, "a", " b", "c\xa0", "d\te", "\u2003a", "\x1ca", "é", "1", "True"]
+    truths = [*blank, "True", " false", "TRUE", "tRue", "1", "0", "yes"]
+    tried = {"n": numbers, "whole": numbers, "ranged": numbers, "word": words, "listed": words}
+    tried |= {"truth": truths, "gap": truths}
+    good = dict(zip(odd.kinds, ["1", "2", "3.5", "a", "b", "true", "False"], strict=True))
+    rows = [{**good, name: cell} for name, cells in tried.items() for cell in cells]
+    requests = [{name: [cell] for name, cell in row.items()} for row in rows]
+    alone = [odd.score_valid([request])[0] for request in requests]
+    assert odd.score_valid(requests) == alone
+    for row, told in zip(rows, alone, strict=True):
+        if told is not None:
+            scored = odd.score(pd.DataFrame([row], dtype="str")).to_dict("records")
+            assert scored == [{**told[0], REASON: ""}], row
+    assert sum(told is not None for told in alone) > len(rows) / 3
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """A model with each kind of feature, with rules and without."""
+    folder = tmp_path_factory.mktemp("odd")
+    count = 40
+    raw = pd.DataFrame(
+        {
+            "n": [str(number) for number in range(count - 1)] + [""],
+            "whole": [str(number % 7) for number in range(count)],
+            "ranged": [f"{number}.5" for number in range(count)],
+            "word": ["a", "b", "", "NA"] * (count // 4),
+            "listed": ["a", "b"] * (count // 2),
+            "truth": ["true", "False"] * (count // 2),
+            "gap": ["true", "False", "", "true"] * (count // 4),
+            "y": ["p", "q", "p", "p"] * (count // 4),
+        },
+        dtype="str",
+    )
+    schema = [
+        {"column": "whole", "dtype": "int", "min": 0, "max": 255},
+        {"column": "ranged", "dtype": "float", "min": 0.1, "nullable": True},
+        {"column": "listed", "dtype": "str", "values": ["a", "b", "é"], "nullable": True},
+        {"column": "truth", "dtype": "bool"},
+    ]
+    cleaning = {"missing": ["", "NA"], "required": ["y"], "fill": {"listed": "b"}, "schema": schema}
+    return fitted(folder, raw, "y", [], cleaning)
+
+
+def test_numbers_that_no_tree_can_take_are_refused(odd: Loaded):
+    good = dict(zip(odd.kinds, ["1", "2", "3.5", "a", "b", "true", "False"], strict=True))
+    scored = odd.score(pd.DataFrame([good, {**good, "n": "-1e39"}], dtype="str"))
+    assert scored[REASON].tolist() == ["", "n: '-1e39' is too large a number"]
 
 
 def test_web_pages_can_not_reload_and_there_are_no_docs(server: Client):
