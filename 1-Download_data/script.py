@@ -37,8 +37,9 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         source = "embedded snapshot"
         version = {"standin": source}
     fetching.check(target, args.file_url, args.sha256)
-    run.used_source(args.file_url, sha256=args.sha256, digest=file_digest(target), **version)
     size = target.stat().st_size
+    version |= {"digest": file_digest(target), "bytes": size}
+    run.used_source(args.file_url, sha256=args.sha256, **version)
     run.log_artifact(
         target,
         name=args.artifact_name,

@@ -19,8 +19,8 @@ def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:
 
     Args:
         source: ``url``, and what is known of it: ``sha256`` if the user pinned it, ``digest`` of
-            the bytes, ``etag`` and ``last_modified`` as the server gave them, ``standin`` if
-            something else was used in its place.
+            the content and its size in ``bytes``, ``etag`` and ``last_modified`` as the server gave
+            them, ``standin`` if something else was used in its place.
         revalidate: ``etag`` believes the server's ETag or date, ``content`` compares the bytes,
             ``never`` asks nobody.
 
@@ -66,7 +66,7 @@ def _asked(url: str, address: str, source: dict[str, Any], revalidate: str) -> s
             if known and answer.headers.get("ETag") == source.get("etag") is not None:
                 return None
             if revalidate == CONTENT and not source.get("standin") and answer.ok:
-                return None if _digest(answer) == source["digest"] else f"{url} has changed"
+                return None if _same(answer, source) else f"{url} has changed"
     except (requests.ConnectionError, requests.Timeout) as error:
         raise Unreachable(f"{url} can't be reached") from error
     if source.get("standin"):
@@ -74,8 +74,12 @@ def _asked(url: str, address: str, source: dict[str, Any], revalidate: str) -> s
     return f"{url} has changed" if known else f"{url} says nothing of its version"
 
 
-def _digest(answer: Any) -> str:
-    found = hashlib.sha256()
+def _same(answer: Any, source: dict[str, Any]) -> bool:
+    """Whether an answer has the bytes of a source; no more of them are read than that has."""
+    found, size = hashlib.sha256(), 0
     for chunk in answer.iter_content(CHUNK):
         found.update(chunk)
-    return found.hexdigest()
+        size += len(chunk)
+        if size > source.get("bytes", size):
+            return False
+    return found.hexdigest() == source["digest"]

@@ -23,8 +23,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core import databases, settings, variables
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_digest
+from pipeline.core.files import file_digest, write_whole
 
+DIGEST = ".sha256"  # of a template, beside it
 CACHE = "mlflow-pipeline"  # in the user's cache folder: one template for each MLflow version
 
 
@@ -208,27 +209,46 @@ def _renew(file: Path, half_made: bool) -> None:
 def _template() -> Path:
     """The empty store of the installed MLflow, migrated once and kept in the user's cache folder.
 
-    Where the cache folder can't be written, the template is kept in the state folder.
+    Its digest is kept beside it: a template that was damaged is made again, not copied. Where the
+    cache folder can't be written, the template is kept in the state folder.
     """
     name = f"mlflow-{mlflow.__version__}.db"
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         file = cache / CACHE / name
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make_whole(file, _migrate)
+        _make_whole(file, _make_template, _is_whole)
     except (OSError, RuntimeError):  # Path.home() raises the latter: this user has none
         file = settings.state_dir() / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        _make_whole(file, _migrate)
+        _make_whole(file, _make_template, _is_whole)
     return file
 
 
-def _make_whole(file: Path, write: Callable[[Path], object]) -> None:
+def _make_template(partial: Path) -> None:
+    _migrate(partial)
+    digest = partial.with_suffix(DIGEST)
+    write_whole(digest, file_digest(partial))
+
+
+def _is_whole(template: Path) -> bool:
+    """Whether a template is there as it was made."""
+    digest = Path(f"{template}{DIGEST}")
+    return (
+        template.is_file()
+        and digest.is_file()
+        and digest.read_bytes() == file_digest(template).encode()
+    )
+
+
+def _make_whole(
+    file: Path, write: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.exists
+) -> None:
     """Write a missing file beside its place and move it there: nobody ever sees a part of it."""
-    if file.exists():
+    if is_whole(file):
         return
     with FileLock(f"{file}.lock"):
-        if file.exists():  # another process was faster
+        if is_whole(file):  # another process was faster
             return
         partial = Path(f"{file}.partial")
         write(partial)

@@ -46,6 +46,17 @@ def test_the_template_is_made_once_for_its_owner_alone(home: Home):
     assert home.template.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_damaged_template_is_made_again(home: Home):
+    mlflow_store.make_store(home.store)
+    whole = home.template.read_bytes()
+    for number, damage in enumerate((whole[: len(whole) // 2], b"garbage")):
+        home.template.write_bytes(damage)
+        another = home.folder / f"another-{number}" / "mlflow.db"
+        mlflow_store.make_store(another)
+        assert schema(another) == schema(home.store)
+        assert schema(home.template) == schema(home.store)
+
+
 def test_a_store_that_exists_is_left_alone(home: Home):
     mlflow_store.make_store(home.store)
     made = identity(home.store)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,6 +76,24 @@ def test_content_that_is_the_same_under_another_etag(
     server.etag = '"2"'
     assert sources.changed(source, "etag") == f"{server.url} has changed"
     assert sources.changed(source, "content") is None
+
+
+def test_content_is_read_up_to_the_size_of_the_source(
+    server: Server, source: dict[str, str | int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which data.max_bytes has allowed: what an address has grown to since is not read."""
+    source["bytes"] = len(server.content)
+    assert sources.changed(source, "content") is None
+    server.content = server.content * 1_000_000
+    read: list[int] = []
+    digest = sources.hashlib.sha256
+
+    def counted() -> SimpleNamespace:
+        return SimpleNamespace(update=lambda chunk: read.append(len(chunk)), hexdigest=digest)
+
+    monkeypatch.setattr(sources.hashlib, "sha256", counted)
+    assert sources.changed(source, "content") == f"{server.url} has changed"
+    assert sum(read) <= sources.CHUNK
 
 
 def test_never_asks_nobody_and_neither_does_a_checksum(
