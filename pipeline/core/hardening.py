@@ -3,7 +3,8 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.core import settings, variables
@@ -11,6 +12,9 @@ from pipeline.core import settings, variables
 PRIVATE = 0o077
 # What a checkout's own configuration can name programs with, which git would run
 GIT = (("core.fsmonitor", "false"), ("core.hooksPath", os.devnull))
+FILTER = {"clean": "", "smudge": "", "process": "", "required": "false"}  # does nothing
+LFS = ("lfs.extension.", "lfs.customtransfer.", "lfs.standalone")  # programs that Git LFS runs
+CHECKOUT = ("local", "worktree")  # the scopes of a checkout's own configuration
 COUNT, KEY, VALUE = "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"
 
 
@@ -20,7 +24,7 @@ def harden() -> None:
     A tracker's folder of the user's own choice may be shared with others: then files are as the
     user's umask says, and the state folder alone is closed.
     """
-    variables.set_variables(quiet_git(os.environ))
+    variables.set_variables(quiet_git(os.environ, no_filters(settings.ROOT, os.environ)))
     before = os.umask(PRIVATE)
     variables.set_defaults({settings.UMASK: f"{before:03o}"})
     if _is_shared():
@@ -66,17 +70,50 @@ def close_state() -> None:
         folder.chmod(0o700)
 
 
-def quiet_git(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables by which every git below this process, whoever starts it, runs no program."""
+def quiet_git(
+    environment: Mapping[str, str], more: Iterable[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """The variables by which every git below this process, whoever starts it, runs no program.
+
+    Args:
+        environment: the variables that are there.
+        more: further options, such as :func:`no_filters`.
+    """
     given = _git_options(environment)
-    return _as_variables(given + [pair for pair in GIT if pair not in given])
+    return _as_variables(given + [pair for pair in (*GIT, *more) if pair not in given])
+
+
+def no_filters(folder: Path, environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The options by which the filters of a checkout's own configuration do nothing.
+
+    Whoever made the checkout has named those programs. Filters of the user's own configuration,
+    where ``git lfs install`` puts Git LFS, run; but not Git LFS with programs of the checkout's.
+    """
+    words = ["git", "config", "--list", "--name-only", "--show-scope", "-z"]
+    try:
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, check=False)
+    except OSError:
+        return []  # no git, which then runs nothing
+    told = done.stdout.decode("utf-8", "surrogateescape")
+    scopes, names = told.split("\0")[::2], told.split("\0")[1::2]
+    own = [name for scope, name in zip(scopes, names, strict=False) if scope in CHECKOUT]
+    filters = {name[len("filter.") :].rpartition(".")[0] for name in own if name[:7] == "filter."}
+    if any(name.startswith(LFS) for name in own):
+        filters.add("lfs")
+    names = sorted(filters - {""})
+    return [(f"filter.{name}.{key}", value) for name in names for key, value in FILTER.items()]
 
 
 def users_git(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment without :func:`quiet_git`, for a git that is to run as its user would."""
     given = _git_options(environment)
     others = {k: v for k, v in environment.items() if k != COUNT and not k.startswith((KEY, VALUE))}
-    return others | _as_variables([pair for pair in given if pair not in GIT])
+    return others | _as_variables([pair for pair in given if not _is_ours(pair)])
+
+
+def _is_ours(pair: tuple[str, str]) -> bool:
+    key, value = pair
+    return pair in GIT or (key[:7] == "filter." and FILTER.get(key.rpartition(".")[2]) == value)
 
 
 def _git_options(environment: Mapping[str, str]) -> list[tuple[str, str]]:

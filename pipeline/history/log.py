@@ -98,8 +98,8 @@ def diff(console: Console, first: str, second: str) -> None:
             console.print(Text(f"  {run.id} is not in this repository: {snapshot.FETCH}"))
     if None not in commits:
         color = "always" if console.is_terminal else "never"
-        words = ("diff", "--no-ext-diff", "--stat", "--patch", f"--color={color}", *commits)
-        text = Repository(ROOT).run(*words)
+        words = ("--no-ext-diff", "--no-textconv", "--stat", "--patch", f"--color={color}")
+        text = Repository(ROOT).run("diff", *words, *commits)
         print(printable(text, colors=True) or "  the same", flush=True)
 
 

@@ -28,6 +28,9 @@ ENGLISH = {"LC_ALL": "C"}
 QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **ENGLISH}
 OPTIONS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.splitIndex=false",
            "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false")  # fmt: skip
+# All others may look at files or an index, and run the filters that a checkout names
+NO_FILES = ("cat-file", "check-attr", "check-ignore", "commit-tree", "config", "for-each-ref",
+            "remote", "rev-parse", "symbolic-ref", "update-ref", "var")  # fmt: skip
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
@@ -67,6 +70,8 @@ def git(
     options, quiet = ((), ENGLISH) if as_user else (OPTIONS, QUIET)
     given = hardening.users_git(os.environ) if as_user else os.environ
     kept = {name: value for name, value in given.items() if name not in LOCAL}
+    if arguments[0] not in NO_FILES and not as_user:
+        kept |= hardening.quiet_git(kept, hardening.no_filters(folder, kept))
     try:
         done = subprocess.run(
             ["git", *options, *map(str, arguments)],
@@ -150,6 +155,8 @@ class Repository:
     def tree(self, exclude: Iterable[Path] = ()) -> str:
         """The folder as it stands, untracked files included and ignored ones not, as a git tree.
 
+        Where the checkout's own configuration names a filter for files, they are kept unfiltered.
+
         Args:
             exclude: folders to leave out.
         """
@@ -157,7 +164,9 @@ class Repository:
             if self.index.exists():  # git then reads only the files that changed since; the time
                 shutil.copy2(self.index, env["GIT_INDEX_FILE"])  # of the index tells it which
                 self._look_at_all(env)
-            self.run("add", "--all", "--", *self._paths(exclude), env=env)
+            paths = self._paths(exclude)
+            self._add_unfiltered(paths, env)
+            self.run("add", "--all", "--", *paths, env=env)
             return self.run("write-tree", env=env)
 
     def commit_tree(self, tree: str, parents: Iterable[str], message: str, committer: str) -> str:
@@ -220,6 +229,23 @@ class Repository:
     def _temporary_index(self) -> Iterator[dict[str, str]]:
         with tempfile.TemporaryDirectory(prefix="index-") as folder:
             yield {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+
+    def _add_unfiltered(self, paths: list[str], env: Mapping[str, str]) -> None:
+        """Take files as they stand for which the checkout names filters, none of which is run."""
+        options = hardening.no_filters(self.folder, os.environ)
+        filters = {key.removeprefix("filter.").rpartition(".")[0] for key, _ in options}
+        if not filters:
+            return
+        listed = self.run("ls-files", "-z", "--", *paths, env=env)
+        told = self.run("check-attr", "-z", "--stdin", "filter", text=listed, env=env).split("\0")
+        names = [
+            name for name, value in zip(told[::3], told[2::3], strict=False) if value in filters
+        ]
+        there = "\0".join(name for name in names if os.path.lexists(self.folder / name))
+        if there:
+            self.run("update-index", "--force-remove", "-z", "--stdin", text=there, env=env)
+            form = ("--force", "--pathspec-from-file=-", "--pathspec-file-nul")
+            self.run("add", *form, text=there, env={**env, "GIT_LITERAL_PATHSPECS": "1"})
 
     def _look_at_all(self, env: Mapping[str, str]) -> None:
         """Let no file count as unchanged because the user told git to pass over its changes."""

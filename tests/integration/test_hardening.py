@@ -26,8 +26,11 @@ def test_a_run_keeps_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program.chmod(0o755)
     (clone.root / ".git" / "hooks" / "post-index-change").symlink_to(program)
     git(clone.root, "config", "core.fsmonitor", str(program))
+    (clone.root / ".git" / "info" / "attributes").write_text("*.py filter=any\n")
+    for name in ("clean", "smudge"):
+        git(clone.root, "config", f"filter.any.{name}", f"echo filter >> {ran}; cat")
     git(clone.root, "status")
-    assert ran.exists()  # a user's own git does both
+    assert "filter" in ran.read_text()  # a user's own git does all of that
     ran.unlink()
 
     clone.state.mkdir(mode=0o755)

@@ -263,3 +263,53 @@ def test_a_folder_that_is_ignored_may_be_named_as_one_to_leave_out(repository: P
     (repository / "state" / "mlflow.db").write_text("state")
     taken = take(repository, exclude=[repository / "state", repository / "folder"])
     assert names(repository, taken.commit) == FILES - {"folder/new.py"}
+
+
+@pytest.fixture
+def filtered(repository: Path, tmp_path: Path) -> Path:
+    """The repository with a filter whose program leaves a mark; the mark's path."""
+    mark, program = tmp_path / "mark", tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {mark}\ntr a-z A-Z\n")
+    program.chmod(0o755)
+    (repository / ".gitattributes").write_text("data* filter=up=per\n")
+    for name in ("data.csv", "data[1].csv", "ignored-data.csv"):
+        (repository / name).write_text("cells\n")
+    (repository / ".gitattributes").write_text("*data* filter=up=per\n")
+    config = f'[filter "up=per"]\n clean = {program}\n smudge = {program}\n required = true\n'
+    (tmp_path / "config").write_text(config)
+    return mark
+
+
+def test_filters_of_the_checkout_are_not_run(repository: Path, filtered: Path, tmp_path: Path):
+    with (repository / ".git" / "config").open("a") as file:
+        file.write((tmp_path / "config").read_text())
+    git(repository, "add", "--force", ".")
+    assert filtered.exists()  # a user's own git runs it
+    git(repository, "commit", "-qm", "second")
+    assert git(repository, "show", "HEAD:data.csv") == "CELLS"
+    filtered.unlink()
+    os.utime(repository / "data.csv", (1, 1))
+    origin.commit(repository)
+    origin.changed_since("HEAD", repository, ".")
+    taken, target = take(repository), tmp_path / "exported"
+    target.mkdir()
+    Repository(repository).export(taken.commit, target)
+    with Repository(repository).worktree(taken.commit) as code:
+        for folder in (target, code):
+            for name in ("data.csv", "data[1].csv", "ignored-data.csv"):
+                assert (folder / name).read_text() == "cells\n"
+    assert not filtered.exists()
+
+
+def test_filters_of_the_user_are_run(
+    repository: Path, filtered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As Git LFS is, unless the checkout names programs for it."""
+    config = tmp_path / "config"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    assert git(repository, "show", f"{take(repository).commit}:data.csv") == "CELLS"
+    config.write_text(config.read_text().replace("up=per", "lfs"))
+    (repository / ".gitattributes").write_text("data* filter=lfs\n")
+    assert git(repository, "show", f"{take(repository, 'a').commit}:data.csv") == "CELLS"
+    git(repository, "config", "lfs.extension.a.clean", "b")
+    assert git(repository, "show", f"{take(repository, 'b').commit}:data.csv") == "cells"

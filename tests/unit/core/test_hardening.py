@@ -25,6 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in hardening.quiet_git({}):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(settings.STATE_DIR, str(tmp_path / "state"))
+    monkeypatch.setattr(hardening, "no_filters", lambda *_: [])  # asks git
     before = os.umask(0o022)
     yield tmp_path / "state"
     os.umask(before)
@@ -81,4 +82,8 @@ def test_gits_own_options_stay():
     assert named["core.hooksPath"] == os.devnull
     assert hardening.quiet_git(quiet) == {k: v for k, v in quiet.items() if k != "HOME"}
     assert hardening.users_git(quiet) == OWN
+    more = [("filter.any.clean", ""), ("filter.any.required", "false")]
+    filtered = OWN | hardening.quiet_git(OWN, more)
+    assert filtered["GIT_CONFIG_COUNT"] == "5"
+    assert hardening.users_git(filtered) == OWN
     assert hardening.users_git(OWN | {"GIT_CONFIG_COUNT": "x"}) == {"HOME": "/home/ada"}
