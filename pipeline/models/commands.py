@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pipeline.models.registry import Promotion
 
 FILE = click.Path(path_type=Path)
-COUNT = click.IntRange(1)
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,29 +139,21 @@ def predict(
 
 
 @click.command()
+@click.argument("overrides", nargs=-1, metavar="[serve.KEY=VALUE]...")
 @_model
-@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
-@click.option("--port", type=int, default=5001, show_default=True, help="port to listen on")
-@click.option(
-    "--workers", type=COUNT, default=1, show_default=True, help="processes that score rows"
-)
-@click.option(
-    "--max-bytes", type=COUNT, default=16_000_000, show_default=True, help="of a request's body"
-)
-@click.option("--max-rows", type=COUNT, default=10_000, show_default=True, help="of a request")
-@click.option("--max-columns", type=COUNT, default=500, show_default=True, help="of a request")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=30,
-    show_default=True,
-    help="seconds for a request's body, and for scoring it",
-)
+@click.option("--host", help="address to listen on")
+@click.option("--port", type=int, help="port to listen on")
+@click.option("--workers", type=int, help="processes that score rows")
+@click.option("--max-bytes", type=int, help="of a request's body")
+@click.option("--max-rows", type=int, help="of a request")
+@click.option("--max-columns", type=int, help="of a request")
+@click.option("--timeout", type=float, help="seconds for a request's body, and for scoring it")
 @_model_options
 def serve(
-    model: str, host: str, port: int, workers: int, name: str, env_manager: str, **limits: float
+    overrides: tuple[str, ...], model: str, name: str, env_manager: str, **options: Any
 ) -> None:
-    """Serve a model over HTTP until Ctrl-C."""
-    from pipeline.models import launch
+    """Serve a model over HTTP until Ctrl-C; the options' defaults are in conf/serve."""
+    from pipeline.models import launch, serving
 
-    launch.serve(name, model, host, port, workers, env_manager, **limits)
+    given = {key: value for key, value in options.items() if value is not None}
+    launch.serve(name, model, serving.read(list(overrides), given), env_manager)

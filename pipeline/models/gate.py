@@ -10,18 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
-from pipeline.config import entry
-from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.settings import ROOT
 from pipeline.models import environment as model_environment
-from pipeline.models import registry
+from pipeline.models import registry, sections
 from pipeline.models.registry import Version
 from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
@@ -96,22 +91,7 @@ def gate(overrides: list[str]) -> Gate:
     Raises:
         PipelineError: a file, key or value that can't be.
     """
-    store = ConfigStore.instance()
-    store.store(name="promotion_schema", node=Gate, package="promotion")
-    store.store(name="gate", node={"defaults": ["promotion_schema", {"promotion": "default"}]})
-    for override in overrides:
-        key = ".".join(override.partition("=")[0].lstrip("+~").split(".")[:2])
-        known = ["promotion", *(f"promotion.{name}" for name in Gate.__dataclass_fields__)]
-        if key not in known:
-            raise PipelineError(
-                f"{override!r} is no setting of the gate{did_you_mean(key, known)}",
-                f"they are: {', '.join(known)}; conf/promotion/default.yaml says what they mean",
-            )
-    try:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return OmegaConf.to_object(compose("gate", overrides).promotion)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise entry.explain(error) from error
+    return sections.read("promotion", Gate, overrides, "the gate")
 
 
 def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:

@@ -1,12 +1,13 @@
-"""``python -m pipeline predict``: looks a model up, and scores a file in its environment."""
+"""Looks a model up, and scores a file or serves it in its own environment."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.core import hardening, settings
 from pipeline.core.errors import PipelineError
@@ -14,6 +15,9 @@ from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.models import environment as model_environment
 from pipeline.models import registry
+
+if TYPE_CHECKING:
+    from pipeline.models.serving import Serving
 
 SHOWN = 10
 
@@ -72,17 +76,13 @@ def _failure(stderr: str) -> PipelineError:
         return PipelineError(f"the file could not be scored: {last[0]}", "nothing was written")
 
 
-def serve(
-    name: str, wanted: str, host: str, port: int, workers: int, env_manager: str, **limits: float
-) -> None:
+def serve(name: str, wanted: str, serving: "Serving", env_manager: str) -> None:
     """Replace this process by the server of a version; this does not return.
 
     Args:
         name, wanted: the registered model, and an alias or number of its version.
-        host, port: where to listen.
-        workers: processes that score; 1 is the server's own.
+        serving: where, and within which limits.
         env_manager: who builds the model's environment.
-        limits: of a request: :class:`pipeline.models.bodies.Limits`.
 
     Raises:
         PipelineError: the version is not there.
@@ -91,12 +91,11 @@ def serve(
     folder = registry.fetch(version)
     for text in registry.drift(version, folder):
         say(f"warning: {text}", file=sys.stderr)
-    if not _loopback(host):
-        say(f"warning: whoever reaches {host} can ask; there is no login", file=sys.stderr)
+    if not _loopback(serving.host):
+        say(f"warning: whoever reaches {serving.host} can ask; there is no login", file=sys.stderr)
     python = str(model_environment.python(folder, env_manager))
     label = {"name": name, "version": version.number, "run": version.run, "commit": version.commit}
-    options = {"label": label, "wanted": wanted, "host": host, "port": port}
-    options |= {"workers": workers, "limits": limits}
+    options = {"label": label, "wanted": wanted, **asdict(serving)}
     told = {
         "PYTHONPATH": str(ROOT),
         settings.STATE_DIR: str(settings.state_dir()),

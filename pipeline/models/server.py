@@ -243,7 +243,7 @@ def newest(served: Served, wanted: str) -> Served:
 def main(folder: str, options: str) -> None:
     """Serve the model in a folder until SIGTERM or Ctrl-C; requests under way are answered."""
     told = json.loads(options)
-    limits = Limits(**told["limits"])
+    limits = Limits(**{field.name: told[field.name] for field in dataclasses.fields(Limits)})
     served = Served(Label(**told["label"]), Path(folder), limits, told["workers"])
     server = Server(served, told["wanted"], told["host"])
     with socket.socket(socket.AF_INET6 if ":" in told["host"] else socket.AF_INET) as listener:

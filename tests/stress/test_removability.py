@@ -13,7 +13,7 @@ FEATURES = {
     "conversion": ["conversion"],
     "dashboard": ["dashboard"],
     "history": ["pipeline/history"],
-    "models": ["pipeline/models", "conf/promotion"],
+    "models": ["pipeline/models", "conf/promotion", "conf/serve"],
     "sweeps": [
         "pipeline/sweeps",
         "conf/features/sweeps.yaml",

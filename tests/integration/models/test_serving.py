@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 from pipeline.core.errors import PipelineError
-from pipeline.models import launch, registry, server
+from pipeline.models import launch, registry, server, serving
 from tests.support.paths import POKEMON
 from tests.support.registered import Registered
 from tests.support.servers import free_port, process
@@ -39,7 +40,7 @@ def url(at: Registered) -> Iterator[str]:
     """A server of the version in production."""
     port = free_port()
     command = [sys.executable, "-m", "pipeline", "serve", "--env-manager=local"]
-    command += ["--port", str(port), "--max-bytes=100000"]
+    command += ["serve.port=1", "--port", str(port), "serve.max_bytes=100000"]
     log = at.home / "serve.log"
     with process(command, port, log, env=at.environment(), cwd=at.home):
         yield f"http://127.0.0.1:{port}"
@@ -171,14 +172,37 @@ def test_a_promotion_under_load(url: str):
 
 def test_what_can_not_be_served(at: Registered):
     with pytest.raises(PipelineError, match="no version 9"):
-        launch.serve(NAME, "9", "127.0.0.1", 0, 1, "local")
+        launch.serve(NAME, "9", serving.read([], {}), "local")
     folder = registry.fetch(registry.find(NAME, "1"))
     label = {"name": NAME, "version": 1, "run": "", "commit": ""}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        told = {"label": label, "wanted": "1", "host": "127.0.0.1", "port": port}
-        told |= {"workers": 1, "limits": {}}
+        told = {"label": label, "wanted": "1", **vars(serving.read([], {"port": port}))}
         with pytest.raises(SystemExit, match=f"127.0.0.1 port {port}: Address already in use"):
             server.main(str(folder), json.dumps(told))
+
+
+def test_the_settings_of_the_server():
+    assert vars(serving.read([], {})) == {
+        "host": "127.0.0.1",
+        "port": 5001,
+        "workers": 1,
+        "max_bytes": 16_000_000,
+        "max_rows": 10_000,
+        "max_columns": 500,
+        "timeout": 30,
+    }
+    told = serving.read(["serve.workers=2", "serve.port=1"], {"port": 5002, "timeout": 0.5})
+    assert (told.workers, told.port, told.timeout) == (2, 5002, 0.5)
+    for override, words in {
+        "serve.worker=2": "did you mean 'serve.workers'",
+        "serve.workers=many": "serve.workers='many' is not a whole number",
+        "serve.max_rows=0": "serve.max_rows=0 is too small",
+        "serve.timeout=-1": "serve.timeout=-1 is too small",
+        "serve.port=65536": "serve.port=65536 is no port",
+        "serve=other": "there is no serve=other",
+    }.items():
+        with pytest.raises(PipelineError, match=re.escape(words)):
+            serving.read([override], {})
