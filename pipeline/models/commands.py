@@ -147,6 +147,7 @@ def predict(
 @click.option("--max-bytes", type=int, help="of a request's body")
 @click.option("--max-rows", type=int, help="of a request")
 @click.option("--max-columns", type=int, help="of a request")
+@click.option("--max-connections", type=int, help="at once")
 @click.option("--timeout", type=float, help="seconds for a request's body, and for scoring it")
 @_model_options
 def serve(

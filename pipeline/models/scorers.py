@@ -27,6 +27,7 @@ class Scorers:
 
     def __init__(self, loaded: Loaded, workers: int):
         self._loaded, self._workers = loaded, workers
+        self._starting = asyncio.Lock()
         self._pool = self._start()
 
     def _start(self) -> Executor:
@@ -50,8 +51,9 @@ class Scorers:
         try:
             return await loop.run_in_executor(pool, _answer_mine, requests)
         except RuntimeError:  # BrokenExecutor is one
-            if pool is self._pool:
-                self._pool = await asyncio.to_thread(self._start)
+            async with self._starting:
+                if pool is self._pool:
+                    self._pool = await asyncio.to_thread(self._start)
             raise
 
     def processes(self) -> list[int]:

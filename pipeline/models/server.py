@@ -28,13 +28,14 @@ from mlflow.version import VERSION
 from pipeline.core.errors import PipelineError
 from pipeline.models.batching import Batcher
 from pipeline.models.bodies import CSV, JSON, Limits, Reader
+from pipeline.models.connections import limited
 from pipeline.models.scorers import Answer, Scorers
 from pipeline.models.scoring import Cells, Loaded
 
 LONGEST_MESSAGE = 1000  # characters
 SMALL_BODY = 8_000  # bytes that are read faster than handed to a thread
 BATCH_ROWS = 1000
-MOST_CONNECTIONS = 1000
+GRACE = 30  # seconds in which requests under way are answered after SIGTERM
 CODES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
 
@@ -262,9 +263,11 @@ def main(folder: str, options: str) -> None:
         config = uvicorn.Config(
             server.app,
             log_level="warning",
+            http=limited(limits.timeout, limits.max_bytes),
             access_log=False,
-            timeout_graceful_shutdown=30,
-            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=GRACE,
+            timeout_keep_alive=max(1, round(limits.timeout)),
+            limit_concurrency=told["max_connections"],
         )
         uvicorn.Server(config).run(sockets=[listener])
         server.served.scorers.close()

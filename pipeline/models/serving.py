@@ -22,6 +22,7 @@ class Serving:
     max_bytes: int = MISSING
     max_rows: int = MISSING
     max_columns: int = MISSING
+    max_connections: int = MISSING
     timeout: float = MISSING
 
 

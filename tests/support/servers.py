@@ -29,7 +29,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def process(command: list[str], port: int, log: Path, **options: object) -> Iterator[None]:
+def process(
+    command: list[str], port: int, log: Path, **options: object
+) -> Iterator[subprocess.Popen]:
     """A server process, from when it accepts connections on a port until the end of the block."""
     with log.open("wb") as file:
         server = subprocess.Popen(
@@ -43,7 +45,7 @@ def process(command: list[str], port: int, log: Path, **options: object) -> Iter
             if server.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()}")
             time.sleep(0.05)  # a listening socket has no event to wait for from outside
-        yield
+        yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, 15)

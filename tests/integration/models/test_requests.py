@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -147,6 +149,31 @@ def test_web_pages_can_not_reload_and_there_are_no_docs(server: Client):
         assert server.ask(b"", path="/reload", **headers).status_code == 403
     for path in ("/docs", "/redoc", "/openapi.json"):
         assert server.ask(b"", path=path).status_code == 404
+
+
+def test_scoring_that_takes_too_long_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """And so is what waits for it; who asks later is answered."""
+    free = threading.Event()
+    score = Loaded.score_valid
+
+    def wait(loaded: Loaded, requests: list) -> list:
+        free.wait()
+        return score(loaded, requests)
+
+    with client(folder) as asked:
+        served = asked.server.served
+        patient = served.limits
+        monkeypatch.setattr(Loaded, "score_valid", wait)
+        served.limits = replace(patient, timeout=0.1)
+        answers = asked.ask_all([records(ROWS[0]), records(ROWS[1])])
+        assert [answer.status_code for answer in answers] == [504, 504]
+        assert answers[0].json() == {
+            "error_code": "DEADLINE_EXCEEDED",
+            "message": "scoring took longer than 0.1 s: send fewer rows at once",
+        }
+        served.limits = patient
+        free.set()
+        assert asked.ask(records(ROWS[0])).status_code == 200
 
 
 def test_a_worker_that_is_killed_is_replaced(folder: Path, server: Client):

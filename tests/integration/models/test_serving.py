@@ -192,6 +192,7 @@ def test_the_settings_of_the_server():
         "max_bytes": 16_000_000,
         "max_rows": 10_000,
         "max_columns": 500,
+        "max_connections": 1000,
         "timeout": 30,
     }
     told = serving.read(["serve.workers=2", "serve.port=1"], {"port": 5002, "timeout": 0.5})

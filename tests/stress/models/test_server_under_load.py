@@ -1,0 +1,174 @@
+"""A model server in a process of its own: crowds, dawdlers, memory, and its end."""
+
+import asyncio
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+
+from pipeline.models.scoring import REASON, Loaded
+from pipeline.models.serving import read
+from pipeline.science import tables
+from tests.support.fitted import fitted
+from tests.support.paths import POKEMON, ROOT
+from tests.support.registered import CLEANING
+from tests.support.servers import free_port, process
+
+LABEL = {"name": "pokemon", "version": 1, "run": "", "commit": ""}
+TITLES, *LINES = POKEMON.read_text(encoding="utf-8").splitlines()
+ROWS = [dict(zip(TITLES.split(","), line.split(","), strict=True)) for line in LINES[:200]]
+BODIES = [json.dumps({"dataframe_records": [row]}) for row in ROWS]
+JSON = {"content-type": "application/json"}
+
+
+@dataclass
+class Running:
+    """A server: where it listens, and its process."""
+
+    port: int
+    process: subprocess.Popen
+    log: Path
+
+    def connect(self) -> socket.socket:
+        """A connection to it."""
+        return socket.create_connection(("127.0.0.1", self.port), 120)
+
+    def workers(self) -> list[int]:
+        """The processes that it has started."""
+        place = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [*map(int, place.read_text().split())]
+
+    def resident(self) -> int:
+        """Its memory in bytes."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """A model of the Pokémon."""
+    folder = tmp_path_factory.mktemp("model")
+    return fitted(folder, tables.read_raw(POKEMON), "legendary", ["number", "name"], CLEANING)
+
+
+@contextmanager
+def serving(model: Loaded, **options: float) -> Iterator[Running]:
+    """A server of the model."""
+    port, log = free_port(), model.folder / "server.log"
+    told = {"label": LABEL, "wanted": "1", **vars(read([], {"port": port, **options}))}
+    words = ["-m", "pipeline.models.server", str(model.folder), json.dumps(told)]
+    with process([sys.executable, *words], port, log, cwd=ROOT) as server:
+        yield Running(port, server, log)
+    assert "Traceback" not in log.read_text()
+
+
+async def ask(port: int, clients: int, bodies: list[str]) -> list[httpx.Response]:
+    """The answers to requests, in order, from so many clients with a connection each."""
+    url = f"http://127.0.0.1:{port}/invocations"
+    answers: dict[int, httpx.Response] = {}
+
+    async def go(first: int) -> None:
+        async with httpx.AsyncClient(timeout=300, trust_env=False, verify=False) as client:
+            for number in range(first, len(bodies), clients):
+                answers[number] = await client.post(url, content=bodies[number], headers=JSON)
+
+    await asyncio.gather(*map(go, range(clients)))
+    return [answers[number] for number in range(len(bodies))]
+
+
+def drain(connection: socket.socket) -> bytes:
+    """All that a server sends until it closes the connection."""
+    told = b""
+    while part := connection.recv(10_000):
+        told += part
+    return told
+
+
+def send_endlessly(connection: socket.socket) -> None:
+    """A head that does not end."""
+    connection.sendall(b"GET /ping HTTP/1.1\r\n")
+    while True:
+        connection.sendall(b"a: " + b"b" * 10_000 + b"\r\n")
+
+
+def connect_endlessly(server: Running) -> None:
+    """Connections, as long as somebody listens."""
+    while True:
+        server.connect().close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_hundred_clients_at_once_get_their_own_answers(model: Loaded, workers: int):
+    scored = model.score(pd.DataFrame(ROWS, dtype="str")).drop(columns=REASON)
+    with serving(model, workers=workers) as server:
+        answers = asyncio.run(ask(server.port, 200, BODIES))
+    assert [answer.json()["predictions"] for answer in answers] == [
+        [record] for record in scored.to_dict("records")
+    ]
+
+
+def test_memory_stays_as_it_is(model: Loaded):
+    with serving(model) as server:
+        asyncio.run(ask(server.port, 50, BODIES * 5))
+        before = server.resident()
+        asyncio.run(ask(server.port, 50, BODIES * 10))
+        assert server.resident() < before + 10_000_000
+
+
+def test_dawdlers_are_refused(model: Loaded):
+    """Whatever has come of a request: nothing, a part of its head or body, an endless head."""
+    with serving(model, timeout=0.5) as server:
+        for begun in (b"", b"POST /invoc", b"GET /ping HTTP/1.1\r\nhost: a\r\n\r\nGET"):
+            with server.connect() as connection:
+                connection.sendall(begun)
+                drain(connection)
+        with server.connect() as connection, pytest.raises(ConnectionError):
+            send_endlessly(connection)
+        with server.connect() as connection:
+            head = "POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-type: text/csv\r\n"
+            connection.sendall(f"{head}content-length: 100\r\n\r\na,b".encode())
+            told = drain(connection)
+        assert told.startswith(b"HTTP/1.1 408 ")
+        assert b"the body took longer than 0.5 s" in told
+
+
+def test_too_many_connections_and_the_end_of_a_server(model: Loaded):
+    """SIGTERM: what is under way is answered, no one else is, and its workers end with it."""
+    with serving(model, workers=2, max_connections=4) as server:
+        body = BODIES[0].encode()
+        head = "POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+        with server.connect() as connection:
+            connection.sendall(f"{head}expect: 100-continue\r\n".encode())
+            connection.sendall(f"content-length: {len(body)}\r\n\r\n".encode() + body[:10])
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")  # it is under way
+            idle = [server.connect() for _ in range(3)]
+            answer = httpx.get(f"http://127.0.0.1:{server.port}/ping", timeout=60)
+            assert (answer.status_code, answer.text) == (503, "Service Unavailable")
+            for one in idle:
+                one.close()
+            workers = [os.pidfd_open(pid) for pid in server.workers()]
+            assert len(workers) >= 2
+            server.process.terminate()
+            with pytest.raises(ConnectionError):
+                connect_endlessly(server)
+            connection.sendall(body[10:])
+            told = drain(connection)
+            assert told.startswith(b"HTTP/1.1 200 ")
+            assert b"predictions" in told
+        assert server.process.wait(60) in (0, -signal.SIGTERM)
+        for worker in workers:
+            with selectors.DefaultSelector() as ended:
+                ended.register(worker, selectors.EVENT_READ)
+                assert ended.select(60)
+            os.close(worker)
