@@ -21,10 +21,11 @@ LIBRARIES = (
     "OMP_*", "OPENBLAS_*", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8",
     "SKLEARN_*", "SOURCE_DATE_EPOCH", "TZ", "VECLIB_*",
 )  # fmt: skip
-# Those that tell one run from another, or where things are kept: they never count.
+# Those that tell one run from another, or where things are kept: they never count. Which tracker
+# and project it is counts by their address.
 OURS = (
-    "PIPELINE_*", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "TMPDIR",
-    "TRACKIO_DIR", "WANDB_PROJECT", "WANDB_RUN_GROUP", "WANDB_RUN_ID",
+    "PIPELINE_*", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "NETRC", "TMPDIR",
+    "TRACKIO_*", "WANDB_*",
 )  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def _recorded(version: Version) -> Iterator[TrackerRun]:
     """A run in the tracker that the version's data is in, so that its lineage shows the gate."""
     store = version.tags.get("tracker.store", "")
     tracker = Tracker.from_store(store)
-    if tracker.store != store:
+    if not tracker.is_at(store):
         raise PipelineError(
             f"version {version.number} was trained with another tracker: {store}",
             f"this is {tracker.store}: set WANDB_BASE_URL or TRACKIO_SERVER_URL to that one",

@@ -75,7 +75,6 @@ class Pipeline:
         self.context = replace(known, experiment=config.main.experiment_name)
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
-        self.store = self.tracker.store
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
         self.cache = Cache(settings.state_dir(), lock, self.screen.warn)
         self.reuse = Reuse(
@@ -120,28 +119,30 @@ class Pipeline:
         """
         values = {key: plain(value) for key, value in parameters.items()}
         if step in self.chosen and not self.config.main.explain:
-            values = {key: self._pinned(step, value) for key, value in values.items()}
-        found = known(step, values, self.store, self.backend.environment)
-        present = self.reuse.present(step, found)
-        if self.config.main.explain:
-            result = self._explain(step, found, present)
-        elif step not in self.chosen:
-            result = self._skipped(step, present)
+            with self._attempt(step):
+                result = self._reuse_or_run(step, values)
         else:
-            with self._alone(step, present.key), self._attempt(step):
-                result = self.reuse.find(step, found, present)
-                if result is None:
-                    self._begin_step(step)
-                    with self._time_limit(step):
-                        told = replace(
-                            self.context, key=present.key, variables=self.reuse.by_libraries
-                        )
-                        ran = self.executor.run(step, values, told)
-                    _check_inputs(ran.result, values)
-                    result = self._finish_step(ran, found, present)
+            found = known(step, values, self.tracker.store, self.backend.environment)
+            present = self.reuse.present(step, found)
+            look = self._explain if self.config.main.explain else self._skipped
+            result = look(step, found, present)
         self.results[step] = result
         self._show(result)
         return result
+
+    def _reuse_or_run(self, step: str, values: Mapping[str, Any]) -> StepResult:
+        values = {key: self._pinned(step, value) for key, value in values.items()}
+        found = known(step, values, self.tracker.store, self.backend.environment)
+        present = self.reuse.present(step, found)
+        with self._alone(step, present.key):
+            if result := self.reuse.find(step, found, present):
+                return result
+            self._begin_step(step)
+            told = replace(self.context, key=present.key, variables=self.reuse.by_libraries)
+            with self._time_limit(step):
+                ran = self.executor.run(step, values, told)
+            _check_inputs(ran.result, values)
+            return self._finish_step(ran, found, present)
 
     def _lock(self, step: str) -> list[str]:
         """The packages that the step would run with; its environment is built to learn of them."""
@@ -166,7 +167,7 @@ class Pipeline:
             raise PipelineError(
                 f"{step} needs {name}, and the step that makes it is not in main.steps",
                 f"no earlier run has made it either: choose that step too, or main.steps=all "
-                f"(looked in: {self.store})",
+                f"(looked in: {self.tracker.store})",
             )
         self.screen.warn(f"{step} uses the latest {name}: {found.version}")
         return Reference(found.reference, found.digest)
@@ -294,7 +295,7 @@ class Pipeline:
         )
         return taken
 
-    def _skipped(self, step: str, present: Present) -> StepResult:
+    def _skipped(self, step: str, found: Parts, present: Present) -> StepResult:
         """A step that was not chosen: its outputs as they are, from the run that fits best.
 
         Nobody reads what comes after the last chosen step, so there only what fits is handed on.
@@ -302,7 +303,7 @@ class Pipeline:
         fitting = result = self.cache.get(step, present)
         order = step_folders().index
         if result is None and order(step) < order(self.chosen[-1]):
-            result = self.cache.latest(step, self.store)
+            result = self.cache.latest(step, self.tracker.store)
         if fitting is None:
             # what follows comes from other settings too
             self.context = replace(self.context, overrides=None)
@@ -317,7 +318,7 @@ class Pipeline:
         """Whether the step would run, and why; nothing is run."""
         if step not in self.chosen:
             self.screen.explain(step, ["it is not in main.steps"])
-            return self._skipped(step, present)
+            return self._skipped(step, found, present)
         result, reasons = self.reuse.explain(step, found, present)
         if result is None:
             self.screen.explain(step, reasons)

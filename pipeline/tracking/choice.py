@@ -19,6 +19,11 @@ def wandb_server() -> str:
     return (url or WANDB_CLOUD).rstrip("/")
 
 
+def wandb_entity() -> str:
+    """The entity that ``WANDB_ENTITY`` or a file of W&B's names; empty: the key's default one."""
+    return _setting("entity", "WANDB_ENTITY")[1]
+
+
 def _setting(name: str, variable: str) -> tuple[str, str]:
     """Where a setting of W&B's is from, and its value: the variable, or a file of ``wandb``'s."""
     if os.environ.get(variable):

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipeline.core import settings
-from pipeline.tracking.choice import choose, wandb_server
+from pipeline.tracking.choice import choose, wandb_entity, wandb_server
 from pipeline.tracking.interface import Artifact, TrackerRun
 
 
@@ -43,12 +44,17 @@ class Tracker:
         kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
         return cls(choose(kind or "auto"), project or settings.project())
 
-    @property
+    @cached_property
     def store(self) -> str:
-        """Where artifacts are: the tracker, its server if it has one, and the project."""
+        """Where artifacts are: the tracker, its server if it has one, and the project.
+
+        In W&B the entity is part of it, by name, whether somebody has named it or not.
+
+        Raises:
+            PipelineError: W&B can't be asked whose the default entity is.
+        """
         if self.kind == "wandb":
-            entity = os.environ.get("WANDB_ENTITY", "")
-            where = f"{wandb_server()}/{entity}"
+            where = f"{wandb_server()}/{wandb_entity() or load(self.kind).default_entity()}"
         else:
             folder = settings.trackio_dir().absolute()
             local = "local" if folder == settings.state_dir() / "trackio" else f"local {folder}"
@@ -58,9 +64,20 @@ class Tracker:
     @property
     def shared(self) -> bool:
         """Whether others may have it too: not Trackio's own folder in the state folder."""
+        if self.kind == "wandb":
+            return True
         return not self.store.startswith("trackio local ") or settings.trackio_dir() != (
             settings.state_dir() / "trackio"
         )
+
+    def is_at(self, store: str) -> bool:
+        """Whether an earlier :attr:`store` means this place.
+
+        Those of W&B's default entity were once written without its name.
+        """
+        if self.kind == "wandb" and f"/ {self.project}" in store:
+            store = store.replace("/ ", f"/{load(self.kind).default_entity()} ")
+        return self.store == store
 
     def dashboard(self, urls: Sequence[str]) -> str:
         """Where to look at runs with these addresses, in a line."""

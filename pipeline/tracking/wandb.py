@@ -63,6 +63,11 @@ def fetch(project: str, reference: str, into: Path) -> Artifact:
     return _described(found, _fetch(found, reference, into), into)
 
 
+def default_entity() -> str:
+    """The entity that runs and artifacts belong to where nobody names one."""
+    return ask("find the default entity", lambda: api().default_entity) or ""
+
+
 def stored_artifact(project: str, reference: str) -> wandb.Artifact | None:
     """The version that a reference means now, as the server has it, or None."""
 

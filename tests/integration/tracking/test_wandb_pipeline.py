@@ -126,6 +126,11 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
     assert any("importances" in name for name in training["media"])
     assert training["config"]["params"] == {**training["config"]["params"], "n_estimators": 5}
 
+    # The default entity by its name, and labels: nothing depends on them.
+    named = {"WANDB_ENTITY": "tester", "WANDB_BASE_URL": f"{server.url}/", "WANDB_TAGS": "mine"}
+    third = checkout.run(*ON_WANDB, "split.test_size=0.3", **{**server.environment(), **named})
+    assert third.states == ["cached"] * 4, third.err
+
     for done in (first, second):  # either dashboard leads to the other
         client = mlflow.MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
         for step in done.summary["steps"].values():

@@ -78,6 +78,7 @@ def test_auto_says_why_it_is_trackio(monkeypatch: pytest.MonkeyPatch):
 
 def test_one_form_of_a_server(monkeypatch: pytest.MonkeyPatch):
     stores = set()
+    monkeypatch.setenv("WANDB_ENTITY", "ada")
     for url in ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"):
         monkeypatch.setenv("WANDB_BASE_URL", url)
         stores.add(tracking.Tracker("wandb", "pokemon").store)
