@@ -27,7 +27,7 @@ from pipeline.core.errors import (
     of_files,
     report_error,
 )
-from pipeline.core.settings import ROOT, check_path
+from pipeline.core.settings import ROOT, SWEEP_AGENT, check_path
 
 
 def main(go: Callable) -> None:
@@ -45,6 +45,7 @@ def main(go: Callable) -> None:
     variables.set_variables({"HYDRA_FULL_ERROR": "1"})  # so that Hydra raises, and we print
     try:
         check_path("the repository", ROOT)
+        overrides.refuse_flags(sys.argv[1:], os.environ)
         sys.argv[1:] = overrides.overrides(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(usage(sys.modules[go.__module__].__doc__ or ""))
@@ -86,7 +87,10 @@ def fail(error: Exception, traceback: bool) -> NoReturn:
     if traceback:
         raise error
     told = of_files(error) if isinstance(error, OSError) else explain(error)
-    report_error(error if isinstance(error, PipelineError) else told)
+    told = error if isinstance(error, PipelineError) else told
+    if os.environ.get(SWEEP_AGENT) and isinstance(error, ConfigCompositionException):
+        told = PipelineError(told.what, f"{told.remedy}\n{overrides.OF_AN_AGENT}")
+    report_error(told)
     sys.exit(1)
 
 

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 
 from pipeline.config import references
 from pipeline.core.errors import PipelineError
-from pipeline.core.settings import file_address
+from pipeline.core.settings import SWEEP_AGENT, file_address
 
 OPTION = "--hydra_options="
 OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]+)=(.*)", re.DOTALL)
@@ -47,6 +47,23 @@ def _located(word: str) -> str:
 
 # Variables of W&B that name what a setting names
 NAMED_BY = {"main.project_name": "WANDB_PROJECT", "main.experiment_name": "WANDB_RUN_GROUP"}
+
+
+OF_AN_AGENT = (
+    "the parameters of W&B's sweep are keys of config.yaml, such as model.params.max_depth, and\n"
+    "its command hands them over with ${args_no_hyphens}: examples/sweep.yaml"
+)
+
+
+def refuse_flags(words: list[str], environment: Mapping[str, str]) -> None:
+    """Refuse ``--key=value``, which a sweep of W&B without a ``command`` makes of its parameters.
+
+    Raises:
+        PipelineError: this is a sweep's agent's run, and a word is one.
+    """
+    flag = next((word for word in words if re.match(r"--\w[\w.]*=", word)), None)
+    if flag and environment.get(SWEEP_AGENT):
+        raise PipelineError(f"{flag} is no override: those have no hyphens", OF_AN_AGENT)
 
 
 def with_defaults(words: list[str], environment: Mapping[str, str]) -> list[str]:

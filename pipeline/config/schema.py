@@ -4,7 +4,9 @@
 types that Hydra checks overrides against.
 """
 
+import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -15,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from pipeline.config import references
 from pipeline.config.job import new_run_id
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.settings import ROOT
+from pipeline.core.settings import ROOT, SWEEP_AGENT
 
 
 @dataclass
@@ -144,14 +146,17 @@ def register() -> None:
     references.register()
     OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
     OmegaConf.register_new_resolver("root_url", lambda path: (ROOT / path).as_uri(), replace=True)
-    OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)
+    by_agent = bool(os.environ.get(SWEEP_AGENT))  # read now: no step inherits it
+    in_sweep = partial(_in_sweep, by_agent=by_agent)
+    OmegaConf.register_new_resolver("in_sweep", in_sweep, replace=True)
     OmegaConf.register_new_resolver("run_id", new_run_id, replace=True, use_cache=True)
 
 
-def _in_sweep(value: float) -> float:
+def _in_sweep(value: float, *, by_agent: bool) -> float:
     """A number that counts in the trials of a sweep, and is 0 in a single run."""
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
-    return value if sweeping else 0.0
+    if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+        return value
+    return value if by_agent else 0.0
 
 
 def all_keys() -> list[str]:

@@ -19,6 +19,9 @@ SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
 UMASK = "PIPELINE_UMASK"  # the user's own; a run's keeps others out
 WORKERS = "PIPELINE_WORKERS"  # the folder of the step workers that a sweep has started
 
+# Set by W&B's agent for each run of its sweep.
+SWEEP_AGENT = "WANDB_SWEEP_ID"
+
 # Where MLflow keeps the files of new experiments: main.artifact_root.
 ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"
 

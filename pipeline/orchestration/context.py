@@ -9,13 +9,10 @@ from pipeline.core import settings, variables
 from pipeline.core.settings import ROOT
 from pipeline.provenance.origin import Commit
 from pipeline.steps.context import StepContext
+from pipeline.tracking import agent
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-
-# Set by ``wandb agent`` or a user for one W&B run; with them all steps would be that run.
-ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH")
 
 
 def step_context(run_id: str, overrides: Iterable[str], commit: Commit | None) -> StepContext:
@@ -57,7 +54,7 @@ def export(config: "DictConfig", group: str, tracker: str) -> None:
         {
             "MLFLOW_RUN_ID": None,  # of the `mlflow run .` that may have started this process
             "MLFLOW_EXPERIMENT_ID": None,
-            **dict.fromkeys(ONE_RUN),
+            **dict.fromkeys(agent.ONE_RUN),
             "WANDB_PROJECT": config.main.project_name,
             "WANDB_RUN_GROUP": group,
             settings.STATE_DIR: str(state),

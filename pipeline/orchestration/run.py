@@ -35,10 +35,11 @@ from pipeline.core.settings import ROOT
 from pipeline.orchestration import backends, context, processes, workers
 from pipeline.orchestration.reuse import Reuse
 from pipeline.orchestration.terminal import Screen, print_result
+from pipeline.orchestration.tracked import TrackedRun
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
 from pipeline.steps.folders import chosen_steps, step_folders
-from pipeline.tracking import mlflow_retries
+from pipeline.tracking import Named, mlflow_retries
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -52,15 +53,16 @@ class Pipeline:
     Args:
         config: the composed configuration.
         job: what Hydra runs.
+        named: the run in W&B that it has to be.
         lock: keeps other runs from running the same step at the same time.
     """
 
-    def __init__(self, config: "DictConfig", job: Job, lock: Lock = FileLock):
+    def __init__(self, config: "DictConfig", job: Job, named: Named, lock: Lock = FileLock):
         self.config, self.recorded = config, references.recorded(config)
         self.started = datetime.now(UTC)
         started_with = dict(os.environ)  # before any of it is set for MLflow
         self.folder, self.id, self.overrides = job.folder, job.id, job.overrides
-        self.chosen = chosen_steps(config.main.steps, job.sweep)
+        self.chosen = chosen_steps(config.main.steps, job.sweep or bool(named.sweep))
         kind = tracking.choose(config.main.tracker)
         self.tracker = tracking.Tracker(kind, config.main.project_name)
         self.commit = origin.commit(ROOT)
@@ -76,6 +78,7 @@ class Pipeline:
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
+        self.tracked = TrackedRun(self.tracker, self.recorded, named, self.screen.warn)
         self.cache = Cache(settings.state_dir(), lock, self.screen.warn)
         self.reuse = Reuse(
             config.main, self.cache, self.tracker, self.trial,
@@ -131,6 +134,7 @@ class Pipeline:
         return result
 
     def _reuse_or_run(self, step: str, values: Mapping[str, Any]) -> StepResult:
+        self.tracked.begin(self.context)
         values = {key: self._pinned(step, value) for key, value in values.items()}
         found = known(step, values, self.tracker.store, self.backend.environment)
         present = self.reuse.present(step, found)
@@ -371,11 +375,15 @@ class Pipeline:
             recorded = True
         except PipelineError as failure:
             if error is None:
+                error = failure
                 raise
             self.screen.warn(failure.what)  # what came first is told as the error
         finally:
             self._until_end.close()
-            self.temporary.end(recorded)
+            try:
+                self._track(error)
+            finally:
+                self.temporary.end(recorded)
         if self.config.main.explain:
             shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's notes on what did not happen
         if kind is None and not self.config.main.explain and not self.trial:
@@ -402,7 +410,9 @@ class Pipeline:
         last = list(self.results.values())[-1:]
         report = ["report: make report"] if last and last[0].outputs else []
         urls = [result.tracker_url for result in self.results.values() if result.tracker_url]
-        return [f"run {self.id}: {self.folder}", *report, self.tracker.dashboard(urls)]
+        page = [f"its page: {self.tracked.url}"] if self.tracked.url else []
+        where = self.tracker.dashboard(urls)
+        return [f"run {self.id}: {self.folder}", *page, *report, where]
 
     def _record(self, status: str, error: BaseException | None) -> None:
         """``summary.json``, in the run's folder and on its MLflow run if it has one."""
@@ -432,6 +442,11 @@ class Pipeline:
         finally:  # a full disk here must not leave a run in MLflow that never ends
             if parent:
                 self._end(status, text, error)
+
+    def _track(self, error: BaseException | None) -> None:
+        """End the run in the tracker."""
+        parent = self.executor.parent if "executor" in self.__dict__ else None
+        self.tracked.end(self.context, self.results, self.metrics, parent, error)
 
     def _end(self, status: str, summary: str, error: BaseException | None) -> None:
         """End the run in MLflow, whose server is not waited for if something has failed."""
@@ -498,8 +513,9 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     try:
         references.protect(config)
         find_files(config)
-        check(config, job.sweep)
-        with processes.interruptible(), Pipeline(config, job, _lock.get()) as run:
+        named = Named() if job.sweep else Named.of(os.environ)
+        check(config, job.sweep or bool(named.sweep))
+        with processes.interruptible(), Pipeline(config, job, named, _lock.get()) as run:
             yield run
     except PipelineError as error:
         if job.sweep:

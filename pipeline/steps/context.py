@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from pipeline.core.errors import PipelineError
+from pipeline.provenance import origin
 
 VARIABLE = "PIPELINE_STEP"
 BY_MLFLOW = "mlflow:"  # a report that becomes a file of the step's MLflow run, of this name:
@@ -50,6 +51,24 @@ class StepContext:
     key: str = ""
     experiment: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    def labels(self) -> dict[str, str]:
+        """Where a run belongs, for those who filter runs in the tracker's dashboard."""
+        known = {
+            "pipeline_run_id": self.run_id,
+            "git_commit": self.commit,
+            "git_snapshot": self.snapshot,
+            "git_ref": self.snapshot_ref,
+            "git_dirty": str(self.dirty).lower() if self.commit or self.snapshot else "",
+            "git_diff": self.diff,
+            "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
+            "based_on": self.based_on,
+            "experiment": self.experiment,
+        }
+        return {
+            "developer": self.developer or origin.developer(),
+            **{key: value for key, value in known.items() if value},
+        }
 
     @classmethod
     def from_environment(cls) -> "StepContext":

@@ -72,7 +72,7 @@ class Run:
         self._tracker = self.tracker.open_run(
             job_type=name,
             name=f"{name}-{context.run_id or uuid.uuid4().hex[:8]}",
-            config={**(vars(args) if recorded is None else recorded), **_origin(context)},
+            config={**(vars(args) if recorded is None else recorded), **context.labels()},
         )
 
     def use_artifact(self, reference: str, type: str | None = None) -> Artifact:
@@ -290,22 +290,3 @@ def _keep_copy(path: Path, target: Path) -> None:
     else:
         target.mkdir()
         shutil.copyfile(path, target / path.name)
-
-
-def _origin(context: StepContext) -> dict[str, str]:
-    """Where this run belongs, for those who filter runs in the tracker's dashboard."""
-    known = {
-        "pipeline_run_id": context.run_id,
-        "git_commit": context.commit,
-        "git_snapshot": context.snapshot,
-        "git_ref": context.snapshot_ref,
-        "git_dirty": str(context.dirty).lower() if context.commit or context.snapshot else "",
-        "git_diff": context.diff,
-        "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
-        "based_on": context.based_on,
-        "experiment": context.experiment,
-    }
-    return {
-        "developer": context.developer or origin.developer(),
-        **{key: value for key, value in known.items() if value},
-    }

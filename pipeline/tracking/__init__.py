@@ -5,8 +5,18 @@ Two implementations, Trackio (local, the default) and W&B, behind two small inte
 which tracker is meant.
 """
 
+from pipeline.tracking.agent import Named
 from pipeline.tracking.choice import choose, notice
 from pipeline.tracking.interface import Artifact, TrackerRun, files_of, is_table
 from pipeline.tracking.tracker import Tracker
 
-__all__ = ["Artifact", "Tracker", "TrackerRun", "choose", "files_of", "is_table", "notice"]
+__all__ = [
+    "Artifact",
+    "Named",
+    "Tracker",
+    "TrackerRun",
+    "choose",
+    "files_of",
+    "is_table",
+    "notice",
+]

@@ -103,6 +103,14 @@ class TrackerRun(ABC):
         """
 
     @abstractmethod
+    def use_unread(self, reference: str) -> None:
+        """Record ``name:version`` as an input without fetching it.
+
+        Raises:
+            PipelineError: it does not exist.
+        """
+
+    @abstractmethod
     def log_artifact(
         self,
         path: Path,

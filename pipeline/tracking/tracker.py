@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.core import settings
+from pipeline.tracking.agent import Named
 from pipeline.tracking.choice import choose, wandb_entity, wandb_server
 from pipeline.tracking.interface import Artifact, TrackerRun
 
@@ -114,11 +115,24 @@ class Tracker:
         """
         load(self.kind).set_alias(self.project, reference, alias)
 
-    def open_run(self, *, job_type: str, name: str, config: Mapping[str, Any]) -> TrackerRun:
-        """Start a run, in the group that ``WANDB_RUN_GROUP`` names."""
+    def open_run(
+        self, *, job_type: str, name: str, config: Mapping[str, Any], named: Named | None = None
+    ) -> TrackerRun:
+        """Start a run, in the group that ``WANDB_RUN_GROUP`` names.
+
+        Args:
+            job_type: what it does, such as a step's name.
+            name: how it is shown.
+            config: its settings.
+            named: the run in W&B that it has to be.
+        """
+        given: dict[str, Any] = {"job_type": job_type, "name": name, "config": config}
         module = load(self.kind)
-        run = module.WandbRun if self.kind == "wandb" else module.TrackioRun
-        return run(project=self.project, job_type=job_type, name=name, config=config)
+        if self.kind == "trackio":
+            return module.TrackioRun(project=self.project, **given)
+        if named and named.id:
+            given |= {"id": named.id, "sweep": named.sweep}
+        return module.WandbRun(project=self.project, **given)
 
 
 def load(kind: str) -> ModuleType:

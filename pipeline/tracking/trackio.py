@@ -178,11 +178,16 @@ class TrackioRun(TrackerRun):
         self._remote = bool(os.environ.get("TRACKIO_SERVER_URL"))
 
     def use_artifact(self, reference: str, into: Path) -> Artifact:
+        return _fetched(self._project, self._use(reference), reference, into)
+
+    def use_unread(self, reference: str) -> None:
+        self._use(reference)
+
+    def _use(self, reference: str) -> trackio.Artifact:
         try:
-            artifact = self._run.use_artifact(reference)
+            return self._run.use_artifact(reference)
         except ValueError as error:
             raise _unknown(self._project, reference) from error
-        return _fetched(self._project, artifact, reference, into)
 
     def log_artifact(
         self,

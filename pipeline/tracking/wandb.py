@@ -119,7 +119,7 @@ class WandbRun(TrackerRun):
     """A run in W&B.
 
     A group and an id can be given for a run that was recorded elsewhere and is copied; a run that
-    has this id already is taken up again.
+    has this id already is taken up again. So can the id of a run that a sweep's agent has begun.
 
     Attributes:
         first_step: how many times something has been logged to it before.
@@ -136,6 +136,7 @@ class WandbRun(TrackerRun):
         config: Mapping[str, Any],
         group: str | None = None,
         id: str | None = None,
+        sweep: str = "",
     ):
         given: dict[str, Any] = {
             "project": project,
@@ -148,6 +149,9 @@ class WandbRun(TrackerRun):
             # All that W&B is told of git: it would search the folder that the step runs in.
             git = {"git_commit": commit, "git_remote_url": origin.repository(settings.ROOT) or None}
             given["settings"] = wandb.Settings(**git)
+        if sweep:
+            given["settings"] = given.get("settings", wandb.Settings())
+            given["settings"].sweep_id = sweep
         if experiment := config.get("experiment"):
             tags = os.environ.get("WANDB_TAGS", "").split(",")
             given["tags"] = [tag for tag in [*tags, experiment[:LONGEST_TAG]] if tag]
@@ -174,7 +178,6 @@ class WandbRun(TrackerRun):
         return _described(artifact, _fetch(artifact, reference, into), into)
 
     def use_unread(self, reference: str) -> None:
-        """Record ``name:version`` as an input, without fetching it."""
         ask(f"use artifact {reference!r}", lambda: self._find(reference))
 
     def _find(self, reference: str) -> wandb.Artifact:

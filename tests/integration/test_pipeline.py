@@ -118,17 +118,27 @@ def test_trackio_has_the_runs_and_their_lineage(checkout: Checkout, first: Finis
 import json, trackio
 from trackio.sqlite_storage import SQLiteStorage as s
 runs = {run.id: run.config for run in trackio.Api().runs("pokemon")}
+logs = {id: s.get_logs("pokemon", run_id=id) for id in runs}
 names = ["pokemon.csv", "clean_data.csv", "train_data.csv", "test_data.csv"]
 names += ["model", "preprocessor"]
-print(json.dumps([runs, {name: s.get_artifact_manifest("pokemon", name, "v0") for name in names}]))
+made = {name: s.get_artifact_manifest("pokemon", name, "v0") for name in names}
+print(json.dumps([runs, logs, made]))
 """
     out = subprocess.check_output(
         [sys.executable, "-c", asked],
         env=environment(checkout.home, TRACKIO_DIR=str(checkout.state / "trackio")),
         text=True,
     )
-    runs, artifacts = json.loads(out.splitlines()[-1])
-    assert sorted(config["job_type"] for config in runs.values()) == STEPS
+    runs, logs, artifacts = json.loads(out.splitlines()[-1])
+    ids = {config["job_type"]: id for id, config in runs.items()}
+    assert sorted(ids) == [*STEPS, "pipeline"]
+    whole, logged = runs[ids["pipeline"]], logs[ids["pipeline"]]
+    assert whole["model"] == first.summary["config"]["model"]
+    assert whole["mlflow_run_id"] == first.summary["mlflow_run"]
+    assert first.summary["metrics"].items() <= logged[0].items()
+    ends = {"status": "finished"} | {f"steps/{step}": "ran" for step in STEPS}
+    ends |= {f"runs/{step}": ids[step] for step in STEPS}
+    assert ends.items() <= logged[1].items()
     assert {config["_Group"] for config in runs.values()} == {"dev"}
     assert {config["pipeline_run_id"] for config in runs.values()} == {first.summary["run_id"]}
     types = {name: record["type"] for name, record in artifacts.items()}

@@ -16,11 +16,12 @@ import pytest
 
 from pipeline.provenance import origin
 from tests.support.paths import ROOT
-from tests.support.runs import SMALL, Checkout, environment
+from tests.support.runs import SMALL, Checkout, Finished, environment
 from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
 
 ON_WANDB = ("main.tracker=wandb", SMALL)
+WHOLE = "pipeline"  # the job type of the run of a whole pipeline
 STEPS = ["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model"]
 
 
@@ -46,6 +47,7 @@ for run in api.runs(project):
     runs[run.name] = {
         "group": run.group, "job": run.job_type, "state": run.state, "config": dict(run.config),
         "summary": {k: v for k, v in run.summary.items() if isinstance(v, (int, float))},
+        "text": {k: v for k, v in run.summary.items() if isinstance(v, str)},
         "used": sorted(a.name for a in run.used_artifacts()),
         "made": sorted(a.name for a in run.logged_artifacts() if a.type != "run_table"),
         "media": sorted(k for k, v in run.summary.items() if hasattr(v, "keys")),
@@ -71,6 +73,20 @@ def asked(checkout: Checkout, server: WandbServer) -> tuple[dict, dict]:
     return tuple(json.loads(out.splitlines()[-1]))
 
 
+def check_whole(run: dict, done: Finished, used: list[str]) -> None:
+    """The run of a whole pipeline: its configuration, metrics, steps, and what was handed over."""
+    assert (run["state"], run["job"], run["used"], run["made"]) == ("finished", WHOLE, used, [])
+    assert run["config"]["split"] == done.summary["config"]["split"]
+    assert run["config"].get("mlflow_run_id") == done.summary["mlflow_run"]
+    assert run["text"]["status"] == "finished"
+    for name, value in done.summary["metrics"].items():
+        assert run["summary"][name] == pytest.approx(value)
+    for name, step in done.summary["steps"].items():
+        assert run["text"][f"steps/{name}"] == step["status"]
+        if step["tracker_url"]:
+            assert run["text"][f"runs/{name}"] == step["tracker_url"]
+
+
 def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
     checkout: Checkout, server: WandbServer
 ):
@@ -83,7 +99,12 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
     assert second.states == ["cached", "cached", "ran", "ran"]
     runs, versions = asked(checkout, server)
     one, two = first.summary["run_id"], second.summary["run_id"]
-    assert set(runs) == {f"{s}-{one}" for s in STEPS} | {f"{s}-{two}" for s in STEPS[2:]}
+    expected = {f"{s}-{one}" for s in [WHOLE, *STEPS]} | {f"{s}-{two}" for s in STEPS[2:]}
+    assert set(runs) == expected | {f"{WHOLE}-{two}"}
+    assert server.runs["one"].display_name == f"{WHOLE}-{two}"  # only that one is the agent's
+    check_whole(runs[f"{WHOLE}-{one}"], first, [])
+    handed_over = ["clean_data.csv:v0", "pokemon.csv:v0"]
+    check_whole(runs[f"{WHOLE}-{two}"], second, handed_over)
     for name, run in runs.items():
         assert run["state"] == "finished"
         assert run["job"] == name.removesuffix(f"-{one}").removesuffix(f"-{two}")
@@ -96,7 +117,7 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
         assert run.repo == (origin.repository(ROOT) or None)
         assert run.tags == [run.group]
     lineage = {name.rsplit("-", 3)[0]: (run["used"], run["made"]) for name, run in runs.items()
-               if name.endswith(two)}  # fmt: skip
+               if name.endswith(two) and not name.startswith(WHOLE)}  # fmt: skip
     assert lineage == {
         "3-Split_dataset": (
             ["clean_data.csv:v0"],
@@ -130,6 +151,11 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
     named = {"WANDB_ENTITY": "tester", "WANDB_BASE_URL": f"{server.url}/", "WANDB_TAGS": "mine"}
     third = checkout.run(*ON_WANDB, "split.test_size=0.3", **{**server.environment(), **named})
     assert third.states == ["cached"] * 4, third.err
+    whole = f"{WHOLE}-{third.summary['run_id']}"
+    outputs = [f"{name}:{version}" for name, version in third.versions().items()]
+    runs, _ = asked(checkout, server)
+    check_whole(runs[whole], third, sorted(outputs))
+    assert len(runs) == len(expected) + 2
 
     for done in (first, second):  # either dashboard leads to the other
         client = mlflow.MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
@@ -157,9 +183,14 @@ def test_a_grid_leaves_its_trials_and_its_table(checkout: Checkout, server: Wand
 def test_ctrl_c_ends_the_run_as_killed(checkout: Checkout, server: WandbServer):
     """Its service process is not ended before it has sent that."""
     process = checkout.start("main.tracker=wandb", "main.steps=[1]", **server.environment())
-    assert server.wait_for(lambda: any(run.config for run in server.runs.values()), 60)
+
+    def at_work() -> bool:
+        return any(run.config for run in server.runs.values() if run.job_type == STEPS[0])
+
+    assert server.wait_for(at_work, 60)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
     assert "Traceback" not in out
-    assert [(run.state, run.exit_code) for run in server.runs.values()] == [("killed", 255)]
+    ends = [(run.job_type, run.state, run.exit_code) for run in server.runs.values()]
+    assert ends == [(WHOLE, "killed", 255), (STEPS[0], "killed", 255)]

@@ -121,4 +121,20 @@ def test_a_step_that_runs_out_of_time_is_killed_in_wandb(checkout: Checkout, ser
     server.faults.hold("UseArtifact")
     done = failed(checkout, server, *QUICK, "main.tracker_timeout=60", "main.timeout=3")
     assert "ran out of time" in done.err
-    assert [run.state for run in server.runs.values()] == ["finished", "killed"]
+    assert [run.state for run in server.runs.values()] == ["failed", "finished", "killed"]
+
+
+def test_the_run_of_the_whole_pipeline_is_deleted_meanwhile(
+    checkout: Checkout, server: WandbServer
+):
+    """It is a warning: all that it has is recorded elsewhere, too."""
+    process = checkout.start(*QUICK, **server.environment())
+    for line in process.stdout:
+        if line.startswith("1-Download_data: ran"):
+            (whole,) = (id for id, run in server.runs.items() if run.job_type == "pipeline")
+            server.store.project("pokemon").delete(whole)
+            break
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert "warning: the pipeline's own run in wandb: W&B" in out
+    assert [run.state for run in server.runs.values()] == ["finished", "finished"]

@@ -1,5 +1,6 @@
 """What a client can ask (:class:`Query`) and change (:class:`Mutation`)."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from tests.support.wandb_server.encoding import hex_digest, python_name
 from tests.support.wandb_server.execute import Conflict, GraphQLFailure, Node, connection
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.store import Entity, Project, Store
+from tests.support.wandb_server.sweeps import Agent, Sweep
 
 # What W&B's cloud says it can do, as far as this server can do it.
 FEATURES = (
@@ -99,7 +101,26 @@ class Mutation(Node):
             inserted = given["name"] not in project.runs_by_id
             run = project.runs_by_id.setdefault(given["name"], Run(project, given["name"]))
         run.upsert(given)
+        if given.get("sweep"):
+            run.join(project.sweeps[given["sweep"]])
         return {"bucket": run, "inserted": inserted}
+
+    def upsert_sweep(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Make a sweep: wandb/apis/public/sweeps.py, ``_upsert_sweep``."""
+        project = self.store.project(given["project_name"])
+        sweep = Sweep(project, f"sweep{len(project.sweeps)}", given["config"])
+        project.sweeps[sweep.name] = sweep
+        return {"sweep": sweep, "configValidationWarnings": []}
+
+    def create_agent(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Register a sweep's agent."""
+        sweep = self.store.project(given["project_name"]).sweeps[given["sweep"]]
+        return {"agent": Agent(sweep, given["host"])}
+
+    def agent_heartbeat(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Tell an agent what to do next."""
+        agent = self.store.find(given["id"], Agent)
+        return {"agent": agent, "commands": agent.commands(json.loads(given["run_state"]))}
 
     def create_run_files(self, given: dict[str, Any]) -> dict[str, Any]:
         """Say where a run's files may be uploaded."""

@@ -10,6 +10,7 @@ from tests.support.wandb_server.execute import Node, Plain, connection
 if TYPE_CHECKING:
     from tests.support.wandb_server.artifacts import Artifact
     from tests.support.wandb_server.store import Project
+    from tests.support.wandb_server.sweeps import Sweep
 
 # Where upsertBucket puts what it is given; JSON text is kept as the object it stands for.
 UPSERT_FIELDS = {
@@ -42,7 +43,6 @@ class Run(Node):
         used, logged: artifacts it read and wrote.
     """
 
-    sweep_name = None
     read_only = False
     system_metrics: Mapping[str, Any] = {}
     event_tail = None
@@ -56,6 +56,7 @@ class Run(Node):
         self.created_at = self.heartbeat_at = now()
         self.display_name, self.state = name, "running"
         self.group = self.job_type = self.notes = self.description = None
+        self.sweep = self.sweep_name = None
         self.commit = self.host = self.program = self.repo = None
         self.tags: list[str] = []
         self.config: dict[str, Any] = {}
@@ -67,6 +68,12 @@ class Run(Node):
         self.exit_code: int | None = None
         self.used: list[Artifact] = []
         self.logged: list[Artifact] = []
+
+    def join(self, sweep: "Sweep") -> None:
+        """Be one of a sweep's runs."""
+        if self.sweep_name is None:
+            self.sweep = self.sweep_name = sweep.name
+            sweep.members.append(self)
 
     def upsert(self, given: Mapping[str, Any]) -> None:
         """Take over the settings that a client sent; those it left out stay."""

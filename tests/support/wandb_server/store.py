@@ -7,6 +7,7 @@ from tests.support.wandb_server.artifacts import Artifact, Collection
 from tests.support.wandb_server.encoding import global_id, now
 from tests.support.wandb_server.execute import GraphQLFailure, Node, connection
 from tests.support.wandb_server.runs import Run
+from tests.support.wandb_server.sweeps import Sweep
 
 
 class Store:
@@ -91,6 +92,7 @@ class Project(Node):
         self.runs_by_id: dict[str, Run] = {}
         self.deleted: set[str] = set()
         self.collections: dict[str, Collection] = {}
+        self.sweeps: dict[str, Sweep] = {}
 
     @property
     def entity(self) -> Entity:
@@ -106,13 +108,21 @@ class Project(Node):
         """A run by its short id, which W&B calls its name."""
         return self.runs_by_id.get(name)
 
+    def sweep(self, sweep_name: str) -> Sweep | None:
+        """A sweep by its short id."""
+        return self.sweeps.get(sweep_name)
+
     def bucket(self, name: str, missing_ok: bool = False) -> Run | None:
         """The older name of :meth:`run`."""
         return self.run(name)
 
     def _matching(self, filters: str | None, order: str | None = None) -> list[Run]:
         runs = [run for run in self.runs_by_id.values() if run.matches(filters)]
-        return runs[::-1] if (order or "").startswith("-") else runs
+        order = order or ""
+        if "summary_metrics." in order:
+            metric = order.partition("summary_metrics.")[2]
+            runs.sort(key=lambda run: run.summary.get(metric, float("-inf")))
+        return runs[::-1] if order.startswith("-") else runs
 
     def runs(self, filters=None, after=None, first=None, order=None) -> dict:
         """Runs from the oldest to the newest, or the other way round."""

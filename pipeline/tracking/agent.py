@@ -1,0 +1,43 @@
+"""The run that a user or a sweep agent of W&B has named in the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.settings import SWEEP_AGENT
+
+# Set by ``wandb agent`` or a user for one W&B run; with them all steps would be that run.
+RUN, RESUME, SWEEP, PARAMETERS = ONE_RUN = (
+    "WANDB_RUN_ID",
+    "WANDB_RESUME",
+    SWEEP_AGENT,
+    "WANDB_SWEEP_PARAM_PATH",
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What is named there; empty where nobody has named anything.
+
+    Attributes:
+        id: the run's id.
+        sweep: the id of the sweep whose agent has started this process.
+        parameters: what the sweep proposes, by its own keys.
+    """
+
+    id: str = ""
+    sweep: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> "Named":
+        """What is named among environment variables."""
+        found = {}
+        if variables.get(SWEEP) and (path := variables.get(PARAMETERS)):
+            import yaml  # no step reads it
+
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            given = {key: entry for key, entry in content.items() if isinstance(entry, Mapping)}
+            found = {key: entry["value"] for key, entry in given.items() if "value" in entry}
+        return cls(variables.get(RUN, ""), variables.get(SWEEP, ""), found)
