@@ -21,6 +21,7 @@ from pipeline.core.settings import (
     file_address,
 )
 
+LONGEST_PROJECT = 128  # characters: NAME_MAXLEN in wandb/sdk/artifacts/_validators.py
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
 
@@ -102,6 +103,11 @@ def _check_main(main: DictConfig) -> None:
         raise PipelineError(
             f"main.project_name={main.project_name!r} can't name a project",
             "use letters, digits, dash and underscore",
+        )
+    if len(main.project_name) > LONGEST_PROJECT:
+        raise PipelineError(
+            f"main.project_name has {len(main.project_name)} characters: {main.project_name!r}",
+            f"W&B takes {LONGEST_PROJECT} at most: shorten it",
         )
     if main.timeout is not None and main.timeout <= 0:
         raise PipelineError(

@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from pipeline.config import references
 from pipeline.config.job import new_run_id
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.settings import ROOT, SWEEP_AGENT
+from pipeline.core.settings import DEFAULT_DATA, DEFAULT_TARGET, ROOT, SWEEP_AGENT, safe_name
 
 
 @dataclass
@@ -149,6 +149,8 @@ def register() -> None:
     by_agent = bool(os.environ.get(SWEEP_AGENT))  # read now: no step inherits it
     in_sweep = partial(_in_sweep, by_agent=by_agent)
     OmegaConf.register_new_resolver("in_sweep", in_sweep, replace=True)
+    OmegaConf.register_new_resolver("safe_name", safe_name, replace=True)
+    OmegaConf.register_new_resolver("own_name", _own_name, replace=True)
     OmegaConf.register_new_resolver("run_id", new_run_id, replace=True, use_cache=True)
 
 
@@ -157,6 +159,16 @@ def _in_sweep(value: float, *, by_agent: bool) -> float:
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
         return value
     return value if by_agent else 0.0
+
+
+def _own_name(usual: str, own: str, *, _root_: DictConfig) -> str:
+    """The name of an artifact: the usual one for the default data set and target, else its own.
+
+    So the versions of one model are one collection, and an alias is on one of them.
+    """
+    if (_root_.data.artifact_name, _root_.model.target) == (DEFAULT_DATA, DEFAULT_TARGET):
+        return usual
+    return safe_name(own, usual)
 
 
 def all_keys() -> list[str]:

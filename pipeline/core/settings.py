@@ -3,6 +3,7 @@
 What a step is told of its run is in :mod:`pipeline.steps.context`.
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -32,6 +33,9 @@ TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 DEFAULT_PROJECT = "pokemon"
 DEFAULT_EXPERIMENT = "dev"
 DEFAULT_MODEL = "pokemon-legendary"
+
+# conf/data/pokemon.yaml's, whose artifacts keep the names they have always had.
+DEFAULT_DATA, DEFAULT_TARGET = "pokemon.csv", "legendary"
 
 # How an address is asked whether its content is the same: main.revalidate
 REVALIDATE = ETAG, CONTENT, NEVER = ("etag", "content", "never")
@@ -77,6 +81,22 @@ def check_name(what: str, name: str) -> None:
             f"{name!r} can't name {what}",
             "use letters, digits, dot, dash, underscore, and not dots alone",
         )
+
+
+LONGEST_NAME = 100  # W&B takes 128 characters, and some are added
+
+
+def safe_name(text: str, *taken: str) -> str:
+    """A text as the name of an artifact or a model; no two texts become the same one.
+
+    Args:
+        text: such as ``pokemon-legendary``, which stays as it is.
+        taken: names that mean something else.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST_NAME]
+    if name == text and name not in taken and NAME.fullmatch(name):
+        return name
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def check_file_url(what: str, url: str) -> None:

@@ -60,6 +60,7 @@ def test_the_settings_as_they_come_are_accepted():
         (["data.artifact_name=."], ["'.' can't name an artifact"]),
         (["etl.artifact_name=.."], ["'..' can't name an artifact"]),
         (["data.file_url=file://elsewhere/a.csv"], ["on the machine 'elsewhere'", "file:///"]),
+        (["main.project_name=" + "x" * 140], ["has 140 characters", "128 at most"]),
         (["model.artifact_name=../x"], ["'../x' can't name an artifact"]),
         (["split.train_artifact_name=test_data.csv"], ["two artifacts", "test_data.csv"]),
         (["report.artifact_name=report.htm"], ["'report.htm' does not end in .html"]),
@@ -100,3 +101,28 @@ def test_a_key_that_is_gone_names_what_to_use_instead():
     said = refusal("main.standby=1")
     assert "there is no setting 'main.standby' any more" in said
     assert "main.backend=local" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], ("model", "preprocessor")),
+        (["main.project_name=theirs"], ("model", "preprocessor")),
+        (["data=pokemon_total"], ("pokemon-total", "pokemon-total-preprocessor")),
+        (["data=iris", "model.name=flowers"], ("flowers", "flowers-preprocessor")),
+        (["data=iris", "model.name=model"], ("model-9372c4", "model-preprocessor")),
+        (["data=iris", "model.artifact_name=mine"], ("mine", "pokemon-species-preprocessor")),
+    ],
+)
+def test_each_model_has_a_collection_of_its_own(words: list[str], names: tuple[str, str]):
+    model = composed(*words).model
+    assert (model.artifact_name, model.preprocessor_artifact_name) == names
+
+
+def test_names_that_no_tracker_takes_are_kept_apart():
+    names = [composed("data=iris", f"model.target={t}").model.name for t in ("a b", "a/b", "a-b")]
+    assert names[2] == "pokemon-a-b"
+    assert len({*names}) == 3
+    assert all(name.startswith("pokemon-a-b") for name in names)
+    (long,) = {composed("data=iris", f"model.target={'x' * 300}").model.artifact_name}
+    assert len(long) == 107
