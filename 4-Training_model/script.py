@@ -7,8 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import model_files, training, validation
-from pipeline.tracking import mlflow_model, mlflow_registration
+from pipeline.science import evaluation, model_files, training, validation
+from pipeline.tracking import Chart, mlflow_model, mlflow_registration
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -51,6 +51,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         inputs=run.inputs,
     )
     run.log({**trained.metrics, **pictures, "importances": trained.importances})
+    run.log({name: Chart(table) for name, table in evaluation.charts(trained.answers).items()})
     run.log({"predictions": training.predictions(trained.answers, test)})
     if not trained.folds.empty:
         run.log({"folds": trained.folds.reset_index()})

@@ -66,6 +66,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
             "previous": before.reference if before else None,
         },
     )
+    run.log({"report": path})
     run.keep(path)
 
 

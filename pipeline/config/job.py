@@ -23,11 +23,13 @@ class Job:
         folder: what it leaves behind goes here.
         overrides: the words that were typed, those for Hydra itself left out.
         number: the trial's, in a sweep.
+        choices: the file of each config group: ``{"data": "pokemon"}``.
     """
 
     folder: Path
     overrides: list[str]
     number: int | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sweep(self) -> bool:
@@ -48,7 +50,8 @@ def current_job() -> Job:
 
     hydra = HydraConfig.get()
     number = hydra.job.num if hydra.mode is RunMode.MULTIRUN else None
-    return Job(Path(hydra.runtime.output_dir), typed(hydra.overrides.task), number)
+    words, choices = typed(hydra.overrides.task), dict(hydra.runtime.choices)
+    return Job(Path(hydra.runtime.output_dir), words, number, choices)
 
 
 def typed(overrides: Any) -> list[str]:

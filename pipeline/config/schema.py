@@ -33,6 +33,7 @@ class Main:
     backend: str = MISSING
     backend_config: Any = MISSING
     state_dir: str = MISSING
+    alert: bool = MISSING
     timeout: float | None = MISSING
     artifact_root: str | None = MISSING
     revalidate: str = MISSING

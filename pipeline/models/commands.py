@@ -77,18 +77,20 @@ def promote(
         verdict = gate.judge(candidate, rules, env_manager)
         say("\n".join(verdict.lines()), flush=True)
         _print_promotion(promotion.promote(candidate, verdict, why, force))
-    _move_tracker_aliases(name)
+    _move_tracker_aliases(name, rules.wandb_registry)
 
 
 @click.command()
+@click.argument("overrides", nargs=-1, metavar="[promotion.KEY=VALUE]...")
 @click.option("--why", default="", help="a reason, for the history")
 @_model_options
-def rollback(why: str, name: str, env_manager: str) -> None:
+def rollback(overrides: tuple[str, ...], why: str, name: str, env_manager: str) -> None:
     """Put the previous model back into production."""
-    from pipeline.models import promotion
+    from pipeline.models import gate, promotion
 
+    rules = gate.gate(list(overrides))
     _print_promotion(promotion.rollback(name, why, env_manager))
-    _move_tracker_aliases(name)
+    _move_tracker_aliases(name, rules.wandb_registry)
 
 
 def _print_promotion(done: "Promotion") -> None:
@@ -96,11 +98,11 @@ def _print_promotion(done: "Promotion") -> None:
     say(f"version {done.new} is in production ({was}): {done.why}", flush=True)
 
 
-def _move_tracker_aliases(name: str) -> None:
+def _move_tracker_aliases(name: str, wandb_registry: str | None) -> None:
     from pipeline.models import promotion
 
-    for problem in promotion.move_tracker_aliases(name):
-        say(f"warning: the tracker's alias is not moved: {problem}", file=sys.stderr)
+    for problem in promotion.move_tracker_aliases(name, wandb_registry):
+        say(f"warning: {problem}", file=sys.stderr)
 
 
 @click.command()

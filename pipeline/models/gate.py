@@ -33,6 +33,7 @@ class Gate:
     margin: float = MISSING
     minimum: dict[str, float] = MISSING
     maximum: dict[str, float] = MISSING
+    wandb_registry: str | None = None  # a file of ones own may lack it
 
 
 @dataclass(frozen=True)

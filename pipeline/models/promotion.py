@@ -159,8 +159,13 @@ def _alone(name: str, who: str) -> Iterator[None]:
                 client.delete_registered_model(lock)
 
 
-def move_tracker_aliases(name: str) -> list[str]:
-    """Put production and previous on the tracker's model artifacts too; what could not be done."""
+def move_tracker_aliases(name: str, wandb_registry: str | None = None) -> list[str]:
+    """Put production and previous on the tracker's model artifacts too; what could not be done.
+
+    Args:
+        name: the registered model.
+        wandb_registry: the registry of W&B's that they are linked to.
+    """
     problems = []
     for alias in (PREVIOUS, PRODUCTION):
         if alias not in registry.registered(name).aliases:
@@ -170,5 +175,11 @@ def move_tracker_aliases(name: str) -> list[str]:
             tracker = Tracker.from_store(version.tags.get("tracker.store", ""))
             tracker.set_alias(version.artifact, alias)
         except PipelineError as error:
-            problems.append(f"{error.what} ({error.remedy})")
+            problems.append(f"the tracker's alias is not moved: {error.what} ({error.remedy})")
+            continue
+        try:
+            if wandb_registry:
+                tracker.link(version.artifact, wandb_registry, name, alias)
+        except PipelineError as error:
+            problems.append(f"the version is not linked: {error.what} ({error.remedy})")
     return problems

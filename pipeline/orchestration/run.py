@@ -74,11 +74,18 @@ class Pipeline:
         context.export(config, group, kind)
         hardening.close_state()
         known = context.step_context(self.id, job.overrides, self.commit)
-        self.context = replace(known, experiment=config.main.experiment_name)
+        self.context = replace(
+            known,
+            experiment=config.main.experiment_name,
+            data_set=job.choices.get("data", ""),
+            model_name=job.choices.get("model", ""),
+        )
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
-        self.tracked = TrackedRun(self.tracker, self.recorded, named, self.screen.warn)
+        self.tracked = TrackedRun(
+            self.tracker, self.recorded, named, config.main.alert, self.screen.warn
+        )
         self.cache = Cache(settings.state_dir(), lock, self.screen.warn)
         self.reuse = Reuse(
             config.main, self.cache, self.tracker, self.trial,

@@ -25,6 +25,7 @@ class TrackedRun:
         tracker: the tracker's project.
         config: the configuration as it is recorded.
         named: the run and the sweep that it has to be, if somebody has named them.
+        alert: whether a run that fails is to alert whoever has asked the tracker for that.
         warn: tells the user something.
     """
 
@@ -33,9 +34,11 @@ class TrackedRun:
         tracker: Tracker,
         config: Mapping[str, Any],
         named: Named,
+        alert: bool,
         warn: Callable[[str], None],
     ):
         self._tracker, self._config, self._named, self._warn = tracker, config, named, warn
+        self._alert = alert
         self._run: TrackerRun | None = None
 
     @property
@@ -88,10 +91,17 @@ class TrackedRun:
                     config = context.labels()
                     config |= {"mlflow_run_id": mlflow_run} if mlflow_run else {}
                     run.update(_summary(results, error), config)
+                    if self._alert and _failed(error):
+                        run.alert(f"{self._tracker.project} failed", f"{context.run_id}: {error}")
                     on_failure.pop_all()
                 run.finish(error is not None, error)
             except PipelineError as failure:
                 self._warn(f"the pipeline's own run in {self._tracker.kind}: {failure.what}")
+
+
+def _failed(error: BaseException | None) -> bool:
+    """Whether it has failed by itself, and was not stopped."""
+    return error is not None and not isinstance(error, KeyboardInterrupt)
 
 
 def _has_run(results: Mapping[str, StepResult]) -> bool:

@@ -10,6 +10,7 @@ from sklearn.base import is_classifier
 from sklearn.inspection import permutation_importance
 
 PERMUTED_ROWS = 2000
+LINE_POINTS = 500
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,37 @@ def metrics(said: Answers) -> dict[str, float]:
             [score.average_precision_score(rows, scores[:, i]) for i, rows in ranked]
         )
     return {name: float(value) for name, value in results.items()}
+
+
+def charts(said: Answers) -> dict[str, pd.DataFrame]:
+    """What a classifier's charts are drawn from, by name.
+
+    ``confusion`` has the columns true, predicted and rows; ``roc`` and ``precision_recall`` have
+    class, x and y, for the second of two classes, else for each.
+    """
+    if said.classes is None:
+        return {}
+    counts = score.confusion_matrix(said.truth, said.predicted, labels=said.classes)
+    names = [str(label) for label in said.classes]
+    cells = [(names[i], names[j], int(count)) for (i, j), count in np.ndenumerate(counts)]
+    found = {"confusion": pd.DataFrame(cells, columns=["true", "predicted", "rows"])}
+    if said.scores is None:
+        return found
+    roc, precise = [], []
+    for place, truth in said.ranked.items():
+        if truth.any() and not truth.all():
+            x, y, _ = score.roc_curve(truth, said.scores[:, place])
+            roc.append(_line(names[place], "false positive rate", x, "true positive rate", y))
+            y, x, _ = score.precision_recall_curve(truth, said.scores[:, place])
+            precise.append(_line(names[place], "recall", x, "precision", y))
+    lines = {"roc": roc, "precision_recall": precise}
+    return found | {name: pd.concat(parts) for name, parts in lines.items() if parts}
+
+
+def _line(label: str, across: str, x: np.ndarray, up: str, y: np.ndarray) -> pd.DataFrame:
+    """A class's line, of so many points as can be seen."""
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), LINE_POINTS)).round().astype(int))
+    return pd.DataFrame({"class": label, across: x[kept], up: y[kept]})
 
 
 def importances(model: Any, features: pd.DataFrame, target: pd.Series) -> pd.Series:

@@ -33,6 +33,8 @@ class StepContext:
         trace: whether to record what the step reads; see :mod:`pipeline.steps.trace`.
         key: the digest of what is known of the step before it runs.
         experiment: what the run's results belong to; empty: the tracker's group.
+        data_set: the file in conf/data.
+        model_name: the file in conf/model.
         variables: the environment variables that libraries go by, as the user has set them.
     """
 
@@ -50,6 +52,8 @@ class StepContext:
     trace: bool = False
     key: str = ""
     experiment: str = ""
+    data_set: str = ""
+    model_name: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def labels(self) -> dict[str, str]:
@@ -64,6 +68,8 @@ class StepContext:
             "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
             "based_on": self.based_on,
             "experiment": self.experiment,
+            "data_set": self.data_set,
+            "model_name": self.model_name,
         }
         return {
             "developer": self.developer or origin.developer(),

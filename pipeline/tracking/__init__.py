@@ -7,11 +7,12 @@ which tracker is meant.
 
 from pipeline.tracking.agent import Named
 from pipeline.tracking.choice import choose, notice
-from pipeline.tracking.interface import Artifact, TrackerRun, files_of, is_table
+from pipeline.tracking.interface import Artifact, Chart, TrackerRun, files_of, is_table
 from pipeline.tracking.tracker import Tracker
 
 __all__ = [
     "Artifact",
+    "Chart",
     "Named",
     "Tracker",
     "TrackerRun",

@@ -81,6 +81,30 @@ class Artifact:
         return self
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A table that the tracker draws itself, with those of other runs in the same axes.
+
+    Attributes:
+        table: lines with the columns ``class``, x and y, a line for each class; or a confusion
+            matrix with the columns ``true``, ``predicted`` and ``rows``.
+    """
+
+    table: "pd.DataFrame"
+
+    @property
+    def is_confusion(self) -> bool:
+        """Whether it is a confusion matrix."""
+        return [*self.table.columns] == ["true", "predicted", "rows"]
+
+    @classmethod
+    def of(cls, table: "pd.DataFrame") -> "Chart | None":
+        """The chart that a table is, if it is one."""
+        chart = cls(table)
+        lines = [*table.columns[:1]] == ["class"] and len(table.columns) == 3
+        return chart if lines or chart.is_confusion else None
+
+
 class TrackerRun(ABC):
     """A run in a tracker, from its start to :meth:`finish`. The verbs are W&B's.
 
@@ -129,13 +153,18 @@ class TrackerRun(ABC):
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Record values by name.
 
-        A ``Path`` is logged as an image, a ``DataFrame`` as a table, a ``Series`` as a bar chart
-        of its labels, and anything else as the tracker's library takes it.
+        A ``Path`` is logged as an image or an HTML page, a ``DataFrame`` as a table, a ``Series``
+        as a bar chart of its labels, a :class:`Chart` as such, and anything else as the tracker's
+        library takes it.
         """
 
     @abstractmethod
     def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Record values of the run as a whole, over those logged so far, and its settings."""
+
+    @abstractmethod
+    def alert(self, title: str, text: str) -> None:
+        """Alert whoever has asked the tracker for alerts."""
 
     @abstractmethod
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
@@ -155,6 +184,14 @@ class TrackerRun(ABC):
         """A table as an object of the tracker's library."""
 
     @abstractmethod
+    def html(self, path: Path) -> Any:
+        """An HTML file as an object of the tracker's library."""
+
+    @abstractmethod
+    def chart(self, name: str, chart: Chart) -> Any:
+        """A chart as an object of the tracker's library; its table, if there is none."""
+
+    @abstractmethod
     def bars(self, name: str, values: "pd.Series") -> Any:
         """A bar chart as an object of the tracker's library; a table, if there is none."""
 
@@ -163,7 +200,9 @@ class TrackerRun(ABC):
 
         def convert(name: str, value: Any) -> Any:
             if isinstance(value, Path):
-                return self.image(value)
+                return self.html(value) if value.suffix == ".html" else self.image(value)
+            if isinstance(value, Chart):
+                return self.chart(name, value)
             if is_table(value):
                 return self.table(value)
             return self.bars(name, value) if _is_of_pandas("Series", value) else value

@@ -23,9 +23,9 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import file_digest
 from pipeline.tracking.choice import choose, wandb_credentials
-from pipeline.tracking.interface import Artifact
+from pipeline.tracking.interface import Artifact, Chart
 from pipeline.tracking.trackio_lineage import Recorded, Row, Version, recorded
-from pipeline.tracking.wandb import DIGEST, WandbRun, stored_artifact, stored_run
+from pipeline.tracking.wandb import DIGEST, WandbRun, claim, stored_artifact, stored_run
 from pipeline.tracking.wandb_sdk import DeletedError, api, ask, close
 
 VERSION, CREATED = "trackio_version", "trackio_created"  # in the metadata of a copy
@@ -132,6 +132,8 @@ def _bring(run: Recorded, copies: dict[str, str]) -> str:
         copies |= ask(f"read run {run.name!r}", lambda: _known(run, there))
     lacking = _lacking(run, there, copies) if there else []
     if there is None or there.state != ("failed" if run.failed else "finished") or lacking:
+        if there is None:
+            claim(run.project, run.id)
         _copy(run, copies, lacking)
         there = stored_run(run.project, run.id)
         lacking = _lacking(run, there, copies) if there else ["the run"]
@@ -246,8 +248,10 @@ def _log(target: WandbRun, row: Row) -> None:
         target.log({name: _table(pd.DataFrame(rows))})
 
 
-def _table(table: pd.DataFrame) -> pd.DataFrame | pd.Series:
-    """A table; one of labels and numbers is what Trackio has for a bar chart."""
+def _table(table: pd.DataFrame) -> pd.DataFrame | pd.Series | Chart:
+    """A table; some are what Trackio has for a chart."""
+    if chart := Chart.of(table):
+        return chart
     columns = [*table.columns]
     if columns[:1] == ["label"] and [*table.select_dtypes("number").columns] == columns[1:2]:
         return table.set_index("label")[columns[1]]

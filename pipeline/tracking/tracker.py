@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.core import settings
+from pipeline.core.errors import PipelineError
 from pipeline.tracking.agent import Named
 from pipeline.tracking.choice import choose, wandb_entity, wandb_server
 from pipeline.tracking.interface import Artifact, TrackerRun
@@ -114,6 +115,25 @@ class Tracker:
             PipelineError: there is no such version, or the tracker can't do it.
         """
         load(self.kind).set_alias(self.project, reference, alias)
+
+    def link(self, reference: str, registry: str, collection: str, alias: str) -> None:
+        """Link a version to a collection of W&B's Registry, where the alias means it from then on.
+
+        Args:
+            reference: ``name:version``.
+            registry: the registry's name, ``model``, or ``ORGANIZATION/model``.
+            collection: the collection's name, such as that of the model.
+            alias: what it is for.
+
+        Raises:
+            PipelineError: the tracker is Trackio, or W&B refuses it.
+        """
+        if self.kind != "wandb":
+            raise PipelineError(
+                f"{reference} is in Trackio, and promotion.wandb_registry={registry} is W&B's",
+                "its aliases in Trackio are moved; set promotion.wandb_registry=null",
+            )
+        load(self.kind).link(self.project, reference, registry, collection, alias)
 
     def open_run(
         self, *, job_type: str, name: str, config: Mapping[str, Any], named: Named | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest, content_digest, file_digest
-from pipeline.tracking.interface import Artifact, TrackerRun
+from pipeline.tracking.interface import Artifact, Chart, TrackerRun
 
 # read when trackio is imported
 variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})
@@ -242,8 +242,17 @@ class TrackioRun(TrackerRun):
     def table(self, frame: "pd.DataFrame") -> trackio.Table:
         return trackio.Table(dataframe=frame)
 
+    def html(self, path: Path) -> trackio.Html:
+        return trackio.Html(path)
+
+    def chart(self, name: str, chart: Chart) -> trackio.Table:
+        return self.table(chart.table)
+
     def bars(self, name: str, values: "pd.Series") -> trackio.Table:
         return self.table(values.rename_axis("label").reset_index())
+
+    def alert(self, title: str, text: str) -> None:
+        self._run.alert(title, text, level=trackio.AlertLevel.ERROR)
 
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
         if failed:

@@ -16,7 +16,7 @@ from pipeline.core.results import damaged_files
 from pipeline.core.text import say
 from pipeline.tracking.trackio import SQLiteStorage, cas
 
-IMAGE, TABLE = "trackio.image", "trackio.table"
+IMAGE, TABLE, HTML = "trackio.image", "trackio.table", "trackio.html"
 FAILED = {"failed": 1}  # how a run in Trackio says that it has failed
 
 
@@ -60,7 +60,7 @@ class Row:
     """What a run logged at once, of one kind.
 
     Attributes:
-        kind: ``values``, ``figures`` or ``table``.
+        kind: ``values``, ``figures`` (images and pages) or ``table``.
         content: by name: values, the files of images, or the one table's list of rows.
         time: when, in seconds since 1970.
     """
@@ -171,7 +171,7 @@ def _rows(log: Mapping[str, Any]) -> Iterator[Row]:
     figures, tables, values = {}, {}, {}
     for name, value in log.items():
         kind = value.get("_type") if isinstance(value, Mapping) else None
-        if kind == IMAGE:
+        if kind in (IMAGE, HTML):
             figures[name] = settings.trackio_dir() / "media" / value["file_path"]
         elif kind == TABLE:
             tables[name] = value["_value"]

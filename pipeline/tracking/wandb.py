@@ -21,7 +21,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
 from pipeline.core.text import say
 from pipeline.provenance import origin
-from pipeline.tracking.interface import Artifact, TrackerRun
+from pipeline.tracking.interface import Artifact, Chart, TrackerRun
 from pipeline.tracking.wandb_sdk import (
     KILLED,
     KILLED_WAIT,
@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 
 HASHES = {"MANIFEST_MD5": hashlib.md5, "MANIFEST_XXH128": xxhash.xxh128}
 DIGEST = "sha256"  # in an artifact's metadata: our digest, as W&B keeps another one
-LONGEST_ERROR, LONGEST_TAG = 4000, 64  # characters
+LONGEST_ERROR, LONGEST_TAG, LONGEST_TITLE = 4000, 64, 63  # characters
+REGISTRY = "wandb-registry-"  # begins the name of each registry as a project
+LABELS = "experiment", "data_set", "model_name"  # of a run's config; they become its tags
+# W&B's charts, and what a chart's columns are called there: wandb/plot/*.py
+LINES, CONFUSION = "wandb/area-under-curve/v0", ("Actual", "Predicted", "nPredictions")
 
 
 def find(project: str, reference: str) -> Artifact | None:
@@ -98,6 +102,26 @@ def set_alias(project: str, reference: str, alias: str) -> None:
     ask(f"set the alias {alias!r} of {reference!r}", save)
 
 
+def link(project: str, reference: str, registry: str, collection: str, alias: str) -> None:
+    """Link a version to a collection of a registry; the alias leaves the one that had it."""
+    found = stored_artifact(project, reference)
+    if found is None:
+        raise PipelineError(
+            f"there is no {reference!r} in W&B project {project!r} to link",
+            "run the step that makes it, or register another version",
+        )
+    organization, _, name = registry.rpartition("/")
+    target = "/".join([*filter(None, [organization]), f"{REGISTRY}{name}", collection])
+    try:
+        ask(f"link {reference} to {target}", lambda: found.link(target, [alias]))
+    except PipelineError as error:
+        raise PipelineError(
+            error.what,
+            f"the registry {name!r} has to exist, and your role in it to be Member or more: "
+            "docs/registry.md",
+        ) from error
+
+
 def stored_run(project: str, id: str) -> wandb.apis.public.Run | None:
     """The run with an id, as the server has it, or None."""
 
@@ -113,6 +137,15 @@ def stored_run(project: str, id: str) -> wandb.apis.public.Run | None:
         return runs[0] if runs else None
 
     return ask(f"find run {id!r}", look)
+
+
+def claim(project: str, id: str) -> None:
+    """Make a run with an id, before the SDK does, which would repeat a refusal for a while.
+
+    Raises:
+        DeletedError: a run with that id was deleted.
+    """
+    ask(f"make run {id!r}", lambda: api().create_run(run_id=id, project=project))
 
 
 class WandbRun(TrackerRun):
@@ -152,9 +185,9 @@ class WandbRun(TrackerRun):
         if sweep:
             given["settings"] = given.get("settings", wandb.Settings())
             given["settings"].sweep_id = sweep
-        if experiment := config.get("experiment"):
-            tags = os.environ.get("WANDB_TAGS", "").split(",")
-            given["tags"] = [tag for tag in [*tags, experiment[:LONGEST_TAG]] if tag]
+        if labels := [str(config[label])[:LONGEST_TAG] for label in LABELS if config.get(label)]:
+            tags = [*os.environ.get("WANDB_TAGS", "").split(","), *labels]
+            given["tags"] = [*dict.fromkeys(tag for tag in tags if tag)]
         if id is not None:
             given |= {"id": id, "resume": "allow"}
         try:
@@ -255,10 +288,28 @@ class WandbRun(TrackerRun):
         # To W&B a column of text with gaps is of mixed types.
         return wandb.Table(dataframe=frame, allow_mixed_types=True)
 
+    def html(self, path: Path) -> wandb.Html:
+        return wandb.Html(path.read_text(encoding="utf-8"), inject=False)
+
+    def chart(self, name: str, chart: Chart) -> wandb.plot.CustomChart:
+        # As wandb.plot.roc_curve, pr_curve and confusion_matrix do it, with what is known already.
+        table = chart.table.astype(dict.fromkeys(chart.table.columns[:1], str))
+        if chart.is_confusion:
+            names = dict(zip(CONFUSION, table.columns, strict=True))
+            return wandb.plot_table("wandb/confusion_matrix/v1", self.table(table), names)
+        _, x, y = table.columns
+        fields = {"class": "class", "x": x, "y": y}
+        titles = {"title": name, "x-axis-title": x, "y-axis-title": y}
+        return wandb.plot_table(LINES, self.table(table), fields, titles)
+
     def bars(self, name: str, values: "pd.Series") -> wandb.plot.CustomChart:
         rows = [[str(label), float(value)] for label, value in values.items()]
         table = wandb.Table(columns=["label", str(values.name)], data=rows)
         return wandb.plot.bar(table, "label", str(values.name), title=name)
+
+    def alert(self, title: str, text: str) -> None:
+        shown = secrets.shown(text)[:LONGEST_ERROR]
+        ask("send an alert", lambda: self._run.alert(title[:LONGEST_TITLE], shown, level="ERROR"))
 
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
         limit, code = settings.tracker_timeout(), _exit_code(failed, error)

@@ -28,7 +28,7 @@ BEGIN = """
 import hashlib, json, sys
 from pathlib import Path
 import pandas as pd
-from pipeline.tracking import Tracker
+from pipeline.tracking import Chart, Tracker
 from pipeline.core.errors import PipelineError
 
 tracker = Tracker({kind!r}, "pokemon")
@@ -142,6 +142,10 @@ run.log({"f1": 0.5, "rows": 800})
 run.log({"roc_curve": Path("figure.png")})
 run.log({"predictions": pd.DataFrame({"name": ["Mew", None], "right": [True, False]})})
 run.log({"importances": pd.Series({"hp": 0.7, "speed": 0.3}, name="importance")})
+line = pd.DataFrame({"class": [True, True], "recall": [0.0, 1.0], "precision": [1.0, 0.5]})
+cells = pd.DataFrame([("a", "b", 3)], columns=["true", "predicted", "rows"])
+run.log({"line": Chart(line), "confusion": Chart(cells), "page": file("page.html", "<p>x</p>")})
+run.alert("title", "text")
 run.finish()
 failed = start("fail")
 failed.finish(failed=True)
@@ -150,14 +154,30 @@ quiet.finish()
 if tracker.kind == "trackio":
     from pipeline.tracking.trackio import SQLiteStorage
     answer["settings"] = SQLiteStorage.get_run_config("pokemon", run_id=quiet.id)
+    (row,) = [r for r in SQLiteStorage.get_logs("pokemon", run_id=run.id) if "line" in r]
+    answer["drawn"] = [row["line"]["_value"], row["confusion"]["_value"], row["page"]["_type"]]
+    answer["alerts"] = [a["title"] for a in SQLiteStorage.get_alerts("pokemon")]
 else:
     from pipeline.tracking.wandb_sdk import api
+    drawn = api().run(f"pokemon/{run.id}")
+    answer["drawn"] = [
+        json.loads(drawn.file(drawn.summary[name]["path"]).download("in", replace=True).read())
+        for name in ("line_table", "confusion_table")
+    ] + [drawn.summary["page"]["_type"]]
     stored = api().run(f"pokemon/{quiet.id}")
     answer["settings"] = {**stored.config, "job_type": stored.job_type, "_Group": stored.group}
 answer["ids"] = [bool(run.id), run.id != failed.id, run.kind == tracker.kind]
 """,
     )
     assert answer["ids"] == [True, True, True]
+    line, cells, page = answer["drawn"]
+    if tracker[0] == "wandb":
+        assert line["data"] == [["True", 0.0, 1.0], ["True", 1.0, 0.5]]
+        assert (cells["data"], page) == ([["a", "b", 3]], "html-file")
+    else:
+        assert line[0] == {"class": True, "recall": 0.0, "precision": 1.0}
+        assert (cells, page) == ([{"true": "a", "predicted": "b", "rows": 3}], "trackio.html")
+        assert answer["alerts"] == ["title"]
     wanted = {"job_type": "report", "_Group": "dev", "size": 0.2}
     assert wanted.items() <= answer["settings"].items()  # though it has logged no metrics
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
-from pipeline.tracking import Artifact
+from pipeline.tracking import Artifact, Tracker
 from pipeline.tracking.wandb import WandbRun, find
 from pipeline.tracking.wandb_sdk import close
 from tests.support.wandb_server import DROP
@@ -406,6 +406,36 @@ def test_a_name_that_cannot_be_logged(client):
     with pytest.raises(PipelineError, match="Artifact name may only contain"):
         log(run, name="not a name")
     run.finish(failed=True)
+
+
+def test_versions_are_linked_to_a_registry(client, wandb_server):
+    """An alias there means the version that was linked with it last."""
+    run, tracker = start(), Tracker("wandb", "pokemon")
+    made = [log(run, text, "model", type="model") for text in ("one", "two")]
+    run.finish()
+    wandb_server.store.registry("model")
+    linked = []
+    for version in (*made, made[0]):
+        for registry in ("model", "Acme/model"):  # the organization is found, or named
+            tracker.link(version.reference, registry, "pokemon-legendary", "production")
+        found = wandb.Api().artifact("Acme/wandb-registry-model/pokemon-legendary:production")
+        linked.append((found.source_name, found.version, found.source_project))
+    places = [("model:v0", "v0"), ("model:v1", "v1"), ("model:v0", "v0")]
+    assert linked == [(*place, "pokemon") for place in places]
+
+
+def test_a_registry_that_one_may_not_link_to(client, wandb_server):
+    run, tracker = start(), Tracker("wandb", "pokemon")
+    log(run, "one", "model", type="model")
+    run.finish()
+    for why in ("wandb-registry-model was not found", "permission denied"):
+        with pytest.raises(PipelineError, match=why) as caught:
+            tracker.link("model:v0", "model", "pokemon-legendary", "production")
+        assert "link model:v0 to wandb-registry-model/pokemon-legendary" in caught.value.what
+        assert "your role in it" in caught.value.remedy
+        wandb_server.store.registry("model").read_only = True
+    with pytest.raises(PipelineError, match="is W&B's"):
+        Tracker("trackio", "pokemon").link("model:v0", "model", "pokemon", "production")
 
 
 def test_a_server_that_fails_for_a_while_does_no_harm(client, wandb_server, tmp_path):

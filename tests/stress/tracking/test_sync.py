@@ -436,8 +436,11 @@ def test_a_run_that_was_deleted_in_wandb_gets_a_new_id(
     recorded.copied("whole", wandb_server)
     etl, project = recorded.tracker_runs("whole")[1], wandb_server.store.project("pokemon")
     project.delete(etl)
+    asked = len(wandb_server.requests)
     told = recorded.refused("whole", wandb_server, PIPELINE_TRACKER_TIMEOUT="10")
     assert f"(run {etl}) was deleted in W&B" in told
+    refused = [one for one in wandb_server.requests[asked:] if one.status == 409]
+    assert len(refused) == 1  # it is said at once
     assert "--new-ids" in told
     env = {**wandb_server.environment(), "PIPELINE_TRACKER_TIMEOUT": "10"}
     done = recorded.tool("sync-to-wandb", "--run", recorded.id("whole"), "--new-ids", **env)
@@ -446,3 +449,24 @@ def test_a_run_that_was_deleted_in_wandb_gets_a_new_id(
     again = wandb_server.runs[f"{etl}-again2"]
     assert again.config["trackio_run"]["value"] == etl
     assert {one.name for one in again.logged} == {"clean_data.csv:v0"}
+
+
+def test_the_run_of_a_report_is_copied_as_any_other(
+    recorded: Recorded, wandb_server: WandbServer, tmp_path: Path
+):
+    reported = recorded.copy(tmp_path / "twin")
+    done = reported.run(*ON_TRACKIO, "main.experiment_name=prod", "main.steps=all")
+    assert done.states == ["cached"] * 4 + ["ran"], done.err
+    copied = reported.sync(done.summary["run_id"], wandb_server)
+    assert copied.status == 0, copied.err
+    (report,) = [run for run in wandb_server.runs.values() if run.job_type == "5-Report"]
+    assert (report.group, report.state) == ("prod", "finished")
+    assert report.config["mistakes"]["value"] == done.summary["config"]["report"]["mistakes"]
+    assert report.config["experiment"]["value"] == "prod"
+    assert report.tags == ["prod", "pokemon", "random_forest"]
+    assert {one.name for one in report.logged} == {"report.html:v0"}
+    assert {one.name for one in report.used} >= {"model:v0", "test_data.csv:v0"}
+    assert report.summary["report"]["_type"] == "html-file"
+    (training,) = [run for run in wandb_server.runs.values() if run.job_type == STEPS[-1]]
+    charts = {"confusion_table", "precision_recall_table", "roc_table"}
+    assert charts <= set(training.summary)

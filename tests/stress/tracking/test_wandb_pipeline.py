@@ -81,8 +81,11 @@ def test_damaged_bytes_are_named(checkout: Checkout, server: WandbServer):
     first = checkout.run(*QUICK, "main.steps=[1]", **server.environment())
     assert first.status == 0, first.err
     server.corrupt("pokemon.csv:v0")
-    done = failed(checkout, server, *QUICK)
+    done = failed(checkout, server, *QUICK, "main.alert=true")
     assert "pokemon.csv:v0' is damaged" in done.err
+    alerts = [alert for run in server.runs.values() for alert in run.alerts]
+    (told,) = [text for title, text, level in alerts if (title, level) == ALERT]
+    assert "pokemon.csv:v0' is damaged" in told
     assert "clean_data.csv:v0" not in server.artifacts
 
 
@@ -96,6 +99,7 @@ def test_optuna_with_joblib(checkout: Checkout, server: WandbServer):
 
 
 MOMENTS = 10
+ALERT = "pokemon failed", "ERROR"
 
 
 def test_ctrl_c_at_ten_moments_leaves_no_run_running(checkout: Checkout, server: WandbServer):

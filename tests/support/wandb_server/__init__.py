@@ -73,7 +73,7 @@ class WandbServer:
         with self.store.lock:
             projects = self.store.projects.values()
             collections = [found for one in projects for found in one.collections.values()]
-            return {one.name: one for found in collections for one in found.versions}
+            return {one.name: one for found in collections for one in found.live}
 
     def start(self) -> None:
         """Listen; after :meth:`stop`, on the same port and with the same state."""
@@ -126,6 +126,8 @@ class _Listener(ThreadingHTTPServer):
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        # or what a slow line has not taken yet would count as sent
+        request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.connections.add(request)
         super().process_request(request, client_address)
 

@@ -33,13 +33,24 @@ class Collection(Node):
     def version_for(self, alias: str) -> "Artifact | None":
         """The version that an alias or ``v3`` means."""
         if re.fullmatch(r"v\d+", alias):
-            number = int(alias[1:])
-            return self.versions[number] if number < len(self.versions) else None
+            return next((one for one in self.live if one.version == alias), None)
         return self.alias_of.get(alias)
 
     def with_digest(self, digest: str) -> "Artifact | None":
         """The version that has this content already."""
-        return next((one for one in self.versions if one.digest == digest), None)
+        return next((one for one in self.live if one.digest == digest), None)
+
+    @property
+    def live(self) -> list["Artifact"]:
+        """The versions that nobody has deleted; a number is given once."""
+        return [one for one in self.versions if one.state == "COMMITTED"]
+
+    def delete(self, artifact: "Artifact") -> None:
+        """Delete a version: ``ArtifactState`` in wandb/sdk/artifacts/artifact_state.py."""
+        artifact.state = "DELETED"
+        self.unpoint([*self.alias_of], artifact)
+        if self.live:
+            self.point(["latest"], self.alias_of.get("latest") or self.live[-1])
 
     def append(self, artifact: "Artifact") -> None:
         """Make it the next version."""
@@ -78,7 +89,7 @@ class Collection(Node):
 
     def artifacts(self, after=None, first=None, **_: Any) -> dict:
         """The versions, newest first."""
-        return connection(self.versions[::-1], first, after)
+        return connection(self.live[::-1], first, after)
 
     def artifact_membership(self, alias_name: str) -> "Membership | None":
         """The place of one version."""

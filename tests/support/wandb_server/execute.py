@@ -19,6 +19,10 @@ class GraphQLFailure(Exception):
     """An operation that can't be answered; its text goes into ``errors``."""
 
 
+class Refused(GraphQLFailure):
+    """An operation that is understood, and that the user may not do."""
+
+
 class Conflict(GraphQLFailure):
     """An operation that the state of things refuses, which is answered with status 409."""
 

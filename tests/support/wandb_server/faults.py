@@ -13,6 +13,8 @@ class Faults:
         status: answer every request with this status while it is set; :data:`DROP` to hang up.
         only: let faults meet only requests with this text in ``METHOD /path Operation``.
         wrong_bytes: answer downloads with bytes that are not the stored ones.
+        retry_after: what the header of that name says with a status, in seconds.
+        bytes_per_second: read uploads no faster.
         given: how many requests have met a fault.
     """
 
@@ -20,6 +22,8 @@ class Faults:
         self.status: int | None = None
         self.only = ""
         self.wrong_bytes = False
+        self.retry_after: int | None = None
+        self.bytes_per_second: int | None = None
         self.given = 0
         self._next: deque[int] = deque()
         self._held = ""
@@ -51,6 +55,7 @@ class Faults:
         """No fault any more."""
         with self._lock:
             self.status, self.only, self.wrong_bytes = None, "", False
+            self.retry_after = self.bytes_per_second = None
             self._next.clear()
         self._held = ""
         self._released.set()

@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.wandb_server.encoding import md5_hex
-from tests.support.wandb_server.execute import Conflict, Execution, GraphQLFailure, operation_name
+from tests.support.wandb_server.execute import (
+    Conflict,
+    Execution,
+    GraphQLFailure,
+    Refused,
+    operation_name,
+)
 from tests.support.wandb_server.faults import DROP
 from tests.support.wandb_server.operations import Mutation, Query
 
@@ -49,7 +56,19 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(self._body())
 
     def _body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length, speed = int(self.headers.get("Content-Length") or 0), self._speed()
+        if not speed:
+            return self.rfile.read(length)
+        parts = []
+        while length:
+            parts.append(self.rfile.read(min(length, speed // 10)))
+            length -= len(parts[-1])
+            time.sleep(0.1)  # a slow line has no event to wait for
+        return b"".join(parts)
+
+    def _speed(self) -> int | None:
+        """How many bytes of an upload are read in a second; None: all there are."""
+        return self.world.faults.bytes_per_second if self.command == "PUT" else None
 
     def _answer(self, body: bytes) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -98,6 +117,8 @@ class Handler(BaseHTTPRequestHandler):
                 return HTTPStatus.OK, {"data": execution.run(root)}
         except Conflict as error:
             return HTTPStatus.CONFLICT, {"data": None, "errors": [{"message": str(error)}]}
+        except Refused as error:
+            return HTTPStatus.OK, {"data": None, "errors": [{"message": str(error)}]}
         except GraphQLFailure as error:
             self.world.unanswered.append(f"{error} ({operation_name(query['query'])})")
             return HTTPStatus.OK, {"data": None, "errors": [{"message": str(error)}]}
@@ -139,6 +160,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if status >= HTTPStatus.BAD_REQUEST and (seconds := self.world.faults.retry_after):
+            # https://docs.wandb.ai/support: RateLimit-Reset and RateLimit-Remaining, beside HTTP's
+            self.send_header("Retry-After", str(seconds))
+            self.send_header("RateLimit-Reset", str(seconds))
+            self.send_header("RateLimit-Remaining", "0")
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.support.wandb_server.artifacts import Artifact, Collection
 from tests.support.wandb_server.encoding import hex_digest, python_name
-from tests.support.wandb_server.execute import Conflict, GraphQLFailure, Node, connection
+from tests.support.wandb_server.execute import Conflict, GraphQLFailure, Node, Refused, connection
+from tests.support.wandb_server.registry import ORGANIZATION, Registry
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.store import Entity, Project, Store
 from tests.support.wandb_server.sweeps import Agent, Sweep
@@ -22,6 +23,7 @@ FEATURES = (
     "USE_ARTIFACT_WITH_ENTITY_AND_PROJECT_INFORMATION",
     "ARTIFACT_V2_DOWNLOAD_HANDLER_SUPPORTS_ARTIFACT_ID",
     "ARTIFACT_DIGEST_ALGORITHM",
+    "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE",
 )
 
 # What W&B says of the id of a deleted run: https://github.com/wandb/wandb/issues/4897
@@ -52,8 +54,10 @@ class Query(Node):
     def organization(self, name: str) -> None:
         """There is none."""
 
-    def project(self, name: str, entity_name: str | None = None) -> Project | None:
+    def project(self, name: str, entity_name: str | None = None) -> Project | Registry | None:
         """A project, if it exists."""
+        if entity_name == ORGANIZATION["orgEntity"]["name"]:
+            return self.store.registries.get(name)
         owner = self.store.entity.name
         return self.store.projects.get(name) if (entity_name or owner) == owner else None
 
@@ -105,6 +109,11 @@ class Mutation(Node):
             run.join(project.sweeps[given["sweep"]])
         return {"bucket": run, "inserted": inserted}
 
+    def notify_scriptable_run_alert(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Send an alert; wandb-core's mutation of that name."""
+        self._run(given).alerts.append((given["title"], given["text"], given["severity"]))
+        return {"success": True}
+
     def upsert_sweep(self, given: dict[str, Any]) -> dict[str, Any]:
         """Make a sweep: wandb/apis/public/sweeps.py, ``_upsert_sweep``."""
         project = self.store.project(given["project_name"])
@@ -121,6 +130,14 @@ class Mutation(Node):
         """Tell an agent what to do next."""
         agent = self.store.find(given["id"], Agent)
         return {"agent": agent, "commands": agent.commands(json.loads(given["run_state"]))}
+
+    def delete_run(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Delete a run, and on demand what it made: ``Run.delete``, wandb/apis/public/runs.py."""
+        run = self.store.find(given["id"], Run)
+        run.project.delete(run.name)
+        for artifact in run.logged if given.get("delete_artifacts") else ():
+            artifact.collection.delete(artifact)
+        return {"clientMutationId": None}
 
     def create_run_files(self, given: dict[str, Any]) -> dict[str, Any]:
         """Say where a run's files may be uploaded."""
@@ -214,6 +231,16 @@ class Mutation(Node):
         removed = [tag["tagName"] for tag in given.get("tags_to_delete") or []]
         artifact.tag_names = [tag for tag in [*artifact.tag_names, *added] if tag not in removed]
         return {"artifact": artifact}
+
+    def link_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Link a version to a registry's collection."""
+        registry = self.store.registries.get(given["project_name"])
+        if registry is None or given["entity_name"] != registry.entity["name"]:
+            raise Refused(f"project {given['project_name']} was not found")
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        aliases = [one["alias"] for one in given.get("aliases") or []]
+        link = registry.link(artifact, given["artifact_portfolio_name"], aliases)
+        return {"versionIndex": link.version_index, "artifactMembership": link}
 
     def add_aliases(self, given: dict[str, Any]) -> dict[str, Any]:
         """Let names mean a version."""

@@ -68,6 +68,7 @@ class Run(Node):
         self.exit_code: int | None = None
         self.used: list[Artifact] = []
         self.logged: list[Artifact] = []
+        self.alerts: list[tuple[str, str, str]] = []
 
     def join(self, sweep: "Sweep") -> None:
         """Be one of a sweep's runs."""

@@ -6,6 +6,7 @@ from typing import Any
 from tests.support.wandb_server.artifacts import Artifact, Collection
 from tests.support.wandb_server.encoding import global_id, now
 from tests.support.wandb_server.execute import GraphQLFailure, Node, connection
+from tests.support.wandb_server.registry import ORGANIZATION, PREFIX, Registry
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.sweeps import Sweep
 
@@ -17,6 +18,7 @@ class Store:
         entity: the one user, who is the owner of everything.
         url: where the server answers, for the addresses it gives out.
         projects: by name.
+        registries: the organization's, by name; :meth:`registry` adds one.
         blobs: stored bytes; a file of an artifact is kept under its MD5 in hex.
         births: which artifact first brought a blob, by the blob's key.
     """
@@ -28,6 +30,7 @@ class Store:
         self.projects: dict[str, Project] = {}
         self.blobs: dict[str, bytes] = {}
         self.births: dict[str, Artifact] = {}
+        self.registries: dict[str, Registry] = {}
         self._nodes: dict[str, Node] = {}
 
     def add(self, kind: str, node: Node) -> str:
@@ -48,6 +51,10 @@ class Store:
             raise GraphQLFailure(f"{kind.__name__} {identifier!r} was not found")
         return node
 
+    def registry(self, name: str) -> Registry:
+        """Make a registry, as an organization's administrator does."""
+        return self.registries.setdefault(f"{PREFIX}{name}", Registry(self, f"{PREFIX}{name}"))
+
     def project(self, name: str) -> "Project":
         """A project by name, made when it is new, as W&B does."""
         if name not in self.projects:
@@ -63,7 +70,7 @@ class Entity(Node):
     """The user and, at once, the user's namespace."""
 
     xxhash_digests_enabled = False
-    organization = None
+    organization = ORGANIZATION
     user = None
 
     def __init__(self, name: str):
