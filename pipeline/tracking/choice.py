@@ -1,6 +1,7 @@
 """Which tracker is used: what ``main.tracker`` says, and whether W&B can be used here."""
 
 import configparser
+import importlib.util
 import netrc
 import os
 from pathlib import Path
@@ -50,9 +51,30 @@ def _unusable_mode() -> str:
 
 def notice(name: str) -> str:
     """What a user should know of the tracker that ``main.tracker`` means; mostly nothing."""
-    if name == "auto" and _wanted() and (mode := _unusable_mode()):
+    if name != "auto" or not _wanted():
+        return ""
+    if not _is_installed():
+        return "the package wandb is not installed, so Trackio is used"
+    if mode := _unusable_mode():
         return f"{mode}, so Trackio is used: W&B cannot read artifacts back in that mode"
     return ""
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("wandb") is not None
+
+
+def require_library() -> None:
+    """Refuse to use W&B where its library has been uninstalled.
+
+    Raises:
+        PipelineError: it is not there.
+    """
+    if not _is_installed():
+        raise PipelineError(
+            "the package wandb, which W&B needs, is not installed",
+            "pip install -r requirements.lock; or use the local tracker: main.tracker=trackio",
+        )
 
 
 def _wanted() -> bool:
@@ -89,13 +111,15 @@ def choose(name: str) -> str:
             f"set main.tracker to one of: {', '.join(TRACKERS)}",
         )
     if name == "auto":
-        name = "wandb" if _wanted() and not _unusable_mode() else "trackio"
+        usable = _wanted() and _is_installed() and not _unusable_mode()
+        name = "wandb" if usable else "trackio"
     if name == "wandb":
         _require_wandb()
     return name
 
 
 def _require_wandb() -> None:
+    require_library()
     if mode := _unusable_mode():
         raise PipelineError(
             f"{mode}: W&B cannot read artifacts back in that mode, and every step "

@@ -20,6 +20,9 @@ def dashboard(host: str, no_browser: bool) -> None:
 @click.option("--new-ids", is_flag=True, help="copy what was deleted in W&B under another id")
 def sync_to_wandb(run: str, new_ids: bool) -> None:
     """Copy a run from Trackio to W&B; may be repeated."""
+    from pipeline.tracking.choice import require_library
+
+    require_library()
     from pipeline.tracking.sync_to_wandb import sync
 
     for name, url in sync(run, new_ids):  # as soon as the step's run is there

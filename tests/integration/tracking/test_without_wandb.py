@@ -1,0 +1,37 @@
+"""Where the package wandb has been uninstalled, everything but W&B works."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.runs import SMALL, Checkout
+
+KEY = {"WANDB_API_KEY": "x" * 40}
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> dict[str, str]:
+    """Variables by which no Python can import wandb."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb'] = None\n")
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def test_the_pipeline_runs_on_trackio_and_what_needs_wandb_says_so(
+    tmp_path: Path, without: dict[str, str]
+):
+    checkout = Checkout(tmp_path / "home")
+    done = checkout.run(SMALL, "main.steps=all", **without, **KEY)
+    assert done.status == 0, done.err
+    assert done.states == ["ran"] * 5
+    assert "the package wandb is not installed, so Trackio is used" in done.err + done.out
+    promoted = checkout.tool("promote", "--env-manager=local", "promotion.minimum.f1=0", **without)
+    assert "version 1 is in production" in promoted.out, promoted.err
+    assert promoted.err == ""
+    refused = [
+        checkout.run("main.tracker=wandb", **without, **KEY),
+        checkout.tool("sync-to-wandb", "--run", done.summary["run_id"], **without, **KEY),
+    ]
+    for one in refused:
+        assert one.status == 1
+        assert one.err.startswith("error: the package wandb, which W&B needs, is not installed")
+        assert len(one.err.splitlines()) == 2
