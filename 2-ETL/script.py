@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
-from pipeline.science import cleaning, tables
+from pipeline.science import cleaning, kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -21,7 +21,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     table = cleaning.validate(table, args.schema)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}
     run.log_artifact(
-        tables.write_table(table, run.folder / args.artifact_name),
+        kinds.write(table, kinds.schema(table), run.folder, args.artifact_name),
         name=args.artifact_name,
         type=args.artifact_type,
         description=args.artifact_description,

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.core.errors import PipelineError
-from pipeline.science import splitting, tables
+from pipeline.science import kinds, splitting, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -16,12 +16,15 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         raise PipelineError(
             f"both parts are named {args.test_artifact_name!r}", "give each its own artifact_name"
         )
-    table = tables.read_cells(run.use_artifact(args.input_artifact).file())
+    clean = run.use_artifact(args.input_artifact)
+    table, schema = tables.read_cells(clean.file()), kinds.read(clean.file(), clean.schema())
+    if clean.schema() is None:
+        run.note(f"{clean.reference} has no schema.json: the types of its columns are inferred")
     train, test = splitting.split(table, args.test_size, args.random_state, args.stratify)
     drawn = {name: getattr(args, name) for name in ("test_size", "random_state", "stratify")}
     for name, part in {args.train_artifact_name: train, args.test_artifact_name: test}.items():
         run.log_artifact(
-            tables.write_table(part, run.folder / name),
+            kinds.write(part, schema, run.folder, name),
             name=name,
             type=args.artifact_type,
             description=args.artifact_description,

@@ -7,14 +7,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import evaluation, model_files, training, validation
+from pipeline.science import evaluation, kinds, model_files, training, validation
 from pipeline.tracking import Chart, mlflow_model, mlflow_registration
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read both parts, fit, measure, draw, and log to the tracker and to MLflow."""
     data = {role: run.use_artifact(getattr(args, f"{role}_artifact")) for role in ("train", "test")}
-    train, test = training.read_parts(data["train"].file(), data["test"].file(), args.drop)
+    schema = data["train"].schema()
+    if schema is None:
+        run.note(f"{data['train'].reference} has no schema.json: the types are inferred")
+    train, test = training.read_parts(data["train"].file(), data["test"].file(), args.drop, schema)
     for column in [name for name in args.drop if name not in train]:
         run.warn(f"model.drop names {column!r}, which the table lacks")
     trained = training.train(
@@ -30,6 +33,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     preparation = model_files.write_preparation(
         run.folder,
         target=args.target,
+        target_dtype=kinds.dtype(train[args.target]),
         drop=args.drop,
         features=training.feature_kinds(trained.features),
         cleaning=args.cleaning,

@@ -20,8 +20,10 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     artifacts = {role: run.use_artifact(getattr(args, f"{role}_artifact")) for role in used}
     artifacts |= {role: run.find(getattr(args, f"{role}_artifact")) for role in known}
     model = model_files.load(artifacts["model"].file(), args.allowed)
-    train = tables.read_table(artifacts["train"].file())
-    test = tables.read_table(artifacts["test"].file(), train.select_dtypes("str").columns)
+    schema = artifacts["train"].schema()
+    train = tables.read_table(artifacts["train"].file(), schema=schema)
+    words = train.select_dtypes("str").columns
+    test = tables.read_table(artifacts["test"].file(), words, schema)
     target = artifacts["model"].metadata.get("target")
     if target not in test:
         raise PipelineError(

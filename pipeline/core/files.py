@@ -11,6 +11,8 @@ from typing import Any
 
 from pipeline.core.text import say
 
+SCHEMA_FILE = "schema.json"  # beside a table in its artifact: the types of its columns
+
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex."""

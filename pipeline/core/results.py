@@ -55,6 +55,7 @@ class StepResult:
     metrics: dict[str, float] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)  # decisions about the data, text each
     environment: str | None = None  # digest of the lock of the packages it ran with
     tables: list[str] = field(default_factory=list)
     mlflow_files: dict[str, str] = field(default_factory=dict)  # in the state folder; digests
@@ -148,5 +149,6 @@ def checked(told: Mapping[str, Any]) -> StepResult:
             _ = [*artifact.get("stored", {}).items()]
     _ = [source["url"] + "" for source in result.sources]
     _ = [math.isnan(value) for value in result.metrics.values()]
+    _ = [note["text"] + "" for note in result.notes]
     _ = [place + digest for place, digest in result.mlflow_files.items()]
     return result

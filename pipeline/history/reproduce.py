@@ -232,7 +232,11 @@ def _artifacts(
 
 
 def _text(files: list[Path]) -> str | None:
-    """The text of the one file, unless it is too large to be compared cell by cell."""
+    """The text of the one file, unless it is too large to be compared cell by cell.
+
+    A table's schema stands beside it; a tracker's own files have no names.
+    """
+    files = [file for file in files if len(files) == 1 or file.read_bytes()[:1] != b"{"]
     if len(files) != 1 or files[0].stat().st_size > LARGEST_TABLE:
         return None
     try:

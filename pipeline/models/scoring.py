@@ -277,7 +277,9 @@ def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
     from pipeline.science import evaluation
 
     features, _ = loaded.typed(loaded.clean(read_cells(test)))
-    target = read_table(test)[loaded.preparation["target"]]
+    name, dtype = loaded.preparation["target"], loaded.preparation.get("target_dtype")
+    schema = {"columns": [{"column": name, "dtype": dtype}] if dtype else []}
+    target = read_table(test, schema=schema)[name]
     said = evaluation.answers(loaded.model, features, target)
     return {"metrics": evaluation.metrics(said), "rows": len(target)}
 

@@ -188,6 +188,11 @@ class Pipeline:
         self.screen.ended(result.step, result.status, result.seconds, produced)
         for warning in result.warnings:
             self.screen.warn(warning)
+        for note in result.notes:
+            if note.get("warning"):
+                self.screen.warn(note["text"])
+            elif result.status == "ran":
+                self.screen.note(note["text"])
 
     @contextlib.contextmanager
     def _alone(self, step: str, key: str) -> Iterator[None]:

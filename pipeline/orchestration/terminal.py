@@ -121,6 +121,11 @@ class Screen:
         """One line that the user should see."""
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
+    def note(self, message: str) -> None:
+        """One line about what a step has decided."""
+        if not self.quiet:
+            self.console.print(f"note: {message}", style="dim", markup=False, soft_wrap=True)
+
     def _line(self, text: str) -> None:
         if not (self.console.is_terminal or self.quiet):
             say(text, file=self._out, flush=True)

@@ -143,6 +143,7 @@ def write_preparation(
     folder: Path,
     *,
     target: str,
+    target_dtype: str | None = None,
     drop: Collection[str],
     features: Mapping[str, str],
     cleaning: Mapping[str, Any],
@@ -152,11 +153,13 @@ def write_preparation(
     Args:
         folder: where the file goes.
         target: the column that is predicted.
+        target_dtype: its type (:func:`pipeline.science.kinds.dtype`).
         drop: columns that are not features.
         features: what each feature holds (:func:`pipeline.science.training.feature_kinds`).
         cleaning: the settings with which raw rows were read and cleaned.
     """
     path = folder / PREPARATION
-    content = {"target": target, "drop": [*drop], "features": features, "cleaning": cleaning}
+    content = {"target": target, "target_dtype": target_dtype, "drop": [*drop]}
+    content |= {"features": features, "cleaning": cleaning}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return path

@@ -5,11 +5,12 @@ import mmap
 import re
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from pipeline.core.errors import PipelineError
 
@@ -121,14 +122,51 @@ def wrong_encoding(path: Path, encoding: str, why: str) -> PipelineError:
     )
 
 
-def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path,
+    text_columns: Sequence[str] = (),
+    schema: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
     """Read a table written by :func:`write_table`, words like ``None`` and ``NA`` as words.
 
     Args:
         path: the file.
         text_columns: columns that are text, even where every cell is a number.
+        schema: the types of the columns (:func:`pipeline.science.kinds.schema`); types of columns
+            that it does not name are inferred.
+
+    Raises:
+        PipelineError: a cell is not of the type that the schema gives its column.
     """
-    return _read_exactly(path, na_values=[""], dtype=dict.fromkeys(text_columns, "str"))
+    types = {column["column"]: column["dtype"] for column in (schema or {}).get("columns", [])}
+    texts = [name for name, dtype in types.items() if dtype in ("str", "bool")]
+    table = _read_exactly(path, na_values=[""], dtype=dict.fromkeys([*text_columns, *texts], "str"))
+    for name in table.columns.intersection(list(types)):
+        column, dtype = table[name], types[name]
+        if dtype == "bool":
+            table[name] = _truth(column)
+        elif dtype == "float" and is_numeric_dtype(column):
+            table[name] = column.astype("float64")
+        elif dtype != "str" and not is_numeric_dtype(column):
+            wrong = pd.to_numeric(column, errors="coerce").isna() & column.notna()
+            raise _mistyped(name, dtype, column[wrong])
+    return table
+
+
+def _truth(column: pd.Series) -> pd.Series:
+    """Truth values from their words; with gaps they are objects, as pandas reads them."""
+    values = column.str.lower().map({"true": True, "false": False})
+    wrong = column[values.isna() & column.notna()]
+    if not wrong.empty:
+        raise _mistyped(str(column.name), "bool", wrong)
+    return values.astype(object) if column.isna().any() else values.astype(bool)
+
+
+def _mistyped(name: str, dtype: str, cells: pd.Series) -> PipelineError:
+    return PipelineError(
+        f"{name!r} is of type {dtype} by the table's schema.json, and holds {cells.iloc[0]!r}",
+        "log the table with a schema that fits it, or without one",
+    )
 
 
 def read_cells(path: Path) -> pd.DataFrame:

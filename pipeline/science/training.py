@@ -2,9 +2,11 @@
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
@@ -187,16 +189,18 @@ def _parameter(name: str, value: object, allowed: list[str]) -> object:
 
 
 def read_parts(
-    train_file: Path, test_file: Path, drop: list[str]
+    train_file: Path, test_file: Path, drop: list[str], schema: Mapping[str, Any] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both parts; a column of words in training is one in the test part, whatever it holds.
+    """Both parts, in the types of the training part's schema.
+
+    Without one a column of words in training is one in the test part, whatever it holds.
 
     Raises:
         PipelineError: the test part lacks a column, or has words where training has numbers;
             columns in ``drop`` don't matter.
     """
-    train = read_table(train_file)
-    test = read_table(test_file, text_columns=train.select_dtypes("str").columns)
+    train = read_table(train_file, schema=schema)
+    test = read_table(test_file, train.select_dtypes("str").columns, schema)
     for column in train.columns.difference(drop, sort=False):
         if column not in test:
             raise PipelineError(

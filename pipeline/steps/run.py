@@ -65,6 +65,7 @@ class Run:
         self._inputs: list[Artifact] = []
         self._outputs: list[Artifact] = []
         self._notes: list[str] = []
+        self._decided: list[dict[str, Any]] = []
         self._tables: list[str] = []
         self._sources: list[dict[str, Any]] = []
         self._files: list[str] = []
@@ -194,6 +195,19 @@ class Run:
         say(f"warning: {message}", file=sys.stderr)
         self._notes.append(message)
 
+    def note(self, message: str, warning: bool = False) -> None:
+        """Say what the step has decided about the data, now and in the pipeline's summary.
+
+        A note holds for a result that is reused, too.
+
+        Args:
+            message: one line.
+            warning: it is likely that the user wants something else.
+        """
+        message = secrets.shown(message)
+        say(f"{'warning' if warning else 'note'}: {message}", file=sys.stderr)
+        self._decided.append({"text": message, "warning": warning})
+
     @property
     def inputs(self) -> list[Artifact]:
         """The artifacts used so far."""
@@ -243,6 +257,7 @@ class Run:
             "outputs": [_record(artifact) for artifact in self._outputs],
             "metrics": _numbers(self.summary),
             "warnings": self._notes,
+            "notes": self._decided,
             "sources": self._sources,
             "environment": trace.environment(),
             "pipeline_run": self.context.run_id,

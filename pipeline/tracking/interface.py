@@ -1,5 +1,6 @@
 """What each tracker implements: a run in it, and the artifacts that a run reads and logs."""
 
+import json
 import shutil
 import sys
 from abc import ABC, abstractmethod
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import SCHEMA_FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +61,7 @@ class Artifact:
         return Path(shutil.copytree(self.path, root, dirs_exist_ok=True)) if root else self.path
 
     def file(self, root: str | Path | None = None) -> Path:
-        """The artifact's only file.
+        """The artifact's only file; of a table with its schema, the table.
 
         Args:
             root: a folder to copy it to; None: where it was fetched.
@@ -69,12 +71,25 @@ class Artifact:
         """
         folder = self.download()
         files = [path for path in folder.rglob("*") if path.is_file()]
+        if len(files) == 2:
+            files = [path for path in files if path != folder / SCHEMA_FILE]
         if len(files) != 1:
             raise PipelineError(
                 f"artifact {self.reference} holds {len(files)} files, and one was expected",
                 "name an artifact that one of the steps has logged",
             )
         return self.download(root) / files[0].relative_to(folder)
+
+    def schema(self) -> dict[str, Any] | None:
+        """The types of the table's columns, as the step that wrote it recorded them.
+
+        None where the artifact holds no ``schema.json``: somebody else made it.
+
+        Raises:
+            PipelineError: the artifact was found or logged, not fetched.
+        """
+        path = self.download() / SCHEMA_FILE
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def wait(self) -> "Artifact":
         """The artifact itself, for code written for W&B: ``log_artifact`` has waited already."""

@@ -86,8 +86,17 @@ class Steps(Checkout):
         return ended
 
     def file(self, output: dict[str, str]) -> Path:
-        """The stored bytes of an output in a step's report."""
+        """The stored bytes of an output in a step's report; of a table with a schema, the table."""
         digest = output["digest"]
+        if len(output["stored"]) > 1:
+            query = (
+                "select manifest from artifact_versions v, artifacts a where a.id = v.artifact_id"
+            )
+            query += " and a.name = ? and version = ?"
+            with contextlib.closing(sqlite3.connect(self.state / "trackio" / "pokemon.db")) as db:
+                named = output["name"], int(output["version"].removeprefix("v"))
+                ((manifest,),) = db.execute(query, named).fetchall()
+            (digest,) = [e["digest"] for e in json.loads(manifest) if e["path"] == output["name"]]
         blobs = self.state / "trackio" / "artifacts" / "pokemon" / "blobs" / "sha256"
         return blobs / digest[:2] / digest
 

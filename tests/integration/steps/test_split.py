@@ -16,6 +16,8 @@ def test_no_cell_is_changed(place: Steps):
     place.put("code,gap,text,price,word\n" + "\n".join(rows) + "\n", "clean_data.csv")
     ended = place.step(STEP, stratify="word", test_size=0.4)
     assert ended.status == 0, ended.err
+    said = "clean_data.csv:v0 has no schema.json: the types of its columns are inferred"
+    assert ended.report["notes"] == [{"text": said, "warning": False}]
     kept = []
     for output in ended.report["outputs"]:
         text = place.file(output).read_text()
