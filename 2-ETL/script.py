@@ -14,11 +14,27 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     cleaning.check_rules(args.schema)
     text = cleaning.text_columns(args.schema)
     path = run.use_artifact(args.input_artifact).file()
-    raw = tables.read_raw(path, args.sep, args.encoding, args.missing, text)
+    missing = [*args.usual_missing, *args.missing]
+    numbers = {"decimal": args.decimal, "thousands": args.thousands, "parse": args.parse}
+    form = {"sep": args.sep, "encoding": args.encoding}
+    raw = tables.read_raw(
+        path,
+        **form,
+        missing=missing,
+        text_columns=[*text, *args.parse],
+        as_text=args.decimal != "." or bool(args.thousands),
+    )
     for column in cleaning.lacking(args.fill, raw):
         run.warn(f"etl.fill names {column!r}, which the table lacks")
-    table, dropped = cleaning.clean(raw, args.required, args.fill, text, args.missing)
+    table, dropped = cleaning.clean(
+        raw, args.required, args.fill, text, missing, duplicates=args.duplicates, numbers=numbers
+    )
+    ruled = [rule["column"] for rule in args.schema if "dtype" in rule]
+    kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, args.schema)
+    words = tables.missing_words(path, raw, args.usual_missing, **form)
+    for line in [*kinds.notes(table, ruled, words), *cleaning.equal_rows(table, dropped)]:
+        run.note(line)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}
     run.log_artifact(
         kinds.write(table, kinds.schema(table), run.folder, args.artifact_name),
@@ -40,6 +56,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sep", type=steps.optional, default="", help="between cells; a comma")
     parser.add_argument("--encoding", type=steps.optional, default="", help="of the file; UTF-8")
     parser.add_argument("--missing", type=steps.json_list, default='[""]', help="JSON list")
+    parser.add_argument("--usual_missing", type=steps.json_list, default='[""]', help="JSON list")
+    parser.add_argument("--decimal", default=".", help="sign in numbers: 12.5")
+    parser.add_argument("--thousands", default="", help="sign in numbers: 1,234; none if empty")
+    parser.add_argument("--parse", type=steps.json_dict, default="{}", help="JSON: column to form")
+    parser.add_argument("--duplicates", default="keep", help="keep or drop equal rows")
     parser.add_argument("--required", type=steps.json_value, default="", help="JSON list")
     parser.add_argument("--fill", type=steps.json_dict, default="{}", help="JSON: column to value")
     parser.add_argument("--schema", type=steps.json_list, default="[]", help="JSON list of rules")

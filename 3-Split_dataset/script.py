@@ -21,6 +21,12 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     if clean.schema() is None:
         run.note(f"{clean.reference} has no schema.json: the types of its columns are inferred")
     train, test = splitting.split(table, args.test_size, args.random_state, args.stratify)
+    if shared := splitting.shared_rows(train, test):
+        run.note(
+            f"{shared} of {len(test)} test rows are equal to a training row, which flatters the "
+            "metrics where they are copies (etl.duplicates=drop drops them)",
+            warning=True,
+        )
     drawn = {name: getattr(args, name) for name in ("test_size", "random_state", "stratify")}
     for name, part in {args.train_artifact_name: train, args.test_artifact_name: test}.items():
         run.log_artifact(

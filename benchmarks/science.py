@@ -41,8 +41,8 @@ def etl(settings: Mapping[str, Any]) -> None:
 
     etl = settings["etl"]
     text = cleaning.text_columns(etl["schema"])
-    raw = tables.read_raw(RAW, etl["sep"], etl["encoding"], etl["missing"], text_columns=text)
-    table, _ = cleaning.clean(raw, etl["required"], etl["fill"], text, etl["missing"])
+    raw = tables.read_raw(RAW, etl["sep"], etl["encoding"], etl["usual_missing"], text_columns=text)
+    table, _ = cleaning.clean(raw, etl["required"], etl["fill"], text, etl["usual_missing"])
     tables.write_table(cleaning.validate(table, etl["schema"]), CLEAN)
 
 

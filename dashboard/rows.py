@@ -120,4 +120,4 @@ def training_rows(version: Version, loaded: Loaded) -> pd.DataFrame:
                 f"{reference} is not what version {version.number} was fitted on",
                 "use the tracker and the project that it was trained with",
             )
-        return loaded.typed(loaded.clean(read_cells(found.file())))[0]
+        return loaded.typed(loaded.clean(read_cells(found.file()), written=False))[0]

@@ -26,7 +26,7 @@ from pipeline.core.errors import PipelineError
 ORCHESTRATOR = ("hydra", "main", "provenance", "search")  # sections that are no step's
 NAMES = ("name", "type", "target")  # ends of keys that the orchestrator itself reads in a step's
 # Mappings whose keys are a user's columns or an estimator's parameters
-FOREIGN = ("etl.fill", "etl.schema", "model.cleaning", "model.params", "search.space")
+FOREIGN = ("etl.fill", "etl.parse", "etl.schema", "model.cleaning", "model.params", "search.space")
 NUMBERS = (BooleanNode, EnumNode, FloatNode, IntegerNode)
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
 

@@ -56,6 +56,11 @@ class Etl:
     sep: str | None = MISSING
     encoding: str | None = MISSING
     missing: list[str] = MISSING
+    usual_missing: list[str] = MISSING
+    decimal: str = MISSING
+    thousands: str = MISSING
+    parse: dict[str, str] = MISSING
+    duplicates: str = MISSING
     required: list[str] | None = MISSING
     fill: dict[str, Any] = MISSING
     schema: list[dict[str, Any]] = MISSING

@@ -185,15 +185,19 @@ class Loaded:
             predicted = estimator.predict(prepared)
         return np.array([predicted.astype(object), *chances.T], dtype=object).T
 
-    def clean(self, raw: pd.DataFrame) -> pd.DataFrame:
+    def clean(self, raw: pd.DataFrame, written: bool = True) -> pd.DataFrame:
         """The features as 2-ETL leaves them, each cell still as text.
+
+        Args:
+            raw: the rows.
+            written: numbers are as in the raw file; not so in a table that 2-ETL has written.
 
         Raises:
             PipelineError: two titles become one name, or a feature's column is not there.
         """
         places = self.locate([*raw.columns])
         table = raw.iloc[:, [*places.values()]].set_axis([*places], axis=1)
-        return self._tidy(table.reset_index(drop=True).apply(_as_text))
+        return self._tidy(table.reset_index(drop=True).apply(_as_text), written)
 
     def locate(self, titles: Sequence[str]) -> dict[str, int]:
         """The place of each feature among the titles of raw rows.
@@ -211,8 +215,14 @@ class Loaded:
             )
         return {name: table.columns.get_loc(name) for name in self.kinds}
 
-    def _tidy(self, text: pd.DataFrame) -> pd.DataFrame:
-        table = self._code.strip_text(text, self.cleaning.get("missing") or [])
+    def _tidy(self, text: pd.DataFrame, written: bool = True) -> pd.DataFrame:
+        told = self.cleaning
+        missing = [*(told.get("usual_missing") or []), *(told.get("missing") or [])]
+        table = self._code.strip_text(text, missing)
+        parse, signs = told.get("parse") or {}, (told.get("decimal") or ".", told.get("thousands"))
+        if written and (parse or signs[0] != "." or signs[1]):  # models before have none of them
+            for name in [name for name, kind in self.kinds.items() if kind == "number"]:
+                table[name] = self._code.plain(table[name], *signs, parse.get(name, ""))
         return self._code.fill_missing(table, self.cleaning.get("fill") or {})
 
     def typed(self, text: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
@@ -276,7 +286,7 @@ def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
     """A model's metrics on clean test data, whatever its own schema says of their values."""
     from pipeline.science import evaluation
 
-    features, _ = loaded.typed(loaded.clean(read_cells(test)))
+    features, _ = loaded.typed(loaded.clean(read_cells(test), written=False))
     name, dtype = loaded.preparation["target"], loaded.preparation.get("target_dtype")
     schema = {"columns": [{"column": name, "dtype": dtype}] if dtype else []}
     target = read_table(test, schema=schema)[name]

@@ -1,6 +1,7 @@
 """Cleans a raw table and validates it against a schema. Pure functions."""
 
 import json
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -10,11 +11,22 @@ from pandas.api.types import is_float_dtype, is_number, is_numeric_dtype, is_str
 
 from pipeline.core.errors import PipelineError, did_you_mean
 
-from .tables import snake_case  # relative: a model keeps a copy of both files, see model_files
+from .tables import (  # relative: a model keeps a copy of both files, see model_files
+    code,
+    snake_case,
+)
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
 RULES = ("column", "dtype", "min", "max", "values", "unique", "nullable")
 TRUTH = ("true", "false")
+DUPLICATES = ("keep", "drop")
+# What etl.parse may call a column, and what such cells have around their number
+DECORATIONS = {
+    "number": r"(?!)",
+    "currency": r"[$€£¥₹₽₩₺]|(?<![A-Za-z])(?:[A-Z]{3}|kr|zł|Fr\.?|US\$)(?![A-Za-z])",
+    "percent": r"\s*(?:%|percent|pct)$",
+    "unit": r"\s*[A-Za-zµ°²³/]+[.²³]?$",
+}
 SHOWN = 20
 
 
@@ -24,8 +36,11 @@ def clean(
     fill: dict,
     text_columns: list[str] = (),
     missing: list[str] = (),
+    *,
+    duplicates: str = "keep",
+    numbers: dict | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Tidy names and cells, treat missing values, and drop duplicates. Idempotent.
+    """Tidy names and cells, treat missing values and equal rows. Idempotent, but for ``numbers``.
 
     Args:
         raw: the table as it was read; it is not changed.
@@ -33,6 +48,8 @@ def clean(
         fill: the value for missing cells, per column.
         text_columns: columns that stay text, even where every cell is a number.
         missing: words that mean "no value"; an empty cell always does.
+        duplicates: ``keep`` equal rows, or ``drop`` all but the first.
+        numbers: how numbers are written: ``decimal``, ``thousands``, and ``parse`` by column.
 
     Returns:
         The clean table, its index being the rows' places in ``raw``; and how many rows were
@@ -44,7 +61,14 @@ def clean(
     """
     if raw.empty:
         raise PipelineError("the table has a header and no rows", "check data.file_url")
-    table = read_types(strip_text(tidy_titles(raw), missing), text_columns)
+    if duplicates not in DUPLICATES:
+        raise PipelineError(
+            f"etl.duplicates={duplicates!r}{did_you_mean(duplicates, DUPLICATES)}",
+            f"use one of: {', '.join(DUPLICATES)}",
+        )
+    table = strip_text(tidy_titles(raw), missing)
+    table = plain_numbers(table, numbers or {}, text_columns)
+    table = read_types(table, text_columns)
     table = fill_missing(table, fill)
     if required is None:
         required = [column for column in table if column not in fill]
@@ -62,11 +86,96 @@ def clean(
             "list fewer columns in etl.required, or give a value in etl.fill",
         )
     table = read_types(table, text_columns)  # a dropped row may have held a column's only word
-    twice = table.duplicated()
-    if twice.any():
-        dropped["duplicate"] = int(twice.sum())
-        table = table[~twice]
+    if duplicates == "drop":
+        twice = table.duplicated()
+        if twice.any():
+            dropped["duplicate"] = int(twice.sum())
+            table = table[~twice]
     return table, dropped
+
+
+def equal_rows(table: pd.DataFrame, dropped: dict[str, int]) -> list[str]:
+    """What was done with equal rows, in a line, if there are any."""
+    if "duplicate" in dropped:
+        return [f"{dropped['duplicate']} rows equal to an earlier one are dropped"]
+    twice = int(table.duplicated().sum())
+    line = f"{twice} of {len(table)} rows are equal to an earlier one, and kept"
+    return [f"{line} (etl.duplicates=drop drops them)"] if twice else []
+
+
+def plain_numbers(table: pd.DataFrame, numbers: dict, text_columns: list[str]) -> pd.DataFrame:
+    """The table with numbers as Python writes them: ``1.234,5`` becomes ``1234.5``.
+
+    Raises:
+        PipelineError: ``parse`` names a column that is not there, a kind that there is not, or
+            cells that are no such numbers.
+    """
+    decimal, thousands = numbers.get("decimal") or ".", numbers.get("thousands") or ""
+    parse = numbers.get("parse") or {}
+    if decimal == thousands:
+        raise PipelineError(
+            f"etl.decimal and etl.thousands are both {decimal!r}", "set one of them otherwise"
+        )
+    read = {}
+    for name, how in parse.items():
+        if name not in table:
+            raise unknown_column("etl.parse", name, table)
+        if how not in DECORATIONS:
+            raise PipelineError(
+                f"etl.parse reads {name!r} as {how!r}{did_you_mean(str(how), DECORATIONS)}",
+                f"use one of: {', '.join(DECORATIONS)}",
+            )
+        text = table[name].astype("string")
+        read[name] = plain(text, decimal, thousands, how)
+        words = read[name].dropna()
+        odd = text[words.index][pd.to_numeric(words, errors="coerce").isna()]
+        units = text.str.extract(f"({DECORATIONS['unit']})")[0].str.strip().dropna().unique()
+        if not odd.empty:
+            raise PipelineError(
+                f"etl.parse reads {name!r} as {how}, and {len(odd)} cell(s) are not: "
+                f"{', '.join(map(repr, odd.unique()[:3]))} (data row {odd.index[0] + 1})",
+                f"name those that mean no value in etl.missing, or leave {name} out of etl.parse",
+            )
+        if how == "unit" and len(units) > 1:
+            raise PipelineError(
+                f"{name!r} has numbers in several units: {', '.join(map(repr, units[:5]))}",
+                "give them in one unit",
+            )
+    if decimal != "." or thousands:
+        for name in table.columns.difference([*text_columns, *parse]):
+            if is_string_dtype(table[name]):
+                text = plain(table[name], decimal, thousands)
+                words = text.dropna()
+                if len(words) and pd.to_numeric(words, errors="coerce").notna().all():
+                    read[name] = text
+    return table.assign(**read)
+
+
+def plain(
+    text: pd.Series, decimal: str = ".", thousands: str | None = "", how: str = ""
+) -> pd.Series:
+    """Text cells with numbers as Python writes them; others are left as they stand.
+
+    Args:
+        text: the cells, stripped.
+        decimal, thousands: the signs in a number.
+        how: a key of :data:`DECORATIONS`: also leave out what stands around the number, such as
+            a currency, and take ``(5)`` and a typographic minus for negative.
+    """
+    bare = text
+    if how:
+        bare = text.str.replace("[\u2212\u2013]", "-", regex=True)
+        bare = bare.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
+        bare = bare.str.replace(DECORATIONS[how], "", regex=True).str.strip()
+        bare = bare.str.replace(r"^-\s+", "-", regex=True)
+        between = re.escape(thousands) if thousands else "[.  '’]" if decimal == "," else "[,  '’]"
+    else:
+        between = re.escape(thousands or "") or "(?!)"
+    point = re.escape(decimal)
+    form = rf"[+-]?(?:\d+|\d{{1,3}}(?:{between}\d{{3}})+)?(?:{point}\d*)?(?:[eE][+-]?\d+)?"
+    fits = bare.str.fullmatch(form) & bare.str.contains(r"\d")
+    written = bare.str.replace(between, "", regex=True).str.replace(decimal, ".", regex=False)
+    return text.mask(fits.fillna(False).astype(bool), written)
 
 
 def tidy_titles(raw: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +217,7 @@ def read_column(text: pd.Series) -> pd.Series:
         numbers = pd.to_numeric(text, dtype_backend="numpy_nullable")
     except (ValueError, TypeError):
         return text
-    exact = is_numeric_dtype(numbers)  # whole numbers beyond 64 bits are not
+    exact = is_numeric_dtype(numbers) and not code(words)  # beyond 64 bits they are not
     return numbers if exact and numbers.isna().equals(text.isna()) else text
 
 

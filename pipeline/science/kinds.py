@@ -1,16 +1,27 @@
 """What the columns of a table hold: recognised once, written beside it, and read from there."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_float_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_float_dtype, is_numeric_dtype, is_string_dtype
 
+from pipeline.core.errors import PipelineError
 from pipeline.core.files import SCHEMA_FILE
-from pipeline.science.tables import read_table, write_table
+from pipeline.science import cleaning
+from pipeline.science.tables import code, read_table, snake_case, write_table
 
+NEARLY = 0.9  # of a column's cells are numbers: the others are likely mistakes
+SHOWN = 5
+NO_VALUE = re.compile(  # what people write for it
+    r"[?*.-]+|#?n/?an?|nil|none|null|missing|un(known|defined|specified)|not available|tb[da]|x+"
+    r"|#(value|num|ref)!|#div/0!|[+-]?inf(inity)?|empty|blank|void",
+    re.IGNORECASE,
+)
 CATEGORIES = 100  # a column of words with more of them lists none in the schema
 
 
@@ -48,6 +59,124 @@ def dtype(column: pd.Series) -> str:
 def kind(column: pd.Series) -> str:
     """What a column holds: ``number``, ``truth`` or ``category``."""
     return {"bool": "truth", "str": "category"}.get(dtype(column), "number")
+
+
+def check_numbers(
+    table: pd.DataFrame, ruled: Collection[str] = (), numbers: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse columns of numbers that a few odd cells, or a way of writing them, would make words.
+
+    Args:
+        table: the clean table.
+        ruled: columns whose type is settled.
+        numbers: how numbers are written, see :func:`pipeline.science.cleaning.clean`.
+
+    Raises:
+        PipelineError: names the columns, the cells, and the settings that read them.
+    """
+    free = table.columns.difference([*ruled], sort=False)
+    texts = [name for name in free if is_string_dtype(table[name])]
+    found = {name: odd_cells(table[name], numbers or {}) for name in texts}
+    found = {name: told for name, told in found.items() if told}
+    if not found:
+        return
+    settings = dict.fromkeys(chain.from_iterable(remedies for _, remedies in found.values()))
+    lines = ["columns of numbers have cells that are none:", *(line for line, _ in found.values())]
+    raise PipelineError(
+        "\n  ".join(lines),
+        f"set {' '.join(settings)}; or, if the words are meant, "
+        f"etl.schema=[{{column: {next(iter(found))}, dtype: str}}]",
+    )
+
+
+def odd_cells(column: pd.Series, numbers: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """What keeps a column of words from being numbers, and the settings that read it.
+
+    None where it is not nearly one of numbers.
+    """
+    words = column.dropna()
+    decimal, thousands = numbers.get("decimal") or ".", numbers.get("thousands") or ""
+    written = cleaning.plain(words, decimal, thousands)
+    odd = words[pd.to_numeric(written, errors="coerce").isna()]
+    good = words.drop(odd.index)
+    if odd.empty or len(words) < 3:
+        return None
+    no_value = odd[odd.str.fullmatch(NO_VALUE)]
+    rest = odd.drop(no_value.index)
+    name, settings, readable = column.name, [], no_value.index
+    if len(no_value):
+        settings.append(f"etl.missing={_list(no_value.unique())}")
+    for setting, index in _ways(rest, decimal):
+        settings.append(setting.format(name=name))
+        readable = readable.union(index)
+    rest = odd.drop(readable)
+    amounts = pd.concat([good, odd.drop(rest.index).drop(no_value.index, errors="ignore")])
+    if amounts.nunique() < 3 or (len(words) - len(rest)) / len(words) < NEARLY:
+        return None
+    if len(amounts) / len(words) < NEARLY and len(amounts) < len(words) / 3:
+        return None
+    if not rest.empty:
+        settings.append(f"etl.missing={_list(rest.unique()[:SHOWN])} if they mean no value")
+    shown = ", ".join(map(repr, odd.unique()[:SHOWN]))
+    places = ", ".join(str(index + 1) for index in odd.index[:3])
+    line = f"{name}: {len(odd)} of {len(words)} cells are no numbers: {shown} (data row {places})"
+    return line, settings
+
+
+def _ways(odd: pd.Series, decimal: str) -> list[tuple[str, pd.Index]]:
+    """The settings that read odd cells as numbers, and the cells that each one reads."""
+    found = []
+    commas = odd[odd.str.fullmatch(r"[+-]?\d+,\d+")]
+    groups = odd[odd.str.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")]
+    european = odd[odd.str.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")]
+    if decimal == "." and len(european) and len(european.index.union(commas.index)) > len(groups):
+        found.append(("etl.decimal=',' etl.thousands='.'", european.index.union(commas.index)))
+    elif len(groups) >= len(commas) > 0 or len(groups):
+        found.append(("etl.thousands=','", groups.index))
+    elif decimal == "." and len(commas):
+        found.append(("etl.decimal=','", commas.index))
+    for how in ("number", "percent", "currency", "unit"):
+        left = odd.drop([place for _, index in found for place in index], errors="ignore")
+        read = cleaning.plain(left, decimal, "", how)
+        reads = left[pd.to_numeric(read, errors="coerce").notna()]
+        if how == "unit":
+            units = reads.str.extract(f"({cleaning.DECORATIONS['unit']})")[0].str.strip()
+            reads = reads if units.nunique() == 1 else reads.iloc[:0]
+        if len(reads):
+            found.append((f"etl.parse={{{{{{name}}: {how}}}}}", reads.index))
+    return found
+
+
+def _list(words: Any) -> str:
+    return "[" + ",".join(f"'{word}'" for word in words) + "]"
+
+
+def notes(
+    table: pd.DataFrame, ruled: Collection[str], missing: Mapping[str, Mapping[str, int]]
+) -> list[str]:
+    """What was decided about the columns of a clean table, one line each.
+
+    Args:
+        table: the clean table.
+        ruled: columns whose type the user has settled.
+        missing: from :func:`pipeline.science.tables.missing_words`.
+    """
+    lines = []
+    for name in table.columns.difference([*ruled], sort=False):
+        words = table[name].dropna()
+        if not is_string_dtype(words) or words.empty:
+            continue
+        if pd.to_numeric(words, errors="coerce").notna().all() and (why := code(words)):
+            lines.append(
+                f"{name}: its numbers have {why} ({words.iloc[0]}), so they are kept as text "
+                f"(etl.schema=[{{column: {name}, dtype: float}}] makes them numbers)"
+            )
+    for title, counts in missing.items():
+        cells = ", ".join(f"{count} cells {word!r}" for word, count in counts.items())
+        lines.append(
+            f"{snake_case(title)}: {cells} count as missing (etl.usual_missing=[''] keeps words)"
+        )
+    return lines
 
 
 def read(path: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:

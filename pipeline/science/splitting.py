@@ -41,6 +41,12 @@ def split(
     return table.iloc[train.sort_values()], table.iloc[test.sort_values()]
 
 
+def shared_rows(train: pd.DataFrame, test: pd.DataFrame) -> int:
+    """How many rows of the test part are equal to one of the training part."""
+    known = pd.util.hash_pandas_object(train, index=False)
+    return int(pd.util.hash_pandas_object(test, index=False).isin(known).sum())
+
+
 def classes(table: pd.DataFrame, stratify: str) -> pd.Series:
     """Each row's class, as a number.
 

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_float_dtype, is_numeric_dtype, is_string_dtype
 
 from pipeline.core.errors import PipelineError
 
 SEPARATORS = (";", "\t", "|", ",")
 SYMBOLS = {"#": "number", "%": "percent"}
 EXACT = 2**53  # larger whole numbers have neighbours that a float can't tell apart
+# Bytes that a number column may owe to codes: 007, or 1E5; others are not read twice
+SUSPICIOUS = re.compile(rb"(?:^|[^\w.:/-])[+-]?0[0-9]|[0-9][eE][0-9]", re.MULTILINE)
 
 
 def snake_case(title: str) -> str:
@@ -45,8 +47,11 @@ def read_raw(
     encoding: str | None = None,
     missing: Sequence[str] = ("",),
     text_columns: Sequence[str] = (),
+    as_text: bool = False,
 ) -> pd.DataFrame:
     """Read somebody's CSV file; titles and cells are left as they stand.
+
+    Columns of numbers that are codes (:func:`code`) come back as the text that is there.
 
     Args:
         path: the file.
@@ -54,6 +59,7 @@ def read_raw(
         encoding: None means UTF-8, with or without a byte order mark.
         missing: cells that mean "no value".
         text_columns: names (in snake case) of columns to keep as text, ``007`` and all.
+        as_text: keep all columns as text: their numbers are written in another way.
 
     Raises:
         PipelineError: it is not a table in that form; says what to set.
@@ -67,14 +73,15 @@ def read_raw(
     try:
         titles = pd.read_csv(path, nrows=0, **form).columns
         check_titles(path, titles, **form)
+        texts = [title for title in titles if as_text or snake_case(title) in text_columns]
+        cells = {**form, "na_values": list(missing), "skipinitialspace": True}
         table = _read_exactly(
             path,
-            **form,
-            na_values=list(missing),
-            skipinitialspace=True,
+            **cells,
             dtype_backend="numpy_nullable",  # whole numbers stay whole beside missing ones
-            dtype={title: "string" for title in titles if snake_case(title) in text_columns},
+            dtype=dict.fromkeys(texts, "string"),
         )
+        table = _with_codes(table, path, **cells)
     except UnicodeError as error:
         raise wrong_encoding(path, form["encoding"], str(error)) from error
     except LookupError as error:
@@ -94,6 +101,65 @@ def read_raw(
             "give each column a title, and end no row with a separator",
         )
     return table
+
+
+def _with_codes(table: pd.DataFrame, path: Path, **form: Any) -> pd.DataFrame:
+    """The table with columns of codes as their text, which pandas has read as numbers."""
+    numbers = table.select_dtypes("number").columns
+    large = [name for name in numbers if not is_float_dtype(table[name])]
+    large = [name for name in large if (table[name].abs() > EXACT).any()]
+    if not isinstance(table.index, pd.RangeIndex) or not (len(numbers) and len(table)):
+        return table
+    if not large and form["encoding"].startswith(("utf-8", "latin", "cp", "iso", "ascii")):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if not SUSPICIOUS.search(data):
+                return table
+    texts = pd.read_csv(path, dtype="string", keep_default_na=False, **form)
+    codes = {name: texts[name] for name in numbers if code(texts[name].str.strip().dropna())}
+    return table.assign(**codes) if codes else table
+
+
+def code(words: pd.Series) -> str:
+    """Why words that could be numbers are codes, such as zip codes; empty if they are not.
+
+    Args:
+        words: stripped text without gaps, each a number.
+    """
+    if words.str.fullmatch(r"[+-]?0\d+(\.\d*)?").any():
+        return "leading zeros"
+    if words.str.contains(r"\.|[eE][+-]").any():
+        return ""
+    if words.str.fullmatch(r"\d+[eE]\d+").any():
+        return "an E between digits"
+    long = words[words.str.len() >= len(str(EXACT))]
+    long = long[long.str.fullmatch(r"[+-]?\d+")]
+    if any(abs(int(word)) > EXACT for word in long):
+        return "more digits than a number holds"
+    return ""
+
+
+def missing_words(
+    path: Path, table: pd.DataFrame, words: Sequence[str], sep: str | None, encoding: str | None
+) -> dict[str, dict[str, int]]:
+    """Which words were taken for missing values in columns of text, and how often.
+
+    Args:
+        path: the file that the table was read from by :func:`read_raw`.
+        words: cells that mean "no value".
+    """
+    words = [word for word in words if word.strip()]
+    texts = [name for name in table if is_string_dtype(table[name]) and table[name].isna().any()]
+    if not (words and texts):
+        return {}
+    sep, codec = dialect(sep, encoding)
+    form = {"sep": sep, "encoding": codec, "skipinitialspace": True, "keep_default_na": False}
+    cells = pd.read_csv(path, dtype="string", na_filter=False, **form)[texts]
+    counted = {name: cells[name].str.strip().value_counts() for name in texts}
+    return {
+        str(name): there
+        for name, counts in counted.items()
+        if (there := {word: int(counts[word]) for word in words if word in counts})
+    }
 
 
 def check_titles(path: Path, titles: pd.Index, sep: str, encoding: str) -> None:

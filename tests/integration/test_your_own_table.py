@@ -40,3 +40,41 @@ def test_types_survive_from_the_configuration_to_predictions(checkout: Checkout,
     assert done.summary["metrics"]["r2"] > 0.99
     (preparation,) = checkout.state.glob("mlflow/**/preparation.json")
     assert json.loads(preparation.read_text())["features"] == {"zip": "text"}
+
+
+def test_numbers_as_people_write_them(checkout: Checkout):
+    """An odd cell stops the run; with the setting that is named, training and predict read it."""
+    draw = np.random.default_rng(1)
+    rows = [f"{n % 7},{1000 + n * 3:,},{1000 + n * 3 + draw.normal():.2f}" for n in range(120)]
+    rows = [f'{a},"{b},{c}",{d}' for a, b, c, d in (row.split(",") for row in rows)]
+    text = "\n".join(["a,size,price", *rows]) + "\n"
+    done = run(checkout, text, "price", "model=random_forest_regressor")
+    assert done.status == 1
+    assert "size: 120 of 120 cells are no numbers: '1,000'" in done.err
+    assert "set etl.thousands=','" in done.err
+    done = run(checkout, text, "price", "model=random_forest_regressor", "etl.thousands=','")
+    assert done.status == 0, done.err
+    assert done.summary["metrics"]["r2"] > 0.98
+    raw = checkout.home / "new.csv"
+    raw.write_text('a,size\n3,"1,300"\n3,oops\n')
+    words = ["--output", checkout.home / "scored.csv", "--env-manager", "local"]
+    words += ["--model", "candidate", "--name", "pokemon-price"]
+    told = checkout.tool("predict", "--input", raw, *words)
+    assert told.status == 0, told.err
+    first, second = (checkout.home / "scored.csv").read_text().splitlines()[1:]
+    assert abs(float(first.split(",")[3]) - 1300) < 60
+    assert "'oops' is not a number" in second
+
+
+def test_equal_rows_are_kept_and_said(checkout: Checkout):
+    text = "sex,age,survived\n" + "male,adult,no\n" * 70 + "female,adult,yes\n" * 50
+    done = run(checkout, text, "survived", "main.steps=[1,2,3]")
+    assert done.status == 0, done.err
+    steps = done.summary["steps"]
+    assert steps["2-ETL"]["metrics"]["rows_after"] == 120
+    (kept,) = steps["2-ETL"]["notes"]
+    assert kept["text"].startswith("118 of 120 rows are equal")
+    (shared,) = steps["3-Split_dataset"]["notes"]
+    assert shared["text"].startswith("24 of 24 test rows are equal to a training row")
+    assert f"note: {kept['text']}" in done.out
+    assert f"warning: {shared['text']}" in done.out

@@ -7,7 +7,13 @@ STEP = "2-ETL"
 
 def test_an_odd_file(place: Steps):
     place.put("a;b;c\r\n1;x;é\r\n1;x;é\r\n;y;\r\n".encode("latin-1"))
-    options = {"sep": ";", "encoding": "latin-1", "required": ["a"], "fill": {"d": 0}}
+    options = {
+        "duplicates": "drop",
+        "sep": ";",
+        "encoding": "latin-1",
+        "required": ["a"],
+        "fill": {"d": 0},
+    }
     ended = place.step(STEP, **options, missing="")
     assert ended.status == 0, ended.err
     assert ended.report["warnings"] == ["etl.fill names 'd', which the table lacks"]

@@ -106,7 +106,7 @@ def test_numbers_that_a_float_cannot_hold_stay_text() -> None:
 
 
 def test_duplicates_go_and_the_first_stays() -> None:
-    table, dropped = clean(frame("a,b\n1,x\n2,y\n1,x \n1,z\n"), None, {})
+    table, dropped = clean(frame("a,b\n1,x\n2,y\n1,x \n1,z\n"), None, {}, duplicates="drop")
     assert table.index.tolist() == [0, 1, 3]
     assert dropped == {"duplicate": 1}
 
@@ -220,7 +220,7 @@ def pokemon() -> tuple[pd.DataFrame, dict]:
     """The real table and its settings."""
     settings = yaml.safe_load((ROOT / "conf" / "data" / "pokemon.yaml").read_text())["etl"]
     words = cleaning.text_columns(settings["schema"])
-    return read_raw(POKEMON, missing=settings["missing"], text_columns=words), settings
+    return read_raw(POKEMON, missing=settings["usual_missing"], text_columns=words), settings
 
 
 def test_pokemon() -> None:

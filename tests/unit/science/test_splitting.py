@@ -97,3 +97,9 @@ def test_columns_that_cannot_be_kept_in_proportion() -> None:
 def test_parts_too_small(rows: int, test_size: float, stratify: str | None) -> None:
     table = pd.DataFrame({"kind": ["a", "b"] * 5}).head(rows)
     assert f"split.test_size={test_size} of {rows} rows" in refusal(table, test_size, 1, stratify)
+
+
+def test_equal_rows_in_both_parts_are_counted() -> None:
+    train = pd.DataFrame({"a": ["1", "2"], "b": ["x", "y"]})
+    test = pd.DataFrame({"a": ["1", "1", "2"], "b": ["x", "x", "x"]})
+    assert splitting.shared_rows(train, test) == 2
