@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from sklearn.base import is_classifier
+
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import evaluation, kinds, model_files, training, validation
+from pipeline.science import evaluation, kinds, model_files, tasks, training, validation
 from pipeline.tracking import Chart, mlflow_model, mlflow_registration
 
 
@@ -20,10 +22,22 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     train, test = training.read_parts(data["train"].file(), data["test"].file(), args.drop, schema)
     for column in [name for name in args.drop if name not in train]:
         run.warn(f"model.drop names {column!r}, which the table lacks")
+    target = training.target_of(train, args.target)
+    task, why = tasks.decide(target, args.task)
+    path = tasks.FORESTS[task] if args.estimator == tasks.AUTO else args.estimator
+    estimator = training.make_estimator(path, args.params, args.allowed)
+    tasks.check_fits(estimator, task, target, f"model.estimator={path}")
+    run.note(why)
+    positive, why = (
+        tasks.positive(target, args.positive) if is_classifier(estimator) else (None, "")
+    )
+    if why:
+        run.note(why)
     trained = training.train(
         train,
         test,
-        training.make_estimator(args.estimator, args.params, args.allowed),
+        estimator,
+        positive=positive,
         target=args.target,
         drop=args.drop,
         categorical=args.categorical,
@@ -33,6 +47,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     preparation = model_files.write_preparation(
         run.folder,
         target=args.target,
+        positive=positive,
         target_dtype=kinds.dtype(train[args.target]),
         drop=args.drop,
         features=training.feature_kinds(trained.features),
@@ -48,7 +63,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         trained.features,
         preparation,
         allowed=args.allowed,
-        params=vars(args),
+        params={**vars(args), "estimator": path},
         metrics=trained.metrics,
         folds=trained.folds,
         figures=pictures,
@@ -59,19 +74,19 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     run.log({"predictions": training.predictions(trained.answers, test)})
     if not trained.folds.empty:
         run.log({"folds": trained.folds.reset_index()})
-    about = {"estimator": args.estimator, "target": args.target}
+    about = {"estimator": path, "target": args.target, "positive": positive}
     run.log_artifact(
         files[args.preprocessor_artifact_name],
         name=args.preprocessor_artifact_name,
         type="preprocessor",
-        description=f"Features for {args.estimator} predicting {args.target}",
+        description=f"Features for {path} predicting {args.target}",
         metadata=about,
     )
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,
         type="model",
-        description=f"{args.estimator} predicting {args.target}",
+        description=f"{path} predicting {args.target}",
         metadata={**trained.metrics, **about},
     )
     kept = run.folder / "stored"
@@ -90,6 +105,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--target", default="legendary", help="column to predict")
     add("--drop", type=steps.json_list, default='["number", "name"]', help="JSON: not features")
     add("--categorical", type=steps.json_list, default="[]", help="JSON: numbers as categories")
+    add("--task", default="auto", help="classification or regression; auto: by the target")
+    add("--positive", type=steps.optional, default="", help="of two classes; empty: decided")
     add("--estimator", default="sklearn.ensemble.RandomForestClassifier", help="dotted path")
     add("--params", type=steps.json_dict, default='{"random_state": 42}', help="JSON: its own")
     add("--allowed", type=steps.json_list, default='["sklearn"]', help="JSON: its packages")

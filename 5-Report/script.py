@@ -40,6 +40,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         mistakes_shown=args.mistakes,
         resamples=args.resamples,
         random_state=args.random_state,
+        positive=artifacts["model"].metadata.get("positive"),
         cleaning=artifacts["clean"].metadata if artifacts["clean"] else {},
     )
     subject = gathering.subject(artifacts)

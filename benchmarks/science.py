@@ -59,12 +59,16 @@ def split(settings: Mapping[str, Any]) -> None:
 def train(settings: Mapping[str, Any]) -> "Trained":
     """Fit on ``TRAIN``, measure on ``TEST``, draw, and save the model."""
     from pipeline.reporting import figures
-    from pipeline.science import model_files, training, validation
+    from pipeline.science import model_files, tables, tasks, training, validation
 
     chosen = settings["model"]
+    path = chosen["estimator"]
+    if path == tasks.AUTO:
+        goal = tables.read_table(TRAIN)[chosen["target"]]
+        path = tasks.FORESTS[tasks.decide(goal, chosen["task"])[0]]
     trained = training.train(
         *training.read_parts(TRAIN, TEST, chosen["drop"]),
-        training.make_estimator(chosen["estimator"], chosen["params"], chosen["allowed"]),
+        training.make_estimator(path, chosen["params"], chosen["allowed"]),
         target=chosen["target"],
         drop=chosen["drop"],
         categorical=chosen["categorical"],

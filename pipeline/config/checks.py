@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.schema import Config, options, unknown_setting
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.metrics import METRICS
+from pipeline.core.metrics import METRICS, TASKS
 from pipeline.core.settings import (
     REVALIDATE,
     check_file_url,
@@ -65,6 +65,11 @@ def check_measuring(config: DictConfig, sweep: bool) -> None:
         raise PipelineError(
             f"model.validation={model.validation} is not a share of the training rows",
             "give one such as 0.2, or 0 for none",
+        )
+    if model.task not in TASKS:
+        raise PipelineError(
+            f"model.task={model.task!r}{did_you_mean(model.task, TASKS)}",
+            f"use one of: {', '.join(TASKS)}",
         )
     if model.cv is not None and model.cv < 2:
         raise PipelineError(f"model.cv={model.cv} is not two folds or more", "use 5, or null")

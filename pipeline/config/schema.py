@@ -85,6 +85,8 @@ class Model:
     target: str = MISSING
     drop: list[str] = MISSING
     categorical: list[str] = MISSING
+    task: str = MISSING
+    positive: Any = MISSING
     estimator: str = MISSING
     params: dict[str, Any] = MISSING
     allowed: list[str] = MISSING

@@ -20,6 +20,9 @@ METRICS = (  # what pipeline/science/evaluation.py measures
 )
 
 
+TASKS = ("auto", "classification", "regression")  # what model.task may be
+
+
 ERROR_METRIC = re.compile(r"(^|_)(rmse|mae|mse|mape|loss|error|seconds)($|_)")
 
 

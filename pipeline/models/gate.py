@@ -34,6 +34,7 @@ class Gate:
     minimum: dict[str, float] = MISSING
     maximum: dict[str, float] = MISSING
     wandb_registry: str | None = None  # a file of ones own may lack it
+    beat_baseline: bool = MISSING
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
     verdict.metrics = {number: result["metrics"] for number, result in measured.items()}
     if version.number in measured:
         verdict.checks += _limits(verdict.metrics[version.number], rules)
+        if rules.beat_baseline:
+            verdict.checks.append(_beats(measured[version.number], rules))
     if production and len(measured) == len({version.number, production.number}):
         verdict.checks += _comparison(verdict, rules)
         verdict.checks += _compatible(version, production, told)
@@ -202,6 +205,16 @@ def _limits(metrics: Mapping[str, float], rules: Gate) -> Iterator[Check]:
     if named and not set(named) & set(metrics):
         text = f"none of {', '.join(named)} is measured (promotion.minimum, promotion.maximum)"
         yield Check(False, text)
+
+
+def _beats(told: Mapping[str, Any], rules: Gate) -> Check:
+    """Better than a model that gives one answer to all rows."""
+    metrics, dummy = told["metrics"], told["baseline"]
+    name = rules.metric if rules.metric in dummy else None
+    name = name or next(usual for usual in USUAL_METRICS if usual in dummy)
+    better = (metrics[name] - dummy[name]) * (-1 if lower_is_better(name) else 1) > 0
+    text = f"{name} is {metrics[name]:.4f}, and one answer for all rows gives {dummy[name]:.4f}"
+    return Check(better, text)
 
 
 def _comparison(verdict: Verdict, rules: Gate) -> Iterator[Check]:

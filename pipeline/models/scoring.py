@@ -290,8 +290,9 @@ def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
     name, dtype = loaded.preparation["target"], loaded.preparation.get("target_dtype")
     schema = {"columns": [{"column": name, "dtype": dtype}] if dtype else []}
     target = read_table(test, schema=schema)[name]
-    said = evaluation.answers(loaded.model, features, target)
-    return {"metrics": evaluation.metrics(said), "rows": len(target)}
+    said = evaluation.answers(loaded.model, features, target, loaded.preparation.get("positive"))
+    told = {"metrics": evaluation.metrics(said), "baseline": evaluation.baseline(said)}
+    return {**told, "rows": len(target)}
 
 
 def main(folder: str, test: str | None = None) -> None:

@@ -23,6 +23,7 @@ class Answers:
         scores: how much each row belongs to each class, shape (rows, classes): probabilities, else
             the decision function; None where the model has neither.
         probable: whether the scores are probabilities.
+        place: of two classes the place of the one that the metrics are of.
     """
 
     truth: np.ndarray
@@ -30,16 +31,23 @@ class Answers:
     classes: list | None = None
     scores: np.ndarray | None = None
     probable: bool = False
+    place: int = 1
 
     @property
     def ranked(self) -> dict[int, np.ndarray]:
-        """Which rows are of a class, by its place: of the second of two classes, else of each."""
-        places = [1] if len(self.classes) == 2 else range(len(self.classes))
+        """Which rows are of a class, by its place: of the positive of two classes, else of each."""
+        places = [self.place] if len(self.classes) == 2 else range(len(self.classes))
         return {place: self.truth == self.classes[place] for place in places}
 
 
-def answers(model: Any, features: pd.DataFrame, target: pd.Series) -> Answers:
-    """Ask a model once for all that is measured and drawn of it."""
+def answers(model: Any, features: pd.DataFrame, target: pd.Series, positive: Any = None) -> Answers:
+    """Ask a model once for all that is measured and drawn of it.
+
+    Args:
+        model: the fitted pipeline.
+        features, target: rows, and the truth about them.
+        positive: of two classes the one that the metrics are of; None means the second.
+    """
     truth, predicted = target.to_numpy(), np.asarray(model.predict(features))
     if not is_classifier(model):
         return Answers(truth, predicted)
@@ -49,13 +57,14 @@ def answers(model: Any, features: pd.DataFrame, target: pd.Series) -> Answers:
     elif hasattr(model, "decision_function"):
         scores = model.decision_function(features)
         scores = np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
-    return Answers(truth, predicted, classes, scores, probable)
+    place = classes.index(positive) if positive in classes else 1
+    return Answers(truth, predicted, classes, scores, probable, place)
 
 
 def metrics(said: Answers) -> dict[str, float]:
     """A model's metrics.
 
-    A classifier gets accuracy, precision, recall and F1 (of the second class where there are
+    A classifier gets accuracy, precision, recall and F1 (of the positive class where there are
     two, else the mean over classes), and ROC AUC and average precision where it scores
     classes. A regressor gets RMSE, MAE and R2.
     """
@@ -66,7 +75,7 @@ def metrics(said: Answers) -> dict[str, float]:
             "mae": float(score.mean_absolute_error(truth, predicted)),
             "r2": float(score.r2_score(truth, predicted)),
         }
-    one = {"pos_label": classes[1]} if len(classes) == 2 else {"average": "macro"}
+    one = {"pos_label": classes[said.place]} if len(classes) == 2 else {"average": "macro"}
     results = {
         "accuracy": score.accuracy_score(truth, predicted),
         "precision": score.precision_score(truth, predicted, zero_division=0, **one),
@@ -88,7 +97,7 @@ def charts(said: Answers) -> dict[str, pd.DataFrame]:
     """What a classifier's charts are drawn from, by name.
 
     ``confusion`` has the columns true, predicted and rows; ``roc`` and ``precision_recall`` have
-    class, x and y, for the second of two classes, else for each.
+    class, x and y, for the positive of two classes, else for each.
     """
     if said.classes is None:
         return {}
@@ -113,6 +122,16 @@ def _line(label: str, across: str, x: np.ndarray, up: str, y: np.ndarray) -> pd.
     """A class's line, of so many points as can be seen."""
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), LINE_POINTS)).round().astype(int))
     return pd.DataFrame({"class": label, across: x[kept], up: y[kept]})
+
+
+def baseline(said: Answers) -> dict[str, float]:
+    """The metrics of a model that says the same of every row: the commonest class, or the mean."""
+    if said.classes is None:
+        constant = np.full(len(said.truth), np.mean(said.truth))
+        return metrics(Answers(said.truth, constant))
+    labels, counts = np.unique(said.truth, return_counts=True)
+    commonest = np.full(len(said.truth), labels[counts.argmax()])
+    return metrics(Answers(said.truth, commonest, said.classes, place=said.place))
 
 
 def importances(model: Any, features: pd.DataFrame, target: pd.Series) -> pd.Series:

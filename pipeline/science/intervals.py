@@ -50,7 +50,11 @@ def intervals(
 
 
 def class_measure(
-    truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray | None, classes: Sequence
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    scores: np.ndarray | None,
+    classes: Sequence,
+    place: int = 1,
 ) -> Callable[[np.ndarray], Measure]:
     """A classifier's metrics, for :func:`intervals`.
 
@@ -58,12 +62,13 @@ def class_measure(
         truth, predicted: each row's class.
         scores: how much each row belongs to each class, or None.
         classes: the model's classes.
+        place: of two classes the place of the positive one.
     """
     two = len(classes) == 2
 
     def measure(chosen: np.ndarray) -> Measure:
         true, said = truth[chosen], predicted[chosen]
-        labels = [classes[1]] if two else sorted({*true, *said}, key=str)
+        labels = [classes[place]] if two else sorted({*true, *said}, key=str)
         is_true = np.column_stack([true == label for label in labels]).astype(float)
         is_said = np.column_stack([said == label for label in labels]).astype(float)
 
@@ -76,12 +81,11 @@ def class_measure(
                 shares = np.divide(hits, of, out=np.zeros_like(hits), where=of > 0)
                 found[name] = shares.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
             if scores is not None:
-                places = [1] if two else range(len(classes))
-                each = [
-                    areas(true == classes[place], scores[chosen, place], weights)
-                    for place in places
+                places = [place] if two else range(len(classes))
+                curves = [
+                    areas(true == classes[each], scores[chosen, each], weights) for each in places
                 ]
-                found["roc_auc"], found["average_precision"] = np.mean(each, axis=0)
+                found["roc_auc"], found["average_precision"] = np.mean(curves, axis=0)
             return found
 
         return values

@@ -144,6 +144,7 @@ def write_preparation(
     *,
     target: str,
     target_dtype: str | None = None,
+    positive: Any = None,
     drop: Collection[str],
     features: Mapping[str, str],
     cleaning: Mapping[str, Any],
@@ -154,12 +155,14 @@ def write_preparation(
         folder: where the file goes.
         target: the column that is predicted.
         target_dtype: its type (:func:`pipeline.science.kinds.dtype`).
+        positive: of two classes the one that its metrics are of.
         drop: columns that are not features.
         features: what each feature holds (:func:`pipeline.science.training.feature_kinds`).
         cleaning: the settings with which raw rows were read and cleaned.
     """
     path = folder / PREPARATION
     content = {"target": target, "target_dtype": target_dtype, "drop": [*drop]}
+    content |= {"positive": positive.item() if hasattr(positive, "item") else positive}
     content |= {"features": features, "cleaning": cleaning}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return path

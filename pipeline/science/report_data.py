@@ -205,9 +205,11 @@ def number_mistakes(
             for row in hardest]  # fmt: skip
 
 
-def curves(truth: np.ndarray, scores: np.ndarray, classes: Sequence[Any]) -> dict[str, list]:
+def curves(
+    truth: np.ndarray, scores: np.ndarray, classes: Sequence[Any], positive: int = 1
+) -> dict[str, list]:
     """Points of the ROC and precision-recall curves; the commonest classes where there are many."""
-    places = [1] if len(classes) == 2 else range(len(classes))
+    places = [positive] if len(classes) == 2 else range(len(classes))
     common = sorted(places, key=lambda place: -(truth == classes[place]).sum())[:CURVES]
     found: dict[str, list] = {"roc": [], "precision_recall": []}
     for place in sorted(common):
@@ -244,20 +246,26 @@ def changes(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[d
 
 
 def measured(
-    model: Any, features: pd.DataFrame, target: pd.Series, resamples: int, random_state: int
+    model: Any,
+    features: pd.DataFrame,
+    target: pd.Series,
+    resamples: int,
+    random_state: int,
+    positive: Any = None,
 ) -> dict[str, Any]:
     """What the model is worth on a table: metrics with intervals, curves, thresholds."""
-    said = evaluation.answers(model, features, target)
+    said = evaluation.answers(model, features, target, positive)
     truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
     found = {"metrics": evaluation.metrics(said), "classes": classes}
     if classes is not None:
-        measure = intervals.class_measure(truth, predicted, scores, classes)
+        measure = intervals.class_measure(truth, predicted, scores, classes, said.place)
+        found["positive"] = classes[said.place] if len(classes) == 2 else None
         found |= {"scores": scores, "probable": said.probable}
         found["confusion"] = score.confusion_matrix(truth, predicted, labels=classes).tolist()
         if scores is not None:
-            found |= curves(truth, scores, classes)
+            found |= curves(truth, scores, classes, said.place)
             found["thresholds"] = (
-                thresholds(truth == classes[1], scores[:, 1], found["probable"])
+                thresholds(truth == found["positive"], scores[:, said.place], found["probable"])
                 if len(classes) == 2
                 else certainties(truth == predicted, scores, found["probable"])
             )
@@ -285,6 +293,7 @@ def collect(
     resamples: int,
     random_state: int,
     cleaning: Mapping[str, Any],
+    positive: Any = None,
 ) -> dict[str, Any]:
     """All that a report says in numbers.
 
@@ -297,10 +306,11 @@ def collect(
         mistakes_shown: how many mistakes to list at most.
         resamples, random_state: draws of the test rows for the intervals, and their seed.
         cleaning: the metadata of the clean table, if it is known.
+        positive: of two classes the one that the metrics are of.
     """
     features = inputs(model, test, test_name)
     named_by, names = names_of_rows(test, [*features.columns, target], identifier)
-    told = measured(model, features, test[target], resamples, random_state)
+    told = measured(model, features, test[target], resamples, random_state, positive)
     return told | {
         "target": target,
         "rows": {"training": len(train), "test": len(test)},

@@ -68,6 +68,7 @@ def train(
     drop: list[str],
     categorical: list[str],
     how: validation.How,
+    positive: Any = None,
 ) -> Trained:
     """Fit an estimator on one table, and measure it on another.
 
@@ -78,12 +79,13 @@ def train(
         drop: columns that are not features.
         categorical: columns of numbers that are categories.
         how: how to measure it on the training data, too.
+        positive: of two classes the one that the metrics are of.
     """
     features, wanted = separate(train, target, drop)
     test_features, truth = separate(test, target, drop)
     model = build(estimator, features, categorical)
-    model, metrics, folds = validation.train(fit, model, features, wanted, how)
-    answers = evaluation.answers(model, test_features, truth)
+    model, metrics, folds = validation.train(fit, model, features, wanted, how, positive)
+    answers = evaluation.answers(model, test_features, truth, positive)
     metrics |= evaluation.metrics(answers)
     importances = evaluation.importances(model, test_features, truth)
     return Trained(model, features, metrics, folds, answers, importances)
@@ -223,6 +225,25 @@ def separate(table: pd.DataFrame, target: str, drop: list[str]) -> tuple[pd.Data
     Raises:
         PipelineError: the target is not there or has gaps, no feature is left, or one is infinite.
     """
+    wanted = target_of(table, target)
+    features = table.drop(columns=[target, *drop], errors="ignore")
+    if features.empty:
+        raise PipelineError("no feature is left", "name fewer columns in model.drop")
+    numbers = features.select_dtypes("number").columns
+    infinite = [column for column in numbers if features[column].isin([inf, -inf]).any()]
+    if infinite:
+        raise PipelineError(
+            f"the columns {infinite} hold infinite values", "add inf and -inf to etl.missing"
+        )
+    return features.astype(dict.fromkeys(numbers, "float64")), wanted
+
+
+def target_of(table: pd.DataFrame, target: str) -> pd.Series:
+    """The column to predict.
+
+    Raises:
+        PipelineError: it is not there, or has gaps.
+    """
     if target not in table:
         raise PipelineError(
             f"model.target names {target!r}, which the table lacks"
@@ -234,16 +255,7 @@ def separate(table: pd.DataFrame, target: str, drop: list[str]) -> tuple[pd.Data
             f"model.target={target!r} has {int(table[target].isna().sum())} missing values",
             "list it in etl.required, so that rows without it are dropped",
         )
-    features = table.drop(columns=[target, *drop], errors="ignore")
-    if features.empty:
-        raise PipelineError("no feature is left", "name fewer columns in model.drop")
-    numbers = features.select_dtypes("number").columns
-    infinite = [column for column in numbers if features[column].isin([inf, -inf]).any()]
-    if infinite:
-        raise PipelineError(
-            f"the columns {infinite} hold infinite values", "add inf and -inf to etl.missing"
-        )
-    return features.astype(dict.fromkeys(numbers, "float64")), table[target]
+    return table[target]
 
 
 def build(estimator: BaseEstimator, features: pd.DataFrame, categorical: list[str]) -> Pipeline:

@@ -27,7 +27,12 @@ class How:
 
 
 def train(
-    fit: Callable, model: Any, features: pd.DataFrame, target: pd.Series, how: How
+    fit: Callable,
+    model: Any,
+    features: pd.DataFrame,
+    target: pd.Series,
+    how: How,
+    positive: Any = None,
 ) -> tuple[Any, dict[str, float], pd.DataFrame]:
     """Fit a pipeline, and measure it on training data as far as that is wanted.
 
@@ -35,18 +40,19 @@ def train(
 
     Args:
         fit: fits a pipeline on features and target, and returns it.
+        positive: of two classes the one that the metrics are of.
 
     Returns:
         The fitted pipeline; ``val_*``, or ``cv_*_mean`` and ``cv_*_std``; each fold's metrics.
     """
     if how.folds:
-        folds = cross_validate(fit, model, features, target, how.folds, how.seed)
+        folds = cross_validate(fit, model, features, target, how.folds, how.seed, positive)
         return fit(model, features, target), spread(folds), folds
     if not how.share:
         return fit(model, features, target), {}, pd.DataFrame()
     fitted, left, known, hidden = hold_out(model, features, target, how.share, how.seed)
     model = fit(model, fitted, known)
-    results = evaluation.metrics(evaluation.answers(model, left, hidden))
+    results = evaluation.metrics(evaluation.answers(model, left, hidden, positive))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 
 
@@ -80,7 +86,13 @@ def hold_out(
 
 
 def cross_validate(
-    fit: Callable, model: Any, features: pd.DataFrame, target: pd.Series, folds: int, seed: int
+    fit: Callable,
+    model: Any,
+    features: pd.DataFrame,
+    target: pd.Series,
+    folds: int,
+    seed: int,
+    positive: Any = None,
 ) -> pd.DataFrame:
     """The metrics of each fold, measured by a model that was fitted on the others.
 
@@ -102,7 +114,7 @@ def cross_validate(
     measured = []
     for fitted, left in kind(folds, shuffle=True, random_state=seed).split(features, target):
         one = fit(clone(model), features.iloc[fitted], target.iloc[fitted])
-        said = evaluation.answers(one, features.iloc[left], target.iloc[left])
+        said = evaluation.answers(one, features.iloc[left], target.iloc[left], positive)
         measured.append(evaluation.metrics(said))
     return pd.DataFrame(measured).rename_axis("fold")
 

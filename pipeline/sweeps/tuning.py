@@ -34,6 +34,7 @@ from pipeline.config.entry import explain
 from pipeline.config.overrides import quoted
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
+from pipeline.science import tasks
 from pipeline.sweeps import record as sweep_record
 from pipeline.sweeps.callback import Sweep, sweep_among
 
@@ -230,7 +231,9 @@ def search_space(
 
 def _check_parameters(model: DictConfig, keys: Sequence[str]) -> None:
     """Refuse a parameter that the estimator lacks, before any trial is run."""
-    module, _, name = model.estimator.rpartition(".")
+    path = tasks.FORESTS.get(model.task, tasks.FORESTS[tasks.CLASSIFICATION])
+    path = path if model.estimator == tasks.AUTO else model.estimator
+    module, _, name = path.rpartition(".")
     if module.partition(".")[0] not in model.allowed:
         return  # the training step says so
     try:

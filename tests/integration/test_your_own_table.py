@@ -34,7 +34,7 @@ def codes(rows: int = 200) -> str:
 
 def test_types_survive_from_the_configuration_to_predictions(checkout: Checkout, tmp_path: Path):
     """A code that etl.schema calls text is a category in training, in the report and in predict."""
-    words = ["model=random_forest_regressor", "etl.schema=[{column: zip, dtype: str}]"]
+    words = ["etl.schema=[{column: zip, dtype: str}]"]
     done = run(checkout, codes(), "price", *words)
     assert done.status == 0, done.err
     assert done.summary["metrics"]["r2"] > 0.99
@@ -48,11 +48,11 @@ def test_numbers_as_people_write_them(checkout: Checkout):
     rows = [f"{n % 7},{1000 + n * 3:,},{1000 + n * 3 + draw.normal():.2f}" for n in range(120)]
     rows = [f'{a},"{b},{c}",{d}' for a, b, c, d in (row.split(",") for row in rows)]
     text = "\n".join(["a,size,price", *rows]) + "\n"
-    done = run(checkout, text, "price", "model=random_forest_regressor")
+    done = run(checkout, text, "price")
     assert done.status == 1
     assert "size: 120 of 120 cells are no numbers: '1,000'" in done.err
     assert "set etl.thousands=','" in done.err
-    done = run(checkout, text, "price", "model=random_forest_regressor", "etl.thousands=','")
+    done = run(checkout, text, "price", "etl.thousands=','")
     assert done.status == 0, done.err
     assert done.summary["metrics"]["r2"] > 0.98
     raw = checkout.home / "new.csv"

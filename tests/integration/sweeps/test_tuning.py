@@ -25,7 +25,13 @@ def trial_states(sweep: Swept) -> dict[int, str]:
 
 
 # Optuna draws 0.2, abc, 0.2 where its seed is 3, abc where it is 1, and 0.2 where it is 2.
-ONE_IN_TWO = ("-m", "hydra/sweeper=optuna", "split.test_size=choice(0.2,abc)", SMALL)
+ONE_IN_TWO = (
+    "-m",
+    "model=random_forest",
+    "hydra/sweeper=optuna",
+    "split.test_size=choice(0.2,abc)",
+    SMALL,
+)
 TWO_TRIALS = ("hydra.sweeper.sampler.seed=3", "hydra.sweeper.n_trials=2")
 
 
