@@ -37,7 +37,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         run.note(line)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}
     run.log_artifact(
-        kinds.write(table, kinds.schema(table), run.folder, args.artifact_name),
+        kinds.write(table, kinds.schema(table, args.schema), run.folder, args.artifact_name),
         name=args.artifact_name,
         type=args.artifact_type,
         description=args.artifact_description,

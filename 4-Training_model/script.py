@@ -9,7 +9,7 @@ from sklearn.base import is_classifier
 
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import evaluation, kinds, model_files, tasks, training, validation
+from pipeline.science import evaluation, kinds, leaks, model_files, tasks, training, validation
 from pipeline.tracking import Chart, mlflow_model, mlflow_registration
 
 
@@ -22,6 +22,13 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     train, test = training.read_parts(data["train"].file(), data["test"].file(), args.drop, schema)
     for column in [name for name in args.drop if name not in train]:
         run.warn(f"model.drop names {column!r}, which the table lacks")
+    schema = schema or kinds.schema(train)
+    held, useless = kinds.features(schema, args.target, args.drop, args.categorical)
+    for column, why in useless.items():
+        run.note(
+            f"{column} is no feature: {why} (etl.schema=[{{column: {column}, kind: category}}] "
+            "makes it one)"
+        )
     target = training.target_of(train, args.target)
     task, why = tasks.decide(target, args.task)
     path = tasks.FORESTS[task] if args.estimator == tasks.AUTO else args.estimator
@@ -33,11 +40,20 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     if why:
         run.note(why)
+    known, _ = training.separate(train, args.target, [*args.drop, *useless])
+    for column in leaks.leaks(known, target, is_classifier(estimator)):
+        run.note(
+            f"{column} alone tells {args.target} almost exactly: is it known before? If not, "
+            f"model.drop=[{column}]",
+            warning=True,
+        )
     trained = training.train(
         train,
         test,
         estimator,
         positive=positive,
+        kinds=held,
+        useless=useless,
         target=args.target,
         drop=args.drop,
         categorical=args.categorical,
@@ -50,7 +66,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         positive=positive,
         target_dtype=kinds.dtype(train[args.target]),
         drop=args.drop,
-        features=training.feature_kinds(trained.features),
+        features=trained.kinds,
         cleaning=args.cleaning,
     )
     parts = {args.preprocessor_artifact_name: trained.model[:-1], args.artifact_name: trained.model}

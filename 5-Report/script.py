@@ -11,7 +11,7 @@ from pipeline import steps
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.reporting import page
-from pipeline.science import model_files, report_data, tables
+from pipeline.science import kinds, model_files, report_data, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -25,6 +25,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     words = train.select_dtypes("str").columns
     test = tables.read_table(artifacts["test"].file(), words, schema)
     target = artifacts["model"].metadata.get("target")
+    held, _ = kinds.features(schema, target, [], []) if schema else ({}, {})
     if target not in test:
         raise PipelineError(
             f"{args.model_artifact} predicts {target!r}, which {args.test_artifact} lacks",
@@ -34,6 +35,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         model,
         train,
         test,
+        kinds=held,
         target=target,
         test_name=args.test_artifact,
         identifier=args.identifier,

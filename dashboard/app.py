@@ -176,7 +176,7 @@ def ask(field: rows.Field) -> Any:
     if field.kind == "text" and field.choices:
         place = field.choices.index(field.usual) if field.usual in field.choices else 0
         return st.selectbox(field.name, field.choices, place, key=key)
-    if field.kind == "text":
+    if field.kind in ("text", "date", "free"):
         return st.text_input(field.name, field.usual, key=key)
     number = int if field.whole else float
     limits = [None if limit is None else number(limit) for limit in (field.low, field.high)]

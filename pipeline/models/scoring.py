@@ -175,6 +175,7 @@ class Loaded:
         """
         truths = [name for name, kind in self.kinds.items() if kind == "truth"]
         features = features.astype(dict.fromkeys(truths, bool))  # a row beside it may have a gap
+        features = self.expanded(features)
         prepared, estimator = self.model[:-1].transform(features), self.model[-1]
         if len(self.added) <= 2:
             return _asked(estimator, "predict", prepared).astype(object)[:, np.newaxis]
@@ -184,6 +185,19 @@ class Loaded:
         else:
             predicted = estimator.predict(prepared)
         return np.array([predicted.astype(object), *chances.T], dtype=object).T
+
+    def expanded(self, features: pd.DataFrame) -> pd.DataFrame:
+        """The features as the model takes them: dates as their parts, free text without gaps."""
+        parts = [features]
+        for name, kind in self.kinds.items():
+            if kind == "free text":
+                features = features.assign(**{name: features[name].fillna("")})
+            elif kind.startswith("date "):
+                form = kind.removeprefix("date ")
+                parts.append(self._code.date_parts(features[name], form))
+        if len(parts) == 1:
+            return features
+        return pd.concat([features, *parts[1:]], axis=1)[list(self.model.feature_names_in_)]
 
     def clean(self, raw: pd.DataFrame, written: bool = True) -> pd.DataFrame:
         """The features as 2-ETL leaves them, each cell still as text.
@@ -235,7 +249,14 @@ class Loaded:
         features, wrong = {}, {}
         for name, kind in self.kinds.items():
             words = text[name]
-            if kind == "text":
+            if kind.startswith("date "):
+                features[name] = words.astype("str")
+                parts = self._code.date_parts(features[name], kind.removeprefix("date "))
+                lost = words[parts.iloc[:, 0].isna() & words.notna()]
+                if not lost.empty:
+                    wrong[name] = f"{name}: " + lost.map(lambda word: f"{_shown(word)} is no date")
+                continue
+            if kind in ("text", "free text"):
                 features[name] = words.astype("str")
                 continue
             values, what = _numbers(words) if kind == "number" else _truths(words)
@@ -290,7 +311,9 @@ def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
     name, dtype = loaded.preparation["target"], loaded.preparation.get("target_dtype")
     schema = {"columns": [{"column": name, "dtype": dtype}] if dtype else []}
     target = read_table(test, schema=schema)[name]
-    said = evaluation.answers(loaded.model, features, target, loaded.preparation.get("positive"))
+    said = evaluation.answers(
+        loaded.model, loaded.expanded(features), target, loaded.preparation.get("positive")
+    )
     told = {"metrics": evaluation.metrics(said), "baseline": evaluation.baseline(said)}
     return {**told, "rows": len(target)}
 

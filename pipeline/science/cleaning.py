@@ -17,7 +17,9 @@ from .tables import (  # relative: a model keeps a copy of both files, see model
 )
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
-RULES = ("column", "dtype", "min", "max", "values", "unique", "nullable")
+RULES = ("kind", "column", "dtype", "min", "max", "values", "unique", "nullable")
+# What a column may hold; the last three are no features
+KINDS = ("number", "truth", "category", "many", "date", "text", "identifier", "constant", "empty")
 TRUTH = ("true", "false")
 DUPLICATES = ("keep", "drop")
 # What etl.parse may call a column, and what such cells have around their number
@@ -329,6 +331,12 @@ def check_rules(rules: list[dict]) -> None:
                     f"{did_you_mean(key, RULES)}",
                     f"the rules are: {', '.join(RULES)}",
                 )
+        if rule.get("kind") not in (None, *KINDS):
+            raise PipelineError(
+                f"etl.schema: unknown kind {rule['kind']!r} for column {rule['column']!r}"
+                f"{did_you_mean(rule['kind'], KINDS)}",
+                f"the kinds are: {', '.join(KINDS)}",
+            )
         if rule.get("dtype") not in (None, *DTYPES):
             raise PipelineError(
                 f"etl.schema: unknown dtype {rule['dtype']!r} for column {rule['column']!r}"
@@ -351,6 +359,25 @@ def schema_column(rule: dict) -> pa.Column:
         unique=rule.get("unique", False),
         coerce=rule.get("dtype") is not None,
     )
+
+
+def date_parts(words: pd.Series, form: str) -> pd.DataFrame:
+    """Dates as numbers: their parts, and the days since 1970. What is no date has none.
+
+    Args:
+        words: text, or whole numbers such as 20240131.
+        form: as ``strptime`` has it, or ``ISO8601``.
+    """
+    if not is_string_dtype(words):
+        words = words.map(lambda value: f"{value:.0f}", na_action="ignore").astype("str")
+    iso = form == "ISO8601"
+    dates = pd.to_datetime(words, format=form, errors="coerce", utc=iso)
+    dates = dates.dt.tz_localize(None) if iso else dates
+    parts = {"year": dates.dt.year, "month": dates.dt.month, "day": dates.dt.day}
+    parts |= {"weekday": dates.dt.weekday, "hour": dates.dt.hour}
+    parts |= {"elapsed": (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)}
+    told = {f"{words.name}.{part}": values.astype("float64") for part, values in parts.items()}
+    return pd.DataFrame(told, words.index)
 
 
 def violations(cases: pd.DataFrame) -> list[str]:

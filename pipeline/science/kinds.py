@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,46 @@ NO_VALUE = re.compile(  # what people write for it
     r"|#(value|num|ref)!|#div/0!|[+-]?inf(inity)?|empty|blank|void",
     re.IGNORECASE,
 )
+USELESS = {
+    "identifier": "it is different in each row, so it says nothing about new ones",
+    "constant": "it never changes",
+    "empty": "it is empty",
+}
+DATE = re.compile(r"^\s*\S*\d.*[-/. ].*\d")
+_DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y",
+         "%m/%d/%y", "%d/%m/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y",
+         "%d-%b-%y")  # fmt: skip
+FORMATS = ("ISO8601", *(f"{day}{time}" for time in ("", " %H:%M", " %H:%M:%S") for day in _DAYS))
+DATES, UNIQUE = 0.95, 0.98  # shares of the cells that are dates, or all different
+LONG, SAMPLE = 20, 200  # rows from which on unique values tell something; rows that are looked at
+HIGH, WORDS = 40, 4  # categories that are many; words in a cell of free text
 CATEGORIES = 100  # a column of words with more of them lists none in the schema
 
 
-def schema(table: pd.DataFrame) -> dict[str, Any]:
+def schema(table: pd.DataFrame, rules: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The types of a clean table's columns, as they are written beside it.
+
+    Args:
+        table: the clean table.
+        rules: ``etl.schema``, which may give columns their ``kind``.
 
     Returns:
         ``missing``, the cells that mean "no value" in the file; and ``columns``: for each its
-        name (``column``), its ``dtype`` (int, float, str, bool) and its ``kind``, and the
-        ``categories`` of one with few.
+        name (``column``), its ``dtype`` (int, float, str, bool) and its ``kind``, the
+        ``categories`` of one with few, and the ``format`` of dates.
     """
-    return {"missing": [""], "columns": [_column(table[name]) for name in table]}
+    given = {rule["column"]: rule["kind"] for rule in rules if rule.get("kind")}
+    columns = [_column(table[name], given.get(str(name))) for name in table]
+    return {"missing": [""], "columns": columns}
 
 
-def _column(column: pd.Series) -> dict[str, Any]:
-    told: dict[str, Any] = {"column": column.name, "kind": kind(column), "dtype": dtype(column)}
-    if told["kind"] == "category" and column.nunique() <= CATEGORIES:
+def _column(column: pd.Series, given: str | None) -> dict[str, Any]:
+    found = given or kind(column)
+    told: dict[str, Any] = {"column": column.name, "kind": found, "dtype": dtype(column)}
+    if found == "category" and told["dtype"] == "str" and column.nunique() <= CATEGORIES:
         told["categories"] = sorted(column.dropna().unique().tolist())
+    if found == "date":
+        told["format"] = (date_format(column) or ("ISO8601", False))[0]
     return told
 
 
@@ -57,8 +79,101 @@ def dtype(column: pd.Series) -> str:
 
 
 def kind(column: pd.Series) -> str:
-    """What a column holds: ``number``, ``truth`` or ``category``."""
-    return {"bool": "truth", "str": "category"}.get(dtype(column), "number")
+    """What a column holds, one of :data:`pipeline.science.cleaning.KINDS`."""
+    cells, of = column.dropna(), dtype(column)
+    if cells.empty:
+        return "empty"
+    if len(column) > 1 and cells.nunique() == 1 and len(cells) == len(column):
+        return "constant"
+    if of == "bool":
+        return "truth"
+    if date_format(column):
+        return "date"
+    if of != "str":
+        return "identifier" if of == "int" and _numbers_rows(column) else "number"
+    distinct = cells.nunique()
+    if len(cells) >= LONG and distinct >= UNIQUE * len(cells):
+        words = cells.head(SAMPLE).str.split().str.len().mean()
+        return "text" if words >= WORDS else "identifier"
+    words = cells.head(SAMPLE).str.split().str.len().mean()
+    if distinct > HIGH and words >= WORDS and distinct > len(cells) / 2:
+        return "text"
+    return "many" if distinct > HIGH else "category"
+
+
+def _numbers_rows(column: pd.Series) -> bool:
+    """Whether whole numbers only number the rows: 1 to n, or all different under such a title."""
+    if len(column) < LONG or column.isna().any() or not column.is_unique:
+        return False
+    first, last = int(column.min()), int(column.max())
+    named = re.fullmatch(r"(.*_)?(id|index|idx|row|rownames|nr|no|unnamed_\d+)", str(column.name))
+    consecutive = last - first == len(column) - 1 and first in (0, 1)
+    return bool(named) or (consecutive and column.is_monotonic_increasing)
+
+
+def date_format(column: pd.Series) -> tuple[str, bool] | None:
+    """The format of a column of dates, and whether another one fits as well; None for others."""
+    cells = column.dropna()
+    if dtype(column) == "int":
+        if len(cells) < 3 or not cells.between(19000101, 21001231).all() or cells.nunique() < 3:
+            return None
+        words = cells.astype("int64").astype("str")
+        good = pd.to_datetime(words, format="%Y%m%d", errors="coerce").notna().all()
+        return ("%Y%m%d", False) if good else None
+    if dtype(column) != "str" or not cells.head(SAMPLE).str.contains(DATE).all():
+        return None
+    fits = []
+    for form in FORMATS:
+        few = pd.to_datetime(cells.head(5), format=form, errors="coerce", utc=True)
+        if few.notna().any():
+            read = pd.to_datetime(cells, format=form, errors="coerce", utc=True)
+            if read.notna().mean() >= DATES:
+                fits.append(form)
+    return (fits[0], len(fits) > 1) if fits else None
+
+
+def features(
+    known: Mapping[str, Any], target: str, drop: Collection[str], categorical: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The kind of each feature that a schema names, a date's with its format; and what is left out.
+
+    Args:
+        known: the schema.
+        target: the column to predict.
+        drop: columns that are not features.
+        categorical: columns that are categories, whatever the schema says.
+
+    Returns:
+        Feature to kind; and column to the reason why it is no feature.
+    """
+    kinds, useless = {}, {}
+    for column in known["columns"]:
+        name, found = column["column"], column.get("kind", "")
+        if name == target or name in drop:
+            continue
+        if name in categorical:
+            found = "category"
+        if found in USELESS:
+            useless[name] = USELESS[found]
+        else:
+            kinds[name] = f"date {column['format']}" if found == "date" else found
+    return kinds, useless
+
+
+def expand(table: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Features as a model takes them: dates as their parts, text without gaps."""
+    parts = []
+    for name in table:
+        found = kinds.get(str(name), "")
+        if found.startswith("date "):
+            parts.append(cleaning.date_parts(table[name], found.removeprefix("date ")))
+        else:
+            parts.append(table[[name]].fillna("") if found == "text" else table[[name]])
+    return pd.concat(parts, axis=1) if any(map(_is_expanded, kinds.values())) else table
+
+
+def _is_expanded(found: str) -> bool:
+    return found == "text" or found.startswith("date ")
 
 
 def check_numbers(

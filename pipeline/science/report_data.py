@@ -12,6 +12,7 @@ from sklearn import metrics as score
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.science import evaluation, intervals
+from pipeline.science.kinds import expand
 
 CURVES, POINTS, BARS, CLASSES = 8, 200, 15, 25  # at most so many are shown
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
@@ -294,6 +295,7 @@ def collect(
     random_state: int,
     cleaning: Mapping[str, Any],
     positive: Any = None,
+    kinds: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """All that a report says in numbers.
 
@@ -307,7 +309,9 @@ def collect(
         resamples, random_state: draws of the test rows for the intervals, and their seed.
         cleaning: the metadata of the clean table, if it is known.
         positive: of two classes the one that the metrics are of.
+        kinds: what features hold (:func:`pipeline.science.kinds.features`).
     """
+    train, test = expand(train, kinds or {}), expand(test, kinds or {})
     features = inputs(model, test, test_name)
     named_by, names = names_of_rows(test, [*features.columns, target], identifier)
     told = measured(model, features, test[target], resamples, random_state, positive)

@@ -2,8 +2,8 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,22 @@ from typing import Any
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.science import evaluation, validation
+from pipeline.science.kinds import expand
 from pipeline.science.tables import read_table
 
 PREDICTIONS_SHOWN = 1000
+COMPONENTS = 30  # of a column of free text
 # What a parameter may call, whatever model.allowed says: functions of numbers, without effects
 FUNCTIONS = frozenset(
     {
@@ -49,6 +54,7 @@ class Trained:
         folds: the metrics of each fold, if it was cross-validated.
         answers: what it says of the test rows.
         importances: how much each feature matters.
+        kinds: what each raw feature holds, for those who predict.
     """
 
     model: Pipeline
@@ -57,6 +63,7 @@ class Trained:
     folds: pd.DataFrame
     answers: evaluation.Answers
     importances: pd.Series
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 def train(
@@ -69,6 +76,8 @@ def train(
     categorical: list[str],
     how: validation.How,
     positive: Any = None,
+    kinds: Mapping[str, str] | None = None,
+    useless: Collection[str] = (),
 ) -> Trained:
     """Fit an estimator on one table, and measure it on another.
 
@@ -80,15 +89,20 @@ def train(
         categorical: columns of numbers that are categories.
         how: how to measure it on the training data, too.
         positive: of two classes the one that the metrics are of.
+        kinds: what features hold (:func:`pipeline.science.kinds.features`); by default their types.
+        useless: columns that the schema knows to be no features.
     """
-    features, wanted = separate(train, target, drop)
-    test_features, truth = separate(test, target, drop)
-    model = build(estimator, features, categorical)
+    kinds = kinds or {}
+    raw, wanted = separate(train, target, [*drop, *useless])
+    test_features, truth = separate(test, target, [*drop, *useless])
+    features, test_features = expand(raw, kinds), expand(test_features, kinds)
+    model = build(estimator, features, categorical, kinds, how.seed)
     model, metrics, folds = validation.train(fit, model, features, wanted, how, positive)
     answers = evaluation.answers(model, test_features, truth, positive)
     metrics |= evaluation.metrics(answers)
     importances = evaluation.importances(model, test_features, truth)
-    return Trained(model, features, metrics, folds, answers, importances)
+    held = {**feature_kinds(raw), **special(kinds, raw)}
+    return Trained(model, features, metrics, folds, answers, importances, held)
 
 
 def make_estimator(path: str, params: dict, allowed: list[str]) -> BaseEstimator:
@@ -258,12 +272,36 @@ def target_of(table: pd.DataFrame, target: str) -> pd.Series:
     return table[target]
 
 
-def build(estimator: BaseEstimator, features: pd.DataFrame, categorical: list[str]) -> Pipeline:
+def special(kinds: Mapping[str, str], features: pd.DataFrame) -> dict[str, str]:
+    """The features that are dates or free text, by the names that predicting has for them."""
+    told = {name: kinds.get(name, "") for name in features}
+    return {
+        name: "free text" if kind == "text" else kind
+        for name, kind in told.items()
+        if kind == "text" or kind.startswith("date ")
+    }
+
+
+def build(
+    estimator: BaseEstimator,
+    features: pd.DataFrame,
+    categorical: list[str],
+    kinds: Mapping[str, str] | None = None,
+    seed: int = 42,
+) -> Pipeline:
     """Preprocessing and estimator as one pipeline.
 
     Numbers are imputed by their median and scaled; columns of words, and those named in
     ``categorical``, are imputed by their commonest value and one-hot encoded; so are truth
-    values. Categories not seen in training are ignored.
+    values. Categories not seen in training are ignored. Columns of many categories become the
+    target's mean for each (cross-fitted), and free text the components of its TF-IDF weights.
+
+    Args:
+        estimator: the estimator.
+        features: what it is to be fitted on, as :func:`pipeline.science.kinds.expand` has them.
+        categorical: columns of numbers that are categories.
+        kinds: what features hold.
+        seed: of the folds that categories are encoded by, and of the components.
     """
     for column in categorical:
         if column not in features:
@@ -272,9 +310,14 @@ def build(estimator: BaseEstimator, features: pd.DataFrame, categorical: list[st
                 f"{did_you_mean(column, features.columns)}",
                 f"the features are: {', '.join(features.columns)}",
             )
+    kinds = kinds or {}
+    texts = [name for name in features if kinds.get(name) == "text"]
+    many = [name for name in features if kinds.get(name) == "many"]
+    words = [*texts, *many, *(name for name in features if kinds.get(name) == "category")]
+    categorical = [*categorical, *words]
     numeric = features.select_dtypes("number").columns.difference(categorical, sort=False)
     truth = features.select_dtypes("bool").columns.difference(categorical, sort=False)
-    rest = features.columns.difference([*numeric, *truth], sort=False)
+    rest = features.columns.difference([*numeric, *truth, *texts, *many], sort=False)
     one_hot = OneHotEncoder(handle_unknown="ignore")
     scaled = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     encoded = make_pipeline(SimpleImputer(strategy="most_frequent"), one_hot)
@@ -283,11 +326,31 @@ def build(estimator: BaseEstimator, features: pd.DataFrame, categorical: list[st
             ("number", scaled, [*numeric]),
             ("category", encoded, [*rest]),
             ("truth", one_hot, [*truth]),  # the imputer refuses a table of nothing else
+            *_many(many, estimator, seed),
+            *((f"text {name}", _text(features[name], seed), name) for name in texts),
         ],
         sparse_threshold=0.3 if get_tags(estimator).input_tags.sparse else 0,
         verbose_feature_names_out=False,
     )
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
+
+
+def _many(
+    names: list[str], estimator: BaseEstimator, seed: int
+) -> list[tuple[str, Any, list[str]]]:
+    folds = KFold(5, shuffle=True, random_state=seed)
+    goal = "continuous" if is_regressor(estimator) else "auto"
+    encoder = TargetEncoder(target_type=goal, cv=folds)
+    return [("many", make_pipeline(encoder, StandardScaler()), names)] if names else []
+
+
+def _text(column: pd.Series, seed: int) -> Pipeline:
+    """TF-IDF weights of a column's words, in few components."""
+    weights = TfidfVectorizer(max_features=5000, sublinear_tf=True)
+    words = len(TfidfVectorizer(max_features=5000).fit(column).vocabulary_)
+    if words <= 4 * COMPONENTS:  # a fold has fewer of them
+        return make_pipeline(weights)
+    return make_pipeline(weights, TruncatedSVD(COMPONENTS, random_state=seed))
 
 
 def fit(model: Pipeline, features: pd.DataFrame, target: pd.Series) -> Pipeline:
