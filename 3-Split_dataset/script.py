@@ -20,7 +20,20 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     table, schema = tables.read_cells(clean.file()), kinds.read(clean.file(), clean.schema())
     if clean.schema() is None:
         run.note(f"{clean.reference} has no schema.json: the types of its columns are inferred")
-    train, test = splitting.split(table, args.test_size, args.random_state, args.stratify)
+    how = splitting.method(args.method, args.stratify, args.group, args.time)
+    columns = {"stratified": args.stratify, "group": args.group, "time": args.time}
+    train, test = splitting.split(
+        table,
+        args.test_size,
+        args.random_state,
+        args.stratify if how == "stratified" else None,
+        splitting.key("group", table, args.group) if how == "group" else None,
+        splitting.times(table, args.time, schema) if how == "time" else None,
+    )
+    schema["split"] = {"method": how, "column": columns.get(how)}
+    if how in ("random", "stratified"):
+        for line in splitting.doubts(table, schema):
+            run.note(line, warning=True)
     if shared := splitting.shared_rows(train, test):
         run.note(
             f"{shared} of {len(test)} test rows are equal to a training row, which flatters the "
@@ -28,6 +41,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
             warning=True,
         )
     drawn = {name: getattr(args, name) for name in ("test_size", "random_state", "stratify")}
+    drawn |= {how: columns[how]} if how in ("group", "time") else {}
     for name, part in {args.train_artifact_name: train, args.test_artifact_name: test}.items():
         run.log_artifact(
             kinds.write(part, schema, run.folder, name),
@@ -50,6 +64,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--test_size", type=float, required=True, help="share of the test part")
     parser.add_argument("--random_state", type=int, default=42, help="seed of the draw")
     parser.add_argument("--stratify", type=steps.optional, default="", help="column, or empty")
+    parser.add_argument("--method", default="auto", help="random, stratified, group or time")
+    parser.add_argument("--group", type=steps.optional, default="", help="column, or empty")
+    parser.add_argument("--time", type=steps.optional, default="", help="column, or empty")
     return parser
 
 

@@ -9,7 +9,16 @@ from sklearn.base import is_classifier
 
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import evaluation, kinds, leaks, model_files, tasks, training, validation
+from pipeline.science import (
+    evaluation,
+    kinds,
+    leaks,
+    model_files,
+    splitting,
+    tasks,
+    training,
+    validation,
+)
 from pipeline.tracking import Chart, mlflow_model, mlflow_registration
 
 
@@ -57,7 +66,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         target=args.target,
         drop=args.drop,
         categorical=args.categorical,
-        how=validation.How(args.validation, args.cv, args.seed),
+        how=validation.How(args.validation, args.cv, args.seed, *splitting.drawn(train, schema)),
     )
     pictures = figures.draw(trained.answers, trained.importances, run.folder)
     preparation = model_files.write_preparation(

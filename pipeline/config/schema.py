@@ -74,6 +74,9 @@ class Split:
     test_size: float = MISSING
     random_state: int = MISSING
     stratify: str | None = MISSING
+    method: str = MISSING
+    group: str | None = MISSING
+    time: str | None = MISSING
     train_artifact_name: str = MISSING
     test_artifact_name: str = MISSING
     artifact_type: str = MISSING

@@ -11,19 +11,44 @@ from typing import Any
 
 import pandas as pd
 from sklearn.base import clone, is_classifier
-from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    TimeSeriesSplit,
+    train_test_split,
+)
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import evaluation
+from pipeline.science import evaluation, splitting
 
 
 @dataclass(frozen=True)
 class How:
-    """What to measure on: a share of the rows, so many folds (which go first), or nothing."""
+    """What to measure on: a share of the rows, so many folds (which go first), or nothing.
+
+    Attributes:
+        share, folds, seed: how many, and the seed of the draw.
+        method: how the test part was drawn (``split.method``); so are these rows.
+        key: each row's group or time, for such methods.
+    """
 
     share: float | None
     folds: int | None
     seed: int
+    method: str = "random"
+    key: pd.Series | None = None
+
+    def folds_of(self, classes: bool) -> Any:
+        """What parts the rows in folds."""
+        if self.method == "time":
+            return TimeSeriesSplit(self.folds)
+        if self.method == "group":
+            kind = StratifiedGroupKFold if classes else GroupKFold
+        else:
+            kind = StratifiedKFold if classes else KFold
+        return kind(self.folds, shuffle=True, random_state=self.seed)
 
 
 def train(
@@ -46,18 +71,26 @@ def train(
         The fitted pipeline; ``val_*``, or ``cv_*_mean`` and ``cv_*_std``; each fold's metrics.
     """
     if how.folds:
-        folds = cross_validate(fit, model, features, target, how.folds, how.seed, positive)
+        folds = cross_validate(fit, model, features, target, how, positive)
         return fit(model, features, target), spread(folds), folds
     if not how.share:
         return fit(model, features, target), {}, pd.DataFrame()
-    fitted, left, known, hidden = hold_out(model, features, target, how.share, how.seed)
+    fitted, left, known, hidden = hold_out(
+        model, features, target, how.share, how.seed, how.method, how.key
+    )
     model = fit(model, fitted, known)
     results = evaluation.metrics(evaluation.answers(model, left, hidden, positive))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 
 
 def hold_out(
-    model: Any, features: pd.DataFrame, target: pd.Series, share: float, seed: int
+    model: Any,
+    features: pd.DataFrame,
+    target: pd.Series,
+    share: float,
+    seed: int,
+    method: str = "random",
+    key: pd.Series | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
     """Part the training data in what is fitted on and what is measured on.
 
@@ -67,6 +100,12 @@ def hold_out(
         PipelineError: one of the two would be empty.
     """
     stratify = is_classifier(model) and target.value_counts().min() > 1
+    if method in ("group", "time"):
+        keys = {method: key.reset_index(drop=True)}
+        rows = pd.DataFrame({"row": range(len(target))})
+        left, hidden = (p["row"] for p in splitting.split(rows, share, seed, None, **keys))
+        both = features, target
+        return tuple(one.iloc[places] for one in both for places in (left, hidden))
     try:
         return tuple(
             train_test_split(
@@ -90,8 +129,7 @@ def cross_validate(
     model: Any,
     features: pd.DataFrame,
     target: pd.Series,
-    folds: int,
-    seed: int,
+    how: How,
     positive: Any = None,
 ) -> pd.DataFrame:
     """The metrics of each fold, measured by a model that was fitted on the others.
@@ -103,16 +141,23 @@ def cross_validate(
     Raises:
         PipelineError: there are more folds than rows, or than rows of the rarest class.
     """
-    classes = is_classifier(model)
+    classes, folds = is_classifier(model), how.folds
     rows = min(Counter(target).values()) if classes else len(target)
     if folds > rows:
         whose = "of the rarest class" if classes else "to train on"
         raise PipelineError(
             f"model.cv={folds}, and there are {rows} rows {whose}", "choose fewer folds"
         )
-    kind = StratifiedKFold if classes else KFold
-    measured = []
-    for fitted, left in kind(folds, shuffle=True, random_state=seed).split(features, target):
+    measured, key = [], how.key
+    if how.method == "time":  # folds go by the order of the rows
+        order = key.reset_index(drop=True).sort_values(kind="stable").index
+        features, target, key = features.iloc[order], target.iloc[order], None
+    if how.method == "group" and key.nunique() < folds:
+        raise PipelineError(
+            f"model.cv={folds}, and there are {key.nunique()} groups to train on",
+            "choose fewer folds",
+        )
+    for fitted, left in how.folds_of(classes).split(features, target, key):
         one = fit(clone(model), features.iloc[fitted], target.iloc[fitted])
         said = evaluation.answers(one, features.iloc[left], target.iloc[left], positive)
         measured.append(evaluation.metrics(said))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import splitting
+from pipeline.science import kinds, splitting
 from tests.support.paths import POKEMON
 
 split = splitting.split
@@ -103,3 +103,80 @@ def test_equal_rows_in_both_parts_are_counted() -> None:
     train = pd.DataFrame({"a": ["1", "2"], "b": ["x", "y"]})
     test = pd.DataFrame({"a": ["1", "1", "2"], "b": ["x", "x", "x"]})
     assert splitting.shared_rows(train, test) == 2
+
+
+DAYS = pd.date_range("2024-01-01", periods=40).strftime("%Y-%m-%d")
+
+
+def test_a_group_is_in_one_part_only() -> None:
+    table = pd.DataFrame({"customer": [f"c{n % 12}" for n in range(120)], "x": range(120)})
+    train, test = split(table, 0.25, 1, None, group=table["customer"])
+    assert_partition(table, train, test)
+    assert not set(train["customer"]) & set(test["customer"])
+    assert test["customer"].nunique() == 3
+
+
+def test_the_test_part_is_what_comes_last() -> None:
+    table = pd.DataFrame({"day": DAYS, "x": range(40)}).sample(frac=1, random_state=0)
+    table = table.reset_index(drop=True)
+    schema = {"columns": [{"column": "day", "format": "ISO8601"}]}
+    train, test = split(table, 0.25, 1, None, time=splitting.times(table, "day", schema))
+    assert_partition(table, train, test)
+    assert len(test) == 10
+    assert train["day"].max() < test["day"].min()
+    steps = pd.Series([1, 1, 1, 2, 2, 2], name="step")  # rows of one moment stay together
+    assert [len(part) for part in splitting.last_share(steps, 0.2)] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        (("auto", None, None, None), "random"),
+        (("auto", "y", None, None), "stratified"),
+        (("auto", None, "c", None), "group"),
+        (("auto", None, None, "t"), "time"),
+        (("random", "y", None, None), "random"),
+        (("group", "y", "c", None), "group"),
+    ],
+)
+def test_the_method_is_set_or_follows_from_a_column(given: tuple, chosen: str) -> None:
+    assert splitting.method(*given) == chosen
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("groups", None, "c", None), "split.method='groups' (did you mean 'group'?)"),
+        (("time", None, "c", None), "split.method=time needs a column"),
+        (("auto", None, "c", "t"), "split has columns for several methods: group, time"),
+    ],
+)
+def test_methods_that_cannot_be(given: tuple, said: str) -> None:
+    with pytest.raises(PipelineError) as refused:
+        splitting.method(*given)
+    assert said in str(refused.value)
+
+
+def test_times_that_are_none() -> None:
+    table = pd.DataFrame({"day": ["a", "b"], "n": ["1", ""]})
+    schema = {"columns": []}
+    with pytest.raises(PipelineError, match=r"split\.time='day' holds 'a', which is neither"):
+        splitting.times(table, "day", schema)
+    with pytest.raises(PipelineError, match=r"split\.time names 'dya'"):
+        splitting.times(table, "dya", schema)
+    with pytest.raises(PipelineError, match="1 rows without a time"):
+        splitting.last_share(splitting.times(table, "n", schema), 0.5)
+    with pytest.raises(PipelineError, match="the same in all rows"):
+        splitting.last_share(pd.Series([1, 1], name="n"), 0.5)
+
+
+def test_what_speaks_against_a_random_draw() -> None:
+    table = pd.DataFrame({
+        "day": [*DAYS] * 2, "customer_id": [f"c{n % 10}" for n in range(80)],
+        "order_id": range(80), "type_1": ["a", "b"] * 40,
+    })  # fmt: skip
+    first, second = splitting.doubts(table, kinds.schema(table))
+    assert first.startswith("day is a date")
+    assert "split.method=time split.time=day" in first
+    assert second.startswith("customer_id has 10 values in 80 rows")
+    assert "split.method=group split.group=customer_id" in second

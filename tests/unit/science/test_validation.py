@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS, measured_as
@@ -112,3 +113,29 @@ def test_a_metric_that_is_no_number():
     result = StepResult("4", "ran", metrics={"val_r2": math.nan, "r2": 0.1})
     with pytest.raises(PipelineError, match="val_r2 is not a number"):
         result.metric("r2")
+
+
+@pytest.mark.parametrize("method", ["group", "time"])
+@pytest.mark.parametrize("folds", [None, 4])
+def test_rows_are_measured_on_as_the_test_part_was_drawn(method: str, folds: int | None) -> None:
+    """No group on both sides, and nothing that comes before what was fitted on."""
+    key = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(20), 5)), name="key")
+    features = pd.DataFrame({"key": key.to_numpy(float)}, index=np.arange(100) + 7)
+    target = pd.Series(np.arange(100) % 2, index=features.index)
+    seen = []
+
+    def fit(model, some: pd.DataFrame, goal: pd.Series):
+        seen.append(some)
+        return model.fit(some, goal)
+
+    how = validation.How(0.25, folds, 1, method, key)
+    _, told, _ = validation.train(fit, DecisionTreeClassifier(), features, target, how)
+    assert told
+    for fitted in seen[: folds or 1]:
+        left = features.drop(index=fitted.index)
+        if method == "group":
+            assert not set(fitted["key"]) & set(left["key"])
+        elif len(fitted):
+            after = left[left["key"] > fitted["key"].max()]
+            assert len(after) or left["key"].max() == fitted["key"].max()
+            assert fitted["key"].max() < 19
