@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
-from pipeline.science import cleaning, kinds, tables
+from pipeline.science import cleaning, defects, kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -24,6 +24,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         text_columns=[*text, *args.parse],
         as_text=args.decimal != "." or bool(args.thousands),
     )
+    defects.check_quotes(raw, tables.dialect(args.sep, args.encoding)[0])
+    raw, headers = defects.without_headers(raw)
     for column in cleaning.lacking(args.fill, raw):
         run.warn(f"etl.fill names {column!r}, which the table lacks")
     table, dropped = cleaning.clean(
@@ -33,6 +35,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, args.schema)
     words = tables.missing_words(path, raw, args.usual_missing, **form)
+    for line in [*headers, *defects.doubts(table, args.fill.values())]:
+        run.note(line, warning=True)
     for line in [*kinds.notes(table, ruled, words), *cleaning.equal_rows(table, dropped)]:
         run.note(line)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}

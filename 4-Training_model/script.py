@@ -10,6 +10,7 @@ from sklearn.base import is_classifier
 from pipeline import steps
 from pipeline.reporting import figures
 from pipeline.science import (
+    defects,
     evaluation,
     kinds,
     leaks,
@@ -29,6 +30,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     if schema is None:
         run.note(f"{data['train'].reference} has no schema.json: the types are inferred")
     train, test = training.read_parts(data["train"].file(), data["test"].file(), args.drop, schema)
+    args.drop = defects.named(args.drop, train.columns)
+    args.categorical = defects.named(args.categorical, train.columns)
     for column in [name for name in args.drop if name not in train]:
         run.warn(f"model.drop names {column!r}, which the table lacks")
     schema = schema or kinds.schema(train)

@@ -227,6 +227,12 @@ def fill_missing(table: pd.DataFrame, fill: dict) -> pd.DataFrame:
     """Give missing cells their column's value; a column that is not there is passed over."""
     for name in table.columns.intersection(fill):
         column, value = table[name], fill[name]
+        if is_string_dtype(column) and isinstance(value, bool) and not column.isna().all():
+            raise PipelineError(
+                f"etl.fill gives {name!r}, a column of words, the truth value {value}; YAML reads "
+                "yes, no, on and off as such",
+                f"quote the word: {name}: 'No'",
+            )
         if is_string_dtype(column):
             value = str(value)
         elif column.isna().all():  # it has no type yet
@@ -331,6 +337,13 @@ def check_rules(rules: list[dict]) -> None:
                     f"{did_you_mean(key, RULES)}",
                     f"the rules are: {', '.join(RULES)}",
                 )
+        truths = [value for value in rule.get("values") or [] if isinstance(value, bool)]
+        if truths and rule.get("dtype") != "bool":
+            raise PipelineError(
+                f"etl.schema: the values of {rule['column']!r} are truth values: {truths}; YAML "
+                "reads yes, no, on and off as such",
+                "quote the words: values: ['Yes', 'No']",
+            )
         if rule.get("kind") not in (None, *KINDS):
             raise PipelineError(
                 f"etl.schema: unknown kind {rule['kind']!r} for column {rule['column']!r}"

@@ -72,6 +72,7 @@ def read_raw(
     form = {"sep": sep, "encoding": codec}
     try:
         titles = pd.read_csv(path, nrows=0, **form).columns
+        check_twice(path, **form)
         check_titles(path, titles, **form)
         texts = [title for title in titles if as_text or snake_case(title) in text_columns]
         cells = {**form, "na_values": list(missing), "skipinitialspace": True}
@@ -160,6 +161,22 @@ def missing_words(
         for name, counts in counted.items()
         if (there := {word: int(counts[word]) for word in words if word in counts})
     }
+
+
+def check_twice(path: Path, **form: Any) -> None:
+    """Refuse a title that stands twice, which pandas would number.
+
+    Raises:
+        PipelineError: names it.
+    """
+    first = pd.read_csv(path, nrows=1, header=None, dtype=str, na_filter=False, **form)
+    titles = first.iloc[0].str.strip()
+    twice = sorted(set(titles[titles.duplicated() & (titles != "")]))
+    if twice:
+        raise PipelineError(
+            f"{path.name} has several columns titled {', '.join(map(repr, twice[:5]))}",
+            "rename them in the data",
+        )
 
 
 def check_titles(path: Path, titles: pd.Index, sep: str, encoding: str) -> None:

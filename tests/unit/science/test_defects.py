@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import cleaning, kinds, tables
+from pipeline.science import cleaning, defects, kinds, tables
 
 USUAL = ["", "NA", "N/A", "NaN", "nan", "null"]
 
@@ -34,12 +34,19 @@ def cleaned(
         text_columns=[*words, *(parse or {})],
         as_text=decimal != "." or bool(thousands),
     )
+    defects.check_quotes(raw, sep)
+    raw, headers = defects.without_headers(raw)
     table, dropped = cleaning.clean(raw, [], {}, words, [*USUAL, *missing], numbers=numbers)
     ruled = [rule["column"] for rule in rules]
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, list(rules))
     counted = tables.missing_words(path, raw, USUAL, sep, None)
-    return table, [*kinds.notes(table, ruled, counted), *cleaning.equal_rows(table, dropped)]
+    doubts = [*headers, *defects.doubts(table)]
+    return table, [
+        *doubts,
+        *kinds.notes(table, ruled, counted),
+        *cleaning.equal_rows(table, dropped),
+    ]
 
 
 def column(cells: list[str], sep: str = ",") -> str:
@@ -185,3 +192,70 @@ def test_settings_that_do_not_fit(tmp_path: Path, settings: dict, said: str) -> 
 def test_units_that_differ_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="several units: 'kg', 'g'"):
         cleaned(tmp_path, column(["1 kg", "2 kg", "30 g"]), parse={"price": "unit"})
+
+
+ROWS = "".join(f"{n},{n * 2}.5,c{n % 3}\n" for n in range(30))
+
+
+def test_a_quotation_mark_that_is_not_closed(tmp_path: Path) -> None:
+    lines = [f"{n},{n}.5,c{n % 3}" for n in range(30)]
+    lines[5], lines[20] = '5,5.5,"c2', '20,20.5,c2"'
+    with pytest.raises(
+        PipelineError, match=r"'c' holds 14 line\(s\) that look like rows \(data row 6"
+    ):
+        cleaned(tmp_path, "a,b,c\n" + "\n".join(lines) + "\n")
+    poem = 'a,b,c\n1,2,"one,\ntwo\nthree, four"\n3,4,x\n'
+    assert len(cleaned(tmp_path, poem)[0]) == 2
+
+
+def test_a_header_that_is_repeated(tmp_path: Path) -> None:
+    table, said = cleaned(tmp_path, f"a,b,c\n{ROWS}a,b,c\n{ROWS}")
+    assert len(table) == 60
+    assert kinds.dtype(table["a"]) == "int"
+    assert "1 row(s) repeat the header and are left out (row 31)" in said
+
+
+def test_headers_of_orange(tmp_path: Path) -> None:
+    table, said = cleaned(tmp_path, f"a,b,c\ncontinuous,c,discrete\n,,class\n{ROWS}")
+    assert len(table) == 30
+    assert kinds.dtype(table["b"]) == "float"
+    assert "the first 2 row(s) are headers of Orange's and are left out" in said
+
+
+def test_a_second_header_stops(tmp_path: Path) -> None:
+    with pytest.raises(
+        PipelineError, match=r"a: 1 of 31 cells are no numbers: 'cm' \(data row 1\)"
+    ):
+        cleaned(tmp_path, f"a,b,c\ncm,kg,name\n{ROWS}")
+
+
+def test_a_title_that_stands_twice(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="several columns titled 'y'"):
+        cleaned(tmp_path, "y,x,y\n1,2,3\n4,5,6\n")
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["Yes", "YES", "yes", "No"] * 5, "'YES', 'Yes', 'yes' differ in case or spaces only"),
+        (["New York", "New  York", "Bern", "Bern"] * 5, "differ in case or spaces only"),
+        (["a", "b", "?", "a", "b", "a"] * 5, "5 cells look like missing values and count as words"),
+        ([*["a", "b", "c"] * 8, "Total"], "the last row ('Total') looks like a total"),
+    ],
+)
+def test_words_that_are_likely_wrong(tmp_path: Path, cells: list[str], said: str) -> None:
+    _, lines = cleaned(tmp_path, column(cells))
+    assert [line for line in lines if said in line], lines
+
+
+def test_words_that_yaml_takes_for_truth_values(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="YAML reads yes, no"):
+        cleaning.check_rules([{"column": "a", "values": [True, False]}])
+    raw = pd.DataFrame({"a": pd.array(["Yes", None], "string")})
+    with pytest.raises(PipelineError, match="'a', a column of words, the truth value False"):
+        cleaning.fill_missing(raw, {"a": False})
+
+
+def test_columns_are_named_by_their_titles_too() -> None:
+    columns = ["customer_id", "x"]
+    assert defects.named(["Customer ID", "x", "other"], columns) == ["customer_id", "x", "other"]

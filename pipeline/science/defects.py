@@ -1,0 +1,102 @@
+"""What is wrong with a table as a whole: rows that are none, quotes, spellings. Pure functions."""
+
+import re
+from collections.abc import Collection
+
+import pandas as pd
+from pandas.api.types import is_string_dtype
+
+from pipeline.core.errors import PipelineError
+from pipeline.science.tables import snake_case
+
+# The second and third row of a table of Orange: types of the columns, and their roles
+TYPES = re.compile(r"continuous|discrete|string|time|[cdst]|(\S+ )+\S+")
+ROLES = re.compile(r"class|meta|ignore|[cmi]|")
+NO_VALUE = re.compile(r"[?*.-]+|#?n/?a|nan|null|missing|undefined|#\w+[!?/]*", re.IGNORECASE)
+TOTAL = re.compile(r"(grand |sub)?total:?|sum:?|average|mean|source:.*|note:.*|©.*", re.IGNORECASE)
+
+
+def without_headers(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table without rows that repeat its header or are a second one; and what was left out."""
+    titles = [str(title).strip() for title in raw]
+    texts = [place for place, name in enumerate(raw) if is_string_dtype(raw[name])]
+    if len(texts) < len(titles) or raw.empty:  # a header would have made each column words
+        return raw, []
+    again = pd.Series(True, raw.index)
+    for place in texts:
+        again &= (raw.iloc[:, place].str.strip() == titles[place]).fillna(False).astype(bool)
+    said = []
+    if again.any():
+        places = ", ".join(str(index + 1) for index in raw.index[again][:3])
+        said.append(f"{int(again.sum())} row(s) repeat the header and are left out (row {places})")
+        raw = raw[~again]
+    first = [str(cell).strip() for cell in raw.iloc[0].fillna("")] if len(raw) > 2 else []
+    second = [str(cell).strip() for cell in raw.iloc[1].fillna("")] if first else []
+    types = sum(cell in ("continuous", "discrete", "string", "c", "d", "s") for cell in first)
+    if types and types >= len(first) / 2 and all(map(TYPES.fullmatch, first)):
+        count = 2 if all(map(ROLES.fullmatch, second)) else 1
+        said.append(f"the first {count} row(s) are headers of Orange's and are left out")
+        raw = raw.iloc[count:]
+    return raw, said
+
+
+def check_quotes(raw: pd.DataFrame, sep: str) -> None:
+    """Refuse a cell that has swallowed rows, because a quotation mark is not closed.
+
+    Raises:
+        PipelineError: names the column and the row.
+    """
+    width = raw.shape[1]
+    for name in raw:
+        if width < 2 or not is_string_dtype(raw[name]):
+            continue
+        column = raw[name]
+        lines = column[column.str.contains("\n", regex=False).fillna(False).astype(bool)]
+        for index, cell in lines.items():
+            rows = sum(line.count(sep) == width - 1 for line in str(cell).splitlines()[1:-1])
+            if rows > 0:
+                raise PipelineError(
+                    f"a cell of {str(name)!r} holds {rows} line(s) that look like rows (data row "
+                    f"{index + 1}): a quotation mark is not closed",
+                    "close it in the data, or take it out",
+                )
+
+
+def doubts(table: pd.DataFrame, filled: Collection[object] = ()) -> list[str]:
+    """What is likely wrong with the words of a clean table, one line for each column.
+
+    Args:
+        table: the clean table.
+        filled: values that ``etl.fill`` gives, which are meant.
+    """
+    lines = []
+    for name in table:
+        column = table[name]
+        if not is_string_dtype(column) or column.nunique() > len(column) / 2:
+            continue
+        words = pd.Series(column.dropna().unique(), dtype="str")
+        groups = words.groupby(words.str.casefold().str.split().str.join(" ")).agg(list)
+        for spellings in groups[groups.str.len() > 1].head(3):
+            shown = ", ".join(map(repr, sorted(spellings)))
+            lines.append(f"{name}: {shown} differ in case or spaces only, and count as different")
+        odd = [word for word in words if NO_VALUE.fullmatch(word) and word not in filled]
+        if odd:
+            count, shown = int(column.isin(odd).sum()), ",".join(f"'{word}'" for word in odd)
+            lines.append(
+                f"{name}: {count} cells look like missing values and count as words "
+                f"(etl.missing=[{shown}])"
+            )
+    if len(table) > 2:
+        last = [str(cell).strip() for cell in table.iloc[-1] if isinstance(cell, str)]
+        if found := next((cell for cell in last if TOTAL.fullmatch(cell)), None):
+            lines.append(f"the last row ({found!r}) looks like a total or a footer, and is kept")
+    return lines
+
+
+def named(names: Collection[str], columns: Collection[str]) -> list[str]:
+    """Columns that a setting names, each by its name or by its title in the raw file."""
+    return [name if name in columns else _by_title(name, columns) for name in names]
+
+
+def _by_title(name: str, columns: Collection[str]) -> str:
+    return snake_case(name) if snake_case(name) in columns else name
