@@ -17,9 +17,11 @@ from pipeline.core.observations import Proof
 
 # Environment variables that libraries go by, whoever reads them; docs/cache.md lists them.
 LIBRARIES = (
-    "BLIS_*", "CUDA_*", "LANG", "LANGUAGE", "LC_*", "MKL_*", "NUMBA_*", "NUMEXPR_*", "NVIDIA_*",
-    "OMP_*", "OPENBLAS_*", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8",
-    "SKLEARN_*", "SOURCE_DATE_EPOCH", "TZ", "VECLIB_*",
+    "BLIS_*", "CUBLAS_*", "CUDA_*", "KMP_*", "LANG", "LANGUAGE", "LC_*", "MKL_*", "NPY_*",
+    "NUMBA_*", "NUMEXPR_*", "NUMPY_*", "NVIDIA_*", "OMP_*", "OPENBLAS_*", "PANDAS_*",
+    "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUTF8",
+    "PYTHONWARNINGS", "SCIPY_*", "SKLEARN_*", "SOURCE_DATE_EPOCH", "TF_*", "TORCH_*", "TZ",
+    "VECLIB_*", "XLA_*",
 )  # fmt: skip
 # Those that tell one run from another, or where things are kept: they never count. Which tracker
 # and project it is counts by their address.

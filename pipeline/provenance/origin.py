@@ -1,6 +1,8 @@
 """Who runs this, from which code, and with which packages."""
 
+import contextlib
 import getpass
+import hashlib
 import json
 import os
 import platform
@@ -16,6 +18,8 @@ from pipeline.core.files import file_digest
 from pipeline.core.settings import ROOT
 from pipeline.core.text import printable
 from pipeline.provenance.git import GitError, git
+
+NO_PATH = ("#", "import ", "import\t")  # lines of a .pth file that name no folder
 
 
 @dataclass(frozen=True)
@@ -86,18 +90,33 @@ def packages(folders: Iterable[Path]) -> list[str]:
     what was installed follows it; one that is installed editable counts by what is read of it.
     """
     found: dict[str, str] = {}
+    folders = list(folders)
     for folder in folders:
-        for info in _infos(folder, (".dist-info", ".egg-info")):
+        for info in _names(folder, (".dist-info", ".egg-info")):
             name, dash, version = info.rpartition(".")[0].partition("-")
             if dash:  # what comes first on the path is what is imported
                 line = version.partition("-")[0] + _content(f"{folder}/{info}")
                 found.setdefault(name.lower().replace("_", "-"), line)
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+    lines = [f"{name}=={version}" for name, version in sorted(found.items())]
+    return [*lines, *_more_paths(folders)]
+
+
+def _more_paths(folders: Iterable[Path]) -> list[str]:
+    """A line on the folders that ``.pth`` files add to Python's path, but for this checkout's."""
+    added = []
+    for folder in folders:
+        for name in sorted(_names(folder, (".pth",))):
+            with contextlib.suppress(OSError):
+                lines = map(str.strip, Path(folder, name).read_text(errors="replace").splitlines())
+                paths = [line for line in lines if line and not line.startswith(NO_PATH)]
+                added += [path for path in paths if ROOT not in (Path(path), *Path(path).parents)]
+    digest = hashlib.sha256("\n".join(added).encode()).hexdigest()
+    return [f"# .pth files=={digest[:16]}"] if added else []
 
 
 def editable(folders: Iterable[Path]) -> list[str]:
     """The folders of the projects that are installed editable."""
-    infos = (f"{folder}/{info}" for folder in folders for info in _infos(folder, (".dist-info",)))
+    infos = (f"{folder}/{info}" for folder in folders for info in _names(folder, (".dist-info",)))
     told = map(_direct_url, infos)
     return [
         unquote(urlsplit(one["url"]).path)
@@ -106,8 +125,8 @@ def editable(folders: Iterable[Path]) -> list[str]:
     ]
 
 
-def _infos(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    """The names of the folders in which installed packages describe themselves.
+def _names(folder: Path, endings: tuple[str, ...]) -> list[str]:
+    """The names in a folder that end so.
 
     A run looks through hundreds of them for each step, and making a Path of each takes longest.
     """

@@ -34,6 +34,7 @@ INFRASTRUCTURE = tuple(
     str(ROOT / "pipeline" / name) + os.sep for name in ("core", "provenance", "steps", "tracking")
 )
 SIZED = ("stat", "getsize")  # the others only ask what is there
+OURS = ("pipeline.", "git.")  # the library, and what tells the commit of the code
 PATH_HOOK = ".__path_hook__"  # setuptools puts entries into sys.path that are no folders
 IMPORTS = {
     "importlib._bootstrap",
@@ -60,6 +61,7 @@ class Trace:
         self._searched: dict[str, set[str]] = {}
         self._kinds: dict[str, str] = {}
         self._links: dict[str, str] = {}
+        self._looked_up: dict[str, str] = {}  # files that libraries have tested
         self._variables: set[str] = set()
         self._own: set[str] = set()  # paths that the step has made itself
         self._set: set[str] = set()  # variables that it has set
@@ -213,12 +215,28 @@ class Trace:
     def _asked(self, path: Any, dir_fd: int | None) -> str | None:
         """The name of a path that the repository's code asks about; None for others."""
         with self._alone() as alone, contextlib.suppress(OSError, ValueError):
-            if alone and self._counts(hooks.asker(sys._getframe(2))):
+            if alone:
+                asker = hooks.asker(sys._getframe(2))
                 if dir_fd is not None:
                     path = os.path.join(_described(dir_fd), os.fsdecode(path))  # noqa: PTH118
                 name = self._name(path)
-                return None if name is None or self._is_own(name) else name
+                if name is None or self._is_own(name):
+                    return None
+                if self._counts(asker):
+                    return name
+                self._asked_by_library(name, hooks.module(asker))
         return None
+
+    def _asked_by_library(self, name: str, module: str) -> None:
+        """A library looks for a file that it may read: its settings, or a table in native code.
+
+        Source counts when it is imported.
+        """
+        if module in IMPORTS or module.startswith(OURS) or name.endswith((".py", PATH_HOOK)):
+            return
+        path = observations.path_of(name)
+        if name not in self._looked_up and not path.is_dir():
+            self._looked_up[name] = observations.file(path)
 
     def _kind(self, name: str, sized: bool) -> None:
         known = self._kinds.get(name)
@@ -315,9 +333,10 @@ class Trace:
             for name, modules in self._searched.items()
         }
         folders = {name: observations.folder(found) for name, found in self._folders.items()}
+        looked_up = {k: v for k, v in self._looked_up.items() if not self._is_own(k)}
         return {
             observations.CODE: dict(self._code),
-            observations.FILE: dict(self._files),
+            observations.FILE: {**looked_up, **self._files},
             observations.FOLDER: folders,
             observations.SEARCH: searched,
             observations.KIND: dict(self._kinds),

@@ -232,6 +232,18 @@ MATTERS: dict[str, tuple[dict[str, str], str, dict[str, str], str]] = {
         {"1-Step/flag": ""},
         "1-Step/flag",
     ),
+    "a table that native code reads": (
+        {"1-Step/one.parquet": "1"},
+        "import pandas\ntry:\n    pandas.read_parquet('one.parquet')\nexcept Exception:\n    pass",
+        {"1-Step/one.parquet": "2"},
+        "1-Step/one.parquet",
+    ),
+    "settings that a library looks for": (
+        {},
+        "import matplotlib",
+        {"1-Step/matplotlibrc": "lines.linewidth: 9"},
+        "1-Step/matplotlibrc",
+    ),
     "lines of a file": (
         {"1-Step/one.txt": "1"},
         "import linecache; linecache.getline('one.txt', 1)",
@@ -284,6 +296,7 @@ def test_what_matters_is_noticed(program: Program, case: str) -> None:
         ({"1-Step/rules.py": "import warnings; warnings.warn('odd')\n"}, "import rules",
          {"1-Step/rules.py": "import warnings; warnings.warn('odd')  # why\n"}),
         ({"1-Step/a.csv": "1"}, "Path('a.csv').exists()", {"1-Step/a.csv": "22"}),
+        ({}, "import joblib; joblib.Memory('kept').cache(len)('abc')", {"1-Step/b.csv": "1"}),
     ],
 )  # fmt: skip
 def test_what_does_not_matter_is_not(
