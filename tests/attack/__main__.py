@@ -23,7 +23,7 @@ def killed(folder: Path, draw: random.Random, count: int) -> Iterator[str]:
     """The kills at named points and at drawn moments, each on the state that the last one left."""
     temporary = folder / "tmp"
     temporary.mkdir(parents=True)
-    expected = kills.digests(Checkout(folder / "expected"))
+    expected = kills.digests(Checkout(folder / "expected", shares_workers=False))
     longest = 10.0
     with (
         tempfile.TemporaryDirectory(prefix="ray") as short,

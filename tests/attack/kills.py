@@ -43,6 +43,7 @@ VICTIMS = ("orchestrator", "step", "worker", "watcher", "any")
 class Watched(Checkout):
     """A checkout whose programs keep their temporary files in a folder of their own."""
 
+    shares_workers: bool = False
     temporary: Path = Path()
 
     def environment(self, **more: str) -> dict[str, str]:
