@@ -199,33 +199,36 @@ class Trace:
         **__: Any,
     ) -> None:
         sized = hooks.asked_by(sys._getframe(1)) in SIZED
-        if name := self._asked(path, dir_fd):
+
+        def record(name: str) -> None:
             self._kind(name, sized)
             if not follow_symlinks:
                 self._link(name)
 
+        self._asked(path, dir_fd, record)
+
     def _followed(self, path: Any, *_: Any, dir_fd: int | None = None, **__: Any) -> None:
-        if name := self._asked(path, dir_fd):
-            self._link(name)
+        self._asked(path, dir_fd, self._link)
 
     def _link(self, name: str) -> None:
         if name not in self._links and name != ".":
             self._links[name] = observations.link(observations.path_of(name))
 
-    def _asked(self, path: Any, dir_fd: int | None) -> str | None:
-        """The name of a path that the repository's code asks about; None for others."""
+    def _asked(self, path: Any, dir_fd: int | None, record: Callable[[str], None]) -> None:
+        """Record the name of a path that the repository's code asks about."""
         with self._alone() as alone, contextlib.suppress(OSError, ValueError):
-            if alone:
-                asker = hooks.asker(sys._getframe(2))
-                if dir_fd is not None:
-                    path = os.path.join(_described(dir_fd), os.fsdecode(path))  # noqa: PTH118
-                name = self._name(path)
-                if name is None or self._is_own(name):
-                    return None
-                if self._counts(asker):
-                    return name
+            if not alone:
+                return
+            asker = hooks.asker(sys._getframe(2))
+            if dir_fd is not None:
+                path = os.path.join(_described(dir_fd), os.fsdecode(path))  # noqa: PTH118
+            name = self._name(path)
+            if name is None or self._is_own(name):
+                return
+            if self._counts(asker):
+                record(name)
+            else:
                 self._asked_by_library(name, hooks.module(asker))
-        return None
 
     def _asked_by_library(self, name: str, module: str) -> None:
         """A library looks for a file that it may read: its settings, or a table in native code.
@@ -235,8 +238,8 @@ class Trace:
         if module in IMPORTS or module.startswith(OURS) or name.endswith((".py", PATH_HOOK)):
             return
         path = observations.path_of(name)
-        if name not in self._looked_up and not path.is_dir():
-            self._looked_up[name] = observations.file(path)
+        if name not in self._looked_up and (path.is_file() or not path.exists()):
+            self._looked_up[name] = observations.file(path)  # neither a folder nor a pipe
 
     def _kind(self, name: str, sized: bool) -> None:
         known = self._kinds.get(name)

@@ -363,7 +363,7 @@ def test_a_killed_worker_is_not_missed(forked: Step):
     ("old", "new", "ok"),
     [
         ("import numpy", "import threading\n"
-         "threading.Thread(target=time.sleep, args=[9], daemon=True).start()\n"
+         "threading.Thread(target=time.sleep, args=[900], daemon=True).start()\n"
          "import numpy", True),
         ("import numpy", "import numpy, wandb", True),
         ("import numpy", "import numpy, absent", False),
