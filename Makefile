@@ -43,6 +43,7 @@ report: .venv/complete  ## open the last report
 
 bench: .venv/extras  ## measure this pipeline against others; takes an hour or two
 	@.venv/bin/python benchmarks/sweep.py --output docs/benchmarks-sweep.json
+	@.venv/bin/python benchmarks/serving.py --output docs/benchmarks-serving.json
 	@.venv/bin/python benchmarks/run.py
 
 extras: .venv/extras  ## install what only some need: sweeps, Ray, the app, notebooks, DVC, Azure

@@ -71,8 +71,8 @@ def _part(sample: dict, step: str | None) -> dict:
     return sample if step is None else sample["steps"].get(step, {})
 
 
-def page(told: dict, sweep: dict | None = None) -> str:
-    """The page, from what benchmarks.json and sweep.py's file hold; its text is in page.md."""
+def page(told: dict, sweep: dict | None = None, serving: dict | None = None) -> str:
+    """The page, from benchmarks.json and the files of sweep.py and serving.py; see page.md."""
     results = Results(told["samples"])
     parts = [
         _surroundings(told),
@@ -83,6 +83,7 @@ def page(told: dict, sweep: dict | None = None) -> str:
         _steps(results),
         _figures(results),
         _sweep(sweep) if sweep else "",
+        _serving(serving) if serving else "",
     ]
     text = Path(__file__).with_name("page.md").read_text(encoding="utf-8")
     return text.replace("{results}", "\n".join(part for part in parts if part))
@@ -230,6 +231,36 @@ def _sweep(told: dict) -> str:
         cells = ", ".join(f"{seconds:.2f} s with {trials}" for trials, seconds in growth.items())
         lines.append(f"Seconds per trial on 800 rows: {cells} trials.")
     return "\n".join(lines) + "\n"
+
+
+def _serving(told: dict) -> str:
+    """Our model server beside MLflow's."""
+    names = {"pipeline": "`pipeline serve`", "mlflow": "`mlflow models serve`"}
+    titles = ["clients", "server", "requests/s", "median, ms", "p99, ms", "processor, ms a request"]
+    keys = ("rate", "median", "p99", "cpu")
+    rows = [
+        [str(one["clients"]), names[one["server"]], *(f"{one[key]:.1f}" for key in keys)]
+        for one in told["measured"]
+    ]
+    by = {(one["server"], one["clients"]): one for one in told["measured"]}
+    ratios = ", ".join(
+        f"{one['rate'] / by['mlflow', clients]['rate']:.1f} with {clients}"
+        for (name, clients), one in by.items()
+        if name == "pipeline"
+    )
+    memory = told["memory"]
+    return "\n".join(
+        [
+            "## Serving\n",
+            "One row a request, from clients that each keep a connection and ask without a pause; "
+            f"{told['processors']} cores, load {told['load']:.1f} at the end, the clients on the "
+            "same machine.\n",
+            table(titles, rows),
+            f"Requests per second as a multiple of MLflow's, by clients: {ratios}. Memory of "
+            f"`pipeline serve`: {memory['before']:.0f} MiB before and {memory['after']:.0f} MiB "
+            f"after {memory['requests']:,} further requests of 50 clients.\n",
+        ]
+    )
 
 
 def table(titles: list[str], rows: Iterable[list[str]]) -> str:

@@ -28,7 +28,7 @@ from measure import HERE, ROOT, STEPS, TIME, Measured, build, run, surroundings,
 
 SNAPSHOT = ROOT / "data" / "pokemon.csv"
 ROWS = {"million": 1_000_000, "ten-million": 10_000_000}
-SWEEP = "benchmarks-sweep.json"  # benchmarks/sweep.py's figures, beside the page
+BESIDE = ("benchmarks-sweep.json", "benchmarks-serving.json")  # of sweep.py and serving.py
 TABLES = ("clean_data.csv", "train_data.csv", "test_data.csv")
 
 
@@ -257,9 +257,9 @@ def main() -> None:
             measured = add(json.loads(figures.read_text(encoding="utf-8")), measured)
         figures.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     told = json.loads(figures.read_text(encoding="utf-8"))
-    swept = args.output.with_name(SWEEP)
-    sweep = json.loads(swept.read_text(encoding="utf-8")) if swept.exists() else None
-    args.output.write_text(report.page(told, sweep), encoding="utf-8")
+    files = [args.output.with_name(name) for name in BESIDE]
+    beside = [json.loads(one.read_text("utf-8")) if one.exists() else None for one in files]
+    args.output.write_text(report.page(told, *beside), encoding="utf-8")
     print(args.output)
 
 

@@ -24,19 +24,17 @@ def limited(seconds: float, max_bytes: int) -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:
             """Begin to watch."""
             super().connection_made(transport)
-            self._seen, self._unread = None, 0
+            self._unread = 0
             self.loop.call_later(seconds, self._look)
 
         def data_received(self, data: bytes) -> None:
             """Read on, unless too much has come that is no body of a request under way."""
+            before, wanted = self.cycle, not self._idle() and self.cycle.more_body
+            refused = before is not None and before.more_body and not wanted
             super().data_received(data)
-            if self.cycle is not self._seen:
-                self._seen, self._unread = self.cycle, 0
-            elif self._idle() or not self.cycle.more_body:
-                self._unread += len(data)
-                refused = self.cycle is not None and self.cycle.more_body
-                if self._unread > (max_bytes if refused else LONGEST_HEAD):
-                    self.transport.close()
+            self._unread = 0 if wanted or self.cycle is not before else self._unread + len(data)
+            if self._unread > (max_bytes if refused else LONGEST_HEAD):
+                self.transport.close()
 
         def _idle(self) -> bool:
             return self.cycle is None or self.cycle.response_complete

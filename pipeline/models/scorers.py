@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,24 +33,37 @@ class Scorers:
 
     def _start(self) -> Executor:
         if self._workers == 1:
-            return ThreadPoolExecutor(1)
+            return ThreadPoolExecutor(2)  # the second is for rows that are in question
         spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         arguments = (self._loaded.folder,)
         pool = ProcessPoolExecutor(self._workers, spawn, _begin, arguments)
         pool.submit(os.getpid).result()  # all are started now, and this one has loaded the model
         return pool
 
-    async def score(self, requests: list[Cells]) -> list[Answer]:
-        """The answer to each request of a batch.
+    async def score_valid(self, requests: list[Cells]) -> list[Answer | None]:
+        """The answer to each request of a batch whose cells are surely valid.
 
         Raises:
             BrokenExecutor: a process was killed; the next batch has new ones.
         """
+        return await self._run(answer_valid, requests)
+
+    async def score_each(self, requests: list[Cells]) -> list[Answer]:
+        """The answer to each request of a batch, whatever its cells.
+
+        Raises:
+            BrokenExecutor: a process was killed; the next batch has new ones.
+        """
+        return await self._run(answer_each, requests)
+
+    async def _run(
+        self, score: Callable[[Loaded, list[Cells]], list[Any]], requests: list[Cells]
+    ) -> list[Any]:
         loop, pool = asyncio.get_running_loop(), self._pool
         if self._workers == 1:
-            return await loop.run_in_executor(pool, answer_each, self._loaded, requests)
+            return await loop.run_in_executor(pool, score, self._loaded, requests)
         try:
-            return await loop.run_in_executor(pool, _answer_mine, requests)
+            return await loop.run_in_executor(pool, _with_mine, score, requests)
         except RuntimeError:  # BrokenExecutor is one
             async with self._starting:
                 if pool is self._pool:
@@ -65,13 +79,18 @@ class Scorers:
         self._pool.shutdown(wait=False)
 
 
+def answer_valid(loaded: Loaded, requests: list[Cells]) -> list[Answer | None]:
+    """Score the requests whose cells are surely valid; none, if the model fails for one of them."""
+    try:
+        return [*loaded.score_valid(requests)]
+    except Exception:  # the model's code may raise anything; each is told of it by answer_each
+        return [None] * len(requests)
+
+
 def answer_each(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
     """Score requests together; alone, if the model fails for one of them."""
     try:
-        valid = loaded.score_valid(requests)
-        others = [cells for cells, known in zip(requests, valid, strict=True) if known is None]
-        scored = iter(loaded.score_each(others) if others else [])
-        return [_answer(next(scored)) if known is None else known for known in valid]
+        return [_answer(scored) for scored in loaded.score_each(requests)]
     except Exception as error:  # the model's code may raise anything
         if len(requests) > 1:
             return [answer for one in requests for answer in answer_each(loaded, [one])]
@@ -105,5 +124,7 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _answer_mine(requests: list[Cells]) -> list[Answer]:
-    return answer_each(_mine[0], requests)
+def _with_mine(
+    score: Callable[[Loaded, list[Cells]], list[Any]], requests: list[Cells]
+) -> list[Any]:
+    return score(_mine[0], requests)

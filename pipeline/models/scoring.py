@@ -4,7 +4,9 @@ It is used in the model's own environment, so it imports little: no MLflow, no t
 """
 
 import json
+import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -131,8 +133,8 @@ class Loaded:
     def score_each(self, requests: list[Cells]) -> list[pd.DataFrame]:
         """What :meth:`score` gives for each of several requests, in one pass over all rows.
 
-        A cell of a wrong type stops the schema's other checks of its column, for all rows. So a
-        request with one is scored alone, and the others again without it.
+        A cell of a wrong type stops the schema's other checks of its column, for all rows. So
+        requests with such cells are scored again, beside those that have them in the same columns.
 
         Args:
             requests: cells as text by feature; all features are there.
@@ -140,16 +142,21 @@ class Loaded:
         joined = {name: pd.array(cells, "string") for name, cells in self._joined(requests).items()}
         scored = self._score(self._tidy(pd.DataFrame(joined)))
         parts = [scored.iloc[place].reset_index(drop=True) for place in _places(requests)]
-        bad = [number for number, part in enumerate(parts) if (part[REASON] != "").any()]
-        if len(requests) > 1 and scored[REASON].str.contains(MISTYPED).any():
-            good = [number for number in range(len(requests)) if number not in {*bad}]
-            for number in bad:
-                parts[number] = self.score_each([requests[number]])[0]
-            if good:
-                again = self.score_each([requests[number] for number in good])
-                for number, part in zip(good, again, strict=True):
+        groups: dict[frozenset[str], list[int]] = defaultdict(list)
+        for number, part in enumerate(parts):
+            groups[self._mistyped(part)].append(number)
+        if len(groups) > 1:
+            for numbers in groups.values():
+                apart = self.score_each([requests[number] for number in numbers])
+                for number, part in zip(numbers, apart, strict=True):
                     parts[number] = part
         return parts
+
+    def _mistyped(self, scored: pd.DataFrame) -> frozenset[str]:
+        """The columns in which a cell breaks the schema's type."""
+        told = "; ".join(reason for reason in scored[REASON] if MISTYPED in reason)
+        found = re.findall(rf"(\w+): \S+ {MISTYPED}", told)
+        return frozenset(found)
 
     def _joined(self, requests: list[Cells]) -> Cells:
         return {name: [*chain.from_iterable(r[name] for r in requests)] for name in self.kinds}

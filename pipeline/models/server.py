@@ -24,6 +24,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
+from starlette.requests import ClientDisconnect
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.batching import Batcher
@@ -73,9 +74,15 @@ class Served:
         self.loaded = Loaded.from_folder(folder)
         self.reader = Reader(self.loaded, limits)
         self.scorers = Scorers(self.loaded, workers)
-        self.score: Batcher[Cells, Answer]
-        self.score = Batcher(self.scorers.score, _rows, BATCH_ROWS, workers)
+        self._valid: Batcher[Cells, Answer | None]
+        self._valid = Batcher(self.scorers.score_valid, _rows, BATCH_ROWS, workers)
+        self._any: Batcher[Cells, Answer] = Batcher(self.scorers.score_each, _rows, BATCH_ROWS, 1)
         self.users = 0  # requests under way
+
+    async def score(self, cells: Cells) -> Answer:
+        """The answer to a request; one whose rows are in question keeps no other waiting."""
+        answer = await self._valid(cells)
+        return await self._any(cells) if answer is None else answer
 
 
 def _rows(cells: Cells) -> int:
@@ -89,7 +96,7 @@ class Server:
         self.served, self.wanted, self.host = served, wanted, host
         self._loading = asyncio.Lock()
         self._large = ThreadPoolExecutor(1)  # one large body in memory as JSON at a time
-        self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
         self.app.get("/version")(self.version)
         self.app.get("/health")(self.health)
         self.app.get("/ping")(self.ping)
@@ -161,6 +168,8 @@ class Server:
         try:
             async with asyncio.timeout(limits.timeout):
                 body = await _body(request, limits.max_bytes)
+        except ClientDisconnect as error:
+            raise Refused(400, "the body is cut off") from error  # nobody reads it
         except TimeoutError as error:
             raise Refused(408, f"the body took longer than {limits.timeout:g} s") from error
         try:

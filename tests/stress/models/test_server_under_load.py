@@ -143,6 +143,29 @@ def test_dawdlers_are_refused(model: Loaded):
         assert b"the body took longer than 0.5 s" in told
 
 
+def test_odd_http(model: Loaded):
+    """A client that goes away, bodies in one piece and in many, and what is no HTTP at all."""
+    head = b"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    deep, body = b"[" * 900_000, BODIES[0].encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    end = b"connection: close\r\n"
+    with serving(model) as server:
+        with server.connect() as connection:
+            connection.sendall(head + b"content-length: 100\r\n\r\n{")
+        for request, status in {
+            head + end + b"content-length: 900000\r\n\r\n" + deep: 400,
+            head + end + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n": 200,
+            head + end + b"transfer-encoding: chunked\r\n\r\nZ\r\n": 400,
+            head + end + b"content-length: 1\r\ncontent-length: 2\r\n\r\n12": 400,
+            b"HEAD /invocations HTTP/1.1\r\nhost: a\r\n" + end + b"\r\n": 405,
+            b"GET /invocations/ HTTP/1.1\r\nhost: a\r\n" + end + b"\r\n": 404,
+            b"\x16\x03\x01\x02\x00\x01\x00\x01": 400,
+        }.items():
+            with server.connect() as connection:
+                connection.sendall(request)
+                assert drain(connection).startswith(b"HTTP/1.1 %d " % status), request[-200:]
+
+
 def test_too_many_connections_and_the_end_of_a_server(model: Loaded):
     """SIGTERM: what is under way is answered, no one else is, and its workers end with it."""
     with serving(model, workers=2, max_connections=4) as server:
