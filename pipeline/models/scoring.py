@@ -155,7 +155,7 @@ class Loaded:
     def _mistyped(self, scored: pd.DataFrame) -> frozenset[str]:
         """The columns in which a cell breaks the schema's type."""
         told = "; ".join(reason for reason in scored[REASON] if MISTYPED in reason)
-        found = re.findall(rf"(\w+): \S+ {MISTYPED}", told)
+        found = re.findall(rf"(\w+): [^;]+ {MISTYPED}", told)
         return frozenset(found)
 
     def _joined(self, requests: list[Cells]) -> Cells:
