@@ -35,6 +35,8 @@ class Connection:
         Raises:
             RuntimeError: its status is not 200.
         """
+        if self._reader.at_eof():  # a server closes connections that wait long for their turn
+            await self.__aenter__()
         self._writer.write(self._request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])

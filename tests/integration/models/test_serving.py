@@ -25,14 +25,25 @@ CSV = {"content-type": "text/csv"}
 
 
 @pytest.fixture(scope="module")
-def at(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registered]:
-    """Versions that answer differently, for this process too; the first is in production."""
+def at(registered: Registered, tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    """Versions that answer differently; the first is in production."""
     place = registered.copy(tmp_path_factory.mktemp("serving") / "home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("PIPELINE_STATE_DIR", str(place.state))
+        use(place, patch)
         promote(1)
-        yield place
+    return place
+
+
+@pytest.fixture(autouse=True)
+def here(at: Registered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their registry is this process's, too."""
+    use(at, monkeypatch)
+
+
+def use(place: Registered, patch: pytest.MonkeyPatch) -> None:
+    """Let this process use a place's state folder."""
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    patch.setenv("PIPELINE_STATE_DIR", str(place.state))
 
 
 @pytest.fixture(scope="module")
