@@ -1,10 +1,12 @@
 """Calls W&B's SDK: its settings, its service process, its waits, and its errors in our words."""
 
 import concurrent.futures
+import contextlib
 import os
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import wandb
@@ -35,10 +37,14 @@ UNUSED = {
     "x_save_requirements": False,
     "x_skip_transaction_log": True,
 }
-BYTES_PER_SECOND = 1_000_000  # a transfer slower than this counts as one that hangs
+BYTES_PER_SECOND = 1_000_000  # what a transfer is expected to move, if nothing can be seen of it
+PROGRESS = 64_000  # bytes; a transfer that moves fewer in the time for an answer hangs
+REPEATED = 6  # times that a file's bytes are read, hashed and sent at most, or they are sent again
 FAILURES = (wandb.Error, WandbApiFailedError, OSError, ValueError, TypeError, RuntimeError)
 A_FULL_DISK = re.compile("no space left|quota exceeded|file too large", re.IGNORECASE)
 A_WRONG_KEY = re.compile(r"\b40[13]\b|api key|not logged in|permission denied", re.IGNORECASE)
+A_RATE_LIMIT = re.compile(r"\b429\b|rate limit", re.IGNORECASE)
+A_TIMEOUT = re.compile("timed? ?out", re.IGNORECASE)
 A_DELETED_RUN = "was previously created and deleted"
 KILLED = 255  # the exit code after Ctrl-C, from which W&B tells a killed run from a failed one
 KILLED_WAIT = 2.5  # seconds for the end of a killed run; its process has 3
@@ -93,7 +99,8 @@ def ask(
     Args:
         what: what is being done, for the message.
         call: what to call.
-        size: how many bytes are moved; a second is added for each megabyte.
+        size: how many bytes are moved; a second is added for each megabyte, and the time begins
+            anew while bytes are moved.
         limit: seconds; without it, the tracker's time-out.
         linger: seconds in which the call may complete after Ctrl-C.
     """
@@ -110,17 +117,64 @@ def ask(
 
     threading.Thread(target=work, name=f"wandb: {what}", daemon=True).start()
     try:
-        return future.result(limit)
+        return _result(future, limit, size)
     except KeyboardInterrupt:
         concurrent.futures.wait([future], linger)
         raise
     except FAILURES as error:
         if A_DELETED_RUN in str(error):
             raise DeletedError(str(error), "choose another id") from error
+        late = not future.done() or A_TIMEOUT.search(str(error)) is not None
         reason = _reason(error) if future.done() else f"no answer within {limit:.0f} seconds"
-        raise PipelineError(
-            f"W&B ({server()}) could not {what}: {reason}", _remedy(error)
-        ) from error
+        remedy = _remedy(error, late)
+        if A_RATE_LIMIT.search(str(error)) or (late and _is_rate_limited()):
+            reason = f"it limits how often it may be asked (HTTP 429); {reason}"
+            remedy = f"run it later, or fewer at once; or wait longer: {_longer()}"
+        raise PipelineError(f"W&B ({server()}) could not {what}: {reason}", remedy) from error
+
+
+def _result(future: "concurrent.futures.Future[Result]", limit: float, size: int) -> Result:
+    """A call's result, waited for as long as bytes are moved, and no more than they can be.
+
+    Raises:
+        TimeoutError: there is none, and nothing is moved.
+    """
+    begin = before = _moved() if size else 0
+    while True:
+        try:
+            return future.result(limit)
+        except TimeoutError:
+            if future.done() or not size:
+                raise
+            now = _moved()
+            if now - before < PROGRESS or now - begin > REPEATED * (size + PROGRESS):
+                raise
+            before = now
+
+
+def _moved() -> int:
+    """Bytes that this process and the SDK's service have moved; 0 where no Linux counts them."""
+    moved, own = 0, Path("/proc/self")
+    with contextlib.suppress(OSError):  # another system, or a process that has just ended
+        children = [pid for task in own.glob("task/*/children") for pid in task.read_text().split()]
+        for process in (own, *(Path("/proc", pid) for pid in children)):
+            counts = dict(line.split(": ") for line in (process / "io").read_text().splitlines())
+            moved += int(counts["rchar"]) + int(counts["wchar"])
+    return moved
+
+
+def _is_rate_limited() -> bool:
+    """Whether the SDK, which does not say so, has been asking again because of a rate limit."""
+    logs = Path(os.environ["WANDB_DIR"], "wandb").glob("run-*/logs/debug-internal.log")
+    newest = max(logs, key=lambda log: log.stat().st_mtime, default=None)
+    lines = newest.read_text(encoding="utf-8", errors="replace").splitlines() if newest else []
+    retries = [line for line in lines if "retrying HTTP error" in line]
+    return bool(retries) and '"status":429' in retries[-1]
+
+
+def _longer() -> str:
+    """How to wait longer."""
+    return f"main.tracker_timeout={2 * settings.tracker_timeout():g}"
 
 
 def server() -> str:
@@ -173,13 +227,14 @@ def _reason(error: BaseException) -> str:
     return text.rpartition("while retrying: ")[2] or type(error).__name__
 
 
-def _remedy(error: BaseException) -> str:
+def _remedy(error: BaseException, late: bool) -> str:
     """What to do about an error of the SDK."""
     if A_FULL_DISK.search(str(error)):
         return f"free some space for {settings.state_dir()} and temporary files, and run again"
     if A_WRONG_KEY.search(str(error)):
         return "check WANDB_API_KEY and WANDB_BASE_URL, or run `wandb login --relogin`"
+    longer = f"wait longer: {_longer()}; or " if late else ""
     return (
-        "check the network and WANDB_BASE_URL, and run again; or use the local tracker: "
+        f"check the network and WANDB_BASE_URL, and run again; or {longer}use the local tracker: "
         f"main.tracker=trackio\nthe SDK's log: {os.environ['WANDB_DIR']}/wandb"
     )

@@ -1,0 +1,67 @@
+"""How long W&B is waited for: while a slow line moves bytes, and no longer than it is worth."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from pipeline.core.errors import PipelineError
+from pipeline.tracking.wandb import WandbRun
+from pipeline.tracking.wandb_sdk import abandon
+from tests.support.runs import environment
+from tests.support.wandb_server import WandbServer
+
+LARGE = 12_000_000
+TIMEOUT = 4
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server whose client is this process."""
+    monkeypatch.chdir(tmp_path)
+    with WandbServer() as server:
+        state = {"PIPELINE_STATE_DIR": str(tmp_path / "state")}
+        own = {**server.environment(), **state, "PIPELINE_TRACKER_TIMEOUT": str(TIMEOUT)}
+        with mock.patch.dict(os.environ, environment(tmp_path, **own), clear=True):
+            yield server
+            abandon(1)
+
+
+def start() -> WandbRun:
+    return WandbRun(project="pokemon", job_type="test", name="test", config={})
+
+
+def log(run: WandbRun) -> str:
+    Path("large").write_bytes(secrets.token_bytes(LARGE))
+    return run.log_artifact(Path("large"), "large", "raw_data").version
+
+
+def test_a_slow_line_that_makes_progress_is_waited_for(client: WandbServer):
+    """It takes longer than the time-out and a second for each megabyte."""
+    run = start()
+    client.faults.bytes_per_second = LARGE // 24
+    assert log(run) == "v0"
+    client.faults.bytes_per_second = None
+    run.finish()
+    assert len(client.store.blobs) >= 1
+
+
+def test_a_line_that_stands_still_is_given_up(client: WandbServer):
+    run = start()
+    client.faults.hold("PUT /storage")
+    with pytest.raises(PipelineError, match="could not log artifact 'large': no answer") as caught:
+        log(run)
+    assert f"main.tracker_timeout={2 * TIMEOUT}" in caught.value.remedy
+    client.faults.clear()
+    run.finish(failed=True)
+
+
+def test_a_rate_limit_is_named(client: WandbServer):
+    client.faults.retry_after, client.faults.status = 30, 429
+    with pytest.raises(PipelineError, match="it limits how often it may be asked") as caught:
+        start()
+    assert "HTTP 429" in caught.value.what
+    assert f"main.tracker_timeout={2 * TIMEOUT}" in caught.value.remedy
