@@ -64,6 +64,11 @@ class Pipeline:
         self.folder, self.id, self.overrides = job.folder, job.id, job.overrides
         self.chosen = chosen_steps(config.main.steps, job.sweep or bool(named.sweep))
         kind = tracking.choose(config.main.tracker)
+        if named.sweep and kind != "wandb":
+            raise PipelineError(
+                f"this is a run of W&B's sweep {named.sweep}, and the tracker is {kind}",
+                "log in to W&B on this machine, and set main.tracker=wandb in the sweep's command",
+            )
         self.tracker = tracking.Tracker(kind, config.main.project_name)
         self.commit = origin.commit(ROOT)
         self.snapshot: snapshot.Snapshot | None = None

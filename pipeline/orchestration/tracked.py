@@ -82,7 +82,7 @@ class TrackedRun:
             try:
                 run = self._run or self._open(context)
                 with contextlib.ExitStack() as on_failure:
-                    on_failure.callback(run.finish, failed=True, error=error)
+                    on_failure.push(lambda _, stopped, trace: run.finish(True, error or stopped))
                     if error is None:
                         for reference in _handed_over(results):
                             run.use_unread(reference)

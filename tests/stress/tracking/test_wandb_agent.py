@@ -110,3 +110,9 @@ def test_a_sweep_that_lacks_the_keys_of_main_py(
     assert "keys of config.yaml, such as model.params.max_depth" in told
     assert "Traceback" not in told
     assert server.runs == {}
+
+
+def test_an_agent_whose_runs_are_not_in_wandb(tmp_path: Path):
+    done = Checkout(tmp_path).run("main.tracker=trackio", WANDB_SWEEP_ID="abc")
+    assert done.status == 1
+    assert "a run of W&B's sweep abc, and the tracker is trackio" in done.err
