@@ -71,6 +71,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         categorical=args.categorical,
         how=validation.How(args.validation, args.cv, args.seed, *splitting.drawn(train, schema)),
     )
+    for line in evaluation.lacking(trained.answers):
+        run.note(line, warning=True)
     pictures = figures.draw(trained.answers, trained.importances, run.folder)
     preparation = model_files.write_preparation(
         run.folder,

@@ -75,7 +75,10 @@ def metrics(said: Answers) -> dict[str, float]:
             "mae": float(score.mean_absolute_error(truth, predicted)),
             "r2": float(score.r2_score(truth, predicted)),
         }
+    strange = classes is not None and not set(truth) <= set(classes)  # one that was never seen
     one = {"pos_label": classes[said.place]} if len(classes) == 2 else {"average": "macro"}
+    if strange and len(classes) == 2:
+        one = {"labels": [classes[said.place]], "average": "macro"}
     results = {
         "accuracy": score.accuracy_score(truth, predicted),
         "precision": score.precision_score(truth, predicted, zero_division=0, **one),
@@ -122,6 +125,23 @@ def _line(label: str, across: str, x: np.ndarray, up: str, y: np.ndarray) -> pd.
     """A class's line, of so many points as can be seen."""
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), LINE_POINTS)).round().astype(int))
     return pd.DataFrame({"class": label, across: x[kept], up: y[kept]})
+
+
+def lacking(said: Answers) -> list[str]:
+    """What can't be measured, because a class is in one part of the data only."""
+    if said.classes is None:
+        return []
+    known, there = set(said.classes), set(said.truth)
+    lines = []
+    if new := sorted(map(str, there - known)):
+        lines.append(f"the test data has classes that training has not: {', '.join(new[:5])}")
+    if said.scores is not None and known != there:
+        gone = ", ".join(sorted(map(str, known - there))[:5]) or "none"
+        lines.append(
+            f"roc_auc and average_precision are not measured: classes without a test row: {gone} "
+            "(split.stratify keeps shares)"
+        )
+    return lines
 
 
 def baseline(said: Answers) -> dict[str, float]:

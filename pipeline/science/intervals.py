@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-ROWS = 2000  # of a larger table so many are drawn, and the interval is narrowed to fit the whole
+ROWS = 50_000  # of a larger table so many are drawn, and the interval is narrowed to fit the whole
+AT_ONCE = 4_000_000  # weights
 LEVEL = 95.0
 
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -36,7 +37,12 @@ def intervals(
     size = min(rows, ROWS)
     chosen = np.arange(rows) if size == rows else np.sort(draw.choice(rows, size, replace=False))
     measured = measure(chosen)
-    drawn = measured(draw.multinomial(size, np.full(size, 1 / size), resamples).astype(float))
+    even, step = np.full(size, 1 / size), max(AT_ONCE // size, 1)
+    pieces = [
+        measured(draw.multinomial(size, even, min(step, resamples - done)).astype(float))
+        for done in range(0, resamples, step)
+    ]
+    drawn = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     there = measured(np.ones((1, size)))
     shrunk = np.sqrt(size / rows)  # an interval's width goes with the root of the rows
     found = {}

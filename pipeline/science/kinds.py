@@ -12,7 +12,7 @@ from pandas.api.types import is_bool_dtype, is_float_dtype, is_numeric_dtype, is
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import SCHEMA_FILE
-from pipeline.science import cleaning
+from pipeline.science import cells
 from pipeline.science.tables import code, read_table, snake_case, write_table
 
 NEARLY = 0.9  # of a column's cells are numbers: the others are likely mistakes
@@ -78,12 +78,17 @@ def dtype(column: pd.Series) -> str:
     return "str"
 
 
+def is_text(column: pd.Series) -> bool:
+    """Whether a column of a clean table holds words."""
+    return bool(is_string_dtype(column))
+
+
 def kind(column: pd.Series) -> str:
     """What a column holds, one of :data:`pipeline.science.cleaning.KINDS`."""
-    cells, of = column.dropna(), dtype(column)
-    if cells.empty:
+    filled, of = column.dropna(), dtype(column)
+    if filled.empty:
         return "empty"
-    if len(column) > 1 and cells.nunique() == 1 and len(cells) == len(column):
+    if len(column) > 1 and filled.nunique() == 1 and len(filled) == len(column):
         return "constant"
     if of == "bool":
         return "truth"
@@ -91,12 +96,12 @@ def kind(column: pd.Series) -> str:
         return "date"
     if of != "str":
         return "identifier" if of == "int" and _numbers_rows(column) else "number"
-    distinct = cells.nunique()
-    if len(cells) >= LONG and distinct >= UNIQUE * len(cells):
-        words = cells.head(SAMPLE).str.split().str.len().mean()
+    distinct = filled.nunique()
+    if len(filled) >= LONG and distinct >= UNIQUE * len(filled):
+        words = filled.head(SAMPLE).str.split().str.len().mean()
         return "text" if words >= WORDS else "identifier"
-    words = cells.head(SAMPLE).str.split().str.len().mean()
-    if distinct > HIGH and words >= WORDS and distinct > len(cells) / 2:
+    words = filled.head(SAMPLE).str.split().str.len().mean()
+    if distinct > HIGH and words >= WORDS and distinct > len(filled) / 2:
         return "text"
     return "many" if distinct > HIGH else "category"
 
@@ -113,20 +118,20 @@ def _numbers_rows(column: pd.Series) -> bool:
 
 def date_format(column: pd.Series) -> tuple[str, bool] | None:
     """The format of a column of dates, and whether another one fits as well; None for others."""
-    cells = column.dropna()
+    filled = column.dropna()
     if dtype(column) == "int":
-        if len(cells) < 3 or not cells.between(19000101, 21001231).all() or cells.nunique() < 3:
+        if len(filled) < 3 or not filled.between(19000101, 21001231).all() or filled.nunique() < 3:
             return None
-        words = cells.astype("int64").astype("str")
+        words = filled.astype("int64").astype("str")
         good = pd.to_datetime(words, format="%Y%m%d", errors="coerce").notna().all()
         return ("%Y%m%d", False) if good else None
-    if dtype(column) != "str" or not cells.head(SAMPLE).str.contains(DATE).all():
+    if dtype(column) != "str" or not filled.head(SAMPLE).str.contains(DATE).all():
         return None
     fits = []
     for form in FORMATS:
-        few = pd.to_datetime(cells.head(5), format=form, errors="coerce", utc=True)
+        few = pd.to_datetime(filled.head(5), format=form, errors="coerce", utc=True)
         if few.notna().any():
-            read = pd.to_datetime(cells, format=form, errors="coerce", utc=True)
+            read = pd.to_datetime(filled, format=form, errors="coerce", utc=True)
             if read.notna().mean() >= DATES:
                 fits.append(form)
     return (fits[0], len(fits) > 1) if fits else None
@@ -166,7 +171,7 @@ def expand(table: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
     for name in table:
         found = kinds.get(str(name), "")
         if found.startswith("date "):
-            parts.append(cleaning.date_parts(table[name], found.removeprefix("date ")))
+            parts.append(cells.date_parts(table[name], found.removeprefix("date ")))
         else:
             parts.append(table[[name]].fillna("") if found == "text" else table[[name]])
     return pd.concat(parts, axis=1) if any(map(_is_expanded, kinds.values())) else table
@@ -211,7 +216,7 @@ def odd_cells(column: pd.Series, numbers: Mapping[str, Any]) -> tuple[str, list[
     """
     words = column.dropna()
     decimal, thousands = numbers.get("decimal") or ".", numbers.get("thousands") or ""
-    written = cleaning.plain(words, decimal, thousands)
+    written = cells.plain(words, decimal, thousands)
     odd = words[pd.to_numeric(written, errors="coerce").isna()]
     good = words.drop(odd.index)
     if odd.empty or len(words) < 3:
@@ -252,10 +257,10 @@ def _ways(odd: pd.Series, decimal: str) -> list[tuple[str, pd.Index]]:
         found.append(("etl.decimal=','", commas.index))
     for how in ("number", "percent", "currency", "unit"):
         left = odd.drop([place for _, index in found for place in index], errors="ignore")
-        read = cleaning.plain(left, decimal, "", how)
+        read = cells.plain(left, decimal, "", how)
         reads = left[pd.to_numeric(read, errors="coerce").notna()]
         if how == "unit":
-            units = reads.str.extract(f"({cleaning.DECORATIONS['unit']})")[0].str.strip()
+            units = reads.str.extract(f"({cells.DECORATIONS['unit']})")[0].str.strip()
             reads = reads if units.nunique() == 1 else reads.iloc[:0]
         if len(reads):
             found.append((f"etl.parse={{{{{{name}}: {how}}}}}", reads.index))
@@ -287,9 +292,9 @@ def notes(
                 f"(etl.schema=[{{column: {name}, dtype: float}}] makes them numbers)"
             )
     for title, counts in missing.items():
-        cells = ", ".join(f"{count} cells {word!r}" for word, count in counts.items())
+        told = ", ".join(f"{count} cells {word!r}" for word, count in counts.items())
         lines.append(
-            f"{snake_case(title)}: {cells} count as missing (etl.usual_missing=[''] keeps words)"
+            f"{snake_case(title)}: {told} count as missing (etl.usual_missing=[''] keeps words)"
         )
     return lines
 

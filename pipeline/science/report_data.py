@@ -264,6 +264,8 @@ def measured(
         found |= {"scores": scores, "probable": said.probable}
         found["confusion"] = score.confusion_matrix(truth, predicted, labels=classes).tolist()
         if scores is not None:
+            at_half = scores[:, said.place] >= 0.5
+            found["takes_half"] = bool((at_half == (predicted == classes[said.place])).all())
             found |= curves(truth, scores, classes, said.place)
             found["thresholds"] = (
                 thresholds(truth == found["positive"], scores[:, said.place], found["probable"])

@@ -14,6 +14,7 @@ FEATURES = {
     "dashboard": ["dashboard"],
     "history": ["pipeline/history"],
     "models": ["pipeline/models", "conf/promotion", "conf/serve"],
+    "datasets": ["pipeline/datasets"],
     "sweeps": [
         "pipeline/sweeps",
         "conf/features/sweeps.yaml",

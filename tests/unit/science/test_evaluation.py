@@ -127,3 +127,20 @@ def test_one_row_of_test_data(tmp_path) -> None:
     results = evaluation.metrics(evaluation.answers(model, features.head(1), target.head(1)))
     assert results["accuracy"] in (0, 1)
     assert set(draw(model, features.head(1), target.head(1), tmp_path)) == CLASS_FIGURES
+
+
+def test_a_class_in_one_part_only_is_said_and_measured() -> None:
+    truth, predicted = np.array(["a", "b", "c", "b"]), np.array(["a", "b", "b", "b"])
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]])
+    said = evaluation.Answers(truth, predicted, ["a", "b"], scores, True)
+    found = evaluation.metrics(said)
+    assert (found["precision"], found["recall"]) == (2 / 3, 1)
+    assert set(found) == {"accuracy", "precision", "recall", "f1"}
+    first, second = evaluation.lacking(said)
+    assert first == "the test data has classes that training has not: c"
+    assert second.startswith("roc_auc and average_precision are not measured")
+    rare = evaluation.Answers(truth[:1], predicted[:1], ["a", "b"], scores[:1], True)
+    assert "without a test row: b" in evaluation.lacking(rare)[0]
+    assert (
+        evaluation.lacking(evaluation.Answers(truth[:2], predicted[:2], ["a", "b"], scores)) == []
+    )

@@ -1,0 +1,18 @@
+"""The command that begins with a table of one's own."""
+
+import click
+
+from pipeline.core.text import say
+
+
+@click.command()
+@click.argument("source", metavar="FILE|ADDRESS")
+@click.option("--target", help="the column to predict, by its title or name; default: proposed")
+@click.option("--name", help="of the data set; default: the file's")
+@click.option("--force", is_flag=True, help="write over conf/data/NAME.yaml")
+def init(source: str, target: str | None, name: str | None, force: bool) -> None:
+    """Look at a CSV file, and write the configuration that runs it."""
+    from pipeline.datasets.init import begin
+
+    for line in begin(source, target, name, force):
+        say(line, flush=True)

@@ -1,0 +1,107 @@
+"""``python -m pipeline init``: what it decides about a table, and what it writes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.core.errors import PipelineError
+from pipeline.datasets import init
+from pipeline.science import sniffing
+
+PRICES = "id;Größe;Zip;Day;Price\n" + "".join(
+    f"{n + 1};{50 + n % 17},5;0{1000 + n % 9};{1 + n % 28:02}.0{1 + n % 9}.2023;{n * 7 % 90},25\n"
+    for n in range(90)
+)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of the test's own."""
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    monkeypatch.setattr(init, "ROOT", tmp_path)
+    return tmp_path
+
+
+def begun(folder: Path, data: bytes, *arguments, name: str = "houses.csv") -> tuple[dict, str]:
+    """The file that is written, and what is said."""
+    path = folder / name
+    path.write_bytes(data)
+    said = "\n".join(init.begin(str(path), *(arguments or (None, None, False))))
+    stem = name.partition(".")[0]
+    return yaml.safe_load((folder / "conf" / "data" / f"{stem}.yaml").read_text()), said
+
+
+def test_a_table_as_spreadsheets_of_europe_write_it(tmp_path: Path) -> None:
+    written, said = begun(tmp_path, PRICES.encode("cp1252"))
+    etl = written["etl"]
+    assert (etl["sep"], etl["encoding"], etl["decimal"]) == (";", "cp1252", ",")
+    assert written["model"] == {"target": "price", "task": "regression"}
+    assert written["main"] == {"project_name": "houses"}
+    assert etl["artifact_name"] == "houses-clean.csv"
+    types = {rule["column"]: rule["dtype"] for rule in etl["schema"]}
+    assert types == {"id": "int", "größe": "float", "zip": "str", "day": "str", "price": "float"}
+    assert "id is no feature" in said
+    assert "day: date" in said
+    assert said.endswith("run it: python main.py data=houses")
+    text = (tmp_path / "conf" / "data" / "houses.yaml").read_text()
+    assert all(
+        "#" in line for line in text.splitlines() if line.startswith("  ") and "- " not in line
+    )
+
+
+def test_odd_cells_become_settings(tmp_path: Path) -> None:
+    rows = "".join(f'{n % 5},"${1000 + n:,}",{"?" if n == 7 else n * 2}\n' for n in range(40))
+    written, _ = begun(tmp_path, f"rooms,price,size\n{rows}".encode(), "size", None, False)
+    assert written["etl"]["parse"] == {"price": "currency"}
+    assert written["etl"]["missing"] == ["?"]
+    assert written["model"]["target"] == "size"
+
+
+def test_classes_groups_and_times_decide_the_split(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 3},{'yes' if n % 2 else 'no'}\n" for n in range(40))
+    written, _ = begun(tmp_path, f"x,churn\n{rows}".encode())
+    assert written["split"]["stratify"] == "${model.target}"
+    rows = "".join(f"c{n % 9},{n % 7},{n}.5\n" for n in range(60))
+    written, _ = begun(tmp_path, f"customer,x,y\n{rows}".encode(), None, None, True)
+    assert written["split"]["group"] == "customer"
+    rows = "".join(f"2024-{1 + n // 28:02}-{1 + n % 28:02},{n % 7},{n}.5\n" for n in range(60))
+    written, _ = begun(tmp_path, f"day,x,y\n{rows}".encode(), None, None, True)
+    assert written["split"]["time"] == "day"
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    begun(tmp_path, PRICES.encode())
+    with pytest.raises(PipelineError, match=r"houses\.yaml is there already"):
+        begun(tmp_path, PRICES.encode())
+    begun(tmp_path, PRICES.encode(), None, None, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("prize", None, True), "--target='prize' is not in the table (did you mean 'price'?)"),
+        ((None, "a b", True), "--name='a b' can't name a data set"),
+    ],
+)
+def test_mistakes(tmp_path: Path, arguments: tuple, said: str) -> None:
+    with pytest.raises(PipelineError) as refused:
+        begun(tmp_path, PRICES.encode(), *arguments)
+    assert said in str(refused.value)
+    with pytest.raises(PipelineError, match="there is no file"):
+        [*init.begin(str(tmp_path / "none.csv"), None, None, False)]
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+def test_the_separator_is_found(sep: str) -> None:
+    lines = [
+        sep.join(["a", "b", "c"]),
+        *(sep.join([f"{n}", '"x,y"', ["", "z", '"z;z"'][n % 3]]) for n in range(9)),
+    ]
+    assert sniffing.separator("\n".join(lines)) == sep
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_the_encoding_is_found(codec: str) -> None:
+    found = sniffing.encoding("Größe,x\n1,2\n".encode(codec))
+    assert found == codec.removesuffix("-sig")
