@@ -195,7 +195,8 @@ class Pipeline:
             self.screen.warn(warning)
         for note in result.notes:
             if note.get("warning"):
-                self.screen.warn(note["text"])
+                if result.status == "ran" or not self.screen.quiet:  # trials share their data
+                    self.screen.warn(note["text"])
             elif result.status == "ran":
                 self.screen.note(note["text"])
 

@@ -17,7 +17,7 @@ from .tables import code, snake_case
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
 RULES = ("kind", "column", "dtype", "min", "max", "values", "unique", "nullable")
-# What a column may hold; the last three are no features
+# What a column may hold; identifiers and empty columns are no features
 KINDS = ("number", "truth", "category", "many", "date", "text", "identifier", "constant", "empty")
 TRUTH = ("true", "false")
 DUPLICATES = ("keep", "drop")

@@ -24,7 +24,6 @@ NO_VALUE = re.compile(  # what people write for it
 )
 USELESS = {
     "identifier": "it is different in each row, so it says nothing about new ones",
-    "constant": "it never changes",
     "empty": "it is empty",
 }
 DATE = re.compile(r"^\s*\S*\d.*[-/. ].*\d")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import combined_digest, content_digest, file_digest
+from pipeline.core.files import SCHEMA_FILE, combined_digest, content_digest, file_digest
 from pipeline.tracking.interface import Artifact, Chart, TrackerRun
 
 # read when trackio is imported
@@ -148,9 +148,13 @@ def set_alias(project: str, reference: str, alias: str) -> None:
 
 
 def _stored(project: str, manifest: list[dict[str, Any]]) -> dict[str, str]:
-    """Where the files of a local artifact are, below Trackio's folder, and their digests."""
+    """Where the files of a local artifact are, below Trackio's folder, and their digests.
+
+    A table goes before its schema.
+    """
     root = settings.trackio_dir()
-    digests = [entry["digest"] for entry in manifest]
+    entries = sorted(manifest, key=lambda entry: entry["path"] == SCHEMA_FILE)
+    digests = [entry["digest"] for entry in entries]
     places = (cas.blob_path(project, digest) for digest in digests)
     return {
         str(place.relative_to(root)): digest for place, digest in zip(places, digests, strict=True)

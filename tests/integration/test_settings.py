@@ -23,7 +23,7 @@ def test_a_store_may_be_named_relative_to_the_current_folder(tmp_path: Path):
     checkout = Checkout(tmp_path / "home")
     done = checkout.run("main.steps=[1,2]", TRACKIO_DIR="my store")
     assert done.states[:2] == ["ran", "ran"], done.err
-    (stored,) = done.outputs()["clean_data.csv"]["stored"]
+    stored, _ = done.outputs()["clean_data.csv"]["stored"]
     assert (checkout.home / "my store" / stored).is_file()
 
 
