@@ -99,3 +99,12 @@ def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def test_an_earlier_model_brings_fewer_files_of_cleaning_code(tmp_path) -> None:
+    """Those made before numbers and dates had a file of their own."""
+    (tmp_path / "tables.py").write_text("ANSWER = 42\n")
+    (tmp_path / "cleaning.py").write_text("from .tables import ANSWER\n")
+    assert model_files.load_cleaning(tmp_path).ANSWER == 42
+    (tmp_path / "cleaning.py").unlink()
+    assert model_files.load_cleaning(tmp_path).__name__ == "pipeline.science.cleaning"
