@@ -5,21 +5,18 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from sklearn.base import is_classifier
-
 from pipeline import steps
 from pipeline.reporting import figures
 from pipeline.science import (
     defects,
     evaluation,
     kinds,
-    leaks,
     model_files,
     splitting,
-    tasks,
     training,
     validation,
 )
+from pipeline.science.plan import plan
 from pipeline.tracking import Chart, mlflow_model, mlflow_registration
 
 
@@ -35,37 +32,19 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     for column in [name for name in args.drop if name not in train]:
         run.warn(f"model.drop names {column!r}, which the table lacks")
     schema = schema or kinds.schema(train)
-    held, useless = kinds.features(schema, args.target, args.drop, args.categorical)
-    for column, why in useless.items():
-        run.note(
-            f"{column} is no feature: {why} (etl.schema=[{{column: {column}, kind: category}}] "
-            "makes it one)"
-        )
-    target = training.target_of(train, args.target)
-    task, why = tasks.decide(target, args.task)
-    path = tasks.FORESTS[task] if args.estimator == tasks.AUTO else args.estimator
-    estimator = training.make_estimator(path, args.params, args.allowed)
-    tasks.check_fits(estimator, task, target, f"model.estimator={path}")
-    run.note(why)
-    positive, why = (
-        tasks.positive(target, args.positive) if is_classifier(estimator) else (None, "")
-    )
-    if why:
-        run.note(why)
-    known, _ = training.separate(train, args.target, [*args.drop, *useless])
-    for column in leaks.leaks(known, target, is_classifier(estimator)):
-        run.note(
-            f"{column} alone tells {args.target} almost exactly: is it known before? If not, "
-            f"model.drop=[{column}]",
-            warning=True,
-        )
+    named = ("target", "drop", "categorical", "task", "positive", "estimator", "params", "allowed")
+    planned = plan(train, schema, **{name: getattr(args, name) for name in named})
+    for line in planned.notes:
+        run.note(line)
+    for line in planned.warnings:
+        run.note(line, warning=True)
     trained = training.train(
         train,
         test,
-        estimator,
-        positive=positive,
-        kinds=held,
-        useless=useless,
+        planned.estimator,
+        positive=planned.positive,
+        kinds=planned.kinds,
+        useless=planned.useless,
         target=args.target,
         drop=args.drop,
         categorical=args.categorical,
@@ -77,7 +56,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     preparation = model_files.write_preparation(
         run.folder,
         target=args.target,
-        positive=positive,
+        positive=planned.positive,
         target_dtype=kinds.dtype(train[args.target]),
         drop=args.drop,
         features=trained.kinds,
@@ -93,7 +72,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         trained.features,
         preparation,
         allowed=args.allowed,
-        params={**vars(args), "estimator": path},
+        params={**vars(args), "estimator": planned.path},
         metrics=trained.metrics,
         folds=trained.folds,
         figures=pictures,
@@ -104,19 +83,19 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     run.log({"predictions": training.predictions(trained.answers, test)})
     if not trained.folds.empty:
         run.log({"folds": trained.folds.reset_index()})
-    about = {"estimator": path, "target": args.target, "positive": positive}
+    about = {"estimator": planned.path, "target": args.target, "positive": planned.positive}
     run.log_artifact(
         files[args.preprocessor_artifact_name],
         name=args.preprocessor_artifact_name,
         type="preprocessor",
-        description=f"Features for {path} predicting {args.target}",
+        description=f"Features for {planned.path} predicting {args.target}",
         metadata=about,
     )
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,
         type="model",
-        description=f"{path} predicting {args.target}",
+        description=f"{planned.path} predicting {args.target}",
         metadata={**trained.metrics, **about},
     )
     kept = run.folder / "stored"
