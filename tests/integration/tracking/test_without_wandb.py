@@ -19,7 +19,7 @@ def without(tmp_path: Path) -> dict[str, str]:
 def test_the_pipeline_runs_on_trackio_and_what_needs_wandb_says_so(
     tmp_path: Path, without: dict[str, str]
 ):
-    checkout = Checkout(tmp_path / "home")
+    checkout = Checkout(tmp_path / "home", shares_workers=False)  # they have imported nothing
     done = checkout.run(SMALL, "main.steps=all", **without, **KEY)
     assert done.status == 0, done.err
     assert done.states == ["ran"] * 5
