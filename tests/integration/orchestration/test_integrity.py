@@ -161,10 +161,12 @@ def test_gc_shows_then_removes_and_keeps_what_has_an_alias(copied: tuple[Checkou
 import trackio
 run = trackio.init(project="pokemon")
 artifact = trackio.Artifact("test_data.csv", type="split_data")
-artifact.add_file({path!r}, name="test_data.csv")
+for path, name in zip({paths!r}, ("test_data.csv", "schema.json")):
+    artifact.add_file(path, name=name)
 trackio.log_artifact(artifact, aliases=["mine"])
 trackio.finish()
-""".format(path=str(blob(checkout, first, "test_data.csv")))
+""".format(paths=[str(checkout.state / "trackio" / place)
+                  for place in first.outputs()["test_data.csv"]["stored"]])  # fmt: skip
     subprocess.run(
         [sys.executable, "-c", tagged],
         env=environment(checkout.home, TRACKIO_DIR=str(checkout.state / "trackio")),
