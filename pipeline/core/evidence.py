@@ -20,7 +20,8 @@ LIBRARIES = (
     "BLIS_*", "CUBLAS_*", "CUDA_*", "KMP_*", "LANG", "LANGUAGE", "LC_*", "MKL_*", "NPY_*",
     "NUMBA_*", "NUMEXPR_*", "NUMPY_*", "NVIDIA_*", "OMP_*", "OPENBLAS_*", "PANDAS_*",
     "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUTF8",
-    "PYTHONWARNINGS", "SCIPY_*", "SKLEARN_*", "SOURCE_DATE_EPOCH", "TF_*", "TORCH_*", "TZ",
+    "PYTHONWARNINGS", "SCIPY_*", "SKLEARN_*", "SOURCE_DATE_EPOCH", "TF_DETERMINISTIC_OPS",
+    "TF_ENABLE_ONEDNN_OPTS", "TORCH_*", "TZ",
     "VECLIB_*", "XLA_*",
 )  # fmt: skip
 # Those that tell one run from another, or where things are kept: they never count. Which tracker

@@ -237,6 +237,8 @@ class Trace:
         """
         if module in IMPORTS or module.startswith(OURS) or name.endswith((".py", PATH_HOOK)):
             return
+        if ":" in name:  # an address that may have been a path
+            return
         path = observations.path_of(name)
         if name not in self._looked_up and (path.is_file() or not path.exists()):
             self._looked_up[name] = observations.file(path)  # neither a folder nor a pipe

@@ -296,6 +296,8 @@ def test_what_matters_is_noticed(program: Program, case: str) -> None:
         ({"1-Step/rules.py": "import warnings; warnings.warn('odd')\n"}, "import rules",
          {"1-Step/rules.py": "import warnings; warnings.warn('odd')  # why\n"}),
         ({"1-Step/a.csv": "1"}, "Path('a.csv').exists()", {"1-Step/a.csv": "22"}),
+        ({}, "import fsspec; fsspec.filesystem('file').exists('models:/m-1')",
+         {"1-Step/models:/m-1": "1"}),
         ({}, "import joblib; joblib.Memory('kept').cache(len)('abc')", {"1-Step/b.csv": "1"}),
     ],
 )  # fmt: skip
