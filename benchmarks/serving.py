@@ -121,15 +121,16 @@ def measure(options: argparse.Namespace, place: Place) -> dict:
                     samples[name].append(once(*told, clients, requests + clients))
             for name, taken in samples.items():
                 middle = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
-                found.append({"server": name, "clients": clients, **middle})
+                rounded = {key: round(value, 2) for key, value in middle.items()}
+                found.append({"server": name, "clients": clients, **rounded})
                 print(json.dumps(found[-1]), file=sys.stderr, flush=True)
         url, pid, body = asked["pipeline"]
-        memory = [load.resident_mib(pid)]
+        memory = [round(load.resident_mib(pid), 1)]
         asyncio.run(load.load(url, body, 50, options.memory))
-        memory.append(load.resident_mib(pid))
+        memory.append(round(load.resident_mib(pid), 1))
     return {
         "processors": os.cpu_count(),
-        "load": os.getloadavg()[0],
+        "load": round(os.getloadavg()[0], 1),
         "measured": found,
         "memory": {"requests": options.memory, "before": memory[0], "after": memory[1]},
     }
