@@ -166,7 +166,7 @@ class Smoke:
             organization, _, name = registry.rpartition("/")
             place = [organization, f"wandb-registry-{name}", f"{MODEL}:production"]
             linked = wandb.Api().artifact("/".join(filter(None, place)))
-            self.check("the registry has it", linked.source_name == model.name)
+            self.check("the registry has it", linked.source_version == model.version)
 
     def delete(self) -> None:
         """Delete all runs and artifacts, and run once more."""
