@@ -7,6 +7,7 @@ or kills uses :meth:`Checkout.start`, or a :class:`Checkout` with ``shares_worke
 """
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -31,7 +32,9 @@ STORES = [
 # They build environments below the home that MLflow has found when it was imported
 BUILDERS = {"promote", "predict", "serve", "reproduce"}
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "OMP_", "MKL_", "OPENBLAS_", "MPL")
-_started: list[subprocess.Popen] = []
+MANY = 200
+_started: dict[Path, tuple[Path, subprocess.Popen]] = {}
+_numbers = itertools.count()
 
 
 def knows(words: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -60,7 +63,7 @@ def run(
         }
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(limit)
-            _connect(connection, _worker(Path(program.__file__)))
+            _connect(connection, Path(program.__file__))
             with connection.makefile() as answers:
                 answers.readline()  # the child's number
                 connection.sendall(f"{json.dumps(job)}\n".encode())
@@ -96,7 +99,7 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
 
 def close() -> None:
     """End the workers: their standard input ends."""
-    for worker in _started:
+    for _, worker in _started.values():
         worker.communicate()
     if _started:
         shutil.rmtree(_folder(), ignore_errors=True)
@@ -107,21 +110,25 @@ def _folder() -> str:
     return tempfile.mkdtemp(prefix="shared-")
 
 
-@cache
 def _worker(script: Path, *modules: str) -> Path:
-    """The socket of a script's worker."""
-    address = Path(_folder(), f"worker-{len(_started)}")
+    """The socket of a script's worker, which is started anew if a test has ended it."""
+    address, worker = _started.get(script, (None, None))
+    if worker and worker.poll() is None:
+        return address
+    number = next(_numbers)
+    assert number < MANY, "the workers end at once"
+    address = Path(_folder(), f"worker-{number}")
     words = [sys.executable, WORKER, script, address, *modules]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | (TRACED if modules else {})
-    _started.append(subprocess.Popen(words, stdin=subprocess.PIPE, env=environment, **silent))
+    worker = subprocess.Popen(words, stdin=subprocess.PIPE, env=environment, **silent)
+    _started[script] = address, worker
     return address
 
 
-def _connect(connection: socket.socket, address: Path) -> None:
+def _connect(connection: socket.socket, script: Path) -> None:
     """Connect to a worker as soon as it listens."""
     while True:
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            return connection.connect(str(address))
-        assert _started[-1].poll() is None, "the worker has ended"
+            return connection.connect(str(_worker(script)))
         time.sleep(0.02)

@@ -178,7 +178,7 @@ def make(backend: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     step.workers.close()
     mlflow.set_tracking_uri(before)
     assert not list(temporary.glob("workers-*"))
-    assert not [p for p in psutil.Process().children() if "script.py" in " ".join(p.cmdline())]
+    assert not [p for p in psutil.Process().children() if str(folder) in " ".join(p.cmdline())]
 
 
 @pytest.fixture(params=["local", "prefork"])
