@@ -30,6 +30,7 @@ def test_a_run_keeps_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("clean", "smudge"):
         git(clone.root, "config", f"filter.any.{name}", f"echo filter >> {ran}; cat")
     git(clone.root, "status")
+    git(clone.root, "diff")
     assert "filter" in ran.read_text()  # a user's own git does all of that
     ran.unlink()
 

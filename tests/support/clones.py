@@ -36,8 +36,12 @@ def git(folder: Path, *words: str, **env: str) -> str:
 
 
 def seen(folder: Path) -> dict[str, str]:
-    """All of a user's files and of git's, byte for byte, but for objects and the runs' refs."""
-    files = [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
+    """All of a user's files and of git's, byte for byte, but for objects and the runs' refs.
+
+    Nor does Python's own bytecode count.
+    """
+    found = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    files = [path for path in found if path.is_file() or path.is_symlink()]
     names = {path: path.relative_to(folder).as_posix() for path in files}
     passed = (".git/objects/", ".git/refs/pipeline/")
     return {

@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from pipeline.core import hardening, settings
 from pipeline.orchestration.workers import TRACED, WORKER, worker_name
 from tests.support import program
@@ -95,6 +97,14 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
         name = worker_name(ROOT / step, sys.executable, variables)
         (folder / name).symlink_to(_worker(ROOT / step / "script.py", *STORES))
     return {settings.WORKERS: str(folder)}
+
+
+def other_processes() -> list[psutil.Process]:
+    """What this process has started, however far down, beside the workers."""
+    own = {worker.pid for _, worker in _started.values()}
+    children = psutil.Process().children()
+    others = [child for child in children if child.pid not in own]
+    return [*others, *(below for child in others for below in child.children(recursive=True))]
 
 
 def close() -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from unittest import mock
 
 import pandas as pd
-import psutil
 import pytest
 import wandb
 from PIL import Image
@@ -25,6 +24,7 @@ from pipeline.core.settings import ROOT
 from pipeline.tracking import Artifact, Tracker
 from pipeline.tracking.wandb import WandbRun, find
 from pipeline.tracking.wandb_sdk import close
+from tests.support import shared_workers
 from tests.support.wandb_server import DROP
 
 CHILD = """
@@ -85,7 +85,7 @@ def client(environment, tmp_path, monkeypatch) -> Iterator[None]:
 def no_process_is_left() -> Iterator[None]:
     """The SDK's service process ends with the run."""
     yield
-    assert psutil.Process().children(recursive=True) == []
+    assert shared_workers.other_processes() == []
 
 
 def start(job_type: str = "2-ETL", **config) -> WandbRun:

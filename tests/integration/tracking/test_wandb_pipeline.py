@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
-import psutil
 import pytest
 
 from pipeline.provenance import origin
+from tests.support import shared_workers
 from tests.support.paths import ROOT
 from tests.support.runs import SMALL, Checkout, Finished, environment
 from tests.support.sweeps import check_swept
@@ -30,7 +30,7 @@ def server() -> Iterator[WandbServer]:
     """A server of its own for each test, and no process left behind."""
     with WandbServer() as running:
         yield running
-    assert psutil.Process().children(recursive=True) == []
+    assert shared_workers.other_processes() == []
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
     for run in server.runs.values():  # from which W&B makes links to the code
         assert run.commit == run.config["git_commit"]["value"]
         assert run.repo == (origin.repository(ROOT) or None)
-        assert run.tags == [run.group, "pokemon", "random_forest"]
+        assert run.tags == [run.group, "pokemon", "auto"]
     lineage = {name.rsplit("-", 3)[0]: (run["used"], run["made"]) for name, run in runs.items()
                if name.endswith(two) and not name.startswith(WHOLE)}  # fmt: skip
     assert lineage == {

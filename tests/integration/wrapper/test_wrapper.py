@@ -168,7 +168,7 @@ def test_commits_hold_the_code_and_no_data(tried):
     files = tried.run("git", "ls-tree", "-r", "--name-only", "experiments").split()
     assert files == [
         "data_references/preprocess.json", "examples/example_preprocess.py",
-        "examples/example_train.py", "new.py", "staged.py",
+        "examples/example_train.py", "examples/sweep.yaml", "new.py", "staged.py",
     ]  # fmt: skip
     assert tried.run("git", "show", "experiments:staged.py") == "staged, then changed"
     assert tried.run("git", "log", "--all", "--format=%h", "--", "data") == ""
