@@ -18,8 +18,8 @@ class TrackedRun:
 
     In W&B it is open from the first step to the end, so that it is seen, found by a sweep's agent
     and has a state; a run that has run nothing is there, too. In Trackio it is written at the end
-    of a run that has run something: Trackio has no states, and importing it takes longer than all
-    of a run in which nothing has changed.
+    of a run that has run something and was not stopped: Trackio has no states, and importing it
+    takes longer than all of a run in which nothing has changed.
 
     Args:
         tracker: the tracker's project.
@@ -76,7 +76,10 @@ class TrackedRun:
         All of it is recorded elsewhere, too, so a tracker that does not take it is a warning: the
         run may have been deleted meanwhile.
         """
-        if self._run is None and (self._tracker.kind == "wandb" or not _has_run(results)):
+        stopped = isinstance(error, KeyboardInterrupt)  # nobody waits for an import then
+        if self._run is None and (
+            self._tracker.kind == "wandb" or stopped or not _has_run(results)
+        ):
             return
         with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
             try:

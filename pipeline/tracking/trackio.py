@@ -12,6 +12,9 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import SCHEMA_FILE, combined_digest, content_digest, file_digest
 from pipeline.tracking.interface import Artifact, Chart, TrackerRun
 
+for _lock in settings.trackio_dir().glob("*.lock"):
+    if _lock.is_symlink():  # trackio would empty the file that it leads to
+        _lock.unlink(missing_ok=True)
 # read when trackio is imported
 variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})
 
