@@ -462,7 +462,9 @@ class Pipeline:
                 self._end(status, text, error)
 
     def _track(self, error: BaseException | None) -> None:
-        """End the run in the tracker."""
+        """End the run in the tracker; in Trackio a trial has none beside its sweep's."""
+        if self.trial and self.tracker.kind == "trackio":
+            return
         parent = self.executor.parent if "executor" in self.__dict__ else None
         self.tracked.end(self.context, self.results, self.metrics, parent, error)
 
