@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.core import settings
-from pipeline.core.files import file_digest
+from pipeline.core.files import content_digest
 from pipeline.history import log as history_log
 from tests.support.clones import Clone, git, seen
 from tests.support.paths import POKEMON
@@ -106,7 +106,7 @@ def test_checkout(place: Clone, tmp_path: Path):
     assert summary["run_id"] == last
     for step in summary["steps"].values():
         for found in step["outputs"]:
-            assert file_digest(into / "data" / found["name"]) == found["digest"]
+            assert content_digest(into / "data" / found["name"]) == found["digest"]
         if step["outputs"]:
             assert "pandas==" in (into / "environment" / f"{step['step']}.txt").read_text()
     assert "LIMIT = 3" in (into / "code" / "2-ETL" / "script.py").read_text()

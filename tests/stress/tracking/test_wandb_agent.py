@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
+from tests.support import shared_workers
 from tests.support.paths import ROOT
 from tests.support.runs import Checkout, environment
 from tests.support.wandb_server import WandbServer
@@ -27,7 +27,7 @@ print(json.dumps([sweep.state, runs, best.id, best.config]))
 def server() -> Iterator[WandbServer]:
     with WandbServer() as running:
         yield running
-    assert psutil.Process().children(recursive=True) == []
+    assert shared_workers.other_processes() == []
 
 
 class Agents(Checkout):

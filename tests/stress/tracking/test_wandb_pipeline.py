@@ -4,9 +4,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.support import shared_workers
 from tests.support.runs import SMALL, Checkout, Finished
 from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
@@ -19,7 +19,7 @@ def server() -> Iterator[WandbServer]:
     """A server of its own for each test, and no process left behind."""
     with WandbServer() as running:
         yield running
-    assert psutil.Process().children(recursive=True) == []
+    assert shared_workers.other_processes() == []
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import psutil
-
+from tests.support import shared_workers
 from tests.support.runs import Checkout
 from tests.support.wandb_server import WandbServer
 
@@ -21,4 +20,4 @@ def test_the_smoke_script_checks_all_and_leaves_nothing(tmp_path: Path):
         assert server.runs == {}
         assert server.artifacts == {}
         assert not server.unanswered
-    assert psutil.Process().children(recursive=True) == []
+    assert shared_workers.other_processes() == []
