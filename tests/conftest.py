@@ -25,7 +25,6 @@ LONGEST = (
     "interruption",
     "shared",
     "ray",
-    "ray_kills",
     "kills",
     "sweep_kills",
     "integrity",
