@@ -116,7 +116,7 @@ class Smoke:
         self.check("all are finished", {run.state for run in runs.values()} == {"finished"})
         self.check("they are one group", {run.group for run in runs.values()} == {"smoke"})
         tags = {tag for run in runs.values() for tag in run.tags}
-        self.check("tags", {"smoke", "pokemon", "random_forest"} <= tags)
+        self.check("tags", {"smoke", "pokemon", "auto"} <= tags)
         training, whole = runs["4-Training_model"], runs["pipeline"]
         self.check("the pipeline has the model's metrics",
                    whole.summary["f1"] == training.summary["f1"])  # fmt: skip

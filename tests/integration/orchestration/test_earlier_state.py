@@ -29,7 +29,7 @@ def test_its_stores_are_used_and_its_records_are_not(checkout: Checkout):
     assert done.states[:2] == ["ran", "ran"], done.err
     assert done.out.count("an earlier version's records of finished steps, which are ignored") == 1
     versions = {name: output["version"] for name, output in done.outputs().items()}
-    assert versions == {"pokemon.csv": "v0", "clean_data.csv": "v0"}  # Trackio knows these bytes
+    assert versions == {"pokemon.csv": "v0", "clean_data.csv": "v1"}  # now with its schema
     again = checkout.run(*options)
     assert again.states[:2] == ["cached", "cached"]
     assert "earlier version" not in again.out

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.wandb_server.store import Store
 
 PREFIX = "wandb-registry-"
-ORGANIZATION = {"name": "Acme", "orgEntity": {"name": "acme-org"}}
+ORGANIZATION = {"coreWeaveOrganizationId": None, "name": "Acme", "orgEntity": {"name": "acme-org"}}
 
 
 class Registry(Node):
