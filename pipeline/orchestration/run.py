@@ -89,8 +89,9 @@ class Pipeline:
         settings.artifact_root()  # refuses what is no address
         self.screen = Screen(step_folders(), quiet=self.trial is not None)
         self.tracked = TrackedRun(
-            self.tracker, self.recorded, named, config.main.alert, self.screen.warn
-        )
+            self.tracker, self.recorded, named,
+            trial=self.trial is not None, alert=config.main.alert, warn=self.screen.warn,
+        )  # fmt: skip
         self.cache = Cache(settings.state_dir(), lock, self.screen.warn)
         self.reuse = Reuse(
             config.main, self.cache, self.tracker, self.trial,
@@ -462,9 +463,7 @@ class Pipeline:
                 self._end(status, text, error)
 
     def _track(self, error: BaseException | None) -> None:
-        """End the run in the tracker; in Trackio a trial has none beside its sweep's."""
-        if self.trial and self.tracker.kind == "trackio":
-            return
+        """End the run in the tracker."""
         parent = self.executor.parent if "executor" in self.__dict__ else None
         self.tracked.end(self.context, self.results, self.metrics, parent, error)
 

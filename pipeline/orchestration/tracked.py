@@ -19,12 +19,14 @@ class TrackedRun:
     In W&B it is open from the first step to the end, so that it is seen, found by a sweep's agent
     and has a state; a run that has run nothing is there, too. In Trackio it is written at the end
     of a run that has run something and was not stopped: Trackio has no states, and importing it
-    takes longer than all of a run in which nothing has changed.
+    takes longer than all of a run in which nothing has changed. There a trial has none beside its
+    sweep's.
 
     Args:
         tracker: the tracker's project.
         config: the configuration as it is recorded.
         named: the run and the sweep that it has to be, if somebody has named them.
+        trial: whether this is one of a sweep.
         alert: whether a run that fails is to alert whoever has asked the tracker for that.
         warn: tells the user something.
     """
@@ -34,11 +36,12 @@ class TrackedRun:
         tracker: Tracker,
         config: Mapping[str, Any],
         named: Named,
+        trial: bool,
         alert: bool,
         warn: Callable[[str], None],
     ):
         self._tracker, self._config, self._named, self._warn = tracker, config, named, warn
-        self._alert = alert
+        self._trial, self._alert = trial, alert
         self._run: TrackerRun | None = None
 
     @property
@@ -76,10 +79,7 @@ class TrackedRun:
         All of it is recorded elsewhere, too, so a tracker that does not take it is a warning: the
         run may have been deleted meanwhile.
         """
-        stopped = isinstance(error, KeyboardInterrupt)  # nobody waits for an import then
-        if self._run is None and (
-            self._tracker.kind == "wandb" or stopped or not _has_run(results)
-        ):
+        if self._run is None and not self._is_written_late(results, error):
             return
         with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
             try:
@@ -94,17 +94,26 @@ class TrackedRun:
                     config = context.labels()
                     config |= {"mlflow_run_id": mlflow_run} if mlflow_run else {}
                     run.update(_summary(results, error), config)
-                    if self._alert and _failed(error):
+                    if self._alert and _state(error) == "failed":
                         run.alert(f"{self._tracker.project} failed", f"{context.run_id}: {error}")
                     on_failure.pop_all()
                 run.finish(error is not None, error)
             except PipelineError as failure:
                 self._warn(f"the pipeline's own run in {self._tracker.kind}: {failure.what}")
 
+    def _is_written_late(
+        self, results: Mapping[str, StepResult], error: BaseException | None
+    ) -> bool:
+        """Whether a run that is not open yet is written now."""
+        stopped = _state(error) == "killed"  # nobody waits for an import then
+        return self._tracker.kind != "wandb" and not (self._trial or stopped) and _has_run(results)
 
-def _failed(error: BaseException | None) -> bool:
-    """Whether it has failed by itself, and was not stopped."""
-    return error is not None and not isinstance(error, KeyboardInterrupt)
+
+def _state(error: BaseException | None) -> str:
+    """How a run ended: finished, failed by itself, or killed, that is, stopped by somebody."""
+    if error is None:
+        return "finished"
+    return "killed" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def _has_run(results: Mapping[str, StepResult]) -> bool:
@@ -120,8 +129,7 @@ def _handed_over(results: Mapping[str, StepResult]) -> list[str]:
 
 def _summary(results: Mapping[str, StepResult], error: BaseException | None) -> dict[str, str]:
     """How the run and each step ended, and where the step's own run is."""
-    killed = isinstance(error, KeyboardInterrupt)
-    told = {"status": "killed" if killed else "failed" if error else "finished"}
+    told = {"status": _state(error)}
     for step, result in results.items():
         told[f"steps/{step}"] = result.status
         if where := result.tracker_url or result.tracker_run:

@@ -35,7 +35,9 @@ WORKER = ROOT / "pipeline" / "steps" / "worker.py"
 # Variables that no import goes by: they tell one run from another, or are set for each turn.
 IGNORED = ("PIPELINE_", "MLFLOW_", "_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
 IGNORED_ENDS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's
-KINDS = ("tracking", "model_registry")  # of MLflow's stores
+STORES = [  # MLflow's local ones
+    f"mlflow.store.{kind}.sqlalchemy_workspace_store" for kind in ("tracking", "model_registry")
+]
 TRACED = {VARIABLE: StepContext(trace=True).to_json()}
 COUNTED = (settings.STATE_DIR, settings.TRACKER)
 
@@ -143,8 +145,7 @@ def _modules() -> list[str]:
     """What a step imports after its script: the tracker, and MLflow's local store."""
     trackio = os.environ.get(settings.TRACKER) == "trackio"  # W&B must not be there at a fork
     local = settings.sqlite_path(settings.tracking_uri())
-    stores = [f"mlflow.store.{kind}.sqlalchemy_workspace_store" for kind in KINDS]
-    return [*(["pipeline.tracking.trackio"] if trackio else []), *(stores if local else [])]
+    return [*(["pipeline.tracking.trackio"] if trackio else []), *(STORES if local else [])]
 
 
 def _shared(name: str) -> Path:

@@ -71,7 +71,7 @@ def plan(
     labels = training.target_of(train, target)
     found, why = tasks.decide(labels, task)
     notes.append(why)
-    path = tasks.FORESTS[found] if estimator == tasks.AUTO else estimator
+    path = tasks.estimator_path(estimator, found)
     made = training.make_estimator(path, params, allowed)
     tasks.check_fits(made, found, labels, f"model.estimator={path}")
     chosen = None

@@ -20,7 +20,6 @@ FORESTS = {
 }
 MODELS = {CLASSIFICATION: "random_forest", REGRESSION: "random_forest_regressor"}
 FEW = 10  # whole numbers with more values are amounts, not classes
-MANY = 100  # classes with two rows or fewer each, on average, are no classes
 POSITIVE = ("1", "true", "yes", "y", "t", "positive")
 
 
@@ -69,6 +68,11 @@ def decide(target: pd.Series, task: str = AUTO) -> tuple[str, str]:
 
 def _words(target: pd.Series) -> str:
     return "truth values" if is_bool_dtype(target) else "words"
+
+
+def estimator_path(path: str, task: str) -> str:
+    """The estimator that a setting names; ``auto`` is the task's forest, or the classifier."""
+    return FORESTS.get(task, FORESTS[CLASSIFICATION]) if path == AUTO else path
 
 
 def check_fits(estimator: Any, task: str, target: pd.Series, key: str) -> None:

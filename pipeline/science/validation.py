@@ -75,22 +75,14 @@ def train(
         return fit(model, features, target), spread(folds), folds
     if not how.share:
         return fit(model, features, target), {}, pd.DataFrame()
-    fitted, left, known, hidden = hold_out(
-        model, features, target, how.share, how.seed, how.method, how.key
-    )
+    fitted, left, known, hidden = hold_out(model, features, target, how)
     model = fit(model, fitted, known)
     results = evaluation.metrics(evaluation.answers(model, left, hidden, positive))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 
 
 def hold_out(
-    model: Any,
-    features: pd.DataFrame,
-    target: pd.Series,
-    share: float,
-    seed: int,
-    method: str = "random",
-    key: pd.Series | None = None,
+    model: Any, features: pd.DataFrame, target: pd.Series, how: How
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
     """Part the training data in what is fitted on and what is measured on.
 
@@ -100,10 +92,10 @@ def hold_out(
         PipelineError: one of the two would be empty.
     """
     stratify = is_classifier(model) and target.value_counts().min() > 1
-    if method in ("group", "time"):
-        keys = {method: key.reset_index(drop=True)}
+    if how.method in ("group", "time"):
+        keys = {how.method: how.key.reset_index(drop=True)}
         rows = pd.DataFrame({"row": range(len(target))})
-        left, hidden = (p["row"] for p in splitting.split(rows, share, seed, None, **keys))
+        left, hidden = (p["row"] for p in splitting.split(rows, how.share, how.seed, None, **keys))
         both = features, target
         return tuple(one.iloc[places] for one in both for places in (left, hidden))
     try:
@@ -111,14 +103,14 @@ def hold_out(
             train_test_split(
                 features,
                 target,
-                test_size=share,
-                random_state=seed,
+                test_size=how.share,
+                random_state=how.seed,
                 stratify=target if stratify else None,
             )
         )
     except ValueError as error:
         raise PipelineError(
-            f"model.validation={share:g} can't be held out of {len(features)} training rows: "
+            f"model.validation={how.share:g} can't be held out of {len(features)} training rows: "
             f"{error}",
             "hold out another share, or measure by folds: model.cv=5",
         ) from error

@@ -231,9 +231,7 @@ def search_space(
 
 def _check_parameters(model: DictConfig, keys: Sequence[str]) -> None:
     """Refuse a parameter that the estimator lacks, before any trial is run."""
-    path = tasks.FORESTS.get(model.task, tasks.FORESTS[tasks.CLASSIFICATION])
-    path = path if model.estimator == tasks.AUTO else model.estimator
-    module, _, name = path.rpartition(".")
+    module, _, name = tasks.estimator_path(model.estimator, model.task).rpartition(".")
     if module.partition(".")[0] not in model.allowed:
         return  # the training step says so
     try:

@@ -23,14 +23,11 @@ from pathlib import Path
 import psutil
 
 from pipeline.core import hardening, settings
-from pipeline.orchestration.workers import TRACED, WORKER, worker_name
+from pipeline.orchestration.workers import STORES, TRACED, WORKER, worker_name
+from pipeline.steps.folders import step_folders
 from tests.support import program
 from tests.support.paths import ROOT
 
-STEPS = ("1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model", "5-Report")
-STORES = [
-    f"mlflow.store.{kind}.sqlalchemy_workspace_store" for kind in ("tracking", "model_registry")
-]
 # They build environments below the home that MLflow has found when it was imported
 BUILDERS = {"promote", "predict", "serve", "reproduce"}
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "OMP_", "MKL_", "OPENBLAS_", "MPL")
@@ -46,7 +43,7 @@ def knows(words: Sequence[str], environment: Mapping[str, str]) -> bool:
     elif Path(words[0]) == ROOT / "main.py":
         known = "main.env_manager=local" in words
     else:
-        known = Path(words[0]) in [ROOT / step / "script.py" for step in STEPS]
+        known = Path(words[0]) in [ROOT / step / "script.py" for step in step_folders()]
     changed = {name for name, text in environment.items() if os.environ.get(name) != text}
     return known and not any(name.startswith(READ_AT_START) for name in changed - {"PYTHONPATH"})
 
@@ -93,7 +90,7 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
     }
     variables = {**environment, **hardening.quiet_git(environment), **told}
     folder = Path(tempfile.mkdtemp(dir=_folder()))
-    for step in STEPS:
+    for step in step_folders():
         name = worker_name(ROOT / step, sys.executable, variables)
         (folder / name).symlink_to(_worker(ROOT / step / "script.py", *STORES))
     return {settings.WORKERS: str(folder)}

@@ -40,12 +40,11 @@ def test_nothing_is_measured_unless_wanted():
 @given(share=st.floats(0.05, 0.9), seed=st.integers(0, 1000))
 def test_held_out_rows_are_not_fitted_on(share: float, seed: int):
     features, target = table()
-    fitted, left, known, hidden = validation.hold_out(
-        LogisticRegression(), features, target, share, seed
-    )
+    how = How(share, None, seed)
+    fitted, left, known, hidden = validation.hold_out(LogisticRegression(), features, target, how)
     assert sorted([*fitted.index, *left.index]) == list(features.index)
     assert (list(known.index), list(hidden.index)) == (list(fitted.index), list(left.index))
-    again = validation.hold_out(LogisticRegression(), features, target, share, seed)
+    again = validation.hold_out(LogisticRegression(), features, target, how)
     assert list(again[1].index) == list(left.index)
 
 
@@ -75,7 +74,7 @@ def test_more_folds_than_rows_of_a_class():
 def test_too_small_a_share():
     features, target = table(8)
     with pytest.raises(PipelineError, match=r"model\.validation=0\.01"):
-        validation.hold_out(LogisticRegression(), features, target, 0.01, 1)
+        validation.hold_out(LogisticRegression(), features, target, How(0.01, None, 1))
 
 
 def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
