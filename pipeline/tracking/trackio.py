@@ -12,9 +12,6 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import SCHEMA_FILE, combined_digest, content_digest, file_digest
 from pipeline.tracking.interface import Artifact, Chart, TrackerRun
 
-for _lock in settings.trackio_dir().glob("*.lock"):
-    if _lock.is_symlink():  # trackio would empty the file that it leads to
-        _lock.unlink(missing_ok=True)
 # read when trackio is imported
 variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})
 
@@ -31,6 +28,16 @@ if settings.trackio_dir() != trackio.utils.TRACKIO_DIR:
         f"trackio was imported before the pipeline's library: it uses {trackio.utils.TRACKIO_DIR}",
         f"import trackio within go(args, run), or set TRACKIO_DIR={settings.trackio_dir()}",
     )
+
+
+def remove_links() -> None:
+    """Remove links in place of the store's locks: trackio empties the files that they lead to."""
+    for lock in settings.trackio_dir().glob("*.lock"):
+        if lock.is_symlink():
+            lock.unlink(missing_ok=True)
+
+
+remove_links()  # of a state folder that somebody else has written
 
 
 def find(project: str, reference: str) -> Artifact | None:

@@ -13,9 +13,15 @@ from typing import Any
 from pipeline.core import settings
 
 # Trackio is taken from there, because that module first tells it where its store is.
-from pipeline.tracking.trackio import SQLiteStorage, cas, trackio
+from pipeline.tracking.trackio import SQLiteStorage, cas, remove_links, trackio
 
 DIGEST = re.compile("[0-9a-f]{64}")  # what names a file in the store
+
+
+def _databases() -> list[Path]:
+    """The local store's databases, one for each project."""
+    remove_links()
+    return sorted(settings.trackio_dir().glob("*.db"))
 
 
 def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
@@ -27,7 +33,7 @@ def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
         "SELECT id, producer_run_name AS maker FROM artifact_versions UNION SELECT "
         "artifact_version_id, run_name FROM run_artifact_links WHERE direction = 'output'"
     )
-    for database in sorted(settings.trackio_dir().glob("*.db")):
+    for database in _databases():
         project, makers = database.stem, defaultdict(set)
         with SQLiteStorage._get_connection(database) as connection:
             for row in connection.execute(query):
@@ -59,7 +65,7 @@ def _manifests() -> Iterator[tuple[str, sqlite3.Row]]:
         "SELECT a.name, v.version, v.manifest FROM artifact_versions v "
         "JOIN artifacts a ON a.id = v.artifact_id"
     )
-    for database in sorted(settings.trackio_dir().glob("*.db")):
+    for database in _databases():
         with SQLiteStorage._get_connection(database) as connection:
             rows = connection.execute(query).fetchall()
         yield from ((database.stem, row) for row in rows)
@@ -118,7 +124,7 @@ def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]])
 
 def runs() -> Iterator[tuple[str, str, str]]:
     """Every run in the local store: its project, name and id."""
-    for database in sorted(settings.trackio_dir().glob("*.db")):
+    for database in _databases():
         for record in SQLiteStorage.get_run_records(database.stem):
             yield database.stem, record["name"] or "", record["id"] or ""
 
