@@ -463,7 +463,7 @@ def test_the_run_of_a_report_is_copied_as_any_other(
     assert (report.group, report.state) == ("prod", "finished")
     assert report.config["mistakes"]["value"] == done.summary["config"]["report"]["mistakes"]
     assert report.config["experiment"]["value"] == "prod"
-    assert report.tags == ["prod", "pokemon", "random_forest"]
+    assert report.tags == ["prod", "pokemon", "auto"]
     assert {one.name for one in report.logged} == {"report.html:v0"}
     assert {one.name for one in report.used} >= {"model:v0", "test_data.csv:v0"}
     assert report.summary["report"]["_type"] == "html-file"
