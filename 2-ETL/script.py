@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
-from pipeline.science import cleaning, defects, kinds, tables
+from pipeline.science.data import cleaning, defects, kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:

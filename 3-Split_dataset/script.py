@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.core.errors import PipelineError
-from pipeline.science import kinds, splitting, tables
+from pipeline.science import splitting
+from pipeline.science.data import kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:

@@ -7,17 +7,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import (
-    defects,
-    evaluation,
-    kinds,
-    model_files,
-    splitting,
-    training,
-    validation,
-)
+from pipeline.science import evaluation, model_files, splitting, training, validation
+from pipeline.science.data import defects, kinds
 from pipeline.science.plan import plan
-from pipeline.tracking import Chart, mlflow_model, mlflow_registration
+from pipeline.tracking import Chart
+from pipeline.tracking.mlflow import model as mlflow_model
+from pipeline.tracking.mlflow import registration as mlflow_registration
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:

@@ -11,7 +11,8 @@ from pipeline import steps
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.reporting import page
-from pipeline.science import kinds, model_files, report_data, tables
+from pipeline.science import model_files, report_data
+from pipeline.science.data import kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:

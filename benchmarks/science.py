@@ -37,7 +37,7 @@ def download(settings: Mapping[str, Any]) -> None:
 
 def etl(settings: Mapping[str, Any]) -> None:
     """Clean ``RAW`` into ``CLEAN``."""
-    from pipeline.science import cleaning, tables
+    from pipeline.science.data import cleaning, tables
 
     etl = settings["etl"]
     text = cleaning.text_columns(etl["schema"])
@@ -48,7 +48,8 @@ def etl(settings: Mapping[str, Any]) -> None:
 
 def split(settings: Mapping[str, Any]) -> None:
     """Part ``CLEAN`` into ``TRAIN`` and ``TEST``."""
-    from pipeline.science import splitting, tables
+    from pipeline.science import splitting
+    from pipeline.science.data import tables
 
     drawn = (settings["split"][key] for key in ("test_size", "random_state", "stratify"))
     train, test = splitting.split(tables.read_cells(CLEAN), *drawn)
@@ -59,7 +60,8 @@ def split(settings: Mapping[str, Any]) -> None:
 def train(settings: Mapping[str, Any]) -> "Trained":
     """Fit on ``TRAIN``, measure on ``TEST``, draw, and save the model."""
     from pipeline.reporting import figures
-    from pipeline.science import model_files, tables, tasks, training, validation
+    from pipeline.science import model_files, tasks, training, validation
+    from pipeline.science.data import tables
 
     chosen = settings["model"]
     path = chosen["estimator"]

@@ -27,7 +27,7 @@ from pathlib import Path
 import load
 from sweep import SNAPSHOT, Place
 
-from pipeline.science.tables import snake_case
+from pipeline.science.data.tables import snake_case
 
 NAME = "pokemon-legendary"
 LEFT_OUT = ("#", "Name", "Legendary")

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 from pipeline.core import settings
 from pipeline.models.registry import Version
-from pipeline.tracking import mlflow_store
 from pipeline.tracking.dashboards import MLFLOW_PORT, TRACKIO_PORT
+from pipeline.tracking.mlflow import store as mlflow_store
 
 
 def links(version: Version) -> dict[str, str]:

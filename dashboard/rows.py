@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.core.errors import PipelineError
 from pipeline.models.registry import Version
 from pipeline.models.scoring import REASON, Loaded
-from pipeline.science.tables import dialect, read_cells
+from pipeline.science.data.tables import dialect, read_cells
 from pipeline.tracking import Tracker
 
 CHOICES = 200  # more values than that are typed rather than chosen

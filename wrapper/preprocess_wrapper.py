@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import file_digest
 from pipeline.core.text import say
-from pipeline.science.tables import write_table
+from pipeline.science.data.tables import write_table
 from wrapper.branch import Branch
 from wrapper.store import Store, open_store
 

@@ -17,7 +17,7 @@ from pipeline.core import azure
 from pipeline.core.errors import PipelineError
 from pipeline.core.text import say
 from pipeline.provenance import origin
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 from wrapper.branch import Branch
 
 Result = TypeVar("Result")

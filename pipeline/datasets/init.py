@@ -14,7 +14,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
 from pipeline.core.secrets import has_login
 from pipeline.core.settings import ROOT
-from pipeline.science import cleaning, defects, kinds, leaks, sniffing, tables, tasks, training
+from pipeline.science import tasks, training
+from pipeline.science.data import cleaning, defects, kinds, leaks, sniffing, tables
 
 USUAL = ["", "NA", "N/A", "NaN", "nan", "null"]
 LARGEST = 1_000_000_000  # bytes, as data.max_bytes

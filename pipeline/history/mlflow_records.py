@@ -16,7 +16,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.results import RUN_ID_TAG, SUMMARY, TRACKER_TAG
 from pipeline.core.text import say
 from pipeline.history.records import RunRecord, record
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 
 PAGE = 200  # runs asked for at once
 

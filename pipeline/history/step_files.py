@@ -58,7 +58,7 @@ def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
 def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
     """The text of a file, or of each file in a folder, of a step's MLflow run."""
     from pipeline.history.mlflow_records import MlflowHistory
-    from pipeline.tracking import mlflow_store
+    from pipeline.tracking.mlflow import store as mlflow_store
 
     client = MlflowHistory().client
     with mlflow_store.told(), tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.science.tables import EXACT
+from pipeline.science.data.tables import EXACT
 
 # Up to 15 digits are exact as a float, however pandas reads the cells beside them.
 NUMBER = re.compile(r"-?([0-9]{1,15}|[0-9]{1,20}\.[0-9]{1,20}([eE][+-]?[0-9]{1,3})?)")

@@ -156,7 +156,8 @@ def serve(
     overrides: tuple[str, ...], model: str, name: str, env_manager: str, **options: Any
 ) -> None:
     """Serve a model over HTTP until Ctrl-C; the options' defaults are in conf/serve."""
-    from pipeline.models import launch, serving
+    from pipeline.models import launch
+    from pipeline.models.serving import settings as serving
 
     given = {key: value for key, value in options.items() if value is not None}
     launch.serve(name, model, serving.read(list(overrides), given), env_manager)

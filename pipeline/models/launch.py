@@ -17,7 +17,7 @@ from pipeline.models import environment as model_environment
 from pipeline.models import registry
 
 if TYPE_CHECKING:
-    from pipeline.models.serving import Serving
+    from pipeline.models.serving.settings import Serving
 
 SHOWN = 10
 
@@ -103,7 +103,7 @@ def serve(name: str, wanted: str, serving: "Serving", env_manager: str) -> None:
     }
     sys.stdout.flush()
     os.chdir(ROOT)  # after this, relative paths are no longer those of the user
-    command = [python, "-m", "pipeline.models.server", str(folder), json.dumps(options)]
+    command = [python, "-m", "pipeline.models.serving.server", str(folder), json.dumps(options)]
     os.execve(python, command, {**os.environ, **told})
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.scoring import REASON, Loaded
-from pipeline.science.tables import check_titles, dialect, wrong_encoding
+from pipeline.science.data.tables import check_titles, dialect, wrong_encoding
 
 CHUNK = 20_000  # rows at once
 

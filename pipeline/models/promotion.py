@@ -20,8 +20,9 @@ from pipeline.models import registry
 from pipeline.models.gate import USUAL_METRICS, Verdict, in_fresh_process
 from pipeline.models.registry import LOCK, PREVIOUS, PRODUCTION, PROMOTION, Promotion, Version
 from pipeline.provenance import origin
-from pipeline.tracking import Tracker, mlflow_store
-from pipeline.tracking.mlflow_registration import CANDIDATE
+from pipeline.tracking import Tracker
+from pipeline.tracking.mlflow import store as mlflow_store
+from pipeline.tracking.mlflow.registration import CANDIDATE
 
 LEASE = 120  # seconds after which a promotion that holds the lock counts as dead
 PATIENCE = 20  # seconds to wait for another promotion; it holds the lock for a moment

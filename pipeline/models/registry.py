@@ -1,6 +1,6 @@
 """MLflow's model registry: which versions there are, which is in production, and since when.
 
-This is the one place that reads it. :mod:`pipeline.tracking.mlflow_registration` adds a version
+This is the one place that reads it. :mod:`pipeline.tracking.mlflow.registration` adds a version
 when a model has been trained, :mod:`pipeline.models.promotion` moves the aliases.
 """
 
@@ -25,8 +25,8 @@ from pipeline.core.settings import ROOT
 from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
 from pipeline.science import model_files
-from pipeline.tracking import mlflow_store
-from pipeline.tracking.mlflow_registration import CODE, FILES, digest
+from pipeline.tracking.mlflow import store as mlflow_store
+from pipeline.tracking.mlflow.registration import CODE, FILES, digest
 
 PRODUCTION, PREVIOUS = "production", "previous"
 PROMOTION = "promotion."  # tags of a registered model that begin so are its history

@@ -23,9 +23,9 @@ from sklearn.ensemble._forest import ForestClassifier, ForestRegressor
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
 from pipeline.models.cells import LARGEST, Columns
-from pipeline.science import cleaning as cleaner
 from pipeline.science import model_files
-from pipeline.science.tables import read_cells, read_table
+from pipeline.science.data import cleaning as cleaner
+from pipeline.science.data.tables import read_cells, read_table
 
 PREDICTION, PROBABILITY, REASON = "prediction", "probability", "reason"
 MISTYPED = "breaks dtype"

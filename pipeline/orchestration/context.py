@@ -9,7 +9,7 @@ from pipeline.core import settings, variables
 from pipeline.core.settings import ROOT
 from pipeline.provenance.origin import Commit
 from pipeline.steps.context import StepContext
-from pipeline.tracking import agent
+from pipeline.tracking.wandb import agent
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -47,12 +47,13 @@ def verify(state: Path) -> list[str]:
 
 def _unnamed(known: tuple[str, ...]) -> set[str]:
     """What is wrong in the stores of Trackio and MLflow, whichever step it is of."""
-    from pipeline.tracking import trackio_store
+    from pipeline.tracking.trackio import store as trackio_store
 
     problems = set()
     file = settings.sqlite_path(settings.tracking_uri())
     if file and file.exists():
-        from pipeline.tracking import mlflow_registration, mlflow_store
+        from pipeline.tracking.mlflow import registration as mlflow_registration
+        from pipeline.tracking.mlflow import store as mlflow_store
 
         problems |= {*mlflow_registration.damaged(mlflow_store.client())}
     for reference, path in trackio_store.lost_files():
@@ -133,7 +134,7 @@ def garbage(state: Path, keep: int | None) -> Garbage:
     found.files += sorted((state / FOLDER).glob("*/*/*.partial"))
     for earlier in EARLIER:
         found.files += sorted(path for path in (state / earlier).glob("*/*") if path.is_file())
-    from pipeline.tracking import trackio_store
+    from pipeline.tracking.trackio import store as trackio_store
 
     stray = trackio_store.stray_files()
     found.files += sorted(path for path in stray if time.time() - path.stat().st_mtime > WRITTEN)
@@ -172,7 +173,7 @@ def _refuse_beside_a_run(state: Path) -> None:
     if not list((state / "running").glob("*.json")):
         return
     from pipeline.orchestration.dead_runs import mark_dead
-    from pipeline.tracking import mlflow_store
+    from pipeline.tracking.mlflow import store as mlflow_store
 
     mlflow_store.client()  # MLflow is pointed at its store
     mark_dead()
@@ -219,7 +220,8 @@ def _add_records(
     """Add what runs that go have in MLflow and Trackio, and the sweeps that go with them."""
     if not gone:
         return
-    from pipeline.tracking import mlflow_garbage, trackio_store
+    from pipeline.tracking.mlflow import garbage as mlflow_garbage
+    from pipeline.tracking.trackio import store as trackio_store
 
     parents = {path.parent for path in found.runs} - {path.parent for path in folders}
     sweeps = {}
@@ -272,15 +274,15 @@ def remove(state: Path, found: Garbage) -> None:
     for path in found.files:  # first: a record must not outlive what it names
         path.unlink(missing_ok=True)
     if found.versions:
-        from pipeline.tracking import trackio_store
+        from pipeline.tracking.trackio import store as trackio_store
 
         trackio_store.remove_versions([version[:3] for version in found.versions])
     if found.tracked:
-        from pipeline.tracking import trackio_store
+        from pipeline.tracking.trackio import store as trackio_store
 
         trackio_store.remove_runs(found.tracked)
     if found.mlflow:
-        from pipeline.tracking import mlflow_garbage
+        from pipeline.tracking.mlflow import garbage as mlflow_garbage
 
         mlflow_garbage.remove(found.mlflow)
     snapshot.forget(ROOT, found.snapshots)

@@ -37,8 +37,9 @@ from pipeline.orchestration.backends import Backend
 from pipeline.orchestration.workers import Workers
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
-from pipeline.tracking import mlflow_retries, mlflow_store
-from pipeline.tracking.mlflow_store import children
+from pipeline.tracking.mlflow import retries as mlflow_retries
+from pipeline.tracking.mlflow import store as mlflow_store
+from pipeline.tracking.mlflow.store import children
 
 LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
 

@@ -26,7 +26,7 @@ from pipeline.core.errors import ending_signals
 from pipeline.core.files import write_whole
 from pipeline.core.text import say
 from pipeline.orchestration import watcher
-from pipeline.tracking import mlflow_retries
+from pipeline.tracking.mlflow import retries as mlflow_retries
 
 if TYPE_CHECKING:
     import psutil

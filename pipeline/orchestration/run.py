@@ -39,7 +39,8 @@ from pipeline.orchestration.tracked import TrackedRun
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
 from pipeline.steps.folders import chosen_steps, step_folders
-from pipeline.tracking import Named, mlflow_retries
+from pipeline.tracking import Named
+from pipeline.tracking.mlflow import retries as mlflow_retries
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -145,7 +145,7 @@ def _modules() -> list[str]:
     """What a step imports after its script: the tracker, and MLflow's local store."""
     trackio = os.environ.get(settings.TRACKER) == "trackio"  # W&B must not be there at a fork
     local = settings.sqlite_path(settings.tracking_uri())
-    return [*(["pipeline.tracking.trackio"] if trackio else []), *(STORES if local else [])]
+    return [*(["pipeline.tracking.trackio.runs"] if trackio else []), *(STORES if local else [])]
 
 
 def _shared(name: str) -> Path:

@@ -118,11 +118,11 @@ def load(path: Path, allowed: Collection[str] = ()) -> Any:
 
 def cleaning_code() -> list[Path]:
     """The files of this version's cleaning code, to be kept with a model."""
-    return [Path(__file__).with_name(name) for name in CODE]
+    return [Path(__file__).parent / "data" / name for name in CODE]
 
 
 def load_cleaning(folder: Path) -> ModuleType:
-    """The module :mod:`pipeline.science.cleaning` as it was when a model was trained.
+    """The module :mod:`pipeline.science.data.cleaning` as it was when a model was trained.
 
     It is imported under a name of its own, so that models of several versions can be used in one
     process. Copies that equal today's files are today's module; so is that of a model without
@@ -134,7 +134,7 @@ def load_cleaning(folder: Path) -> ModuleType:
     files = [file for name in CODE if (file := folder / name).is_file()]
     today = [*map(file_digest, cleaning_code())]
     if len(files) < 2 or [*map(file_digest, files)] == today:  # the first ones had two
-        return importlib.import_module("pipeline.science.cleaning")
+        return importlib.import_module("pipeline.science.data.cleaning")
     name = f"cleaning_{combined_digest({file.name: file_digest(file) for file in files})[:16]}"
     if name not in sys.modules:
         package = sys.modules[name] = ModuleType(name)
@@ -157,7 +157,7 @@ def write_preparation(
     Args:
         folder: where the file goes.
         target: the column that is predicted.
-        target_dtype: its type (:func:`pipeline.science.kinds.dtype`).
+        target_dtype: its type (:func:`pipeline.science.data.kinds.dtype`).
         positive: of two classes the one that its metrics are of.
         drop: columns that are not features.
         features: what each feature holds (:func:`pipeline.science.training.feature_kinds`).

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier
 
-from pipeline.science import kinds, leaks, tasks, training
+from pipeline.science import tasks, training
+from pipeline.science.data import kinds, leaks
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Plan:
     Attributes:
         path: the estimator's name, such as ``sklearn.svm.SVC``.
         estimator: the estimator, not fitted.
-        kinds: what each feature holds, as :func:`pipeline.science.kinds.features` has it.
+        kinds: what each feature holds, as :func:`pipeline.science.data.kinds.features` has it.
         useless: columns that are no features, with the reason.
         positive: of two classes the one that the metrics are of.
         notes: what was decided, a line each.

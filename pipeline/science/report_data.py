@@ -12,7 +12,7 @@ from sklearn import metrics as score
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.science import evaluation, intervals
-from pipeline.science.kinds import expand
+from pipeline.science.data.kinds import expand
 
 CURVES, POINTS, BARS, CLASSES = 8, 200, 15, 25  # at most so many are shown
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
@@ -311,7 +311,7 @@ def collect(
         resamples, random_state: draws of the test rows for the intervals, and their seed.
         cleaning: the metadata of the clean table, if it is known.
         positive: of two classes the one that the metrics are of.
-        kinds: what features hold (:func:`pipeline.science.kinds.features`).
+        kinds: what features hold (:func:`pipeline.science.data.kinds.features`).
     """
     train, test = expand(train, kinds or {}), expand(test, kinds or {})
     features = inputs(model, test, test_name)

@@ -22,8 +22,8 @@ from sklearn.utils.multiclass import type_of_target
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.science import evaluation, validation
-from pipeline.science.kinds import expand
-from pipeline.science.tables import read_table
+from pipeline.science.data.kinds import expand
+from pipeline.science.data.tables import read_table
 
 PREDICTIONS_SHOWN = 1000
 COMPONENTS = 30  # of a column of free text
@@ -89,7 +89,8 @@ def train(
         categorical: columns of numbers that are categories.
         how: how to measure it on the training data, too.
         positive: of two classes the one that the metrics are of.
-        kinds: what features hold (:func:`pipeline.science.kinds.features`); by default their types.
+        kinds: what features hold (:func:`pipeline.science.data.kinds.features`); by default
+            their types.
         useless: columns that the schema knows to be no features.
     """
     kinds = kinds or {}
@@ -298,7 +299,7 @@ def build(
 
     Args:
         estimator: the estimator.
-        features: what it is to be fitted on, as :func:`pipeline.science.kinds.expand` has them.
+        features: what it is to be fitted on (:func:`pipeline.science.data.kinds.expand`).
         categorical: columns of numbers that are categories.
         kinds: what features hold.
         seed: of the folds that categories are encoded by, and of the components.

@@ -175,7 +175,7 @@ class Run:
         elif os.environ.get("MLFLOW_RUN_ID"):
             import mlflow
 
-            from pipeline.tracking import mlflow_store
+            from pipeline.tracking.mlflow import store as mlflow_store
 
             with mlflow_store.active_run(""):
                 mlflow.log_artifact(str(path))

@@ -19,7 +19,7 @@ from pipeline.orchestration import mlflow_project
 from pipeline.orchestration.dead_runs import mark_dead
 from pipeline.orchestration.processes import MLFLOW_RUN, Marker
 from pipeline.provenance import origin
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 
 KIND, OBJECTIVE = "pipeline.kind", "objective"
 

@@ -5,10 +5,10 @@ Two implementations, Trackio (local, the default) and W&B, behind two small inte
 which tracker is meant.
 """
 
-from pipeline.tracking.agent import Named
 from pipeline.tracking.choice import choose, notice
 from pipeline.tracking.interface import Artifact, Chart, TrackerRun, files_of, is_table
 from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.wandb.agent import Named
 
 __all__ = [
     "Artifact",

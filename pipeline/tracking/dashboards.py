@@ -39,7 +39,7 @@ def commands(host: str) -> dict[str, tuple[str, Sequence[str]]]:
         found["MLflow"] = (uri, [])  # somebody's server, which needs no other
     else:
         if (file := settings.sqlite_path(uri)) and not file.exists():
-            from pipeline.tracking import mlflow_store  # slow, and no other dashboard needs it
+            from pipeline.tracking.mlflow import store as mlflow_store
 
             mlflow_store.make_store(file)
         server = ["mlflow", "server", "--backend-store-uri", uri, "--host", host]

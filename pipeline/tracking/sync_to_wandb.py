@@ -24,9 +24,9 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import file_digest
 from pipeline.tracking.choice import choose, wandb_credentials
 from pipeline.tracking.interface import Artifact, Chart
-from pipeline.tracking.trackio_lineage import Recorded, Row, Version, recorded
-from pipeline.tracking.wandb import DIGEST, WandbRun, claim, stored_artifact, stored_run
-from pipeline.tracking.wandb_sdk import DeletedError, api, ask, close
+from pipeline.tracking.trackio.lineage import Recorded, Row, Version, recorded
+from pipeline.tracking.wandb.runs import DIGEST, WandbRun, claim, stored_artifact, stored_run
+from pipeline.tracking.wandb.sdk import DeletedError, api, ask, close
 
 VERSION, CREATED = "trackio_version", "trackio_created"  # in the metadata of a copy
 

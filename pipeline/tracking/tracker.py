@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
-from pipeline.tracking.agent import Named
 from pipeline.tracking.choice import choose, wandb_entity, wandb_server
 from pipeline.tracking.interface import Artifact, TrackerRun
+from pipeline.tracking.wandb.agent import Named
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Tracker:
 def load(kind: str) -> ModuleType:
     """Import the implementation of the tracker ``kind``."""
     if kind == "wandb":
-        from pipeline.tracking import wandb as module
+        from pipeline.tracking.wandb import runs as module
     else:
-        from pipeline.tracking import trackio as module
+        from pipeline.tracking.trackio import runs as module
     return module

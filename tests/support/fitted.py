@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.models.scoring import Loaded
-from pipeline.science import cleaning as cleaner
-from pipeline.science import model_files, tables, training
+from pipeline.science import model_files, training
+from pipeline.science.data import cleaning as cleaner
+from pipeline.science.data import tables
 
 
 def fitted(folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleaning: dict) -> Loaded:

@@ -11,9 +11,9 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.models.bodies import Limits
-from pipeline.models.server import Label, Served, Server
-from pipeline.science import tables
+from pipeline.models.serving.bodies import Limits
+from pipeline.models.serving.server import Label, Served, Server
+from pipeline.science.data import tables
 from tests.support.fitted import fitted
 from tests.support.paths import POKEMON
 from tests.support.registered import CLEANING

@@ -60,8 +60,9 @@ class Registered(Checkout):
 def main(given: list[dict[str, Any]]) -> None:
     """Clean and split the Pokémon once, log both parts, and run the training step on them."""
     from pipeline import steps
-    from pipeline.science import cleaning, splitting
-    from pipeline.science.tables import read_raw, write_table
+    from pipeline.science import splitting
+    from pipeline.science.data import cleaning
+    from pipeline.science.data.tables import read_raw, write_table
     from tests.support.steps import load_step
 
     training = load_step("4-Training_model")

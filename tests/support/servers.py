@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core import settings
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.runs import environment
 
 TOKEN = "token-of-the-tests"

@@ -15,7 +15,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.models import launch
 from pipeline.models import predict as program
 from pipeline.models.scoring import Loaded
-from pipeline.science import model_files, tables, training
+from pipeline.science import model_files, training
+from pipeline.science.data import tables
 from tests.support.fitted import fitted
 from tests.support.paths import POKEMON, ROOT
 from tests.support.registered import CLEANING, Registered

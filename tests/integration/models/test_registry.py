@@ -12,7 +12,8 @@ import pytest
 from pipeline.core.errors import PipelineError
 from pipeline.models import gate, promotion, registry
 from pipeline.science import model_files
-from pipeline.tracking import Artifact, mlflow_registration
+from pipeline.tracking import Artifact
+from pipeline.tracking.mlflow import registration as mlflow_registration
 from tests.support.paths import ROOT
 from tests.support.registered import CLEANING, RUN, Registered
 
@@ -145,7 +146,7 @@ def test_the_gate_and_its_settings():
 
 
 LINEAGE = """
-from pipeline.tracking.trackio import SQLiteStorage
+from pipeline.tracking.trackio.runs import SQLiteStorage
 (id,) = [r["id"] for r in SQLiteStorage.get_run_records("pokemon") if r["name"] == {run!r}]
 links = SQLiteStorage.get_run_artifacts("pokemon", {run!r}, id)["input"]
 print("inputs", *sorted(f"{{one['name']}}:v{{one['version']}}" for one in links))

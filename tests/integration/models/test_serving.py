@@ -12,7 +12,9 @@ import pytest
 import requests
 
 from pipeline.core.errors import PipelineError
-from pipeline.models import launch, registry, server, serving
+from pipeline.models import launch, registry
+from pipeline.models.serving import server
+from pipeline.models.serving import settings as serving
 from tests.support.paths import POKEMON
 from tests.support.registered import Registered
 from tests.support.servers import free_port, process

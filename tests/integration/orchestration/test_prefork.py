@@ -22,7 +22,7 @@ from pipeline.orchestration import mlflow_project, prefork, processes, workers
 from pipeline.orchestration.workers import Workers, interpreter, record_interpreter
 from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.steps.folders import step_folders
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.paths import POKEMON, ROOT
 
 PROJECT = """
@@ -479,7 +479,7 @@ def test_every_step_can_be_forked(forked: Step, name: str, tracker: str, monkeyp
     turn = forked.workers.connect(ROOT / name, "local")
     with turn.connection, turn.answers:
         child = psutil.Process(turn.pid)
-        assert child.cmdline()[-1].startswith(("pipeline.tracking.trackio", "mlflow.store."))
+        assert child.cmdline()[-1].startswith(("pipeline.tracking.trackio.runs", "mlflow.store."))
         job = {"arguments": ["script.py", "--help"], "environment": dict(os.environ)}
         job |= {"folder": str(ROOT / name), "log": str(forked.log)}
         turn.connection.sendall(f"{json.dumps(job)}\n".encode())

@@ -130,7 +130,7 @@ def trackio_has(place: Steps, _: None) -> None:
     """What the step logged is in the store."""
     program = """
 import json, sys
-from pipeline.tracking.trackio import SQLiteStorage, find
+from pipeline.tracking.trackio.runs import SQLiteStorage, find
 (run,) = SQLiteStorage.get_run_records("pokemon")
 rows = SQLiteStorage.get_logs("pokemon", run_id=run["id"])
 config = SQLiteStorage.get_run_config("pokemon", run_id=run["id"])

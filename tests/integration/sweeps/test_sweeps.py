@@ -16,7 +16,7 @@ from pipeline.orchestration import processes
 from pipeline.sweeps import record as sweep_record
 from pipeline.sweeps import summary as sweep_summary
 from pipeline.sweeps.record import Recorded
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.runs import SMALL, Checkout
 from tests.support.sweeps import Swept
 

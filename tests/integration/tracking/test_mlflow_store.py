@@ -10,7 +10,7 @@ from mlflow.store.db import utils
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipeline.core.errors import PipelineError
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.mlflow_stores import Home, rows, schema
 
 

@@ -152,13 +152,13 @@ failed.finish(failed=True)
 quiet = start("report")
 quiet.finish()
 if tracker.kind == "trackio":
-    from pipeline.tracking.trackio import SQLiteStorage
+    from pipeline.tracking.trackio.runs import SQLiteStorage
     answer["settings"] = SQLiteStorage.get_run_config("pokemon", run_id=quiet.id)
     (row,) = [r for r in SQLiteStorage.get_logs("pokemon", run_id=run.id) if "line" in r]
     answer["drawn"] = [row["line"]["_value"], row["confusion"]["_value"], row["page"]["_type"]]
     answer["alerts"] = [a["title"] for a in SQLiteStorage.get_alerts("pokemon")]
 else:
-    from pipeline.tracking.wandb_sdk import api
+    from pipeline.tracking.wandb.sdk import api
     drawn = api().run(f"pokemon/{run.id}")
     answer["drawn"] = [
         json.loads(drawn.file(drawn.summary[name]["path"]).download("in", replace=True).read())

@@ -22,8 +22,8 @@ from PIL import Image
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
 from pipeline.tracking import Artifact, Tracker
-from pipeline.tracking.wandb import WandbRun, find
-from pipeline.tracking.wandb_sdk import close
+from pipeline.tracking.wandb.runs import WandbRun, find
+from pipeline.tracking.wandb.sdk import close
 from tests.support import shared_workers
 from tests.support.wandb_server import DROP
 

@@ -102,7 +102,7 @@ def test_stages_depend_on_what_reaches_their_step(clone: Clone):
     assert {
         "artifacts/clean_data.csv",
         "3-Split_dataset/script.py",
-        "pipeline/science/tables.py",
+        "pipeline/science/data/tables.py",
     } <= {*split["deps"]}
     assert "pipeline/orchestration/run.py" not in split["deps"]
     assert {"split.test_size", "split.stratify"} <= {*split["params"]}

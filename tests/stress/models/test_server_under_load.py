@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 
 from pipeline.models.scoring import REASON, Loaded
-from pipeline.models.serving import read
-from pipeline.science import tables
+from pipeline.models.serving.settings import read
+from pipeline.science.data import tables
 from tests.support.fitted import fitted
 from tests.support.paths import POKEMON, ROOT
 from tests.support.registered import CLEANING
@@ -67,7 +67,7 @@ def serving(model: Loaded, **options: float) -> Iterator[Running]:
     """A server of the model."""
     port, log = free_port(), model.folder / "server.log"
     told = {"label": LABEL, "wanted": "1", **vars(read([], {"port": port, **options}))}
-    words = ["-m", "pipeline.models.server", str(model.folder), json.dumps(told)]
+    words = ["-m", "pipeline.models.serving.server", str(model.folder), json.dumps(told)]
     with process([sys.executable, *words], port, log, cwd=ROOT) as server:
         yield Running(port, server, log)
     assert "Traceback" not in log.read_text()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipeline.core import azure, settings
 from pipeline.core.errors import PipelineError
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support import servers
 from tests.support.paths import ROOT
 from tests.support.runs import SMALL, Checkout, environment

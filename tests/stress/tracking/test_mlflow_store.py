@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.mlflow_stores import CONNECT, Home, rows, schema
 
 WAIT = "\nprint('ready', flush=True); input()\n"

@@ -9,8 +9,8 @@ from unittest import mock
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.tracking.wandb import WandbRun
-from pipeline.tracking.wandb_sdk import abandon
+from pipeline.tracking.wandb.runs import WandbRun
+from pipeline.tracking.wandb.sdk import abandon
 from tests.support.runs import environment
 from tests.support.wandb_server import WandbServer
 

@@ -7,7 +7,7 @@ import yaml
 
 from pipeline.core.errors import PipelineError
 from pipeline.datasets import init
-from pipeline.science import sniffing
+from pipeline.science.data import sniffing
 
 PRICES = "id;Größe;Zip;Day;Price\n" + "".join(
     f"{n + 1};{50 + n % 17},5;0{1000 + n % 9};{1 + n % 28:02}.0{1 + n % 9}.2023;{n * 7 % 90},25\n"

@@ -11,7 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipeline.datasets import init
-from pipeline.science import kinds, splitting, tables, tasks, training, validation
+from pipeline.science import splitting, tasks, training, validation
+from pipeline.science.data import kinds, tables
 
 FORESTS = {"classification": RandomForestClassifier, "regression": RandomForestRegressor}
 

@@ -107,4 +107,4 @@ def test_an_earlier_model_brings_fewer_files_of_cleaning_code(tmp_path) -> None:
     (tmp_path / "cleaning.py").write_text("from .tables import ANSWER\n")
     assert model_files.load_cleaning(tmp_path).ANSWER == 42
     (tmp_path / "cleaning.py").unlink()
-    assert model_files.load_cleaning(tmp_path).__name__ == "pipeline.science.cleaning"
+    assert model_files.load_cleaning(tmp_path).__name__ == "pipeline.science.data.cleaning"

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.science import kinds, leaks, model_files, training, validation
+from pipeline.science import model_files, training, validation
+from pipeline.science.data import kinds, leaks
 
 DRAW = np.random.default_rng(0)
 DAYS = [datetime.date(2023, 1, 1) + datetime.timedelta(days=3 * n) for n in range(120)]

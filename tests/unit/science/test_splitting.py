@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import kinds, splitting
+from pipeline.science import splitting
+from pipeline.science.data import kinds
 from tests.support.paths import POKEMON
 
 split = splitting.split

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.science import model_files, training
-from pipeline.science.tables import write_table
+from pipeline.science.data.tables import write_table
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 

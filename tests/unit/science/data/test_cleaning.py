@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import cleaning
-from pipeline.science.tables import read_raw, write_table
+from pipeline.science.data import cleaning
+from pipeline.science.data.tables import read_raw, write_table
 from tests.support.paths import POKEMON, ROOT
 
 clean = cleaning.clean

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from urllib3.util import Retry
 
 from pipeline.core import settings
-from pipeline.tracking import mlflow_retries
+from pipeline.tracking.mlflow import retries as mlflow_retries
 from tests.support.faulty_server import Server
 
 EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=1"

@@ -22,7 +22,7 @@ from pipeline.core.files import content_digest
 from pipeline.core.text import say
 from pipeline.provenance import origin
 from pipeline.tracking.interface import Artifact, Chart, TrackerRun
-from pipeline.tracking.wandb_sdk import (
+from pipeline.tracking.wandb.sdk import (
     KILLED,
     KILLED_WAIT,
     abandon,

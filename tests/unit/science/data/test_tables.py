@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.science.tables import read_cells, read_raw, read_table, snake_case, write_table
+from pipeline.science.data.tables import read_cells, read_raw, read_table, snake_case, write_table
 
 # Text that can't be taken for a number or a truth value, and the words that pandas takes for gaps
 words = st.text("xyzé ,;\"'\n\r\t#", min_size=1, max_size=6).map(lambda text: f"w{text}")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import cleaning, defects, kinds, tables
+from pipeline.science.data import cleaning, defects, kinds, tables
 
 USUAL = ["", "NA", "N/A", "NaN", "nan", "null"]
 

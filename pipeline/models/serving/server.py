@@ -27,11 +27,11 @@ from mlflow.version import VERSION
 from starlette.requests import ClientDisconnect
 
 from pipeline.core.errors import PipelineError
-from pipeline.models.batching import Batcher
-from pipeline.models.bodies import CSV, JSON, Limits, Reader
-from pipeline.models.connections import limited
-from pipeline.models.scorers import Answer, Scorers
 from pipeline.models.scoring import Cells, Loaded
+from pipeline.models.serving.batching import Batcher
+from pipeline.models.serving.bodies import CSV, JSON, Limits, Reader
+from pipeline.models.serving.connections import limited
+from pipeline.models.serving.scorers import Answer, Scorers
 
 LONGEST_MESSAGE = 1000  # characters
 SMALL_BODY = 8_000  # bytes that are read faster than handed to a thread

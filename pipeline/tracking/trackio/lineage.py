@@ -14,7 +14,7 @@ from pipeline.core.results import damaged_files
 
 # Trackio is taken from there, because that module first tells it where its store is.
 from pipeline.core.text import say
-from pipeline.tracking.trackio import SQLiteStorage, cas
+from pipeline.tracking.trackio.runs import SQLiteStorage, cas
 
 IMAGE, TABLE, HTML = "trackio.image", "trackio.table", "trackio.html"
 FAILED = {"failed": 1}  # how a run in Trackio says that it has failed

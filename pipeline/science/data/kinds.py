@@ -12,8 +12,8 @@ from pandas.api.types import is_bool_dtype, is_float_dtype, is_numeric_dtype, is
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import SCHEMA_FILE
-from pipeline.science import cells
-from pipeline.science.tables import code, read_table, snake_case, write_table
+from pipeline.science.data import cells
+from pipeline.science.data.tables import code, read_table, snake_case, write_table
 
 NEARLY = 0.9  # of a column's cells are numbers: the others are likely mistakes
 SHOWN = 5
@@ -83,7 +83,7 @@ def is_text(column: pd.Series) -> bool:
 
 
 def kind(column: pd.Series) -> str:
-    """What a column holds, one of :data:`pipeline.science.cleaning.KINDS`."""
+    """What a column holds, one of :data:`pipeline.science.data.cleaning.KINDS`."""
     filled, of = column.dropna(), dtype(column)
     if filled.empty:
         return "empty"
@@ -188,7 +188,7 @@ def check_numbers(
     Args:
         table: the clean table.
         ruled: columns whose type is settled.
-        numbers: how numbers are written, see :func:`pipeline.science.cleaning.clean`.
+        numbers: how numbers are written, see :func:`pipeline.science.data.cleaning.clean`.
 
     Raises:
         PipelineError: names the columns, the cells, and the settings that read them.
@@ -278,7 +278,7 @@ def notes(
     Args:
         table: the clean table.
         ruled: columns whose type the user has settled.
-        missing: from :func:`pipeline.science.tables.missing_words`.
+        missing: from :func:`pipeline.science.data.tables.missing_words`.
     """
     lines = []
     for name in table.columns.difference([*ruled], sort=False):

@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core import settings
 from pipeline.core.text import say
-from pipeline.tracking import mlflow_store
+from pipeline.tracking.mlflow import store as mlflow_store
 
 
 def unneeded(parents: Iterable[str], needed: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 from pandas.api.types import is_string_dtype
 
 from pipeline.core.errors import PipelineError
-from pipeline.science.tables import snake_case
+from pipeline.science.data.tables import snake_case
 
 # The second and third row of a table of Orange: types of the columns, and their roles
 TYPES = re.compile(r"continuous|discrete|string|time|[cdst]|(\S+ )+\S+")

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.core import settings
 
 # Trackio is taken from there, because that module first tells it where its store is.
-from pipeline.tracking.trackio import SQLiteStorage, cas, remove_links, trackio
+from pipeline.tracking.trackio.runs import SQLiteStorage, cas, remove_links, trackio
 
 DIGEST = re.compile("[0-9a-f]{64}")  # what names a file in the store
 

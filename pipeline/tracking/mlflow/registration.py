@@ -16,8 +16,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from pipeline.core import azure
 from pipeline.core.files import combined_digest, file_digest
 from pipeline.science import model_files
-from pipeline.tracking import mlflow_store
 from pipeline.tracking.interface import Artifact
+from pipeline.tracking.mlflow import store as mlflow_store
 
 CANDIDATE = "candidate"
 # What is read of a logged model, each below its folder; the rest is for people and for MLflow.

@@ -22,8 +22,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.science.model_files import TRUSTED_PACKAGES, TRUSTED_TYPES
-from pipeline.tracking import mlflow_store
 from pipeline.tracking.interface import Artifact
+from pipeline.tracking.mlflow import store as mlflow_store
 
 
 class Flavor:

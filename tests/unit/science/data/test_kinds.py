@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import cleaning, kinds
-from pipeline.science.tables import read_raw, read_table
+from pipeline.science.data import cleaning, kinds
+from pipeline.science.data.tables import read_raw, read_table
 
 
 def cleaned(folder: Path, text: str, text_columns: list[str] = ()) -> pd.DataFrame:

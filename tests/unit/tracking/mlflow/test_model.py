@@ -9,7 +9,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from pipeline.core.errors import PipelineError
 from pipeline.science import model_files, training
-from pipeline.tracking import mlflow_model
+from pipeline.tracking.mlflow import model as mlflow_model
 from tests.support import strange
 
 FEATURES = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0], "word": ["a", "b", None, "a"]})

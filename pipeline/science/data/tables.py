@@ -215,8 +215,8 @@ def read_table(
     Args:
         path: the file.
         text_columns: columns that are text, even where every cell is a number.
-        schema: the types of the columns (:func:`pipeline.science.kinds.schema`); types of columns
-            that it does not name are inferred.
+        schema: the types of the columns (:func:`pipeline.science.data.kinds.schema`);
+            types of columns that it does not name are inferred.
 
     Raises:
         PipelineError: a cell is not of the type that the schema gives its column.

@@ -10,8 +10,9 @@ import pandas as pd
 import yaml
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import cells, kinds, splitting, tasks
-from pipeline.science.tables import SEPARATORS, snake_case
+from pipeline.science import splitting, tasks
+from pipeline.science.data import cells, kinds
+from pipeline.science.data.tables import SEPARATORS, snake_case
 
 LINES = 50  # that the separator is found from
 SETTING = re.compile(r"etl\.(\w+)=(.+?)(?= etl\.|$)")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.scoring import Cells, Loaded
-from pipeline.science.tables import dialect
+from pipeline.science.data.tables import dialect
 
 JSON, CSV = "application/json", "text/csv"
 LONGEST_TITLE = 200

@@ -1,0 +1,1 @@
+"""Tables: reading, cleaning and describing them. Pure functions."""
