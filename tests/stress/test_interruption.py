@@ -18,7 +18,7 @@ import pytest
 from pipeline.orchestration import mlflow_project, watcher
 from pipeline.orchestration.backends import Backend
 from tests.support import servers
-from tests.support.runs import SMALL, Checkout, await_step
+from tests.support.runs import HANGS, SMALL, Checkout, await_step
 
 MOMENTS = 30
 PREFORK = "main.backend=prefork"  # more processes to leave behind
@@ -56,13 +56,13 @@ def test_ctrl_c_ends_the_step_and_all_its_processes(
     url, asked = silent_server
     checkout = Checkout(tmp_path)
     process = checkout.start(f"data.file_url={url}", PREFORK)
-    assert asked.wait(60)
+    assert asked.wait(HANGS)
     below = psutil.Process(process.pid).children(recursive=True)
     assert any("script.py" in " ".join(child.cmdline()) for child in below)
     temporary = temporary_folder(checkout)
     assert list(temporary.glob("1-Download_data-*"))
     process.send_signal(sent)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 130
     assert "interrupted in 1-Download_data" in out
     assert "Traceback" not in out
@@ -82,11 +82,11 @@ def test_a_dead_orchestrator_takes_its_step_along_and_is_marked_later(
     checkout = Checkout(tmp_path)
     assert checkout.run("main.steps=[1]").status == 0
     process = checkout.start(f"data.file_url={url}", PREFORK)
-    assert asked.wait(60)
+    assert asked.wait(HANGS)
     below = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.communicate(timeout=10)
-    psutil.wait_procs(below, timeout=10)
+    process.communicate(timeout=HANGS)
+    psutil.wait_procs(below, timeout=60)
     assert not [child for child in below if child.is_running()]
     assert "RUNNING" in statuses(checkout)
     temporary = temporary_folder(checkout)
@@ -113,7 +113,7 @@ def test_a_sweep_that_is_killed_leaves_no_process(
     below = [one for one in psutil.process_iter() if watcher.belongs(one, str(temporary))]
     assert below
     assert psutil.wait_procs(below, timeout=60)[1] == []
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS)
     assert checkout.run("main.steps=[1]", TMPDIR=str(temporary)).status == 0  # which tidies up
     assert "RUNNING" not in statuses(checkout)
     assert not list(temporary.iterdir())
@@ -132,7 +132,7 @@ def test_an_mlflow_server_that_dies_during_a_run_does_not_hold_it_up(
     with servers.mlflow_server(home, f"sqlite:///{home / 'server.db'}") as address:
         checkout = Checkout(tmp_path / "home")
         process = checkout.start(f"data.file_url={url}", *quick, MLFLOW_TRACKING_URI=address)
-        assert asked.wait(60)
+        assert asked.wait(HANGS)
         group = server_group(int(address.rpartition(":")[2]))
         os.killpg(group, sent)
         if stop:
@@ -188,8 +188,8 @@ def kill_at(checkout: Checkout, delay: float, victim: str, *overrides: str, **en
         target = steps[-1] if victim == "step" and steps else process
         with contextlib.suppress(psutil.NoSuchProcess):  # a step that has just ended
             target.kill()
-        process.communicate(timeout=60)
-        assert psutil.wait_procs(tree, timeout=20)[1] == []
+        process.communicate(timeout=HANGS)
+        assert psutil.wait_procs(tree, timeout=60)[1] == []
         return True
     process.communicate()
     assert process.returncode == 0

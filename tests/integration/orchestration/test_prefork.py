@@ -276,7 +276,7 @@ def test_interrupted_the_step_ends(step: Step):
     seen: list[psutil.Process] = []
     with pytest.raises(KeyboardInterrupt):
         step.meanwhile(interrupt)
-    assert not psutil.wait_procs(seen, timeout=10)[1]
+    assert not psutil.wait_procs(seen, timeout=60)[1]
 
 
 # What only workers do

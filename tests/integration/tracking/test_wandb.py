@@ -25,6 +25,7 @@ from pipeline.tracking import Artifact, Tracker
 from pipeline.tracking.wandb.runs import WandbRun, find
 from pipeline.tracking.wandb.sdk import close
 from tests.support import shared_workers
+from tests.support.runs import HANGS
 from tests.support.wandb_server import DROP
 
 CHILD = """
@@ -128,7 +129,7 @@ class Child:
 
     def end(self) -> str:
         """What it wrote to stderr until its end; :attr:`seconds` says how long that took."""
-        _, errors = self.process.communicate(timeout=60)
+        _, errors = self.process.communicate(timeout=HANGS)
         self.seconds = time.monotonic() - self.started
         return errors
 

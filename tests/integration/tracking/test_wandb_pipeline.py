@@ -16,7 +16,7 @@ import pytest
 from pipeline.provenance import origin
 from tests.support import shared_workers
 from tests.support.paths import ROOT
-from tests.support.runs import SMALL, Checkout, Finished, environment
+from tests.support.runs import HANGS, SMALL, Checkout, Finished, environment
 from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
 
@@ -190,7 +190,7 @@ def test_ctrl_c_ends_the_run_as_killed(checkout: Checkout, server: WandbServer):
 
     assert server.wait_for(at_work, 60)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 130, out
     assert "Traceback" not in out
     ends = [(run.job_type, run.state, run.exit_code) for run in server.runs.values()]

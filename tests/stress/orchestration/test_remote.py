@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import servers
 from tests.support.clusters import DIGEST, TAG, cluster
-from tests.support.runs import Checkout
+from tests.support.runs import HANGS, Checkout
 from tests.support.sites import Site, prepare
 
 KUBERNETES = ("main.backend=kubernetes", "main.backend_config=kubernetes.json")
@@ -137,7 +137,7 @@ def test_an_interrupted_run_cancels_its_job(site: Site):
         running = site.checkout.start(*KUBERNETES, "main.steps=[1]", address, **site.env)
         assert connected.wait(120)
         running.send_signal(signal.SIGINT)
-        out, _ = running.communicate(timeout=60)
+        out, _ = running.communicate(timeout=HANGS)
     assert running.returncode == 130, out
     assert site.cluster.requests[-1][0] == "DELETE"
     assert "interrupted in 1-Download_data" in out

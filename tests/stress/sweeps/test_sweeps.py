@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.support import servers
-from tests.support.runs import SMALL, Checkout, await_step
+from tests.support.runs import HANGS, SMALL, Checkout, await_step
 from tests.support.sweeps import Swept
 
 
@@ -66,10 +66,10 @@ def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
             below = psutil.Process(process.pid).children(recursive=True)
             end(process.pid, number)
             break
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 130, out
     assert "the same command goes on with it" in out
-    assert not psutil.wait_procs(below, timeout=20)[1]
+    assert not psutil.wait_procs(below, timeout=60)[1]
     sweep = Swept(checkout)
     states = {run.info.run_id: run.info.status for run in sweep.runs()}
     assert set(states.values()) <= {"FINISHED", "KILLED", "FAILED"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import shared_workers
-from tests.support.runs import SMALL, Checkout, Finished
+from tests.support.runs import HANGS, SMALL, Checkout, Finished
 from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
 
@@ -112,7 +112,7 @@ def test_ctrl_c_at_ten_moments_leaves_no_run_running(checkout: Checkout, server:
         process = checkout.start(*QUICK, "main.force=true", **server.environment())
         server.wait_for(lambda n=moment: len(server.requests) >= n, 60)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=HANGS)
         ends.append(process.returncode)
         assert "Traceback" not in out, out
         states = [run.state for run in server.runs.values()]
