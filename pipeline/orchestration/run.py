@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from filelock import FileLock
 
 from pipeline import tracking
@@ -29,10 +28,9 @@ from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
 from pipeline.core import hardening, settings
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import read_record, write_whole
-from pipeline.core.results import SUMMARY, TRACKER_TAG, Reference, StepResult
+from pipeline.core.results import TRACKER_TAG, Reference, StepResult
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import backends, context, processes, workers
+from pipeline.orchestration import backends, context, processes, summary, workers
 from pipeline.orchestration.reuse import Reuse
 from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.orchestration.tracked import TrackedRun
@@ -294,7 +292,7 @@ class Pipeline:
         if self.trial:
             tags |= self.trial.tags()
             parameters = self.trial.parameters
-        self.executor.start(_yaml(self.recorded), tags, self.commit, parameters)
+        self.executor.start(summary.as_yaml(self.recorded), tags, self.commit, parameters)
         if self.trial:
             self.trial.mlflow_run = self.executor.parent
 
@@ -350,13 +348,6 @@ class Pipeline:
         result.status, result.seconds, result.warnings = "cached", None, []
         return result
 
-    def _keep_config(self) -> None:
-        """The configuration beside the run's logs, in place of Hydra's own record."""
-        folder = self.folder / "config"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.yaml", _yaml(self.recorded))
-        write_whole(folder / "overrides.yaml", _yaml(self.overrides))
-
     def __enter__(self) -> "Pipeline":
         self.screen.__enter__()
         if self.cache.notice:
@@ -366,7 +357,7 @@ class Pipeline:
         self.tracker.prepare()
         if self.config.main.explain:
             return self
-        self._keep_config()
+        summary.keep_config(self.folder, self.recorded, self.overrides)
         self._until_end.enter_context(mlflow_retries.announced(self.screen.warn))
         try:
             if self.trial and not self.trial.done:
@@ -437,7 +428,7 @@ class Pipeline:
     def _record(self, status: str, error: BaseException | None) -> None:
         """``summary.json``, in the run's folder and on its MLflow run if it has one."""
         parent = self.executor.parent if "executor" in self.__dict__ else None
-        summary = {
+        content = {
             "run_id": self.id,
             "status": status.lower(),
             "started": self.started.isoformat(),
@@ -455,43 +446,21 @@ class Pipeline:
             "snapshot": vars(self.snapshot) if self.snapshot else None,
             "based_on": self.context.based_on or None,
         }
-        text = json.dumps(summary, indent=2)
         try:
-            text = json.dumps({"number": _count(), **summary}, indent=2)
-            write_whole(self.folder / SUMMARY, text)
+            content = summary.write(self.folder, content)
         finally:  # a full disk here must not leave a run in MLflow that never ends
             if parent:
-                self._end(status, text, error)
+                self._end(status, json.dumps(content, indent=2), error)
 
     def _track(self, error: BaseException | None) -> None:
         """End the run in the tracker."""
         parent = self.executor.parent if "executor" in self.__dict__ else None
         self.tracked.end(self.context, self.results, self.metrics, parent, error)
 
-    def _end(self, status: str, summary: str, error: BaseException | None) -> None:
+    def _end(self, status: str, content: str, error: BaseException | None) -> None:
         """End the run in MLflow, whose server is not waited for if something has failed."""
         with mlflow_retries.once() if error else contextlib.nullcontext():
-            self.executor.end(status, self.metrics, summary, error)
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
-def _count() -> int:
-    """The number of a run that ends now, in the order in which this state folder's runs end."""
-    path = settings.state_dir() / "count"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        try:
-            number = 1 + int(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # it is missing or damaged
-            summaries = map(read_record, path.parent.glob(f"runs/**/{SUMMARY}"))
-            numbers = [found.get("number") for found in summaries if found]
-            number = 1 + max((one for one in numbers if isinstance(one, int)), default=0)
-        if not path.is_dir():
-            write_whole(path, str(number))
-    return number
+            self.executor.end(status, self.metrics, content, error)
 
 
 def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:

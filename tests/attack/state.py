@@ -22,7 +22,7 @@ from pipeline.core.evidence import read_lock
 from pipeline.core.files import content_digest
 from pipeline.history import log as history_log
 from pipeline.history import runs as history_runs
-from pipeline.orchestration import dead_runs, maintenance, processes, run, terminal, workers
+from pipeline.orchestration import dead_runs, maintenance, processes, summary, terminal, workers
 from pipeline.steps.folders import step_folders
 from tests.support.paths import ROOT
 from tests.support.runs import Checkout
@@ -93,7 +93,7 @@ def readers(state: Path) -> dict[str, Callable[[], object]]:
         "log": lambda: history_log.log(console, None, 20),
         "show": lambda: history_log.show(console, next(iter(history_runs.History().local), "last")),
         "dead runs": lambda: [any(processes.dead()), dead_runs.mark_dead()],
-        "count": run._count,
+        "count": summary.next_number,
         "gc": collected,
     }
 

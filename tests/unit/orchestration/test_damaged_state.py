@@ -9,7 +9,7 @@ import pytest
 from pipeline.core import evidence, settings
 from pipeline.core.files import read_record
 from pipeline.history.runs import History
-from pipeline.orchestration import maintenance, run, workers
+from pipeline.orchestration import maintenance, summary, workers
 from tests.support.paths import ROOT
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -50,13 +50,13 @@ def test_a_record(state: Path, damage: Callable, capsys: pytest.CaptureFixture):
 
 def test_the_count_goes_on(state: Path, damage: Callable):
     """By the summaries of the runs that are there."""
-    assert [run._count(), run._count()] == [1, 2]
+    assert [summary.next_number(), summary.next_number()] == [1, 2]
     for number in (7, 3):
         folder = state / "runs" / str(number)
         folder.mkdir(parents=True)
         (folder / "summary.json").write_text(json.dumps({"number": number}))
     damage(state / "count")
-    assert run._count() == 8
+    assert summary.next_number() == 8
 
 
 def test_a_summary(state: Path, damage: Callable, capsys: pytest.CaptureFixture):

@@ -1,0 +1,49 @@
+"""What a run of the pipeline leaves in its folder: its configuration and ``summary.json``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+
+from pipeline.core import settings
+from pipeline.core.files import read_record, write_whole
+from pipeline.core.results import SUMMARY
+
+
+def keep_config(folder: Path, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Write the configuration beside the run's logs, in place of Hydra's own record."""
+    place = folder / "config"
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(place / "config.yaml", as_yaml(config))
+    write_whole(place / "overrides.yaml", as_yaml(overrides))
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``summary.json``, and return it with the run's number."""
+    numbered = {"number": next_number(), **content}
+    write_whole(folder / SUMMARY, json.dumps(numbered, indent=2))
+    return numbered
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML, in its own order."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def next_number() -> int:
+    """The number of a run that ends now, in the order in which this state folder's runs end."""
+    path = settings.state_dir() / "count"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        try:
+            number = 1 + int(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # it is missing or damaged
+            summaries = map(read_record, path.parent.glob(f"runs/**/{SUMMARY}"))
+            numbers = [found.get("number") for found in summaries if found]
+            number = 1 + max((one for one in numbers if isinstance(one, int)), default=0)
+        if not path.is_dir():
+            write_whole(path, str(number))
+    return number
