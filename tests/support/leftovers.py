@@ -17,6 +17,7 @@ TOLERATED = {
     "db_init_lock-*": "MLflow's lock of a database, one file for all processes",
     "uv-*.lock": "uv's locks, one file for all processes",
     "mlflow-envs-*": "steps' environments, where the home's path has a space; they are kept",
+    "mlflow-templates*": "MLflow's empty store, which the tests' homes share",
     "tmp*wandb-*": "the W&B SDK's in pytest's own process, which is not over yet",
 }
 GRACE = 10  # seconds that a process which was told to end may take

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ PLACES = {  # where MLflow has written down in which folder files are
     "logged_models": "artifact_location",
     "model_versions": "storage_location",
 }
+CACHE = Path(".cache", "mlflow-pipeline")
 HANGS = 1200  # seconds after which a program has hung, on a busy machine as well
 
 
@@ -40,6 +42,11 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     own = {"HOME": str(home), "UV_CACHE_DIR": cache, "PATH": path, "NO_PROXY": "127.0.0.1"}
     return {**kept, **own, **more}
+
+
+def templates() -> Path:
+    """MLflow's empty store, for all homes of a run of the tests."""
+    return Path(tempfile.gettempdir(), "mlflow-templates")
 
 
 @dataclass
@@ -93,6 +100,8 @@ class Checkout:
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
+        if self.shares_workers and templates().is_dir():
+            shutil.copytree(templates(), self.home / CACHE, dirs_exist_ok=True)
 
     @property
     def state(self) -> Path:
@@ -107,7 +116,9 @@ class Checkout:
         """Run this interpreter, or a child of one that has made its imports, to its end."""
         words, environment = list(map(str, arguments)), self.environment(**env)
         if self._shares(words, environment):
-            return Finished(*shared_workers.run(words, cwd or self.home, environment, HANGS))
+            done = Finished(*shared_workers.run(words, cwd or self.home, environment, HANGS))
+            self._keep_template()
+            return done
         done = subprocess.run(
             [sys.executable, *words],
             cwd=cwd or self.home,
@@ -118,6 +129,15 @@ class Checkout:
             check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr)
+
+    def _keep_template(self) -> None:
+        """Let the places to come have MLflow's empty store, as a user has it from then on."""
+        made, place = self.home / CACHE, templates()
+        if made.is_dir() and not place.exists():
+            partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{place.name}-"))
+            shutil.copytree(made, partial, dirs_exist_ok=True)
+            with contextlib.suppress(OSError):  # another worker of pytest was faster
+                partial.rename(place)
 
     def _shares(self, words: list[str], environment: dict[str, str]) -> bool:
         ours = self.shares_workers and self.root == ROOT
