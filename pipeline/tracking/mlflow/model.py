@@ -5,7 +5,8 @@ be used. Here it writes the same folder around the bytes that the tracker keeps,
 file, and a large forest is logged in a fifth of the time.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import mlflow.sklearn
 from mlflow.models import Model, infer_signature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
+from mlflow.utils import environment
 from pandas import DataFrame
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
@@ -115,23 +117,37 @@ def log(
             "not trusted",
             "if you trust them, name them in model.allowed",
         )
-    return Model.log(
-        artifact_path=None,
-        name="model",
-        flavor=Flavor,
-        flavor_name="mlflow.sklearn",
-        model=model,
-        data=data,
-        signature=infer_signature(telling_rows(features), model.predict(features.head())),
-        input_example=features.head(),
-        validate_serving_input=False,
-        pip_requirements=mlflow_store.requirements(
-            "scikit-learn", "skops", "pandas", *more(trusted)
-        ),
-        skops_trusted_types=trusted,
-        serialization_format="skops",
-        extra_files=[str(preparation), *map(str, model_files.cleaning_code())],
-    )
+    requirements = mlflow_store.requirements("scikit-learn", "skops", "pandas", *more(trusted))
+    with _installed_requirements():
+        return Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=Flavor,
+            flavor_name="mlflow.sklearn",
+            model=model,
+            data=data,
+            signature=infer_signature(telling_rows(features), model.predict(features.head())),
+            input_example=features.head(),
+            validate_serving_input=False,
+            pip_requirements=requirements,
+            skops_trusted_types=trusted,
+            serialization_format="skops",
+            extra_files=[str(preparation), *map(str, model_files.cleaning_code())],
+        )
+
+
+@contextlib.contextmanager
+def _installed_requirements() -> Iterator[None]:
+    """Do not let MLflow compare a model's requirements with the packages that are installed.
+
+    They are read from these packages, and MLflow looks at each file of all packages to compare.
+    """
+    check = environment.warn_dependency_requirement_mismatches
+    environment.warn_dependency_requirement_mismatches = lambda _: None
+    try:
+        yield
+    finally:
+        environment.warn_dependency_requirement_mismatches = check
 
 
 def more(types: Collection[str]) -> list[str]:
