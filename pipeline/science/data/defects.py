@@ -7,12 +7,12 @@ import pandas as pd
 from pandas.api.types import is_string_dtype
 
 from pipeline.core.errors import PipelineError
+from pipeline.science.data.kinds import NO_VALUE
 from pipeline.science.data.tables import snake_case
 
 # The second and third row of a table of Orange: types of the columns, and their roles
 TYPES = re.compile(r"continuous|discrete|string|time|[cdst]|(\S+ )+\S+")
 ROLES = re.compile(r"class|meta|ignore|[cmi]|")
-NO_VALUE = re.compile(r"[?*.-]+|#?n/?a|nan|null|missing|undefined|#\w+[!?/]*", re.IGNORECASE)
 TOTAL = re.compile(r"(grand |sub)?total:?|sum:?|average|mean|source:.*|note:.*|©.*", re.IGNORECASE)
 
 

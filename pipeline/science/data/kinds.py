@@ -17,9 +17,14 @@ from pipeline.science.data.tables import code, read_table, snake_case, write_tab
 
 NEARLY = 0.9  # of a column's cells are numbers: the others are likely mistakes
 SHOWN = 5
-NO_VALUE = re.compile(  # what people write for it
-    r"[?*.-]+|#?n/?an?|nil|none|null|missing|un(known|defined|specified)|not available|tb[da]|x+"
-    r"|#(value|num|ref)!|#div/0!|[+-]?inf(inity)?|empty|blank|void",
+# What people write where there is no value; and what means that among numbers, and may be a word
+NO_VALUE = re.compile(
+    r"[?*.-]+|#?n/?an?|null|missing|un(defined|specified)|not available"
+    r"|#(value|num|ref|name|null)[!?]|#div/0!",
+    re.IGNORECASE,
+)
+NO_NUMBER = re.compile(
+    rf"{NO_VALUE.pattern}|nil|none|unknown|tb[da]|x+|[+-]?inf(inity)?|empty|blank|void",
     re.IGNORECASE,
 )
 USELESS = {
@@ -220,7 +225,7 @@ def odd_cells(column: pd.Series, numbers: Mapping[str, Any]) -> tuple[str, list[
     good = words.drop(odd.index)
     if odd.empty or len(words) < 3:
         return None
-    no_value = odd[odd.str.fullmatch(NO_VALUE)]
+    no_value = odd[odd.str.fullmatch(NO_NUMBER)]
     rest = odd.drop(no_value.index)
     name, settings, readable = column.name, [], no_value.index
     if len(no_value):

@@ -240,12 +240,19 @@ def test_a_title_that_stands_twice(tmp_path: Path) -> None:
         (["Yes", "YES", "yes", "No"] * 5, "'YES', 'Yes', 'yes' differ in case or spaces only"),
         (["New York", "New  York", "Bern", "Bern"] * 5, "differ in case or spaces only"),
         (["a", "b", "?", "a", "b", "a"] * 5, "5 cells look like missing values and count as words"),
+        (["a", "b", "not available"] * 5, "5 cells look like missing values and count as words"),
         ([*["a", "b", "c"] * 8, "Total"], "the last row ('Total') looks like a total"),
     ],
 )
 def test_words_that_are_likely_wrong(tmp_path: Path, cells: list[str], said: str) -> None:
     _, lines = cleaned(tmp_path, column(cells))
     assert [line for line in lines if said in line], lines
+
+
+@pytest.mark.parametrize("word", ["none", "x", "unknown", "#python"])
+def test_a_category_is_no_missing_value(tmp_path: Path, word: str) -> None:
+    _, lines = cleaned(tmp_path, column(["a", "b", word] * 5))
+    assert not [line for line in lines if "missing values" in line]
 
 
 def test_words_that_yaml_takes_for_truth_values(tmp_path: Path) -> None:
