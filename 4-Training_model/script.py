@@ -93,11 +93,12 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         description=f"{planned.path} predicting {args.target}",
         metadata={**trained.metrics, **about},
     )
-    kept = run.folder / "stored"
+    kept, trial = run.folder / "stored", run.context.trial  # a sweep has a candidate at its end
     mlflow_registration.register(
-        args.name, published, kept, data, stored, trained.metrics, run.origin()
+        args.name, published, kept, data, stored, trained.metrics, run.origin(), not trial
     )
-    run.set_alias(stored, mlflow_registration.CANDIDATE)
+    if not trial:
+        run.set_alias(stored, mlflow_registration.CANDIDATE)
 
 
 def arguments() -> argparse.ArgumentParser:

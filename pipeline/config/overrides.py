@@ -40,7 +40,7 @@ def overrides(arguments: list[str]) -> list[str]:
 def _located(word: str) -> str:
     """A path to the data as a whole address: a trial's current folder may be another one."""
     key, equals, value = word.partition("=")
-    if key.lstrip("+") != "data.file_url" or set(value) & set("'\"[]{}(),$?"):
+    if key.lstrip("+") != "data.file_url" or set(value) & set("'\"[]{}(),$?\\"):
         return word
     return f"{key}{equals}{file_address(value)}"
 

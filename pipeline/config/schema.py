@@ -111,6 +111,7 @@ class Provenance:
 @dataclass
 class Search:
     metric: str | None = MISSING
+    refit: bool = MISSING
     space: dict[str, str] = MISSING
 
 

@@ -5,13 +5,11 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -23,7 +21,7 @@ from pipeline.cache.finished import Cache
 from pipeline.config.overrides import readable
 from pipeline.config.schema import RENAMED
 from pipeline.core import observations, secrets, settings
-from pipeline.core.errors import PipelineError, ending_signals
+from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from pipeline.core.results import StepResult
 from pipeline.core.settings import ROOT
@@ -299,28 +297,3 @@ def variables(**more: str) -> dict[str, str]:
         if key.startswith((secrets.PREFIX, settings.UMASK)) or not key.startswith(ELSEWHERE)
     }
     return {**kept, **more}
-
-
-def launch(code: Path, words: Iterable[str], variables: Mapping[str, str]) -> int:
-    """Run ``main.py`` of some code to its end; its exit status.
-
-    Raises:
-        KeyboardInterrupt: we were asked to stop, and so was it.
-    """
-    command = [sys.executable, str(code / "main.py"), *words]
-    # In a session of its own, so that Ctrl-C reaches it once: through us.
-    process = subprocess.Popen(command, env=dict(variables), start_new_session=True)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        process.send_signal(signal.SIGINT)
-
-    asked = ending_signals()
-    before = {number: signal.signal(number, stop) for number in asked}
-    try:
-        status = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if status == 130:
-        raise KeyboardInterrupt
-    return status

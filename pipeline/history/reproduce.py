@@ -19,6 +19,7 @@ from pipeline.history import equality, recreate, step_files
 from pipeline.history.equality import Item
 from pipeline.history.records import RunRecord, record
 from pipeline.history.runs import History
+from pipeline.orchestration import processes
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
 
@@ -56,7 +57,7 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
         folder = state / "runs" / new_run_id()
         state.mkdir(parents=True, exist_ok=True)
         words = recreate.write_config(config, code, state, folder)
-        if recreate.launch(code, words, variables):
+        if processes.launch(code, words, variables):
             raise PipelineError(
                 f"run {run.id} could not be made again; the reason is above",
                 f"what there is of it: {state}",
@@ -109,7 +110,7 @@ def _start(
     with tempfile.TemporaryDirectory(prefix="config-") as place:
         words = recreate.write_config(config, code, Path(place), folder, changes)
         told = {VARIABLE: StepContext(based_on=run.id).to_json()}
-        status = recreate.launch(code, words, {**os.environ, **told})
+        status = processes.launch(code, words, {**os.environ, **told})
     if not status:
         say(f"run {id} goes on from {run.id}: python -m pipeline diff {run.id} {id}")
     return status

@@ -26,7 +26,7 @@ from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.tracking.mlflow import store as mlflow_store
-from pipeline.tracking.mlflow.registration import CODE, FILES, digest
+from pipeline.tracking.mlflow.registration import CANDIDATE, CODE, FILES, digest
 
 PRODUCTION, PREVIOUS = "production", "previous"
 PROMOTION = "promotion."  # tags of a registered model that begin so are its history
@@ -145,11 +145,15 @@ def find(name: str, wanted: str) -> Version:
     aliases = registered(name).aliases
     number = str(aliases.get(wanted, wanted)).removeprefix("v")
     if not re.fullmatch(r"\d{1,9}", number):
-        remedy = "python -m pipeline promote puts the candidate into production"
+        remedies = {
+            PRODUCTION: "python -m pipeline promote puts the candidate into production",
+            CANDIDATE: "python main.py makes one, and a sweep at its end; a trial is none: give "
+            "its version's number",
+        }
         known = f"its aliases are: {', '.join(sorted(aliases)) or '(none)'}"
         raise PipelineError(
             f"{name} has no version {wanted!r}{did_you_mean(wanted, aliases)}; {known}",
-            remedy if wanted == PRODUCTION else "give an alias, or a version's number",
+            remedies.get(wanted, "give an alias, or a version's number"),
         )
     try:
         found = mlflow_store.existing().get_model_version(name, number)

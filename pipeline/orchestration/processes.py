@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,31 @@ def limited(seconds: float) -> Iterator[threading.Event]:
     finally:
         over.set()
         watcher.join()
+
+
+def launch(code: Path, words: Iterable[str], variables: Mapping[str, str]) -> int:
+    """Run ``main.py`` of some code to its end; its exit status.
+
+    Raises:
+        KeyboardInterrupt: we were asked to stop, and so was it.
+    """
+    command = [sys.executable, str(code / "main.py"), *words]
+    # In a session of its own, so that Ctrl-C reaches it once: through us.
+    process = subprocess.Popen(command, env=dict(variables), start_new_session=True)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGINT)
+
+    asked = ending_signals()
+    before = {number: signal.signal(number, stop) for number in asked}
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if status == 130:
+        raise KeyboardInterrupt
+    return status
 
 
 _adopted: list["psutil.Process"] = []

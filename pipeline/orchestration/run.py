@@ -83,6 +83,7 @@ class Pipeline:
             experiment=config.main.experiment_name,
             data_set=job.choices.get("data", ""),
             model_name=job.choices.get("model", ""),
+            trial=self.trial is not None or bool(named.sweep),
         )
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address

@@ -36,6 +36,7 @@ class StepContext:
         data_set: the file in conf/data.
         model_name: the file in conf/model.
         variables: the environment variables that libraries go by, as the user has set them.
+        trial: whether the run is a trial of a sweep, whose model is no candidate.
     """
 
     run_id: str = ""
@@ -55,6 +56,7 @@ class StepContext:
     data_set: str = ""
     model_name: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    trial: bool = False
 
     def labels(self) -> dict[str, str]:
         """Where a run belongs, for those who filter runs in the tracker's dashboard."""
@@ -93,5 +95,9 @@ class StepContext:
             ) from error
 
     def to_json(self) -> str:
-        """The context as the value of ``PIPELINE_STEP``."""
-        return json.dumps(asdict(self))
+        """The context as the value of ``PIPELINE_STEP``; what is as usual is left out.
+
+        So code of an earlier version, which ``reproduce`` starts, meets no field that it lacks.
+        """
+        usual = asdict(StepContext())
+        return json.dumps({key: told for key, told in asdict(self).items() if told != usual[key]})

@@ -70,6 +70,7 @@ class Sweep(Callback):
         self._marker: processes.Marker | None = None
         self._temporary: processes.Temporary | None = None
         self._fixed: set[str] = set()
+        self._started_with: dict[str, str] = {}
         self._trial_started = 0.0
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -77,6 +78,7 @@ class Sweep(Callback):
         references.protect(config)  # before Hydra keeps it, as multirun.yaml
         if config.main.explain:
             return
+        self._started_with = dict(os.environ)  # before any of it is set for MLflow
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._tidy)
             try:
@@ -226,6 +228,8 @@ class Sweep(Callback):
             try:
                 sweep_summary.show(found, config, self.id, self.folder)
                 sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
+                if config.search.refit:
+                    self._refit(sweep_summary.ranked(found, config), config)
             finally:
                 self._tidy()
             self._refuse_failures(found)
@@ -244,6 +248,21 @@ class Sweep(Callback):
         self.on_job_start(trial_config)
         failed = JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
         self.on_job_end(trial_config, failed)
+
+    def _refit(self, best: "Sequence[Recorded]", config: DictConfig) -> None:
+        """Train the best trial on all training rows; its model is the candidate."""
+        from pipeline.sweeps import refit
+
+        if best:
+            refit.refit(
+                best[0],
+                refit.summary.measured(best, config),
+                sweep=self.id,
+                mlflow_run=self.run,
+                runs=self.folder.parent,
+                tracker=self._tracker,
+                variables=self._started_with,
+            )
 
     def _refuse_failures(self, found: "Sequence[Recorded]") -> None:
         """A sweep in which trials failed ends with an error, after all has been told.

@@ -47,9 +47,13 @@ def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -
 
 
 def command(one: Recorded) -> str:
-    """The command that trains a trial's model on all training rows, none held out to measure it."""
-    kept = [w for w in one.overrides if w.lstrip("+").partition("=")[0] not in MEASURING]
-    return "python main.py " + shlex.join(PLAIN.sub(r"\1\2", word) for word in kept)
+    """The command that trains a trial's model on all training rows."""
+    return "python main.py " + shlex.join(PLAIN.sub(r"\1\2", word) for word in words(one))
+
+
+def words(one: Recorded) -> list[str]:
+    """The overrides that train a trial's model with no rows held out to measure it."""
+    return [w for w in one.overrides if w.lstrip("+").partition("=")[0] not in MEASURING]
 
 
 def log(

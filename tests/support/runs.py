@@ -146,7 +146,8 @@ class Checkout:
     def words(self, *overrides: str) -> list[str | Path]:
         """The program and its overrides, on the embedded data and in this environment.
 
-        A report is only written for tests that name it in main.steps.
+        A report is only written for tests that name it in main.steps, and a sweep's best trial is
+        only trained again for those that name search.refit.
         """
         defaults = [
             f"main.state_dir={self.state}",
@@ -154,6 +155,7 @@ class Checkout:
             "provenance.snapshot=false",  # or each test would leave a ref in this repository
             "main.steps=[1,2,3,4]",
             f"data.file_url={POKEMON.as_uri()}",
+            *(["search.refit=false"] if "-m" in overrides else []),
         ]
         named = {override.partition("=")[0] for override in overrides}
         kept = [default for default in defaults if default.partition("=")[0] not in named]

@@ -37,8 +37,9 @@ def register(
     artifact: Artifact,
     metrics: Mapping[str, float],
     origin: Mapping[str, str],
+    candidate: bool = True,
 ) -> str:
-    """Make a logged model the newest version of ``name``, and its candidate; the version.
+    """Make a logged model the newest version of ``name``; the version.
 
     Args:
         name: the registered model, made if it is new.
@@ -48,6 +49,7 @@ def register(
         artifact: the same model in the tracker.
         metrics: what it scored.
         origin: tags that say which run, commit and tracker it came from.
+        candidate: whether it is the one to be promoted next.
     """
     client = mlflow.MlflowClient()
     try:
@@ -67,8 +69,25 @@ def register(
     kept = {key: text for key, text in tags.items() if text}
     given = {"run_id": logged.run_id, "tags": kept, "model_id": logged.model_id}
     version = _again(lambda: client.create_model_version(name, logged.model_uri, **given)).version
-    _again(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
+    if candidate:
+        _again(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
     return version
+
+
+def nominate(run: str, tags: Mapping[str, str]) -> list[str]:
+    """Make what a training step's run has registered the candidate; its artifacts in the tracker.
+
+    Args:
+        run: the step's MLflow run.
+        tags: what else is known of these versions by now.
+    """
+    client, artifacts = mlflow.MlflowClient(), []
+    for version in client.search_model_versions(f"run_id = '{run}'"):
+        for key, text in tags.items():
+            client.set_model_version_tag(version.name, version.version, key, text)
+        client.set_registered_model_alias(version.name, CANDIDATE, version.version)
+        artifacts.append(version.tags.get("tracker.artifact", "").partition(" ")[0])
+    return [*filter(None, artifacts)]
 
 
 def _again(call: Callable[[], Result]) -> Result:

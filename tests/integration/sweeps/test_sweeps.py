@@ -27,7 +27,8 @@ TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Four trials, two at a time; one of them fails."""
     checkout = Checkout(tmp_path_factory.mktemp("sweeps") / "home")
-    return Swept(checkout, checkout.run("-m", "hydra/launcher=joblib", TRIALS))
+    words = ("-m", "hydra/launcher=joblib", TRIALS, "search.refit=true")
+    return Swept(checkout, checkout.run(*words))
 
 
 def test_trials_are_recorded_below_one_run(swept: Swept):
@@ -59,7 +60,7 @@ def test_trials_are_one_group_in_the_tracker(swept: Swept):
     with closing(sqlite3.connect(swept.checkout.state / "trackio" / "pokemon.db")) as store:
         configs = [json.loads(row[0]) for row in store.execute("select config from configs")]
     groups = {config["_Group"] for config in configs}
-    assert groups == {parent.data.tags["pipeline.sweep"]}
+    assert groups == {parent.data.tags["pipeline.sweep"], "dev"}  # that of the best one, refitted
     assert "sweep" in {config["job_type"] for config in configs}
 
 
@@ -78,6 +79,27 @@ def test_the_sweep_is_summed_up(swept: Swept):
     client = mlflow.MlflowClient(f"sqlite:///{swept.checkout.state / 'mlflow.db'}")
     logged = {Path(f.path).name for f in client.list_artifacts(parent.info.run_id, "sweep")}
     assert logged >= {"sweep.html", "trials.csv", *(f"{name}.png" for name in figures)}
+
+
+def test_the_best_trial_is_trained_on_all_rows_and_is_the_candidate(swept: Swept):
+    """It is a run of its own; the trials, fitted on a part of the rows, are no candidates."""
+    (parent,) = swept.sweeps()
+    told = swept.done.summary
+    assert told["run_id"] == parent.data.tags["pipeline.refit"]
+    trials = {int(run.data.tags["pipeline.trial"]): run for run in swept.below(parent)}
+    values = {number: run.data.metrics.get("objective", -1) for number, run in trials.items()}
+    best = max(values, key=values.get)
+    parameters = told["config"]["model"]
+    assert str(parameters["params"]["n_estimators"]) == "2340"[best]
+    assert parameters["validation"] == 0
+    states = [step["status"] for step in told["steps"].values()]
+    assert states[:4] == ["cached", "cached", "cached", "ran"]
+    client = mlflow.MlflowClient(f"sqlite:///{swept.checkout.state / 'mlflow.db'}")
+    found = client.search_model_versions("name = 'pokemon-legendary'")
+    candidate = client.get_model_version_by_alias("pokemon-legendary", "candidate")
+    assert candidate.version == max(version.version for version in found)
+    assert candidate.tags["pipeline.run_id"] == told["run_id"]
+    assert float(candidate.tags["metric.val_f1"]) == values[best]
 
 
 def test_the_best_ones_command_trains_it_on_all_rows():
@@ -133,7 +155,7 @@ def test_a_trial_that_would_be_compared_on_the_test_data_has_failed(swept: Swept
 
 def test_same_command_tries_the_failed_trials_again(swept: Swept):
     before = len(swept.sweeps())
-    done = swept.checkout.run("-m", "hydra/launcher=basic", TRIALS)
+    done = swept.checkout.run("-m", "hydra/launcher=basic", TRIALS, "search.refit=true")
     assert "goes on: 3 of its trials are finished" in done.out
     assert len(swept.sweeps()) == before
     assert len(swept.below(swept.sweeps()[0])) == 5  # the failed one twice, the others once

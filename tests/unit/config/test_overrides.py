@@ -115,6 +115,8 @@ def test_a_path_to_the_data_is_made_whole():
     whole = f"data.file_url={Path('my data.csv').absolute().as_uri()}"
     assert overrides(["data.file_url=my data.csv", "data.sha256=my"]) == [whole, "data.sha256=my"]
     assert overrides(["--hydra_options=data.file_url='my data.csv'"]) == [whole]
+    escaped = "data.file_url=file\\:///a.csv"  # as Hydra writes a trial's
+    assert overrides([escaped]) == [escaped]
     assert overrides(["data.file_url=a.csv,b.csv"]) == ["data.file_url=a.csv,b.csv"]
 
 

@@ -1,5 +1,7 @@
 """A step's context travels in one variable, and a step without it runs alone."""
 
+import json
+
 import pytest
 
 from pipeline.core.errors import PipelineError
@@ -21,6 +23,10 @@ def test_a_context_comes_back_as_it_was_given(monkeypatch: pytest.MonkeyPatch):
     given = StepContext(run_id="one", dirty=True, overrides=["a='b, {c}'"], diff='1 "file" é')
     monkeypatch.setenv(VARIABLE, given.to_json())
     assert StepContext.from_environment() == given
+
+
+def test_code_of_an_earlier_version_is_told_what_it_needs_alone():
+    assert json.loads(StepContext(based_on="first").to_json()) == {"based_on": "first"}
 
 
 @pytest.mark.parametrize("text", ["2-ETL", "[1]", '"a"', '{"run": "one"}'])
