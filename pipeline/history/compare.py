@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ SIDE_BY_SIDE = 3  # more runs than these are shown as lines
 LONGEST = 36  # characters of a value in the terminal
 LONGEST_NAME = 18  # of a developer or an experiment
 ABSENT = "-"
+OTHER_DATA = "not all runs have the first one's test data: only metrics on it are compared"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,17 @@ class Comparison:
     Attributes:
         runs: in order; the first is the one that the others are compared with.
         metric: what they are sorted by, if they are.
+        note: what is to be said of the choice of runs.
     """
 
     runs: Sequence[RunRecord]
     metric: str | None = None
+    note: str = ""
+
+    @cached_property
+    def comparable(self) -> list[bool]:
+        """Whether each run was measured on the test data of the first."""
+        return [run.test == self.runs[0].test for run in self.runs]
 
     @cached_property
     def parameters(self) -> dict[str, list[Any]]:
@@ -52,9 +60,12 @@ class Comparison:
         return {name: [run.metrics.get(name) for run in self.runs] for name in names}
 
     def differences(self, metric: str) -> list[float | None]:
-        """By how much each run's metric is above the first run's."""
+        """By how much each run's metric is above the first run's; None on other test data."""
         first, *rest = self.metrics[metric]
-        return [None, *(None if None in (first, value) else value - first for value in rest)]
+        found: list[float | None] = [None]
+        for value, same in zip(rest, self.comparable[1:], strict=True):
+            found.append(value - first if same and None not in (first, value) else None)
+        return found
 
     @cached_property
     def artifacts(self) -> dict[str, list[dict[str, Any] | None]]:
@@ -79,15 +90,22 @@ def choose(
         )
     if not runs:
         metric = metric or _usual_metric(history, experiment)
-        return Comparison(history.best(metric, best or 10, experiment), metric)
+        found = history.best(metric, best or 10, experiment)
+        others = history.elsewhere(metric, found[0].test, experiment)
+        note = f"{others} runs were measured on other test data and are not ranked"
+        return Comparison(found, metric, note if others else "")
+    given = Comparison([*runs.values()])
+    unlike = "" if all(given.comparable) else OTHER_DATA
     if metric is None:
-        return Comparison([*runs.values()])
+        return replace(given, note=unlike)
     known = {name for run in runs.values() for name in run.metrics}
     if metric not in known:
         raise PipelineError(
             f"none of these runs has the metric {metric!r}",
             f"measured were: {', '.join(sorted(known)) or 'none'}",
         )
+    if unlike:
+        return replace(given, note=f"{unlike}; they are not sorted by {metric}")
     sign, last = (1 if lower_is_better(metric) else -1), float("inf")
     order = sorted(runs.values(), key=lambda run: sign * run.metrics.get(metric, sign * last))
     return Comparison(order, metric)
@@ -119,6 +137,8 @@ def show(comparison: Comparison, console: Console) -> None:
         for name, values in comparison.metrics.items()
     }
     _print("metrics", cells, console, str)
+    if comparison.note:
+        console.print(comparison.note, style="yellow", markup=False)
     parameters = {n: [*map(Text, windows(t, LONGEST))] for n, t in comparison.parameters.items()}
     _print("parameters that differ", parameters, console, _at_last_dot)
     versions = {

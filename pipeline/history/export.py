@@ -66,7 +66,8 @@ def as_json(comparison: Comparison) -> str:
                 },
             }
         )
-    told = {"compared_with": comparison.runs[0].id, "sorted_by": comparison.metric, "runs": runs}
+    told = {"compared_with": comparison.runs[0].id, "sorted_by": comparison.metric}
+    told |= {"note": comparison.note, "runs": runs}
     return json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -85,6 +86,7 @@ def _about(comparison: Comparison, index: int) -> dict[str, Any]:
         "commit": run.commit,
         "uncommitted_changes": run.dirty,
         "mlflow_run": run.mlflow_run,
+        "same_test_data": comparison.comparable[index],
     }
 
 
@@ -149,6 +151,7 @@ def as_html(comparison: Comparison) -> str:
     body = "".join(_section(title, rows, len(runs)) for title, rows in sections.items() if rows)
     sort = f", sorted by {comparison.metric}" if comparison.metric else ""
     told = f"Compared with {runs[0].id}{sort}. * code with changes that were not committed."
+    told += f" {comparison.note[:1].upper()}{comparison.note[1:]}." if comparison.note else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f"<title>{len(runs)} runs compared</title>\n<style>\n{STYLE}\n</style></head>\n"

@@ -67,6 +67,12 @@ class RunRecord:
         return found
 
     @property
+    def test(self) -> str | None:
+        """Digest of the data that its metrics are of; None where that is not known."""
+        name = self.config.get("split", {}).get("test_artifact_name")
+        return self.artifacts.get(name, {}).get("digest")
+
+    @property
     def result(self) -> str:
         """What its metrics are of: the same for all runs that handed on one trained model."""
         measured = [step.fingerprint for step in self.steps.values() if step.metrics]

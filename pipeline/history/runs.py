@@ -89,6 +89,8 @@ class History:
     def best(self, metric: str, count: int, experiment: str | None = None) -> list[RunRecord]:
         """The finished runs with the best metric, the best first; one for each result.
 
+        Only those count that have the test data of the newest one: others are not comparable.
+
         Raises:
             PipelineError: no run has measured it.
         """
@@ -100,17 +102,23 @@ class History:
         order = [f"metrics.`{metric}` {'ASC' if sign > 0 else 'DESC'}", "attributes.start_time ASC"]
         ours = sorted((run for run in self._ours(experiment) if _has(run, metric)), key=rank)
         theirs = self._others(experiment, order, metric)
-        found = islice(_one_per_result(heapq.merge(ours, theirs, key=rank)), count)
-        if best := list(found):
+        measured = heapq.merge(ours, theirs, key=rank)
+        newest = next((run for run in self.runs(experiment) if _has(run, metric)), None)
+        alike = (run for run in measured if newest and run.test == newest.test)
+        if best := [*islice(_one_per_result(alike), count)]:
             return best
-        measured = [run.metrics for run in self._ours(experiment)]
+        metrics = [run.metrics for run in self._ours(experiment)]
         if self._store:
-            measured += [run.data.metrics for run in self._store.search(experiment, [])]
-        known = {name for metrics in measured for name in metrics}
+            metrics += [run.data.metrics for run in self._store.search(experiment, [])]
+        known = {name for one in metrics for name in one}
         raise PipelineError(
             f"no finished run has the metric {metric!r}{did_you_mean(metric, known)}",
             f"measured were: {', '.join(sorted(known)) or 'none'}",
         )
+
+    def elsewhere(self, metric: str, test: str | None, experiment: str | None = None) -> int:
+        """How many runs made here have measured a metric on other test data."""
+        return sum(_has(run, metric) and run.test != test for run in self._ours(experiment))
 
     def _ours(self, experiment: str | None) -> list[RunRecord]:
         return [run for run in self.local.values() if experiment in (None, run.experiment)]

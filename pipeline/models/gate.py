@@ -20,6 +20,8 @@ from pipeline.models import registry, sections
 from pipeline.models.registry import Version
 from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
+from pipeline.science import splitting
+from pipeline.science.data.tables import read_cells, write_table
 from pipeline.tracking import Tracker, TrackerRun
 
 USUAL_METRICS = ("f1", "r2")
@@ -54,6 +56,7 @@ class Verdict:
         production: the version it was compared with, if there is one.
         test: the test data, as ``name:version``.
         metrics: by version number, what it scored on that data just now.
+        notes: what is to be known of the comparison, a line each.
     """
 
     version: Version
@@ -62,6 +65,7 @@ class Verdict:
     rows: int = 0
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -77,6 +81,7 @@ class Verdict:
         of = f" ({self.rows} rows)" if self.rows else ""
         against = f" against version {self.production.number}" if self.production else ""
         said = [f"{self.version.name} version {self.version.number}{against}, on {self.test}{of}"]
+        said += [f"note    {note}" for note in self.notes]
         columns = list(self.metrics)
         if columns:
             said.append(f"{'':20}" + "".join(f"{f'version {number}':>12}" for number in columns))
@@ -118,9 +123,12 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
                 f"{found.digest[:12]}, and was {digest[:12]}",
                 "use the tracker and the project that it was trained with",
             )
-        told = {}
+        test, told = found.file(), {}
+        if production and production.test_digest != version.test_digest:
+            known = _training_rows(run, production, Path(folder, "production"))
+            test = unseen(verdict, known, test, Path(folder, "unseen.csv"))
         for one in [version, *([production] if production else [])]:
-            told[one.number] = in_fresh_process(one, env_manager, found.file(), verdict)
+            told[one.number] = in_fresh_process(one, env_manager, test, verdict)
         if told[version.number]:
             run.log(told[version.number]["metrics"])
     measured = {number: result for number, result in told.items() if result}
@@ -158,6 +166,48 @@ def _recorded(version: Version) -> Iterator[TrackerRun]:
             yield run
             on_failure.pop_all()
         run.finish()
+
+
+def _training_rows(run: TrackerRun, version: Version, folder: Path) -> Path | None:
+    """What a version was trained on, unless it is gone."""
+    reference, digest = version.data.get("train", ("", ""))
+    try:
+        found = run.use_artifact(reference, folder) if reference else None
+    except PipelineError:
+        return None
+    return found.file() if found and found.digest == digest else None
+
+
+def unseen(verdict: Verdict, known: Path | None, test: Path, into: Path) -> Path:
+    """The test rows that the version in production was not trained on, as a file.
+
+    Where none is left, or that is not known, all of them; the verdict says so.
+
+    Args:
+        verdict: is told what is left out.
+        known: the rows that the version was trained on, if they are there.
+        test: the test rows.
+        into: a file for those that are left.
+    """
+    who = f"version {verdict.production.number}, in production, was"
+    if known is None:
+        verdict.notes.append(
+            f"{who} measured on other test data, and its training rows are gone: it may have been "
+            "trained on some of these rows"
+        )
+        return test
+    rows = read_cells(test)
+    left = splitting.unseen(read_cells(known), rows)
+    if len(left) == len(rows):
+        return test
+    if left.empty:
+        text = f"{who} trained on all {len(rows)} test rows, so the two can't be compared on them"
+        verdict.checks.append(Check(False, text))
+        return test
+    verdict.notes.append(
+        f"{who} trained on {len(rows) - len(left)} of {len(rows)} test rows, which are left out"
+    )
+    return write_table(left, into)
 
 
 def in_fresh_process(

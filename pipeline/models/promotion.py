@@ -8,14 +8,14 @@ it there; nothing is kept anywhere else.
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.metrics import lower_is_better
+from pipeline.core.metrics import lower_is_better, measured_as
 from pipeline.models import registry
 from pipeline.models.gate import USUAL_METRICS, Verdict, in_fresh_process
 from pipeline.models.registry import LOCK, PREVIOUS, PRODUCTION, PROMOTION, Promotion, Version
@@ -37,7 +37,7 @@ def choose(
         name: the registered model.
         number: its number, or an alias.
         run: the id of the pipeline run, or of the MLflow run, that made it.
-        best: the one that scored best of those measured on the newest version's test data.
+        best: the best of those that were measured as the newest version was, on the same data.
         metric: in what; None means the usual one.
 
     Raises:
@@ -59,12 +59,29 @@ def choose(
     metric = metric or next(
         (one for one in USUAL_METRICS if versions and one in versions[0].metrics), ""
     )
-    test = versions[0].data.get("test") if versions else None
-    measured = [one for one in versions if one.data.get("test") == test and metric in one.metrics]
+    measured, way = comparable(versions, metric)
     if not measured:
         raise PipelineError(f"no version of {name} was measured by {metric!r}", "give --version")
     sign = -1 if lower_is_better(metric) else 1
-    return max(measured, key=lambda version: (sign * version.metrics[metric], version.number))
+    return max(measured, key=lambda version: (sign * version.metrics[way], version.number))
+
+
+def comparable(versions: Sequence[Version], metric: str) -> tuple[list[Version], str]:
+    """The versions that can be ranked, and the metric in the way in which it was measured.
+
+    They were measured in the same way as the newest one, on held-out training rows (``val_f1``) or
+    on the test data (``f1``), and have the same test data.
+
+    Args:
+        versions: the newest first.
+        metric: the metric.
+    """
+    if not versions:
+        return [], metric
+    newest = versions[0]
+    way = measured_as(metric, newest.metrics) or metric
+    alike = [one for one in versions if measured_as(metric, one.metrics) == way]
+    return [one for one in alike if one.test_digest == newest.test_digest], way
 
 
 def promote(version: Version, verdict: Verdict, why: str, force: bool) -> Promotion:

@@ -67,6 +67,11 @@ class Version:
         return {role: (reference, digest) for role, (reference, _, digest) in parts.items()}
 
     @property
+    def test_digest(self) -> str:
+        """Digest of the data that it was measured on; empty where that is not known."""
+        return self.data.get("test", ("", ""))[1]
+
+    @property
     def run(self) -> str:
         """The pipeline run that made it; empty where the step ran alone."""
         return self.tags.get(RUN_ID_TAG, "")

@@ -190,6 +190,13 @@ def shared_rows(train: pd.DataFrame, test: pd.DataFrame) -> int:
     return int(pd.util.hash_pandas_object(test, index=False).isin(known).sum())
 
 
+def unseen(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """The test rows that are equal to no training row, in the columns that both tables have."""
+    both = [name for name in test if name in train]
+    known = pd.util.hash_pandas_object(train[both], index=False)
+    return test[~pd.util.hash_pandas_object(test[both], index=False).isin(known)]
+
+
 def classes(table: pd.DataFrame, stratify: str) -> pd.Series:
     """Each row's class, as a number.
 
