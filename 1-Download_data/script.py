@@ -1,16 +1,17 @@
-"""Fetch a data set from an address and log its bytes, untouched, as a raw-data artifact."""
+"""Fetch a data set from its address and log it, untouched, as a raw-data artifact."""
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import fetching
-
 from pipeline import steps
-from pipeline.core.files import file_digest
+from pipeline.core import secrets
+from pipeline.core.files import content_digest
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
+from pipeline.sources import errors, fetching
 
 DEFAULT_URL = (
     "https://gist.githubusercontent.com/armgilles/194bcff35001e7eb53a2a8b441e8b2c6"
@@ -24,8 +25,9 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     target = run.folder / args.artifact_name
     source = "address"
     try:
-        version = fetching.fetch(args.file_url, target, args.max_bytes, args.timeout, args.retries)
-    except fetching.Unreachable as error:
+        limits = args.max_bytes, args.timeout, args.retries
+        version = fetching.fetch(args.file_url, target, *limits, args.query)
+    except errors.Unreachable as error:
         if args.file_url != DEFAULT_URL:
             raise
         say(error.what, file=sys.stderr)
@@ -37,15 +39,20 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         source = "embedded snapshot"
         version = {"standin": source}
     fetching.check(target, args.file_url, args.sha256)
-    size = target.stat().st_size
-    version |= {"digest": file_digest(target), "bytes": size}
+    size = sum(path.stat().st_size for path in [target, *target.rglob("*")] if path.is_file())
+    metadata = {"file_url": args.file_url, "source": source, "bytes": size}
+    if asked := version.pop("asked", None):
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        metadata |= {"source": "query", "query": asked, "asked_at": time}
+        version["query"] = secrets.hide(args.query)
+    version |= {"digest": content_digest(target), "bytes": size}
     run.used_source(args.file_url, sha256=args.sha256, **version)
     run.log_artifact(
         target,
         name=args.artifact_name,
         type=args.artifact_type,
         description=args.artifact_description,
-        metadata={"file_url": args.file_url, "source": source, "bytes": size},
+        metadata=metadata,
     )
     run.log({"bytes": size})
 
@@ -53,10 +60,11 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
 def arguments() -> argparse.ArgumentParser:
     """The step's parameters; MLproject has the same ones."""
     parser = steps.parser(__doc__)
-    parser.add_argument("--file_url", required=True, help="address: http, https or file")
+    parser.add_argument("--file_url", required=True, help="address of the data set")
     parser.add_argument("--artifact_name", required=True, help="name of the artifact to log")
     parser.add_argument("--artifact_type", required=True, help="its type, such as raw_data")
     parser.add_argument("--artifact_description", required=True, help="a sentence about it")
+    parser.add_argument("--query", type=steps.optional, default="", help="to ask a database")
     parser.add_argument("--sha256", type=steps.optional, default="", help="required checksum")
     parser.add_argument("--max_bytes", type=int, default=10**9, help="largest size accepted")
     parser.add_argument("--timeout", type=float, default=30, help="seconds without an answer")

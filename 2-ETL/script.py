@@ -6,38 +6,41 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
-from pipeline.science.data import cleaning, defects, kinds, tables
+from pipeline.science.data import cleaning, defects, formats, kinds
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the raw artifact, clean and check it, and log the result."""
     cleaning.check_rules(args.schema)
     text = cleaning.text_columns(args.schema)
-    path = run.use_artifact(args.input_artifact).file()
-    missing = [*args.usual_missing, *args.missing]
+    artifact = run.use_artifact(args.input_artifact)
+    place = artifact.download() if formats.is_parts(artifact.download()) else artifact.file()
     numbers = {"decimal": args.decimal, "thousands": args.thousands, "parse": args.parse}
-    form = {"sep": args.sep, "encoding": args.encoding}
-    raw = tables.read_raw(
-        path,
-        **form,
+    missing = [*args.usual_missing, *args.missing]
+    source = formats.read(
+        formats.unpack(place, run.folder / "unpacked", args.table),
         missing=missing,
+        usual_missing=args.usual_missing,
         text_columns=[*text, *args.parse],
         as_text=args.decimal != "." or bool(args.thousands),
+        sep=args.sep,
+        encoding=args.encoding,
+        part=args.table,
     )
-    defects.check_quotes(raw, tables.dialect(args.sep, args.encoding)[0])
-    raw, headers = defects.without_headers(raw)
+    raw, headers = defects.without_headers(source.table)
+    ruled = [rule["column"] for rule in args.schema if "dtype" in rule]
+    text += [name for name in source.texts if name not in [*ruled, *args.parse]]
     for column in cleaning.lacking(args.fill, raw):
         run.warn(f"etl.fill names {column!r}, which the table lacks")
     table, dropped = cleaning.clean(
         raw, args.required, args.fill, text, missing, duplicates=args.duplicates, numbers=numbers
     )
-    ruled = [rule["column"] for rule in args.schema if "dtype" in rule]
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, args.schema)
-    words = tables.missing_words(path, raw, args.usual_missing, **form)
     for line in [*headers, *defects.doubts(table, args.fill.values())]:
         run.note(line, warning=True)
-    for line in [*kinds.notes(table, ruled, words), *cleaning.equal_rows(table, dropped)]:
+    told = [*source.notes, *kinds.notes(table, ruled, source.missing)]
+    for line in [*told, *cleaning.equal_rows(table, dropped)]:
         run.note(line)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}
     run.log_artifact(
@@ -59,6 +62,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--artifact_description", required=True, help="a sentence about it")
     parser.add_argument("--sep", type=steps.optional, default="", help="between cells; a comma")
     parser.add_argument("--encoding", type=steps.optional, default="", help="of the file; UTF-8")
+    parser.add_argument("--table", type=steps.optional, default="", help="sheet, file in a zip")
     parser.add_argument("--missing", type=steps.json_list, default='[""]', help="JSON list")
     parser.add_argument("--usual_missing", type=steps.json_list, default='[""]', help="JSON list")
     parser.add_argument("--decimal", default=".", help="sign in numbers: 12.5")

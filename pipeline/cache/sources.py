@@ -1,17 +1,21 @@
 """Is what a step fetched from outside still the same?"""
 
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_digest
-from pipeline.core.settings import CONTENT, ETAG, NEVER
+from pipeline.core.files import combined_digest, content_digest, file_digest
+from pipeline.core.formats import parts
+from pipeline.core.settings import CONTENT, ETAG, NEVER, PLACES, is_query
+from pipeline.sources import errors
 
 TIMEOUT = 5.0
 CHUNK = 1 << 16
+MOST = 1000  # times its bytes that the same content takes in memory, at most
 
 
 def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:
@@ -20,9 +24,10 @@ def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:
     Args:
         source: ``url``, and what is known of it: ``sha256`` if the user pinned it, ``digest`` of
             the content and its size in ``bytes``, ``etag`` and ``last_modified`` as the server gave
-            them, ``standin`` if something else was used in its place.
+            them, ``standin`` if something else was used in its place, ``query`` that a database
+            was asked.
         revalidate: ``etag`` believes the server's ETag or date, ``content`` compares the bytes,
-            ``never`` asks nobody.
+            ``never`` asks nobody. A database is always asked again, but for ``never``.
 
     Raises:
         Unreachable: nobody answers; what was fetched before is all there is.
@@ -31,11 +36,44 @@ def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:
         return None  # these bytes and no others, whatever is there now
     url, address = secrets.shown(source["url"]), _address(source)
     if urlsplit(address).scheme.lower() == "file":
-        path = Path(unquote(urlsplit(address).path))
-        if not path.is_file():
+        found = _digest(Path(unquote(urlsplit(address).path)))
+        if found is None:
             raise Unreachable(f"{url} is gone")
-        return None if file_digest(path) == source["digest"] else f"{url} has changed"
-    return None if revalidate == NEVER else _asked(url, address, source, revalidate)
+        return None if found == source["digest"] else f"{url} has changed"
+    if revalidate == NEVER:
+        return None
+    query = secrets.resolve(source.get("query"))
+    if is_query(address, query) or urlsplit(address).scheme.lower() in PLACES:
+        return _fetched(url, address, query, source, revalidate)
+    return _asked(url, address, source, revalidate)
+
+
+def _digest(path: Path) -> str | None:
+    """Digest of a file, or of a folder's Parquet parts; None if there are none."""
+    if path.is_file():
+        return file_digest(path)
+    files = {one.relative_to(path).as_posix(): file_digest(one) for one in parts(path)}
+    return combined_digest(files) if files else None
+
+
+def _fetched(
+    url: str, address: str, query: str | None, source: dict[str, Any], revalidate: str
+) -> str | None:
+    """A database's or cloud storage's content, compared by fetching it once more."""
+    from pipeline.sources import fetching, places
+
+    try:
+        if not is_query(address, query) and revalidate == ETAG:
+            return None if places.version(address) == source.get("etag") else f"{url} has changed"
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder, "data")
+            fetching.fetch(address, target, MOST * max(source["bytes"], 1), TIMEOUT, 0, query)
+            same = content_digest(target) == source["digest"]
+    except errors.TooLarge:
+        same = False
+    except PipelineError as error:
+        raise Unreachable(secrets.shown(error.what)) from error
+    return None if same else f"{url} has changed"
 
 
 class Unreachable(Exception):

@@ -19,6 +19,7 @@ from pipeline.core.settings import (
     check_name,
     check_path,
     file_address,
+    is_query,
 )
 
 LONGEST_PROJECT = 128  # characters: NAME_MAXLEN in wandb/sdk/artifacts/_validators.py
@@ -128,7 +129,13 @@ def _check_data(config: DictConfig) -> None:
                 f"give it: {section}.{key}=..., or choose a data set: "
                 f"data={'|'.join(options('data'))}",
             )
-    if secrets.has_login(config.data.file_url):
+    url, query = config.data.file_url, config.data.query
+    if query and not is_query(url, query):
+        raise PipelineError(
+            f"data.query is for a database, and data.file_url={url!r} is none",
+            "give a database's address (postgresql://host/database), or data.query=null",
+        )
+    if secrets.has_login(url) and not is_query(url, query):  # a database's is kept as a variable
         raise PipelineError(
             "data.file_url contains a user name or password, which every run would record",
             "leave it out of the address and put it into ~/.netrc, which is read for you",

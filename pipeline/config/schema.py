@@ -42,6 +42,7 @@ class Main:
 @dataclass
 class Data:
     file_url: str = MISSING
+    query: str | None = MISSING
     sha256: str | None = MISSING
     max_bytes: int = MISSING
     timeout: float = MISSING
@@ -55,6 +56,7 @@ class Data:
 class Etl:
     sep: str | None = MISSING
     encoding: str | None = MISSING
+    table: str | None = MISSING
     missing: list[str] = MISSING
     usual_missing: list[str] = MISSING
     decimal: str = MISSING

@@ -6,36 +6,47 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
-import requests
 
+from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
-from pipeline.core.secrets import has_login
-from pipeline.core.settings import ROOT
+from pipeline.core.formats import SUFFIXES, form_of
+from pipeline.core.settings import ROOT, dataset_name, file_address
 from pipeline.science import tasks, training
-from pipeline.science.data import cleaning, defects, kinds, leaks, sniffing, tables
+from pipeline.science.data import cleaning, defects, formats, kinds, leaks, sniffing, tables
+from pipeline.sources import fetching
 
 USUAL = ["", "NA", "N/A", "NaN", "nan", "null"]
 LARGEST = 1_000_000_000  # bytes, as data.max_bytes
 TIMES = 4  # a way of writing numbers may hide another one
+TRIES, TIMEOUT = 3, 30.0
 
 
-def begin(source: str, target: str | None, name: str | None, force: bool) -> Iterator[str]:
+def begin(
+    source: str,
+    target: str | None = None,
+    name: str | None = None,
+    force: bool = False,
+    query: str | None = None,
+    part: str | None = None,
+) -> Iterator[str]:
     """Write ``conf/data/NAME.yaml`` for a table; what was decided, a line each, and what runs it.
 
     Args:
-        source: a CSV file or its address.
+        source: the path or the address of a data set.
         target: the column to predict; None proposes one.
         name: the data set's name; None takes the file's.
         force: write over a file that is there.
+        query: what to ask a database for.
+        part: the sheet of a workbook, or the file in a zip archive.
 
     Raises:
         PipelineError: there is no such table, or the file is there already.
     """
-    stem = re.sub(r"\W+", "_", Path(source.partition("?")[0]).name.partition(".")[0]).strip("_")
-    name = name or stem.lower() or "table"
+    name = name or dataset_name(source).lower()
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise PipelineError(f"--name={name!r} can't name a data set", "use letters and digits")
     place = ROOT / "conf" / "data" / f"{name}.yaml"
@@ -43,53 +54,83 @@ def begin(source: str, target: str | None, name: str | None, force: bool) -> Ite
         raise PipelineError(
             f"{place.relative_to(ROOT)} is there already", "give --name, or write over it: --force"
         )
+    address = file_address(source)
+    settings: list[Decision] = [("data", "file_url", address, "where the table is")]
+    settings += [("data", "query", query, "what the database is asked")] if query else []
     with tempfile.TemporaryDirectory(prefix="init-") as folder:
-        path, address = fetched(source, Path(folder))
-        lines, decided = look(path, target)
-    write_whole(place, page(name, address, lines))
+        path = fetched(address, query, Path(folder))
+        suffix = SUFFIXES[form_of(path)]
+        settings.append(("data", "artifact_name", f"{name}{suffix}", "the raw artifact's name"))
+        lines, decided = look(unpacked(path, Path(folder, "unpacked"), part), target, part)
+    write_whole(place, page(name, [*settings, *lines]))
     yield from decided
     yield f"wrote {place.relative_to(ROOT)}"
     yield f"run it: python main.py data={name}"
 
 
-def fetched(source: str, folder: Path) -> tuple[Path, str]:
-    """A table as a file here, and its address.
+def fetched(address: str, query: str | None, folder: Path) -> Path:
+    """A data set as a file here, or as a folder of Parquet parts.
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: there is none, or the address has a password in it.
     """
-    if re.match(r"https?://", source):
-        if has_login(source):
-            raise PipelineError("the address contains a password", "put it into ~/.netrc")
-        path = folder / "table.csv"
+    if secrets.protect("data.file_url", address)[1]:
+        raise PipelineError(
+            "the address contains a password or a signature, which would be written down",
+            "write the name of a variable in its place, '${oc.env:NAME}': docs/secrets.md",
+        )
+    asked = secrets.resolve(address)
+    url = urlsplit(asked)
+    path = Path(unquote(url.path))
+    if url.scheme.lower() != "file" or path.is_dir():
+        path = folder / "table"
+        limits = LARGEST, TIMEOUT, TRIES
         try:
-            with requests.get(source, stream=True, timeout=30) as answer, path.open("wb") as file:
-                answer.raise_for_status()
-                for chunk in answer.iter_content(1 << 16):
-                    file.write(chunk)
-                    if file.tell() > LARGEST:
-                        raise PipelineError(f"{source} is larger than {LARGEST} bytes", "")
-        except requests.RequestException as error:
-            raise PipelineError(f"{source} can't be fetched: {error}", "check it") from error
-        return path, source
-    path = Path(source.removeprefix("file://")).expanduser().absolute()
-    if not path.is_file():
-        raise PipelineError(f"there is no file {path}", "give a CSV file or its address")
-    return path, path.as_uri()
+            fetching.fetch(asked, path, *limits, query)
+        except PipelineError as error:
+            raise PipelineError(secrets.shown(error.what), error.remedy) from error
+    elif not path.is_file():
+        raise PipelineError(
+            f"there is no file {path}",
+            "give a file, a folder of Parquet parts, a database's address with ?table=, or an URL",
+        )
+    fetching.check(path, secrets.shown(address), None)
+    return path
+
+
+def unpacked(path: Path, folder: Path, part: str | None) -> Path:
+    """The table's file, out of its archive.
+
+    Raises:
+        PipelineError: it holds several, and none is named.
+    """
+    try:
+        return formats.unpack(path, folder, part)
+    except PipelineError as error:
+        raise PipelineError(error.what, error.remedy.replace("etl.table=", "--table=")) from error
 
 
 Decision = tuple[str, str, Any, str]  # section, key, value, reason
 
 
-def look(path: Path, wanted: str | None) -> tuple[list[Decision], list[str]]:
+def look(
+    path: Path, wanted: str | None, part: str | None = None
+) -> tuple[list[Decision], list[str]]:
     """What is decided about a table: settings with their reasons, and lines to be read."""
-    with path.open("rb") as file:
-        start = file.read(1 << 18)
-    encoding = sniffing.encoding(start)
-    sep = sniffing.separator(start.decode(encoding, errors="replace"))
+    form: dict[str, Any] = {"part": part}
+    told: list[Decision] = []
+    if form_of(path) == "csv":
+        with path.open("rb") as file:
+            start = file.read(1 << 18)
+        form["encoding"] = sniffing.encoding(start)
+        form["sep"] = sniffing.separator(start.decode(form["encoding"], errors="replace"))
+        told.append(("etl", "sep", form["sep"], "between the cells"))
+        told.append(("etl", "encoding", form["encoding"], "of the file"))
+    if part:
+        told.append(("etl", "table", part, "the sheet, or the file in the archive"))
     own: dict[str, Any] = {"missing": [], "decimal": ".", "thousands": "", "parse": {}}
     for _ in range(TIMES):
-        table, said = clean(path, sep, encoding, own)
+        table, said = clean(path, form, own)
         more = sniffing.settings(table, own)
         if not more:
             break
@@ -100,9 +141,7 @@ def look(path: Path, wanted: str | None) -> tuple[list[Decision], list[str]]:
     known = typed(table, schema).dropna(subset=[goal])
     task, reason = tasks.decide(known[goal])
     drawn, because = sniffing.split(known, schema, goal, task)
-    told: list[Decision] = [
-        ("etl", "sep", sep, "between the cells"),
-        ("etl", "encoding", encoding, "of the file"),
+    told += [
         ("etl", "required", ["${model.target}"], "other gaps are imputed in training"),
         *(("etl", key, value, REASONS[key]) for key, value in own.items() if value not in PLAIN),
         ("etl", "schema", rules(table), "each column's type; what breaks it is named"),
@@ -137,17 +176,15 @@ REASONS = {
 }
 
 
-def clean(
-    path: Path, sep: str, encoding: str, own: dict[str, Any]
-) -> tuple[pd.DataFrame, list[str]]:
+def clean(path: Path, form: dict[str, Any], own: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
     """The table as 2-ETL would leave it, and what it would warn about."""
     missing = [*USUAL, *own["missing"]]
     as_text = own["decimal"] != "." or bool(own["thousands"])
-    raw = tables.read_raw(path, sep, encoding, missing, [*own["parse"]], as_text)
-    defects.check_quotes(raw, sep)
-    raw, headers = defects.without_headers(raw)
-    table, _ = cleaning.clean(raw, [], {}, [], missing, numbers=own)
-    return table, [*headers, *defects.doubts(table)]
+    raw = formats.read(path, missing=missing, text_columns=[*own["parse"]], as_text=as_text, **form)
+    table, headers = defects.without_headers(raw.table)
+    texts = [name for name in raw.texts if name not in own["parse"]]
+    table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=own)
+    return table, [*raw.notes, *headers, *defects.doubts(table)]
 
 
 def typed(table: pd.DataFrame, schema: dict[str, Any]) -> pd.DataFrame:
@@ -171,14 +208,11 @@ def shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def page(name: str, address: str, decided: list[Decision]) -> str:
+def page(name: str, decided: list[Decision]) -> str:
     """The text of ``conf/data/NAME.yaml``."""
-    names = {
+    names: dict[str, list[tuple[str, Any, str]]] = {
         "main": [("project_name", name, "project in the tracker")],
-        "data": [
-            ("file_url", address, "where the table is"),
-            ("artifact_name", f"{name}.csv", "the raw artifact's name"),
-        ],
+        "data": [],
         "etl": [("artifact_name", f"{name}-clean.csv", "the clean artifact's name")],
         "split": [
             ("train_artifact_name", f"{name}-train.csv", "the training part's name"),

@@ -22,7 +22,7 @@ from pipeline.config.overrides import readable
 from pipeline.config.schema import RENAMED
 from pipeline.core import observations, secrets, settings
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_digest
+from pipeline.core.files import content_digest
 from pipeline.core.results import StepResult
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
@@ -208,11 +208,15 @@ def pin_data(run: RunRecord, config: dict[str, Any], again: bool) -> None:
                 continue  # a step of a user's, which keeps something else than what it read
             place = settings.state_dir() / "sources" / output["digest"]
             file = place / output["name"]
-            if not file.is_file() or file_digest(file) != output["digest"]:
+            if not file.exists() or content_digest(file) != output["digest"]:
                 with fetched(run, output) as folder:
-                    place.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(_only(folder), file)
+                    shutil.rmtree(place, ignore_errors=True)
+                    place.mkdir(parents=True)
+                    files = [path for path in folder.rglob("*") if path.is_file()]
+                    copy = shutil.copyfile if len(files) == 1 else shutil.copytree
+                    copy(files[0] if len(files) == 1 else folder, file)
             config["data"] |= {"file_url": file.as_uri(), "sha256": output["digest"]}
+            config["data"] |= {"query": None} if "query" in config["data"] else {}
 
 
 def _same(source: dict[str, Any]) -> bool:
@@ -220,10 +224,6 @@ def _same(source: dict[str, Any]) -> bool:
         return sources.changed(source) is None
     except sources.Unreachable:
         return False
-
-
-def _only(folder: Path) -> Path:
-    return next(path for path in folder.rglob("*") if path.is_file())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """Tables with something odd in them, through main.py: what is said, and what comes out."""
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +112,25 @@ def test_dates_identifiers_and_leaks_from_training_to_the_gate(checkout: Checkou
     first, second = (checkout.home / "scored.csv").read_text().splitlines()[1:]
     assert abs(float(first.split(",")[2]) - 250) < 10, told.err
     assert "'soon' is no date" in second
+
+
+def test_a_database_is_asked_again_and_only_another_answer_counts(checkout: Checkout):
+    path = checkout.home / "town.db"
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        store.execute("create table houses (zip text, price real)")
+        store.executemany("insert into houses values (?, ?)", [("12", n * 1.5) for n in range(40)])
+    words = ["data=csv", f"data.file_url=sqlite:///{path}", "data.artifact_name=raw.parquet"]
+    words += ["data.query=select * from houses where price < 1000"]
+    words += ["model.target=price", "main.steps=[1,2]"]
+    first = checkout.run(*words)
+    assert first.status == 0, first.err
+    assert "zip: its numbers have the type text in the file (12)" in first.out
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        store.execute("insert into houses values ('13', 2000)")
+    told = checkout.run(*words)
+    assert {step["status"] for step in told.summary["steps"].values()} == {"cached", "skipped"}
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        store.execute("insert into houses values ('13', 20)")
+    told = checkout.run(*words)
+    assert told.summary["steps"]["2-ETL"]["metrics"]["rows_after"] == 41
+    assert told.outputs()["raw.parquet"]["version"] == "v1"

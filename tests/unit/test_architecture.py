@@ -22,7 +22,8 @@ SOURCES = ("pipeline", "conversion", "wrapper", "dashboard", "hydra_plugins", "[
 WRITER = "pipeline/core/variables.py"
 WRITES = {"update", "setdefault", "pop", "popitem", "clear", "__setitem__", "__delitem__"}
 NAMES = {"environ", "environb", "putenv", "unsetenv"}
-FOR_STEPS = {f"pipeline.{name}" for name in ("core", "reporting", "science", "steps", "tracking")}
+OPEN = ("core", "reporting", "science", "sources", "steps", "tracking")
+FOR_STEPS = {f"pipeline.{name}" for name in OPEN}
 LOADERS = {"import_module", "__import__", "find_spec"}
 
 

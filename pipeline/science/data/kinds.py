@@ -290,7 +290,8 @@ def notes(
         words = table[name].dropna()
         if not is_string_dtype(words) or words.empty:
             continue
-        if pd.to_numeric(words, errors="coerce").notna().all() and (why := code(words)):
+        if pd.to_numeric(words, errors="coerce").notna().all():
+            why = code(words) or "the type text in the file"
             lines.append(
                 f"{name}: its numbers have {why} ({words.iloc[0]}), so they are kept as text "
                 f"(etl.schema=[{{column: {name}, dtype: float}}] makes them numbers)"

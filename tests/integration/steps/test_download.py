@@ -14,12 +14,12 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
+from pipeline.sources import errors, fetching, web
 from tests.support.faulty_server import Server
 from tests.support.paths import POKEMON, ROOT
 from tests.support.steps import STANDARD, Steps, load_step
 
 download = load_step("1-Download_data")
-fetching = sys.modules["fetching"]
 STEP = "1-Download_data"
 CSV = b"a,b\n" + b"1,2\n" * 50_000
 HTML = b"\n <!DOCTYPE html><html><body>Sign in</body></html>\n"
@@ -28,7 +28,7 @@ HTML = b"\n <!DOCTYPE html><html><body>Sign in</body></html>\n"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between tries, and no proxy."""
-    monkeypatch.setattr(fetching, "BACKOFF", 0)
+    monkeypatch.setattr(web, "BACKOFF", 0)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -97,7 +97,7 @@ def test_a_server_that_hangs_once(server: Server, target: Path, fault: str) -> N
 def test_faults_that_stay_are_unreachable(server: Server, target: Path, fault: str) -> None:
     url = server.page("/data.csv", CSV, *[fault] * 9)
     error = refusal(fetch, url, target, timeout=0.2)
-    assert isinstance(error, fetching.Unreachable)
+    assert isinstance(error, errors.Unreachable)
     assert url in error.what
     assert server.pages["/data.csv"].asked == 3
 
@@ -108,7 +108,7 @@ def test_error_statuses_are_no_reason_to_fall_back(
 ) -> None:
     url = server.page("/data.csv", CSV, *faults)
     error = refusal(fetch, url, target)
-    assert not isinstance(error, fetching.Unreachable)
+    assert not isinstance(error, errors.Unreachable)
     assert f"{url!r} answered {status}" in error.what
     assert not target.exists()
 

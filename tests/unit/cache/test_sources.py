@@ -1,15 +1,20 @@
 """Whether an address has the same content still, as its server says or as it is."""
 
+import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import fsspec
+import pandas as pd
 import pytest
 
 from pipeline.cache import sources
-from pipeline.core.files import file_digest
+from pipeline.core.files import content_digest, file_digest
+from pipeline.sources import fetching
 
 
 class Server(ThreadingHTTPServer):
@@ -114,4 +119,42 @@ def test_a_file_is_compared_in_any_case(tmp_path: Path) -> None:
         assert sources.changed(source, how) == f"{file.as_uri()} has changed"
     file.unlink()
     with pytest.raises(sources.Unreachable, match="is gone"):
+        sources.changed(source)
+
+
+def test_a_folder_a_database_and_a_cloud_are_compared(tmp_path: Path) -> None:
+    """A folder by its Parquet parts, an answer by asking again, a cloud by what it says."""
+    table = pd.DataFrame({"a": [1, 2]})
+    (tmp_path / "parts").mkdir()
+    table.to_parquet(tmp_path / "parts" / "1.parquet")
+    table.to_parquet(tmp_path / "parts" / "2.parquet")
+
+    def change_database() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "town.db")) as store:
+            table.to_sql("houses", store, index=False, if_exists="append")
+
+    def change_cloud() -> None:
+        with fsspec.filesystem("memory").open("/bucket/data.csv", "ab") as file:
+            file.write(b"a,b\n1,2\n")
+
+    change_database()
+    change_cloud()
+    changes = {
+        (tmp_path / "parts").as_uri(): lambda: table[:1].to_parquet(tmp_path / "parts/2.parquet"),
+        f"sqlite:///{tmp_path}/town.db?table=houses": change_database,
+        "memory://bucket/data.csv": change_cloud,
+    }
+    for number, (url, change) in enumerate(changes.items()):
+        target = tmp_path / str(number)
+        known = fetching.fetch(url, target, 10**6, 5, 0)
+        source = {"url": url, "digest": content_digest(target), "bytes": 9, **known}
+        for way in ("etag", "content", "never"):
+            assert sources.changed(source, way) is None
+        change()
+        for way in ("etag", "content"):
+            assert sources.changed(source, way) == f"{url} has changed"
+    with pytest.raises(sources.Unreachable, match="no such table: hoses"):
+        sources.changed({**source, "url": f"sqlite:///{tmp_path}/town.db?table=hoses"})
+    fsspec.filesystem("memory").rm("/bucket", recursive=True)
+    with pytest.raises(sources.Unreachable, match="can't be read"):
         sources.changed(source)

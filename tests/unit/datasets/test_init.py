@@ -1,7 +1,10 @@
 """``python -m pipeline init``: what it decides about a table, and what it writes."""
 
+import sqlite3
+import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -27,7 +30,7 @@ def begun(folder: Path, data: bytes, *arguments, name: str = "houses.csv") -> tu
     """The file that is written, and what is said."""
     path = folder / name
     path.write_bytes(data)
-    said = "\n".join(init.begin(str(path), *(arguments or (None, None, False))))
+    said = "\n".join(init.begin(str(path), *arguments))
     stem = name.partition(".")[0]
     return yaml.safe_load((folder / "conf" / "data" / f"{stem}.yaml").read_text()), said
 
@@ -89,7 +92,43 @@ def test_mistakes(tmp_path: Path, arguments: tuple, said: str) -> None:
         begun(tmp_path, PRICES.encode(), *arguments)
     assert said in str(refused.value)
     with pytest.raises(PipelineError, match="there is no file"):
-        [*init.begin(str(tmp_path / "none.csv"), None, None, False)]
+        [*init.begin(str(tmp_path / "none.csv"))]
+
+
+def test_a_database_and_an_archive(tmp_path: Path) -> None:
+    store = sqlite3.connect(tmp_path / "town.db")
+    houses = pd.DataFrame({"zip": ["12", "13"] * 20, "price": [n * 1.5 for n in range(40)]})
+    houses.to_sql("houses", store, index=False)
+    store.close()
+    address = f"sqlite:///{tmp_path / 'town.db'}"
+    [*init.begin(f"{address}?table=houses")]
+    written = yaml.safe_load((tmp_path / "conf" / "data" / "houses.yaml").read_text())
+    assert written["data"] == {
+        "file_url": f"{address}?table=houses",
+        "artifact_name": "houses.parquet",
+    }
+    assert written["etl"]["schema"][0] == {"column": "zip", "dtype": "str"}
+    [*init.begin(address, query="select price from houses where zip = '12'")]
+    written = yaml.safe_load((tmp_path / "conf" / "data" / "town.yaml").read_text())
+    assert written["data"]["query"] == "select price from houses where zip = '12'"
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.csv", houses.to_csv(index=False))
+        archive.writestr("b.csv", houses.to_csv(index=False, sep=";"))
+    with pytest.raises(PipelineError, match=r"say which one is the table: --table='a\.csv'"):
+        [*init.begin(str(tmp_path / "two.zip"))]
+    [*init.begin(str(tmp_path / "two.zip"), part="b.csv")]
+    written = yaml.safe_load((tmp_path / "conf" / "data" / "two.yaml").read_text())
+    assert (written["etl"]["table"], written["etl"]["sep"]) == ("b.csv", ";")
+    assert written["data"]["artifact_name"] == "two.zip"
+
+
+def test_a_password_is_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PipelineError, match="contains a password or a signature"):
+        [*init.begin("postgresql://me:hidden@127.0.0.1:9/town?table=houses")]
+    monkeypatch.setenv("TOWN", "me:hidden")
+    with pytest.raises(PipelineError) as refused:
+        [*init.begin("postgresql://${oc.env:TOWN}@127.0.0.1:9/town?table=houses")]
+    assert "hidden" not in str(refused.value)
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])

@@ -40,8 +40,7 @@ def test_the_metrics_are_those_of_a_plain_script(name: str, tmp_path: Path) -> N
     classes = table["target"] if "split.stratify" in found else None
 
     clean, _ = init.clean(
-        tmp_path / "raw.csv", ",", "utf-8", {"missing": [], "decimal": ".", "thousands": "",
-                                             "parse": {}},
+        tmp_path / "raw.csv", {}, {"missing": [], "decimal": ".", "thousands": "", "parse": {}},
     )  # fmt: skip
     schema = kinds.schema(clean)
     cells = tables.read_cells(tables.write_table(clean, tmp_path / "clean.csv"))

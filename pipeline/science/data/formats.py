@@ -1,0 +1,322 @@
+"""Reads tables in the formats that people have them in: CSV, Parquet, JSON, workbooks; packed too.
+
+A format is found from the content. The types that a file itself gives its columns are kept.
+"""
+
+import bz2
+import gzip
+import json
+import lzma
+import shutil
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from pandas.api.types import (
+    is_bool_dtype,
+    is_datetime64_any_dtype,
+    is_float_dtype,
+    is_integer_dtype,
+    is_string_dtype,
+    is_timedelta64_dtype,
+)
+
+from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.formats import form_of, parts
+from pipeline.science.data import cleaning, defects, tables
+from pipeline.science.data.tables import EXACT, snake_case
+
+PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+TYPED = ("parquet",)  # formats in which text is text because somebody said so
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError,
+           NotImplementedError)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A table as its file has it; titles and cells are left as they stand.
+
+    Attributes:
+        table: the table.
+        texts: names of columns that the file itself says are text, though all cells are numbers.
+        missing: words that count as missing, by title, and how often.
+        notes: what was decided, a line each.
+    """
+
+    table: pd.DataFrame
+    texts: list[str] = field(default_factory=list)
+    missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def is_parts(folder: Path) -> bool:
+    """Whether a folder holds a table in several Parquet files, and nothing else."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return len(files) > 1 and sorted(files) == parts(folder)
+
+
+def unpack(path: Path, folder: Path, part: str | None = None) -> Path:
+    """The table's file, unpacked into a folder if it is packed.
+
+    Args:
+        path: the file, or a folder of Parquet parts.
+        folder: where to unpack, which is made.
+        part: the file in an archive that holds several.
+
+    Raises:
+        PipelineError: it can't be unpacked, or nobody says which of several files is meant.
+    """
+    form = form_of(path)
+    if form not in (*PACKED, "zip"):
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if form == "zip":
+            target = _member(path, folder, part)
+        else:
+            target = folder / (path.stem if path.suffix else f"{path.name}.out")
+            with PACKED[form](path, "rb") as packed, target.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+    except DAMAGED as error:
+        raise PipelineError(
+            f"{path.name} can't be unpacked: {error}", "check that the whole file was fetched"
+        ) from error
+    return unpack(target, folder / "inner", part)
+
+
+def _member(path: Path, folder: Path, part: str | None) -> Path:
+    with zipfile.ZipFile(path) as archive:
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        names = [name for name in names if not name.startswith("__MACOSX/")]
+        names = [name for name in names if not PurePosixPath(name).name.startswith(".")]
+        name = chosen(part, names, f"the archive {path.name}", "files") if part else names[0]
+        if len(names) != 1 and not part:
+            raise PipelineError(
+                f"{path.name} holds {len(names)} files: {', '.join(names[:8])}",
+                f"say which one is the table: etl.table='{names[0]}'",
+            )
+        target = folder / PurePosixPath(name).name
+        with archive.open(name) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    return target
+
+
+def chosen(part: str, names: Sequence[str], what: str, of: str) -> str:
+    """The one that ``etl.table`` means: by its whole name, or by the end of its path.
+
+    Raises:
+        PipelineError: there is no such one.
+    """
+    found = [name for name in names if part in (name, PurePosixPath(name).name)]
+    if not found:
+        raise PipelineError(
+            f"etl.table={part!r} is not in {what}{did_you_mean(part, names)}",
+            f"its {of} are: {', '.join(names[:20])}",
+        )
+    return found[0]
+
+
+def read(
+    path: Path,
+    *,
+    missing: Sequence[str] = ("",),
+    usual_missing: Sequence[str] = (),
+    text_columns: Sequence[str] = (),
+    as_text: bool = False,
+    sep: str | None = None,
+    encoding: str | None = None,
+    part: str | None = None,
+) -> Raw:
+    """Read somebody's table, in whatever format it is.
+
+    Args:
+        path: a file from :func:`unpack`, or a folder of Parquet parts.
+        missing: cells that mean "no value".
+        usual_missing: those of them that are counted.
+        text_columns: names of columns to keep as text.
+        as_text: keep all columns of a CSV file as text: their numbers are written otherwise.
+        sep, encoding: of a CSV file.
+        part: the sheet of a workbook.
+
+    Raises:
+        PipelineError: it is not a table in that format.
+    """
+    form = form_of(path)
+    if form == "csv":
+        table = tables.read_raw(path, sep, encoding, missing, text_columns, as_text)
+        defects.check_quotes(table, tables.dialect(sep, encoding)[0])
+        return Raw(table, missing=tables.missing_words(path, table, usual_missing, sep, encoding))
+    if form not in READERS:
+        raise PipelineError(f"{path.name} is a {form} file, which is no table", "name another one")
+    try:
+        table, notes = READERS[form](path, part)
+    except PipelineError:
+        raise
+    except Exception as error:  # each library has its own
+        told = " ".join(str(error).split())[:300]
+        raise PipelineError(
+            f"{path.name} can't be read as {form}: {told}", "check that the whole file was fetched"
+        ) from error
+    table.columns = [str(title) for title in table.columns]
+    _check_titles(path, table)
+    left = [name for name in table if _is_binary(table[name])]
+    notes += [f"{name} holds bytes, such as images, and is left out" for name in left]
+    table = table.drop(columns=left)
+    table = pd.DataFrame({name: plain(table[name]) for name in table}, table.index)
+    words = [name for name in table if is_string_dtype(table[name])]
+    texts = []
+    if form in TYPED:
+        stripped = cleaning.strip_text(table[words], list(missing))
+        texts = [
+            name for name in words if not is_string_dtype(cleaning.read_column(stripped[name]))
+        ]
+    counted = {name: table[name].str.strip().value_counts() for name in words}
+    told = [word for word in usual_missing if word.strip()]
+    gaps = {
+        name: there
+        for name, counts in counted.items()
+        if (there := {word: int(counts[word]) for word in told if word in counts})
+    }
+    return Raw(table, [snake_case(name) for name in texts], gaps, notes)
+
+
+def _check_titles(path: Path, table: pd.DataFrame) -> None:
+    twice = [title for title, count in Counter(table.columns).items() if count > 1]
+    if twice:
+        raise PipelineError(
+            f"{path.name} has several columns titled {', '.join(map(repr, twice[:5]))}",
+            "rename them in the data",
+        )
+    if not len(table):
+        raise PipelineError(f"{path.name} has no rows", "check data.file_url")
+
+
+def _is_binary(column: pd.Series) -> bool:
+    return column.dtype == object and any(
+        isinstance(value, bytes | bytearray) for value in column.dropna().head(10)
+    )
+
+
+def plain(column: pd.Series) -> pd.Series:
+    """A column as a CSV file would give it: numbers, truth values or text.
+
+    Dates become ISO 8601, whole numbers that a float does not hold exactly become text.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if column.dtype == object:
+        column = _from_objects(column)
+    if is_bool_dtype(column):
+        return column.astype("boolean")
+    if is_integer_dtype(column):
+        large = (column < -EXACT) | (column > EXACT)
+        return column.astype("string" if large.fillna(False).any() else "Int64")
+    if is_float_dtype(column):
+        return column.astype("Float64")
+    if is_timedelta64_dtype(column):
+        return (column / pd.Timedelta(seconds=1)).astype("Float64")
+    if is_datetime64_any_dtype(column):
+        days = column.dt.tz is None and (column.dropna() == column.dropna().dt.normalize()).all()
+        form = "%Y-%m-%d" if days else "%Y-%m-%dT%H:%M:%S" + ("" if column.dt.tz is None else "%z")
+        return column.dt.strftime(form).astype("string")
+    return column.astype("string")
+
+
+def _from_objects(column: pd.Series) -> pd.Series:
+    values = column.dropna()
+    kinds = {type(value) for value in values}
+    if kinds and kinds <= {bool}:
+        return column.astype("boolean")
+    if kinds and kinds <= {int, float, Decimal}:
+        numbers = column.map(float, na_action="ignore") if kinds != {int} else column
+        large = kinds == {int} and values.map(abs).max() > EXACT
+        return column.astype("string") if large else numbers.astype("Float64").convert_dtypes()
+    if kinds and all(hasattr(kind, "isoformat") for kind in kinds):
+        return column.map(lambda value: value.isoformat(), na_action="ignore").astype("string")
+    return column.map(_text, na_action="ignore").astype("string")
+
+
+def _text(value: Any) -> str:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _read_parquet(path: Path, _: str | None) -> tuple[pd.DataFrame, list[str]]:
+    if path.is_dir() and not parts(path):
+        raise PipelineError(f"{path.name} has no .parquet files", "check data.file_url")
+    table = pd.read_parquet(path, dtype_backend="numpy_nullable")
+    named = [name for name in table.index.names if name is not None]
+    return table.reset_index(drop=not named), []
+
+
+def _read_excel(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
+    with pd.ExcelFile(path, engine="calamine") as book:
+        names = [str(name) for name in book.sheet_names]
+        name = chosen(part, names, f"the workbook {path.name}", "sheets") if part else names[0]
+        cells = book.parse(name, header=None, keep_default_na=False, na_values=[""])
+    notes = []
+    if len(names) > 1 and not part:
+        notes = [f"the sheet {name!r} is read; others: {', '.join(names[1:9])} (etl.table=NAME)"]
+    cells = cells.dropna(how="all").dropna(how="all", axis=1).reset_index(drop=True)
+    if cells.empty:
+        raise PipelineError(f"the sheet {name!r} of {path.name} is empty", "set etl.table")
+    titles = cells.iloc[0]
+    if titles.isna().any():
+        raise PipelineError(
+            f"the first row of the sheet {name!r} is no header: {int(titles.isna().sum())} of its "
+            f"{len(titles)} cells are empty",
+            "give each column a title, and take out what stands above them",
+        )
+    table = cells.iloc[1:].infer_objects().reset_index(drop=True)
+    return table.set_axis([str(title).strip() for title in titles], axis=1), notes
+
+
+def _read_json(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        told = json.loads(text)
+    except json.JSONDecodeError:
+        rows = []
+        for number, line in enumerate(text.splitlines()):
+            try:
+                rows += [json.loads(line)] if line.strip() else []
+            except json.JSONDecodeError as error:
+                raise PipelineError(
+                    f"line {number + 1} of {path.name} is no JSON: {error}", "correct the data"
+                ) from error
+        told = rows
+    notes: list[str] = []
+    if isinstance(told, dict) and not {"columns", "data"} <= told.keys():
+        lists = [name for name, value in told.items() if _is_rows(value)]
+        if part or (lists and len(lists) < len(told)) or len(lists) == 1:
+            name = chosen(part, [*told], path.name, "keys") if part else lists[0]
+            notes = [f"the rows are read from {name!r} (etl.table)"]
+            told = told[name]
+    if isinstance(told, list) and told and all(isinstance(row, dict) for row in told):
+        return pd.json_normalize(told), notes
+    if isinstance(told, list) and told and all(isinstance(row, list) for row in told):
+        return pd.DataFrame(told[1:], columns=told[0]), notes
+    if isinstance(told, dict) and {"columns", "data"} <= told.keys():
+        return pd.DataFrame(told["data"], columns=told["columns"]), notes
+    if isinstance(told, dict) and all(isinstance(value, dict | list) for value in told.values()):
+        return pd.DataFrame(told), notes
+    raise PipelineError(
+        f"{path.name} is JSON, and no table",
+        "write it as a list of objects, [{...}, {...}], or one object a line",
+    )
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+READERS = {"parquet": _read_parquet, "excel": _read_excel, "json": _read_json}

@@ -1,0 +1,145 @@
+"""Asks a database for a table and keeps the answer as Parquet."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import pyarrow as pa
+import pyarrow.parquet
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from pipeline.core.errors import PipelineError
+from pipeline.sources.errors import too_large
+
+ROWS = 50_000  # that are fetched at once
+
+
+def fetch(url: str, query: str | None, target: Path, max_bytes: int) -> dict[str, str]:
+    """Write the answer to a query to ``target``, as Parquet; the same answer, the same bytes.
+
+    Args:
+        url: SQLAlchemy's address of a database; ``table`` or ``query`` at its end says what to
+            ask for, unless ``query`` does.
+        query: in SQL.
+        target: the file.
+        max_bytes: how much memory the answer may take.
+
+    Returns:
+        ``asked``, the query in SQL.
+
+    Raises:
+        PipelineError: there is no such database, driver or table, or it does not answer.
+    """
+    address, asked = parted(url, query)
+    engine = _engine(address)
+    try:
+        with engine.connect().execution_options(stream_results=True) as connection:
+            answer = connection.execute(asked)
+            titles, rows, size = list(map(str, answer.keys())), [], 0
+            for part in answer.partitions(ROWS):
+                rows += part
+                size += sum(
+                    len(v) if isinstance(v, str | bytes) else 8 for row in part for v in row
+                )
+                if size > max_bytes:
+                    raise too_large(url, max_bytes)
+    except exc.SQLAlchemyError as error:
+        raise PipelineError(
+            f"{_shown(url)} can't be asked: {_said(error)}",
+            "check the address, its ?table= or data.query",
+        ) from error
+    finally:
+        engine.dispose()
+    sql = " ".join(str(asked).split())
+    if not rows:
+        raise PipelineError(f"{_shown(url)} answers with no rows to: {sql}", "check the query")
+    twice = sorted({title for title in titles if titles.count(title) > 1})
+    if twice:
+        raise PipelineError(
+            f"the query gives several columns titled {', '.join(map(repr, twice))}",
+            "name them: SELECT a.id AS a_id, ...",
+        )
+    columns = [_column([*values]) for values in zip(*rows, strict=True)]
+    pyarrow.parquet.write_table(pa.Table.from_arrays(columns, titles), target)
+    return {"asked": sql}
+
+
+def parted(url: str, query: str | None) -> tuple[str, sa.TextClause | sa.Select]:
+    """The address of the database alone, and what it is asked.
+
+    Raises:
+        PipelineError: it is asked for nothing, or twice.
+    """
+    address, _, options = url.partition("?")
+    pairs = parse_qsl(options, keep_blank_values=True)
+    told = {key: value for key, value in pairs if key in ("table", "query") and value}
+    told |= {"data.query": query} if query else {}
+    if len(told) != 1:
+        raise PipelineError(
+            f"{_shown(url)} is asked by {' and '.join(told) or 'nothing'}",
+            "give one of them: ?table=NAME at the end of the address, or data.query='SELECT ...'",
+        )
+    rest = [(key, value) for key, value in pairs if key not in ("table", "query")]
+    address += f"?{urlencode(rest)}" if rest else ""
+    if "table" not in told:
+        return address, sa.text(next(iter(told.values())).replace(":", r"\:"))
+    schema, _, name = told["table"].rpartition(".")
+    return address, sa.select(sa.text("*")).select_from(sa.table(name, schema=schema or None))
+
+
+def _engine(address: str) -> sa.Engine:
+    try:
+        url = sa.make_url(address)
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+            raise PipelineError(
+                f"there is no database {url.database}", "an absolute path has four slashes: "
+                "sqlite:////path/to/it?table=NAME",
+            )  # fmt: skip
+        return sa.create_engine(url)
+    except exc.NoSuchModuleError as error:
+        raise PipelineError(
+            f"SQLAlchemy knows no database {address.partition(':')[0]!r}",
+            "install its dialect (main.env_manager=local), or add it to 1-Download_data/conda.yml",
+        ) from error
+    except ModuleNotFoundError as error:
+        raise PipelineError(
+            f"the driver {error.name!r} of {address.partition(':')[0]!r} is not installed",
+            "install it (main.env_manager=local), or add it to 1-Download_data/conda.yml",
+        ) from error
+    except exc.ArgumentError as error:
+        raise PipelineError(
+            "data.file_url is no address of SQLAlchemy's",
+            "write it as postgresql://host/database?table=NAME",
+        ) from error
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """A column of an answer in one type; mixed ones become text."""
+    if any(isinstance(value, Decimal) for value in values):
+        values = [float(value) if isinstance(value, Decimal) else value for value in values]
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else _text(value) for value in values])
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str | bytes) else 8
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _shown(url: str) -> str:
+    """An address without login and options, for people to read."""
+    return re.sub(r"//[^@/?]*@", "//", url).partition("?")[0]
+
+
+def _said(error: exc.SQLAlchemyError) -> str:
+    told = str(getattr(error, "orig", None) or error)
+    return " ".join(told.split("\n")[0].split())
