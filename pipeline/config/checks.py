@@ -105,11 +105,12 @@ def _check_main(main: DictConfig) -> None:
             "main.artifact_root is in Azure, whose library the steps' own environments lack",
             "set main.env_manager=local, or let an MLflow server keep the files: docs/azure.md",
         )
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", main.project_name):
-        raise PipelineError(
-            f"main.project_name={main.project_name!r} can't name a project",
-            "use letters, digits, dash and underscore",
-        )
+    for key, what in (("dataset", "data set"), ("project_name", "project")):
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", main[key]):
+            raise PipelineError(
+                f"main.{key}={main[key]!r} can't name a {what}",
+                "use letters, digits, dash and underscore",
+            )
     if len(main.project_name) > LONGEST_PROJECT:
         raise PipelineError(
             f"main.project_name has {len(main.project_name)} characters: {main.project_name!r}",

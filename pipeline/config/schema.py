@@ -5,6 +5,7 @@ types that Hydra checks overrides against.
 """
 
 import os
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -17,11 +18,20 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from pipeline.config import references
 from pipeline.config.job import new_run_id
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.settings import DEFAULT_DATA, DEFAULT_TARGET, ROOT, SWEEP_AGENT, safe_name
+from pipeline.core.settings import (
+    DEFAULT_DATASET,
+    DEFAULT_TARGET,
+    ROOT,
+    SWEEP_AGENT,
+    dataset_name,
+    file_suffix,
+    safe_name,
+)
 
 
 @dataclass
 class Main:
+    dataset: str = MISSING
     project_name: str = MISSING
     experiment_name: str = MISSING
     steps: Any = MISSING
@@ -164,7 +174,9 @@ def register() -> None:
     in_sweep = partial(_in_sweep, by_agent=by_agent)
     OmegaConf.register_new_resolver("in_sweep", in_sweep, replace=True)
     OmegaConf.register_new_resolver("safe_name", safe_name, replace=True)
-    OmegaConf.register_new_resolver("own_name", _own_name, replace=True)
+    for function in (_dataset, _separator, _raw_name, _table_name, _model_name, _own_name):
+        name = function.__name__.removeprefix("_")
+        OmegaConf.register_new_resolver(name, function, replace=True)
     OmegaConf.register_new_resolver("run_id", new_run_id, replace=True, use_cache=True)
 
 
@@ -175,12 +187,44 @@ def _in_sweep(value: float, *, by_agent: bool) -> float:
     return value if by_agent else 0.0
 
 
+def _url(root: DictConfig) -> str:
+    return "" if OmegaConf.is_missing(root.data, "file_url") else str(root.data.file_url)
+
+
+def _dataset(*, _root_: DictConfig) -> str:
+    """The name of the data set at an address."""
+    return dataset_name(_url(_root_))
+
+
+def _separator(*, _root_: DictConfig) -> str:
+    """What is between the cells of a text file, by its name."""
+    return "\\t" if re.match(r"\.(tsv|tab)\b", file_suffix(_url(_root_))) else ","
+
+
+def _raw_name(*, _root_: DictConfig) -> str:
+    """The name of the raw artifact: the data set's, with the end of its file's."""
+    return f"{_root_.main.dataset}{file_suffix(_url(_root_), _root_.data.query)}"
+
+
+def _table_name(usual: str, part: str, *, _root_: DictConfig) -> str:
+    """The name of a table's artifact: the usual one for the default data set, else its own."""
+    dataset = _root_.main.dataset
+    return usual if dataset == DEFAULT_DATASET else f"{dataset}-{part}.csv"
+
+
+def _model_name(*, _root_: DictConfig) -> str:
+    """A model's name: of its data set, or of the project with the default one, and its target."""
+    main = _root_.main
+    first = main.project_name if main.dataset == DEFAULT_DATASET else main.dataset
+    return safe_name(f"{first}-{_root_.model.target}")
+
+
 def _own_name(usual: str, own: str, *, _root_: DictConfig) -> str:
     """The name of an artifact: the usual one for the default data set and target, else its own.
 
     So the versions of one model are one collection, and an alias is on one of them.
     """
-    if (_root_.data.artifact_name, _root_.model.target) == (DEFAULT_DATA, DEFAULT_TARGET):
+    if (_root_.main.dataset, _root_.model.target) == (DEFAULT_DATASET, DEFAULT_TARGET):
         return usual
     return safe_name(own, usual)
 

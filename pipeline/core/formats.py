@@ -14,10 +14,6 @@ MAGIC = {
     b"\xd0\xcf\x11\xe0": "excel",
     b"SQLite format 3\x00": "sqlite",
 }
-SUFFIXES = {
-    **{"csv": ".csv", "json": ".json", "parquet": ".parquet", "zip": ".zip", "gzip": ".csv.gz"},
-    **{"bzip2": ".csv.bz2", "xz": ".csv.xz", "excel": ".xlsx"},
-}
 JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*(?:[\[{\]]|\Z)|\{\s*(?:["}]|\Z))')
 WORKBOOK = {
     "xl/workbook.xml",

@@ -35,7 +35,7 @@ DEFAULT_EXPERIMENT = "dev"
 DEFAULT_MODEL = "pokemon-legendary"
 
 # conf/data/pokemon.yaml's, whose artifacts keep the names they have always had.
-DEFAULT_DATA, DEFAULT_TARGET = "pokemon.csv", "legendary"
+DEFAULT_DATASET, DEFAULT_TARGET = "pokemon", "legendary"
 
 # How an address is asked whether its content is the same: main.revalidate
 REVALIDATE = ETAG, CONTENT, NEVER = ("etag", "content", "never")
@@ -127,12 +127,26 @@ def is_query(url: str, query: str | None = None) -> bool:
 
 def dataset_name(url: str) -> str:
     """The name of a data set, from its address: the file's, or that of a database's table."""
-    address, _, options = url.partition("?")
+    address, _, options = without_references(url).partition("?")
     table = re.search(r"(?:^|&)table=([^&]+)", options) if is_query(url) else None
     stem = table[1] if table else Path(unquote(address).rstrip("/")).name
     for suffix in (PACKED, FORMATS):
         stem = re.sub(rf"\.({suffix})$", "", stem, flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_") or "table"
+    return re.sub(r"[^A-Za-z0-9-]+", "_", stem).strip("_-").lower()[:LONGEST_NAME] or "table"
+
+
+def file_suffix(url: str, query: str | None = None) -> str:
+    """The end of a data set's file name, such as ``.csv.gz``."""
+    if is_query(url, query):
+        return ".parquet"  # as which the answer is kept
+    end = rf"(?:\.(?:{FORMATS}))?(?:\.(?:{PACKED}))?$"
+    found = re.search(end, without_references(url).partition("?")[0].lower())
+    return (found and found[0]) or ".csv"
+
+
+def without_references(url: str) -> str:
+    """An address without what it takes from the environment."""
+    return re.sub(r"\$\{[^}]*\}", "", url)
 
 
 def file_address(url: str) -> str:

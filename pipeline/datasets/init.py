@@ -1,5 +1,6 @@
 """Looks at a table, decides how it is read and what is predicted, and writes that down."""
 
+import itertools
 import json
 import re
 import tempfile
@@ -13,7 +14,7 @@ import pandas as pd
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
-from pipeline.core.formats import SUFFIXES, form_of
+from pipeline.core.formats import form_of
 from pipeline.core.settings import ROOT, dataset_name, file_address
 from pipeline.science import tasks, training
 from pipeline.science.data import cleaning, defects, formats, kinds, leaks, sniffing, tables
@@ -46,7 +47,7 @@ def begin(
     Raises:
         PipelineError: there is no such table, or the file is there already.
     """
-    name = name or dataset_name(source).lower()
+    name = name or dataset_name(source)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise PipelineError(f"--name={name!r} can't name a data set", "use letters and digits")
     place = ROOT / "conf" / "data" / f"{name}.yaml"
@@ -55,12 +56,13 @@ def begin(
             f"{place.relative_to(ROOT)} is there already", "give --name, or write over it: --force"
         )
     address = file_address(source)
-    settings: list[Decision] = [("data", "file_url", address, "where the table is")]
+    settings: list[Decision] = [
+        ("main", "dataset", name, "after which project, artifacts and model are named"),
+        ("data", "file_url", address, "where the table is"),
+    ]
     settings += [("data", "query", query, "what the database is asked")] if query else []
     with tempfile.TemporaryDirectory(prefix="init-") as folder:
         path = fetched(address, query, Path(folder))
-        suffix = SUFFIXES[form_of(path)]
-        settings.append(("data", "artifact_name", f"{name}{suffix}", "the raw artifact's name"))
         lines, decided = look(unpacked(path, Path(folder, "unpacked"), part), target, part)
     write_whole(place, page(name, [*settings, *lines]))
     yield from decided
@@ -210,25 +212,14 @@ def shown(value: Any) -> str:
 
 def page(name: str, decided: list[Decision]) -> str:
     """The text of ``conf/data/NAME.yaml``."""
-    names: dict[str, list[tuple[str, Any, str]]] = {
-        "main": [("project_name", name, "project in the tracker")],
-        "data": [],
-        "etl": [("artifact_name", f"{name}-clean.csv", "the clean artifact's name")],
-        "split": [
-            ("train_artifact_name", f"{name}-train.csv", "the training part's name"),
-            ("test_artifact_name", f"{name}-test.csv", "the test part's name"),
-        ],
-        "model": [],
-    }
     lines = [
         "# @package _global_",
         "# Written by python -m pipeline init; edit what you know better",
         f"#   python main.py data={name}",
     ]
-    for section, first in names.items():
+    for section, group in itertools.groupby(decided, key=lambda decision: decision[0]):
         lines += ["", f"{section}:"]
-        rest = [(key, value, why) for part, key, value, why in decided if part == section]
-        for key, value, why in [*first, *rest]:
+        for _, key, value, why in group:
             if key == "schema":
                 lines += [f"  {key}: # {why}", *(f"    - {shown(rule)}" for rule in value)]
             else:

@@ -60,7 +60,7 @@ def test_numbers_as_people_write_them(checkout: Checkout):
     raw = checkout.home / "new.csv"
     raw.write_text('a,size\n3,"1,300"\n3,oops\n')
     words = ["--output", checkout.home / "scored.csv", "--env-manager", "local"]
-    words += ["--model", "candidate", "--name", "pokemon-price"]
+    words += ["--model", "candidate", "--name", "table-price"]
     told = checkout.tool("predict", "--input", raw, *words)
     assert told.status == 0, told.err
     first, second = (checkout.home / "scored.csv").read_text().splitlines()[1:]
@@ -91,7 +91,7 @@ def test_dates_identifiers_and_leaks_from_training_to_the_gate(checkout: Checkou
         for n, day in enumerate(days)
     ]
     text = "\n".join(["order_id,day,price,with_tax", *lines]) + "\n"
-    words = ["main.steps=[1,2,3,4,5]", "main.project_name=dates", "model.drop=[with_tax]"]
+    words = ["main.steps=[1,2,3,4,5]", "main.dataset=dates", "model.drop=[with_tax]"]
     warned = run(checkout, text, "price", *words[:2])
     assert warned.status == 0, warned.err
     notes = warned.summary["steps"]["4-Training_model"]["notes"]
@@ -119,7 +119,7 @@ def test_a_database_is_asked_again_and_only_another_answer_counts(checkout: Chec
     with contextlib.closing(sqlite3.connect(path)) as store, store:
         store.execute("create table houses (zip text, price real)")
         store.executemany("insert into houses values (?, ?)", [("12", n * 1.5) for n in range(40)])
-    words = ["data=csv", f"data.file_url=sqlite:///{path}", "data.artifact_name=raw.parquet"]
+    words = ["data=csv", f"data.file_url=sqlite:///{path}"]
     words += ["data.query=select * from houses where price < 1000"]
     words += ["model.target=price", "main.steps=[1,2]"]
     first = checkout.run(*words)
@@ -133,4 +133,4 @@ def test_a_database_is_asked_again_and_only_another_answer_counts(checkout: Chec
         store.execute("insert into houses values ('13', 20)")
     told = checkout.run(*words)
     assert told.summary["steps"]["2-ETL"]["metrics"]["rows_after"] == 41
-    assert told.outputs()["raw.parquet"]["version"] == "v1"
+    assert told.outputs()["town.parquet"]["version"] == "v1"

@@ -11,6 +11,8 @@ from pipeline.config.schema import RENAMED
 from pipeline.core.errors import PipelineError
 from tests.support.configs import composed
 
+FILE = "data.file_url=%s"
+
 
 def refusal(*words: str, sweep: bool = False) -> str:
     """What ``python main.py`` says of these words."""
@@ -54,6 +56,7 @@ def test_the_settings_as_they_come_are_accepted():
         (["model=forest"], ["model=forest", "random_forest"]),
         (["data=pokmon"], ["data=pokmon", "did you mean 'pokemon'"]),
         (["main.project_name=a b"], ["'a b'", "letters, digits"]),
+        (["main.dataset=a b"], ["main.dataset='a b' can't name a data set", "letters, digits"]),
         (["main.project_name='a"], ["main.project_name='a"]),
         (["model.name=a b"], ["'a b' can't name a model", "model.name"]),
         (["model.name=.."], ["'..' can't name a model", "model.name"]),
@@ -111,7 +114,7 @@ def test_a_key_that_is_gone_names_what_to_use_instead():
         (["data=pokemon_total"], ("pokemon-total", "pokemon-total-preprocessor")),
         (["data=iris", "model.name=flowers"], ("flowers", "flowers-preprocessor")),
         (["data=iris", "model.name=model"], ("model-9372c4", "model-preprocessor")),
-        (["data=iris", "model.artifact_name=mine"], ("mine", "pokemon-species-preprocessor")),
+        (["data=iris", "model.artifact_name=mine"], ("mine", "iris-species-preprocessor")),
     ],
 )
 def test_each_model_has_a_collection_of_its_own(words: list[str], names: tuple[str, str]):
@@ -121,8 +124,39 @@ def test_each_model_has_a_collection_of_its_own(words: list[str], names: tuple[s
 
 def test_names_that_no_tracker_takes_are_kept_apart():
     names = [composed("data=iris", f"model.target={t}").model.name for t in ("a b", "a/b", "a-b")]
-    assert names[2] == "pokemon-a-b"
+    assert names[2] == "iris-a-b"
     assert len({*names}) == 3
-    assert all(name.startswith("pokemon-a-b") for name in names)
+    assert all(name.startswith("iris-a-b") for name in names)
     (long,) = {composed("data=iris", f"model.target={'x' * 300}").model.artifact_name}
     assert len(long) == 107
+
+
+@pytest.mark.parametrize(
+    ("words", "dataset", "names"),
+    [
+        (["data=pokemon"], "pokemon", ["pokemon.csv", "clean_data.csv", "pokemon-legendary"]),
+        (["data=pokemon_total"], "pokemon", ["pokemon.csv", "clean_data.csv", "pokemon-total"]),
+        (["data=iris"], "iris", ["iris.csv", "iris-clean.csv", "iris-species"]),
+        ([FILE % "/a/My Houses.tsv.gz"], "my_houses", ["my_houses.tsv.gz", "my_houses-clean.csv"]),
+        ([FILE % "/a/parts/"], "parts", ["parts.csv", "parts-clean.csv", "parts-price"]),
+        ([FILE % "https://a/b.csv?sig=x"], "b", ["b.csv", "b-clean.csv", "b-price"]),
+        ([FILE % "sqlite:///a.db?table=b"], "b", ["b.parquet", "b-clean.csv", "b-price"]),
+        ([FILE % "mysql://${oc.env:HOME}/a", "data.query=x"], "a", ["a.parquet", "a-clean.csv"]),
+        ([FILE % "a.csv", "main.dataset=b"], "b", ["b.csv", "b-clean.csv", "b-price"]),
+    ],
+)
+def test_everything_is_named_after_its_data_set(words: list[str], dataset: str, names: list[str]):
+    own = ["data=csv", "model.target=price"] if "data.file_url" in words[0] else []
+    config = composed(*own, *words)
+    assert (config.main.dataset, config.main.project_name) == (dataset, dataset)
+    found = [config.data.artifact_name, config.etl.artifact_name, config.model.name]
+    assert found[: len(names)] == names
+    checks.check(config)
+    team = composed(*own, *words, "main.project_name=team")
+    assert team.etl.artifact_name == names[1]
+
+
+def test_a_tab_is_between_the_cells_of_a_tsv_file():
+    own = ["data=csv", "model.target=price"]
+    assert composed(*own, FILE % "/a/b.tsv").etl.sep == r"\t"
+    assert composed(*own, FILE % "/a/b.csv").etl.sep == ","

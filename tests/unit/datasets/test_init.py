@@ -40,8 +40,7 @@ def test_a_table_as_spreadsheets_of_europe_write_it(tmp_path: Path) -> None:
     etl = written["etl"]
     assert (etl["sep"], etl["encoding"], etl["decimal"]) == (";", "cp1252", ",")
     assert written["model"] == {"target": "price", "task": "regression"}
-    assert written["main"] == {"project_name": "houses"}
-    assert etl["artifact_name"] == "houses-clean.csv"
+    assert written["main"] == {"dataset": "houses"}
     types = {rule["column"]: rule["dtype"] for rule in etl["schema"]}
     assert types == {"id": "int", "größe": "float", "zip": "str", "day": "str", "price": "float"}
     assert "id is no feature" in said
@@ -103,10 +102,7 @@ def test_a_database_and_an_archive(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'town.db'}"
     [*init.begin(f"{address}?table=houses")]
     written = yaml.safe_load((tmp_path / "conf" / "data" / "houses.yaml").read_text())
-    assert written["data"] == {
-        "file_url": f"{address}?table=houses",
-        "artifact_name": "houses.parquet",
-    }
+    assert written["data"] == {"file_url": f"{address}?table=houses"}
     assert written["etl"]["schema"][0] == {"column": "zip", "dtype": "str"}
     [*init.begin(address, query="select price from houses where zip = '12'")]
     written = yaml.safe_load((tmp_path / "conf" / "data" / "town.yaml").read_text())
@@ -119,7 +115,6 @@ def test_a_database_and_an_archive(tmp_path: Path) -> None:
     [*init.begin(str(tmp_path / "two.zip"), part="b.csv")]
     written = yaml.safe_load((tmp_path / "conf" / "data" / "two.yaml").read_text())
     assert (written["etl"]["table"], written["etl"]["sep"]) == ("b.csv", ";")
-    assert written["data"]["artifact_name"] == "two.zip"
 
 
 def test_a_password_is_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
