@@ -9,8 +9,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.results import StepResult
 from pipeline.steps.context import StepContext
 from pipeline.tracking import Named, Tracker, TrackerRun
-
-JOB_TYPE = "pipeline"
+from pipeline.tracking.interface import PIPELINE, RUN_OF, STATUS_OF
 
 
 class TrackedRun:
@@ -60,8 +59,8 @@ class TrackedRun:
 
     def _open(self, context: StepContext) -> TrackerRun:
         return self._tracker.open_run(
-            job_type=JOB_TYPE,
-            name=f"{JOB_TYPE}-{context.run_id}",
+            job_type=PIPELINE,
+            name=f"{PIPELINE}-{context.run_id}",
             config={**self._config, **self._named.parameters, **context.labels()},
             named=self._named,
         )
@@ -131,7 +130,7 @@ def _summary(results: Mapping[str, StepResult], error: BaseException | None) -> 
     """How the run and each step ended, and where the step's own run is."""
     told = {"status": _state(error)}
     for step, result in results.items():
-        told[f"steps/{step}"] = result.status
+        told[f"{STATUS_OF}{step}"] = result.status
         if where := result.tracker_url or result.tracker_run:
-            told[f"runs/{step}"] = where
+            told[f"{RUN_OF}{step}"] = where
     return told

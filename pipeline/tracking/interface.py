@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+PIPELINE = "pipeline"  # the job type of the run of a whole pipeline, and how its name begins
+STATUS_OF, RUN_OF = "steps/", "runs/"  # in its summary, before a step: how it ended, and its run
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One exact version of an artifact.

@@ -1,4 +1,4 @@
-"""Copies a run of the pipeline from Trackio to W&B: its steps' runs, artifacts and lineage.
+"""Copies a run of the pipeline from Trackio to W&B: it, its steps' runs, artifacts and lineage.
 
 A run keeps its id, and a version is known by its content, so a copy may be repeated: what W&B has
 whole is left alone, and what was cut off is completed. Versions may get other numbers there.
@@ -23,7 +23,7 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import file_digest
 from pipeline.tracking.choice import choose, wandb_credentials
-from pipeline.tracking.interface import Artifact, Chart
+from pipeline.tracking.interface import RUN_OF, Artifact, Chart
 from pipeline.tracking.trackio.lineage import Recorded, Row, Version, recorded
 from pipeline.tracking.wandb.runs import DIGEST, WandbRun, claim, stored_artifact, stored_run
 from pipeline.tracking.wandb.sdk import DeletedError, api, ask, close
@@ -34,7 +34,7 @@ AGAIN = "-again"  # in the id of what is copied anew, before a number
 
 
 def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
-    """Copy a run of the pipeline to W&B; the name and the address of each step's run, when done.
+    """Copy a run of the pipeline to W&B; the name and the address of each of its runs, when done.
 
     Args:
         run_id: the pipeline's run.
@@ -53,8 +53,10 @@ def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
             "run the pipeline again with the same settings, which makes them anew, and repeat this",
         )
     copies: dict[str, str] = {}
+    urls: dict[str, str] = {}
     with FileLock(settings.state_dir() / "sync-to-wandb.lock"):
-        for done, run in enumerate(runs):
+        for done, recorded_run in enumerate(runs):
+            run = _with_links(recorded_run, urls)
             try:
                 url = _bring_anew(run, copies) if new_ids else _bring(run, copies)
             except DeletedError as error:
@@ -67,8 +69,29 @@ def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
                     f"{run.name} ({done + 1} of {len(runs)}) was not copied: {error.what}",
                     f"{error.remedy}\nrepeat this to go on from there",
                 ) from error
+            urls[run.id] = url
             yield run.name, url
     close()
+
+
+def _with_links(run: Recorded, urls: Mapping[str, str]) -> Recorded:
+    """A run whose summary names its steps' runs by their addresses in W&B, as far as it has them.
+
+    Args:
+        run: the run.
+        urls: the addresses, by the ids in Trackio.
+    """
+
+    def change(name: str, value: Any) -> Any:
+        return urls.get(value, value) if name.startswith(RUN_OF) else value
+
+    rows = [
+        replace(row, content={name: change(name, value) for name, value in row.content.items()})
+        if row.kind == "summary"
+        else row
+        for row in run.rows
+    ]
+    return replace(run, rows=rows)
 
 
 def _summary(run_id: str) -> dict[str, Any]:
@@ -165,12 +188,14 @@ def _lacking(run: Recorded, there: wandb.apis.public.Run, copies: Mapping[str, s
         made = {artifact.name for artifact in there.logged_artifacts()}
         used = {artifact.name for artifact in there.used_artifacts()}
         whole = {*there.summary.keys()} - _lost_files(there)
-        logged = {name for row in run.rows for name in row.content}
+        summaries = [row.content for row in run.rows if row.kind == "summary"]
+        logged = {name for row in run.rows if row.kind != "summary" for name in row.content}
         return [
             *(one.reference for one in run.outputs if copies.get(one.reference) not in made),
             *(one.reference for one in run.inputs if copies.get(one.reference) not in used),
             # A chart is there under the name of its table.
             *(name for name in sorted(logged) if not {name, f"{name}_table"} & whole),
+            *(name for one in summaries for name in one if there.summary.get(name) != one[name]),
         ]
 
     return ask(f"read run {run.name!r}", look)
@@ -239,7 +264,9 @@ def _first_id(run: Recorded) -> str:
 
 def _log(target: WandbRun, row: Row) -> None:
     """Log again what was logged at once."""
-    if row.kind == "values":
+    if row.kind == "summary":
+        target.update(row.content, {})
+    elif row.kind == "values":
         target.log({**row.content, "_timestamp": row.time})
     elif row.kind == "figures":
         target.log(row.content)

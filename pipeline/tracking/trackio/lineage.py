@@ -14,6 +14,7 @@ from pipeline.core.results import damaged_files
 
 # Trackio is taken from there, because that module first tells it where its store is.
 from pipeline.core.text import say
+from pipeline.tracking.interface import PIPELINE, STATUS_OF
 from pipeline.tracking.trackio.runs import SQLiteStorage, cas
 
 IMAGE, TABLE, HTML = "trackio.image", "trackio.table", "trackio.html"
@@ -60,7 +61,8 @@ class Row:
     """What a run logged at once, of one kind.
 
     Attributes:
-        kind: ``values``, ``figures`` (images and pages) or ``table``.
+        kind: ``values``, ``summary`` (of a whole pipeline), ``figures`` (images and pages) or
+            ``table``.
         content: by name: values, the files of images, or the one table's list of rows.
         time: when, in seconds since 1970.
     """
@@ -97,7 +99,7 @@ def recorded(project: str, run_id: str, summary: Mapping[str, Any]) -> list[Reco
     """The runs of a pipeline run, and those that made what they read.
 
     A step that was cached was run by an earlier pipeline run. Whoever made something comes before
-    those who read it.
+    those who read it, and the run of the whole pipeline, if there is one, comes last.
 
     Raises:
         PipelineError: none of them is in the local Trackio.
@@ -128,7 +130,7 @@ def recorded(project: str, run_id: str, summary: Mapping[str, Any]) -> list[Reco
 def _chosen(
     project: str, run_id: str, summary: Mapping[str, Any], names: Mapping[str, str]
 ) -> Iterable[str]:
-    """The ids of the runs that the steps of a pipeline run have in Trackio."""
+    """The ids of the runs that a pipeline run and its steps have in Trackio."""
     ids = {name: id for id, name in names.items()}
     chosen, gone = [], []
     for name, step in summary["steps"].items():
@@ -147,7 +149,8 @@ def _chosen(
         )
     if gone:
         say(f"warning: gone from Trackio, and not copied: {', '.join(gone)}", file=sys.stderr)
-    return chosen
+    whole = ids.get(f"{PIPELINE}-{run_id}")
+    return [*chosen, whole] if whole else chosen
 
 
 def _read(project: str, id: str, name: str) -> Recorded:
@@ -178,7 +181,8 @@ def _rows(log: Mapping[str, Any]) -> Iterator[Row]:
         elif name not in ("timestamp", "step"):  # these are Trackio's own
             values[name] = value
     time = datetime.fromisoformat(log["timestamp"]).timestamp()
-    contents = [("values", values), ("figures", figures)]
+    summary = any(name.startswith(STATUS_OF) for name in values)
+    contents = [("summary" if summary else "values", values), ("figures", figures)]
     contents += [("table", {name: table}) for name, table in tables.items()]
     yield from (Row(kind, content, time) for kind, content in contents if content)
 

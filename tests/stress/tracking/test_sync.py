@@ -203,7 +203,7 @@ def holdings(server: WandbServer) -> dict:
 def test_runs_have_their_place_config_and_metrics(recorded: Recorded, api: wandb.Api):
     first, whole = recorded.id("first"), recorded.id("whole")
     runs = [api.run(f"tester/pokemon/{id}") for id in recorded.tracker_runs("whole")]
-    assert len(api.runs("tester/pokemon")) == 4
+    assert len(api.runs("tester/pokemon")) == 5
     for run, step, made_by in zip(runs, STEPS, (first, whole, whole, whole), strict=True):
         assert (run.name, run.job_type, run.state) == (f"{step}-{made_by}", step, "finished")
         assert run.group == ("dev" if made_by == first else "prod")
@@ -213,6 +213,23 @@ def test_runs_have_their_place_config_and_metrics(recorded: Recorded, api: wandb
         for metric, value in recorded.summary("whole")["steps"][step]["metrics"].items():
             assert run.summary[metric] == pytest.approx(value)
     assert runs[3].config["params"]["n_estimators"] == 5
+
+
+def test_the_run_of_the_whole_pipeline_leads_to_the_copies(
+    recorded: Recorded, copy: WandbServer, api: wandb.Api
+):
+    (whole,) = api.runs("tester/pokemon", {"jobType": "pipeline"})
+    told = recorded.summary("whole")
+    assert (whole.name, whole.group) == (f"pipeline-{told['run_id']}", "prod")
+    assert (whole.state, whole.summary["status"]) == ("finished", "finished")
+    assert whole.config["split"] == told["config"]["split"]
+    for metric, value in told["metrics"].items():
+        assert whole.summary[metric] == pytest.approx(value)
+    for step, id in zip(STEPS, recorded.tracker_runs("whole"), strict=True):
+        assert whole.summary[f"steps/{step}"] == told["steps"][step]["status"]
+        assert whole.summary[f"runs/{step}"] == f"{copy.url}/tester/pokemon/runs/{id}"
+    assert [artifact.name for artifact in whole.used_artifacts()] == ["pokemon.csv:v0"]
+    assert len([*whole.scan_history()]) == 1  # what was told at its end is no metric
 
 
 def test_metrics_keep_their_time(recorded: Recorded, api: wandb.Api):
@@ -273,10 +290,11 @@ def test_figures_tables_and_charts_are_there(recorded: Recorded, copy: WandbServ
 def test_a_second_copy_changes_nothing(recorded: Recorded, copy: WandbServer):
     before, asked = holdings(copy), len(copy.requests)
     lines = recorded.copied("whole", copy)
+    (whole,) = (id for id, run in copy.runs.items() if run.job_type == "pipeline")
     assert holdings(copy) == before
     assert lines == [
         f"{copy.runs[id].display_name}  {copy.url}/tester/pokemon/runs/{id}"
-        for id in recorded.tracker_runs("whole")
+        for id in [*recorded.tracker_runs("whole"), whole]
     ]
     sent = {(request.method, request.operation) for request in copy.requests[asked:]}
     assert not {one for one in sent if one[0] == "PUT" or one[1].startswith("Upsert")}
@@ -320,7 +338,7 @@ def test_what_deleted_runs_made_is_copied_where_it_was_used(
     done = changed.sync(changed.id("whole"), wandb_server)
     assert done.status == 0, done.err
     assert "warning: gone from Trackio, and not copied: 1-Download_data, 2-ETL" in done.err
-    split, training = wandb_server.runs.values()
+    split, training, _ = wandb_server.runs.values()
     clean = wandb_server.artifacts["clean_data.csv:v0"]
     assert (clean.made_by, clean.users) == (None, [split])
     assert {one.name for one in training.used} == {"train_data.csv:v0", "test_data.csv:v0"}
@@ -343,11 +361,11 @@ def test_a_copy_that_was_cut_off_is_completed(
     death.start()
     error = recorded.refused("whole", wandb_server)
     death.join()
-    assert "of 4) was not copied: W&B " in error
+    assert "of 5) was not copied: W&B " in error
     assert "repeat this to go on from there" in error
     assert set(wandb_server.artifacts) < set(copy.artifacts)
     wandb_server.start()
-    assert len(recorded.copied("whole", wandb_server)) == 4
+    assert len(recorded.copied("whole", wandb_server)) == 5
     assert holdings(wandb_server) == holdings(copy)
 
 
@@ -355,7 +373,7 @@ def test_files_that_the_server_refused_are_sent_again(
     recorded: Recorded, copy: WandbServer, crowd: Crowd
 ):
     name = f"4-Training_model-{recorded.id('whole')}"
-    assert crowd.refused.startswith(f"error: {name} (4 of 4) was not copied: W&B has not kept ")
+    assert crowd.refused.startswith(f"error: {name} (4 of 5) was not copied: W&B has not kept ")
     assert "confusion_matrix" in crowd.refused
     assert "importances" in crowd.refused
     trained = recorded.tracker_runs("whole")[3]
@@ -415,7 +433,7 @@ def test_nobody_is_logged_in(recorded: Recorded, wandb_server: WandbServer):
 
 def test_a_wrong_key(recorded: Recorded, wandb_server: WandbServer):
     error = recorded.refused("whole", wandb_server, WANDB_API_KEY="f" * 40)
-    assert "(1 of 4) was not copied: W&B " in error
+    assert "(1 of 5) was not copied: W&B " in error
     assert "check WANDB_API_KEY" in error
     assert "f" * 40 not in error
     assert wandb_server.runs == {}
@@ -425,7 +443,7 @@ def test_a_server_that_is_away(recorded: Recorded, wandb_server: WandbServer):
     wandb_server.stop()
     started = time.monotonic()
     error = recorded.refused("whole", wandb_server)
-    assert "(1 of 4) was not copied: W&B " in error
+    assert "(1 of 5) was not copied: W&B " in error
     assert "connection refused" in error
     assert time.monotonic() - started < 2 + 6  # its patience, and Python with the imports
 
@@ -445,7 +463,9 @@ def test_a_run_that_was_deleted_in_wandb_gets_a_new_id(
     env = {**wandb_server.environment(), "PIPELINE_TRACKER_TIMEOUT": "10"}
     done = recorded.tool("sync-to-wandb", "--run", recorded.id("whole"), "--new-ids", **env)
     assert done.status == 0, done.err
-    assert len(wandb_server.runs) == 4
+    assert len(wandb_server.runs) == 5
+    (whole,) = (run for run in wandb_server.runs.values() if run.job_type == "pipeline")
+    assert whole.summary["runs/2-ETL"].endswith(f"/runs/{etl}-again2")
     again = wandb_server.runs[f"{etl}-again2"]
     assert again.config["trackio_run"]["value"] == etl
     assert {one.name for one in again.logged} == {"clean_data.csv:v0"}
