@@ -89,12 +89,14 @@ class Tracker:
         return f"dashboard: {pages[-1]}"
 
     def prepare(self) -> None:
-        """Import W&B's library, which makes temporary folders that it keeps until the process ends.
+        """Import W&B's library, and set the variables by which it is set up.
 
-        So it is imported before a run's own temporary folder is used.
+        It makes temporary folders that it keeps until the process ends, so it is imported before a
+        run's own temporary folder is used; and before step workers are started, which are found by
+        the environment that they were started with.
         """
         if self.kind == "wandb":
-            load(self.kind)
+            load(self.kind).prepare()
 
     def find(self, reference: str) -> Artifact | None:
         """The exact version that a reference means now; nothing is fetched or recorded."""

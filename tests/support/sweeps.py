@@ -1,8 +1,12 @@
 """A sweep and what it has recorded."""
 
+import contextlib
+import re
+import subprocess
 from dataclasses import dataclass
 
 import mlflow
+import psutil
 from mlflow.entities import Run
 
 from tests.support.runs import Checkout, Finished
@@ -39,3 +43,28 @@ def check_swept(server: WandbServer, trials: int) -> None:
     (sweep,) = (run for run in server.runs.values() if run.job_type == "sweep")
     assert {"trials", "optimization_history", "best_val_f1"} <= set(sweep.summary)
     assert not server.unanswered
+
+
+def check_shared_workers(process: subprocess.Popen, trials: int) -> str:
+    """All trials of a sweep that runs have the worker that it began with; what it prints."""
+    seen, lines = [], []
+    for line in process.stdout:
+        lines.append(line)
+        if re.match(r"sweep \S+$|trial \d+: ", line):
+            seen.append(_workers_of(psutil.Process(process.pid), "4-Training_model"))
+    printed = "".join(lines)
+    assert process.wait(120) == 0, printed
+    assert len(seen) == 1 + trials
+    assert len(seen[0]) == 1
+    assert {*map(frozenset, seen[:-1])} == {frozenset(seen[0])}  # later they may have ended
+    return printed
+
+
+def _workers_of(process: psutil.Process, step: str) -> set[int]:
+    """The workers of a step below a process."""
+    found = {}
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if f"{step}/script.py" in " ".join(child.cmdline()):
+                found[child.pid] = child.ppid()
+    return {number for number, parent in found.items() if parent not in found}  # that's a step

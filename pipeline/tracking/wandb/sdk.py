@@ -65,9 +65,6 @@ def api() -> wandb.Api:
     if _known_api is None:
         prepare()
         _known_api = wandb.Api()
-        # It names the service that has just been started. The steps have one each: a step that
-        # is killed must not leave its run in ours.
-        variables.set_variables({"WANDB_SERVICE": None})
     return _known_api
 
 
@@ -192,6 +189,9 @@ def prepare() -> None:
     wanted = {**UNUSED, **_patience(seconds)}
     ours = {key: wanted[key] for key in wanted if f"WANDB_{key.upper()}" not in os.environ}
     wandb.setup(wandb.Settings(**ours))
+    # It names the service that has just been started. The steps have one each: a step that is
+    # killed must not leave its run in ours. And step workers are found by their environment.
+    variables.set_variables({"WANDB_SERVICE": None})
 
 
 def _patience(seconds: float) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Many trials: recorded as one, safe from each other's failures, and tried again."""
 
-import contextlib
 import json
 import sqlite3
 from contextlib import closing
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
-import psutil
 import pytest
 
 from pipeline.config import job
@@ -18,7 +16,7 @@ from pipeline.sweeps import summary as sweep_summary
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.runs import SMALL, Checkout
-from tests.support.sweeps import Swept
+from tests.support.sweeps import Swept, check_shared_workers
 
 TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
 
@@ -161,28 +159,10 @@ def test_same_command_tries_the_failed_trials_again(swept: Swept):
     assert len(swept.below(swept.sweeps()[0])) == 5  # the failed one twice, the others once
 
 
-def workers_of(process: psutil.Process, step: str) -> set[int]:
-    """The workers of a step below a process."""
-    found = {}
-    for child in process.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if f"{step}/script.py" in " ".join(child.cmdline()):
-                found[child.pid] = child.ppid()
-    return {number for number, parent in found.items() if parent not in found}  # that's a step
-
-
 @pytest.mark.parametrize(("launcher", "seed"), [("basic", 11), ("joblib", 21)])
 def test_trials_share_what_is_imported(swept: Swept, launcher: str, seed: int):
     trials = f"model.params.random_state={seed},{seed + 1},{seed + 2}"
     process = swept.checkout.start(
         "-m", f"hydra/launcher={launcher}", trials, SMALL, "main.backend=prefork"
     )
-    seen = [
-        workers_of(psutil.Process(process.pid), "4-Training_model")
-        for line in process.stdout
-        if line.startswith("trial ") and "random_state=" in line
-    ]
-    assert process.wait(120) == 0
-    assert len(seen) == 3
-    assert len(seen[0]) == 1
-    assert seen[0] == seen[1]  # after the third one, they may have ended
+    check_shared_workers(process, 3)

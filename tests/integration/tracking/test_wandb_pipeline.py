@@ -17,7 +17,7 @@ from pipeline.provenance import origin
 from tests.support import shared_workers
 from tests.support.paths import ROOT
 from tests.support.runs import HANGS, SMALL, Checkout, Finished, environment
-from tests.support.sweeps import check_swept
+from tests.support.sweeps import check_shared_workers, check_swept
 from tests.support.wandb_server import WandbServer
 
 ON_WANDB = ("main.tracker=wandb", SMALL)
@@ -172,11 +172,11 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
 
 
 def test_a_grid_leaves_its_trials_and_its_table(checkout: Checkout, server: WandbServer):
-    """The trials share a process, and each has a temporary folder that is removed at its end."""
+    """The trials share a process and a worker; each has a temporary folder, removed at its end."""
     trials = "model.params.n_estimators=2,3,4,5"
     words = (trials, "main.tracker=wandb", "main.experiment_name=prod", "search.refit=true")
-    done = checkout.run("-m", *words, **server.environment(), WANDB_TAGS="ours,theirs")
-    assert done.status == 0, done.err
+    env = {**server.environment(), "WANDB_TAGS": "ours,theirs"}
+    check_shared_workers(checkout.start("-m", *words, **env), 4)
     assert all(run.tags[:3] == ["ours", "theirs", "prod"] for run in server.runs.values())
     check_swept(server, 5)  # the best one is trained again
 
