@@ -14,6 +14,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
+from pipeline.tracking.choice import wandb_entity
 
 # Where the SDK writes: below the state folder. WANDB_CONFIG_DIR stays, it holds the user's login.
 FOLDERS = {
@@ -42,7 +43,8 @@ PROGRESS = 64_000  # bytes; a transfer that moves fewer in the time for an answe
 REPEATED = 6  # times that a file's bytes are read, hashed and sent at most, or they are sent again
 FAILURES = (wandb.Error, WandbApiFailedError, OSError, ValueError, TypeError, RuntimeError)
 A_FULL_DISK = re.compile("no space left|quota exceeded|file too large", re.IGNORECASE)
-A_WRONG_KEY = re.compile(r"\b40[13]\b|api key|not logged in|permission denied", re.IGNORECASE)
+A_WRONG_KEY = re.compile(r"\b40[13]\b|api key|not logged in", re.IGNORECASE)
+A_WRONG_PLACE = re.compile(r"permission denied|entity .* not found", re.IGNORECASE)
 A_RATE_LIMIT = re.compile(r"\b429\b|rate limit", re.IGNORECASE)
 A_TIMEOUT = re.compile("timed? ?out", re.IGNORECASE)
 A_DELETED_RUN = "was previously created and deleted"
@@ -231,6 +233,12 @@ def _remedy(error: BaseException, late: bool) -> str:
     """What to do about an error of the SDK."""
     if A_FULL_DISK.search(str(error)):
         return f"free some space for {settings.state_dir()} and temporary files, and run again"
+    if A_WRONG_PLACE.search(str(error)):
+        entity = wandb_entity() or "your default entity"
+        return (
+            f"your key has to be allowed to write to {entity} (WANDB_ENTITY) and its project "
+            f"{settings.project()} (main.project_name): check these names, or ask who owns them"
+        )
     if A_WRONG_KEY.search(str(error)):
         return "check WANDB_API_KEY and WANDB_BASE_URL, or run `wandb login --relogin`"
     longer = f"wait longer: {_longer()}; or " if late else ""

@@ -284,6 +284,30 @@ def test_a_run_has_its_group_job_type_config_and_metrics(client, wandb_server):
     assert wandb_server.runs[run.id].exit_code == 0
 
 
+def test_a_team_has_projects_of_its_own(client, wandb_server, monkeypatch, tmp_path):
+    """Whether it is named, or is the user's default one."""
+    wandb_server.store.team("lab")
+    own = start()
+    log(own, "ours")
+    own.finish()
+    assert find("pokemon", "clean.csv:v0").digest == hashlib.sha256(b"ours").hexdigest()
+    close()
+    monkeypatch.setenv("WANDB_ENTITY", "lab")
+    assert find("pokemon", "clean.csv:v0") is None
+    run = start()
+    made = log(run, "theirs")
+    assert run.use_artifact("clean.csv:latest", tmp_path / "in").file().read_text() == "theirs"
+    run.finish()
+    assert run.url == f"{wandb_server.url}/lab/pokemon/runs/{run.id}"
+    named = Tracker("wandb", "pokemon").store
+    assert wandb.Api().artifact("lab/pokemon/clean.csv:v0").logged_by().id == run.id
+    close()
+    monkeypatch.delenv("WANDB_ENTITY")
+    wandb_server.store.entity.entity = "lab"
+    assert find("pokemon", "clean.csv:latest") == made
+    assert Tracker("wandb", "pokemon").store == named
+
+
 def test_runs_are_found_by_what_they_are(client):
     for job_type in ("1-Download_data", "2-ETL"):
         run = start(job_type, size=len(job_type))
@@ -383,6 +407,22 @@ def test_a_project_that_is_not_there(client, wandb_server, tmp_path):
     with pytest.raises(PipelineError, match="was not found in W&B project"):
         run.use_artifact("other-project/clean.csv:v0", tmp_path / "in")
     run.finish()
+
+
+@pytest.mark.parametrize(
+    ("entity", "said"),
+    [("nobody", "entity nobody not found"), ("closed", "permission denied")],
+)
+def test_an_entity_that_is_not_there_or_not_ours(
+    client, wandb_server, monkeypatch, entity: str, said: str
+):
+    wandb_server.store.team("closed", open=False)
+    monkeypatch.setenv("WANDB_ENTITY", entity)
+    with pytest.raises(PipelineError, match=f"could not start a run: .*{said}") as raised:
+        start()
+    assert f"allowed to write to {entity} (WANDB_ENTITY)" in raised.value.remedy
+    assert "pokemon (main.project_name)" in raised.value.remedy
+    assert wandb_server.runs == {}
 
 
 def test_bytes_damaged_in_storage_or_on_the_way(client, wandb_server, tmp_path):

@@ -20,11 +20,27 @@ class GraphQLFailure(Exception):
 
 
 class Refused(GraphQLFailure):
-    """An operation that is understood, and that the user may not do."""
+    """An operation that is understood, and that can't be done; ``status`` is the answer's."""
+
+    status = 200
 
 
-class Conflict(GraphQLFailure):
-    """An operation that the state of things refuses, which is answered with status 409."""
+class Conflict(Refused):
+    """The state of things refuses it."""
+
+    status = 409
+
+
+class Missing(Refused):
+    """It names something that does not exist."""
+
+    status = 404
+
+
+class Denied(Refused):
+    """The user may not do it."""
+
+    status = 403
 
 
 class Plain(dict):

@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 from tests.support.wandb_server.encoding import md5_hex
 from tests.support.wandb_server.execute import (
-    Conflict,
     Execution,
     GraphQLFailure,
     Refused,
@@ -115,20 +114,18 @@ class Handler(BaseHTTPRequestHandler):
             with store.lock:
                 root = Mutation(store) if execution.is_mutation else Query(store)
                 return HTTPStatus.OK, {"data": execution.run(root)}
-        except Conflict as error:
-            return HTTPStatus.CONFLICT, {"data": None, "errors": [{"message": str(error)}]}
         except Refused as error:
-            return HTTPStatus.OK, {"data": None, "errors": [{"message": str(error)}]}
+            return error.status, {"data": None, "errors": [{"message": str(error)}]}
         except GraphQLFailure as error:
             self.world.unanswered.append(f"{error} ({operation_name(query['query'])})")
             return HTTPStatus.OK, {"data": None, "errors": [{"message": str(error)}]}
 
     def _stream(self, path: str, message: dict[str, Any]) -> tuple[int, Any]:
         """``/files/{entity}/{project}/{run}/file_stream``."""
-        _, _, _, project, run, _ = path.split("/")
+        _, _, entity, project, run, _ = path.split("/")
         store = self.world.store
         with store.lock:
-            found = store.project(project).run(run)
+            found = store.project(project, entity).run(run)
             if found is None:
                 return HTTPStatus.NOT_FOUND, {"error": f"run {run} was not found"}
             found.stream(message)

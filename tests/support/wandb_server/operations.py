@@ -48,8 +48,8 @@ class Query(Node):
         return {"features": features}
 
     def entity(self, name: str) -> Entity | None:
-        """The one entity there is."""
-        return self.store.entity if name == self.store.entity.name else None
+        """The user, or a team."""
+        return self.store.entities.get(name)
 
     def organization(self, name: str) -> None:
         """There is none."""
@@ -58,8 +58,7 @@ class Query(Node):
         """A project, if it exists."""
         if entity_name == ORGANIZATION["orgEntity"]["name"]:
             return self.store.registries.get(name)
-        owner = self.store.entity.name
-        return self.store.projects.get(name) if (entity_name or owner) == owner else None
+        return self.store.projects.get((entity_name or self.store.entity.entity, name))
 
     def model(self, name: str, entity_name: str | None = None) -> Project | None:
         """The older name of a project."""
@@ -88,8 +87,11 @@ class Mutation(Node):
             raise GraphQLFailure(f'Cannot query field "{name}" on type "Mutation".')
         return change(given)
 
+    def _project(self, given: Mapping[str, Any]) -> Project:
+        return self.store.project(given["project_name"], given.get("entity_name"))
+
     def _run(self, given: Mapping[str, Any]) -> Run:
-        run = self.store.project(given["project_name"]).run(given["run_name"])
+        run = self._project(given).run(given["run_name"])
         if run is None:
             raise GraphQLFailure(f"run {given['run_name']!r} was not found")
         return run
@@ -99,7 +101,8 @@ class Mutation(Node):
         if given.get("id"):
             run, inserted = self.store.find(given["id"], Run), False
         else:
-            project = self.store.project(given.get("model_name") or "uncategorized")
+            name = given.get("model_name") or "uncategorized"
+            project = self.store.project(name, given.get("entity_name"))
             if given["name"] in project.deleted:
                 raise Conflict(DELETED.format(given["name"]))
             inserted = given["name"] not in project.runs_by_id
@@ -116,14 +119,14 @@ class Mutation(Node):
 
     def upsert_sweep(self, given: dict[str, Any]) -> dict[str, Any]:
         """Make a sweep: wandb/apis/public/sweeps.py, ``_upsert_sweep``."""
-        project = self.store.project(given["project_name"])
+        project = self._project(given)
         sweep = Sweep(project, f"sweep{len(project.sweeps)}", given["config"])
         project.sweeps[sweep.name] = sweep
         return {"sweep": sweep, "configValidationWarnings": []}
 
     def create_agent(self, given: dict[str, Any]) -> dict[str, Any]:
         """Register a sweep's agent."""
-        sweep = self.store.project(given["project_name"]).sweeps[given["sweep"]]
+        sweep = self._project(given).sweeps[given["sweep"]]
         return {"agent": Agent(sweep, given["host"])}
 
     def agent_heartbeat(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +154,7 @@ class Mutation(Node):
 
     def create_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
         """Begin a version, or find the one that has this content already."""
-        project = self.store.project(given["project_name"])
+        project = self._project(given)
         names = given.get("artifact_collection_names") or [given["artifact_collection_name"]]
         collection = project.collections.get(names[0])
         if collection is None:

@@ -5,7 +5,13 @@ from typing import Any
 
 from tests.support.wandb_server.artifacts import Artifact, Collection
 from tests.support.wandb_server.encoding import global_id, now
-from tests.support.wandb_server.execute import GraphQLFailure, Node, connection
+from tests.support.wandb_server.execute import (
+    Denied,
+    GraphQLFailure,
+    Missing,
+    Node,
+    connection,
+)
 from tests.support.wandb_server.registry import ORGANIZATION, PREFIX, Registry
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.sweeps import Sweep
@@ -15,19 +21,21 @@ class Store:
     """All state, in memory; use :attr:`lock` around whatever reads or changes it.
 
     Attributes:
-        entity: the one user, who is the owner of everything.
+        entity: the one user.
+        entities: the user and the teams, by name; :meth:`team` adds one.
         url: where the server answers, for the addresses it gives out.
-        projects: by name.
+        projects: by the names of their owner and their own.
         registries: the organization's, by name; :meth:`registry` adds one.
         blobs: stored bytes; a file of an artifact is kept under its MD5 in hex.
         births: which artifact first brought a blob, by the blob's key.
     """
 
     def __init__(self, entity: str):
-        self.entity = Entity(entity)
+        self.entity = Entity(self, entity)
+        self.entities = {entity: self.entity}
         self.url = ""
         self.lock = RLock()
-        self.projects: dict[str, Project] = {}
+        self.projects: dict[tuple[str, str], Project] = {}
         self.blobs: dict[str, bytes] = {}
         self.births: dict[str, Artifact] = {}
         self.registries: dict[str, Registry] = {}
@@ -55,11 +63,32 @@ class Store:
         """Make a registry, as an organization's administrator does."""
         return self.registries.setdefault(f"{PREFIX}{name}", Registry(self, f"{PREFIX}{name}"))
 
-    def project(self, name: str) -> "Project":
-        """A project by name, made when it is new, as W&B does."""
-        if name not in self.projects:
-            self.projects[name] = Project(self, name)
-        return self.projects[name]
+    def team(self, name: str, open: bool = True) -> "Entity":
+        """Make a team; the user is a member of it, if it is open."""
+        return self.entities.setdefault(name, Entity(self, name, open))
+
+    def project(self, name: str, entity: str | None = None) -> "Project":
+        """A project to write to, by name, made when it is new, as W&B does.
+
+        What a refusal says: https://github.com/wandb/wandb/issues/2484 (404) and 9156 (403).
+
+        Args:
+            name: the project's.
+            entity: its owner; the user's default one where none is named.
+
+        Raises:
+            Missing: there is no such owner.
+            Denied: the user may not write there.
+        """
+        owner = self.entities.get(entity or self.entity.entity)
+        if owner is None:
+            raise Missing(f"entity {entity} not found during upsertBucket")
+        if not owner.open:
+            raise Denied("permission denied")
+        key = (owner.name, name)
+        if key not in self.projects:
+            self.projects[key] = Project(self, name, owner)
+        return self.projects[key]
 
     def blob_url(self, key: str) -> str:
         """Where a blob can be read and written without a key, as by a signed URL."""
@@ -67,22 +96,28 @@ class Store:
 
 
 class Entity(Node):
-    """The user and, at once, the user's namespace."""
+    """A user or a team, and at once its namespace.
+
+    Attributes:
+        entity: the name of a user's default one.
+        open: whether the user may write there.
+    """
 
     xxhash_digests_enabled = False
     organization = ORGANIZATION
     user = None
 
-    def __init__(self, name: str):
+    def __init__(self, store: Store, name: str, open: bool = True):
+        self.store, self.open = store, open
         self.name = self.username = self.entity = name
-        self.id = global_id("Entity", 0)
+        self.id = global_id(f"Entity-{name}", 0)
         self.email = f"{name}@example.com"
         self.flags: dict[str, Any] = {}
         self.admin = False
 
     def teams(self, **_: Any) -> dict:
         """The namespaces this user may write to."""
-        return connection([self])
+        return connection(one for one in self.store.entities.values() if one.open)
 
 
 class Project(Node):
@@ -90,9 +125,9 @@ class Project(Node):
 
     read_only = False
 
-    def __init__(self, store: Store, name: str):
+    def __init__(self, store: Store, name: str, entity: Entity):
         self.store = store
-        self.name = name
+        self.name, self.entity = name, entity
         self.id = store.add("Project", self)
         self.internal_id = str(len(store.projects) + 1)
         self.created_at = now()
@@ -100,11 +135,6 @@ class Project(Node):
         self.deleted: set[str] = set()
         self.collections: dict[str, Collection] = {}
         self.sweeps: dict[str, Sweep] = {}
-
-    @property
-    def entity(self) -> Entity:
-        """Who owns it."""
-        return self.store.entity
 
     def delete(self, name: str) -> None:
         """Delete a run, whose id nobody gets again; its artifacts stay."""
