@@ -1,4 +1,4 @@
-"""Where batches are scored: in a thread beside the server, or in several processes."""
+"""Where batches are scored: in threads beside the server, or in several processes."""
 
 import asyncio
 import multiprocessing
@@ -7,7 +7,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +22,59 @@ from pipeline.models.scoring import REASON, Cells, Loaded, Records
 
 ROWS_NAMED = 10
 Answer = Records | str  # predictions by row, or why there are none
+Score = Callable[[Loaded, list[Cells]], list[Any]]
 _mine: list[Loaded] = []  # a scoring process has one model
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A thread or a process that scores one batch at a time; the process it is in, once ready."""
+
+    pool: Executor
+    pid: Future[int]
+
+    def end(self) -> None:
+        """End the process, whatever it does; a thread goes on until it has done that."""
+        self.pool.shutdown(wait=False)
+        pid = self.pid.result() if self.pid.exception() is None else None
+        for child in multiprocessing.active_children():
+            if child.pid == pid:
+                child.kill()
 
 
 class Scorers:
     """A model in several workers.
 
+    A worker that takes too long for a batch is replaced, as is one whose process was killed.
+
     Args:
         loaded: the model.
-        workers: 1 is a thread of this process; more are processes that load the model, too.
+        workers: 1 is a thread of this process, with a second one for rows that are in question;
+            more are processes that load the model, too.
+        limit: seconds for a batch.
     """
 
-    def __init__(self, loaded: Loaded, workers: int):
-        self._loaded, self._workers = loaded, workers
-        self._starting = asyncio.Lock()
-        self._pool = self._start()
+    def __init__(self, loaded: Loaded, workers: int, limit: float):
+        self._loaded, self._limit, self._in_processes = loaded, limit, workers > 1
+        self._workers = [self._start() for _ in range(max(2, workers))]
+        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        for worker in self._workers:
+            worker.pid.result()  # it has loaded the model
+            self._idle.put_nowait(worker)
 
-    def _start(self) -> Executor:
-        if self._workers == 1:
-            return ThreadPoolExecutor(2)  # the second is for rows that are in question
-        spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        arguments = (self._loaded.folder,)
-        pool = ProcessPoolExecutor(self._workers, spawn, _begin, arguments)
-        pool.submit(os.getpid).result()  # all are started now, and this one has loaded the model
-        return pool
+    def _start(self) -> _Worker:
+        pool: Executor = ThreadPoolExecutor(1)
+        if self._in_processes:
+            spawn = multiprocessing.get_context("spawn")  # a fork with threads may hang
+            pool = ProcessPoolExecutor(1, spawn, _begin, (self._loaded.folder,))
+        return _Worker(pool, pool.submit(os.getpid))
 
     async def score_valid(self, requests: list[Cells]) -> list[Answer | None]:
         """The answer to each request of a batch whose cells are surely valid.
 
         Raises:
-            BrokenExecutor: a process was killed; the next batch has new ones.
+            BrokenExecutor: the process was killed; the next batch has a new one.
+            TimeoutError: it took too long.
         """
         return await self._run(answer_valid, requests)
 
@@ -52,23 +82,44 @@ class Scorers:
         """The answer to each request of a batch, whatever its cells.
 
         Raises:
-            BrokenExecutor: a process was killed; the next batch has new ones.
+            BrokenExecutor: the process was killed; the next batch has a new one.
+            TimeoutError: it took too long.
         """
         return await self._run(answer_each, requests)
 
-    async def _run(
-        self, score: Callable[[Loaded, list[Cells]], list[Any]], requests: list[Cells]
-    ) -> list[Any]:
-        loop, pool = asyncio.get_running_loop(), self._pool
-        if self._workers == 1:
-            return await loop.run_in_executor(pool, score, self._loaded, requests)
+    async def _run(self, score: Score, requests: list[Cells]) -> list[Any]:
+        worker = await self._idle.get()
         try:
-            return await loop.run_in_executor(pool, _with_mine, score, requests)
-        except RuntimeError:  # BrokenExecutor is one
-            async with self._starting:
-                if pool is self._pool:
-                    self._pool = await asyncio.to_thread(self._start)
+            try:
+                scored = self._submit(worker, score, requests)
+            except BrokenExecutor:  # it was killed before, so the batch has done no harm
+                worker = await asyncio.to_thread(self._replace, worker)
+                scored = self._submit(worker, score, requests)
+            async with asyncio.timeout(self._limit):
+                return await scored
+        except (BrokenExecutor, TimeoutError):
+            worker = await asyncio.to_thread(self._replace, worker)
             raise
+        finally:
+            self._idle.put_nowait(worker)
+
+    def _submit(
+        self, worker: _Worker, score: Score, requests: list[Cells]
+    ) -> asyncio.Future[list[Any]]:
+        loaded = None if self._in_processes else self._loaded
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(worker.pool, _score, score, loaded, requests)
+
+    def _replace(self, worker: _Worker) -> _Worker:
+        """A new worker in place of one."""
+        worker.end()
+        if not self._in_processes:
+            said = f"a batch took longer than {self._limit:g} s, and its thread can't be ended"
+            print(f"warning: {said}: serve.workers=2 scores in processes", file=sys.stderr)
+        new = self._start()
+        self._workers[self._workers.index(worker)] = new
+        new.pid.exception()  # if it could not be started, the next batch is told
+        return new
 
     def processes(self) -> list[int]:
         """The ids of the processes that score, if they are not this one."""
@@ -76,7 +127,8 @@ class Scorers:
 
     def close(self) -> None:
         """End the workers once they have scored what was given to them."""
-        self._pool.shutdown(wait=False)
+        for worker in self._workers:
+            worker.pool.shutdown(wait=False)
 
 
 def answer_valid(loaded: Loaded, requests: list[Cells]) -> list[Answer | None]:
@@ -124,7 +176,5 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _with_mine(
-    score: Callable[[Loaded, list[Cells]], list[Any]], requests: list[Cells]
-) -> list[Any]:
-    return score(_mine[0], requests)
+def _score(score: Score, loaded: Loaded | None, requests: list[Cells]) -> list[Any]:
+    return score(loaded or _mine[0], requests)

@@ -73,7 +73,7 @@ class Served:
         self.label, self.limits, self.workers = label, limits, workers
         self.loaded = Loaded.from_folder(folder)
         self.reader = Reader(self.loaded, limits)
-        self.scorers = Scorers(self.loaded, workers)
+        self.scorers = Scorers(self.loaded, workers, limits.timeout)
         self._valid: Batcher[Cells, Answer | None]
         self._valid = Batcher(self.scorers.score_valid, _rows, BATCH_ROWS, workers)
         self._any: Batcher[Cells, Answer] = Batcher(self.scorers.score_each, _rows, BATCH_ROWS, 1)
