@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.core.errors import PipelineError
 from pipeline.science import splitting
-from pipeline.science.data import kinds, tables
+from pipeline.science.data import defects, kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -21,6 +21,9 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     table, schema = tables.read_cells(clean.file()), kinds.read(clean.file(), clean.schema())
     if clean.schema() is None:
         run.note(f"{clean.reference} has no schema.json: the types of its columns are inferred")
+    for key in ("stratify", "group", "time"):
+        if named := getattr(args, key):
+            setattr(args, key, *defects.named([named], table.columns))
     how = splitting.method(args.method, args.stratify, args.group, args.time)
     columns = {"stratified": args.stratify, "group": args.group, "time": args.time}
     train, test = splitting.split(

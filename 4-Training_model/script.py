@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.reporting import figures
 from pipeline.science import evaluation, model_files, splitting, training, validation
-from pipeline.science.data import defects, kinds
+from pipeline.science.data import cleaning, defects, kinds
 from pipeline.science.plan import plan
 from pipeline.tracking import Chart
 from pipeline.tracking.mlflow import model as mlflow_model
@@ -24,6 +24,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     train, test = training.read_parts(data["train"].file(), data["test"].file(), args.drop, schema)
     args.drop = defects.named(args.drop, train.columns)
     args.categorical = defects.named(args.categorical, train.columns)
+    (args.target,) = defects.named([args.target], train.columns)
     for column in [name for name in args.drop if name not in train]:
         run.warn(f"model.drop names {column!r}, which the table lacks")
     schema = schema or kinds.schema(train)
@@ -55,7 +56,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         target_dtype=kinds.dtype(train[args.target]),
         drop=args.drop,
         features=trained.kinds,
-        cleaning=args.cleaning,
+        cleaning=cleaning.by_names(args.cleaning),
     )
     parts = {args.preprocessor_artifact_name: trained.model[:-1], args.artifact_name: trained.model}
     files = {name: model_files.save(part, run.folder / f"{name}.skops")

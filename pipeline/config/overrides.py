@@ -34,7 +34,18 @@ def overrides(arguments: list[str]) -> list[str]:
             words += split_options(argument.removeprefix(OPTION))
         else:
             words.append(argument)
-    return [readable(_located(word)) for word in references.protect_words(words)]
+    return [_added(readable(_located(word))) for word in references.protect_words(words)]
+
+
+# Mappings whose keys are columns, none of which Hydra knows beforehand
+OF_COLUMNS = ("etl.fill", "etl.parse")
+
+
+def _added(word: str) -> str:
+    """An override of such a mapping, in the form in which Hydra takes new keys."""
+    key, _, value = word.partition("=")
+    whole = key in OF_COLUMNS and value.startswith("{") and value != "{}"
+    return f"++{word}" if whole or key.rpartition(".")[0] in OF_COLUMNS else word
 
 
 def _located(word: str) -> str:

@@ -134,3 +134,21 @@ def test_a_database_is_asked_again_and_only_another_answer_counts(checkout: Chec
     told = checkout.run(*words)
     assert told.summary["steps"]["2-ETL"]["metrics"]["rows_after"] == 41
     assert told.outputs()["town.parquet"]["version"] == "v1"
+
+
+def test_columns_go_by_their_titles_in_every_setting(checkout: Checkout):
+    kinds = ["" if n % 9 == 0 else "abc"[n % 3] for n in range(80)]
+    rows = [f"{kind},B{n % 8},{n * 1.25}" for n, kind in enumerate(kinds)]
+    text = "\n".join(["Home Type,Estate Agent,Sale Price", *rows]) + "\n"
+    words = ["etl.fill={Home Type: none}", "etl.required=[Sale Price,Estate Agent]"]
+    words += ["etl.schema=[{column: Home Type, dtype: str}]", "main.dataset=titles"]
+    done = run(checkout, text, "Sale Price", *words, "split.group=Estate Agent")
+    assert done.status == 0, done.err
+    (preparation,) = [
+        found
+        for path in checkout.state.glob("mlflow/**/preparation.json")
+        if (found := json.loads(path.read_text()))["target"] == "sale_price"
+    ]
+    assert preparation["cleaning"]["required"] == ["sale_price", "estate_agent"]
+    assert preparation["cleaning"]["fill"] == {"home_type": "none"}
+    assert preparation["cleaning"]["schema"] == [{"column": "home_type", "dtype": "str"}]

@@ -160,3 +160,21 @@ def test_a_tab_is_between_the_cells_of_a_tsv_file():
     own = ["data=csv", "model.target=price"]
     assert composed(*own, FILE % "/a/b.tsv").etl.sep == r"\t"
     assert composed(*own, FILE % "/a/b.csv").etl.sep == ","
+
+
+@pytest.mark.parametrize(
+    ("word", "fill"),
+    [
+        ("etl.fill={colour: none, rooms: 0}", {"colour": "none", "rooms": 0}),
+        ("etl.fill={Home Type: none}", {"Home Type": "none"}),
+        ('etl.fill={"Home Type": "none"}', {"Home Type": "none"}),
+        ("etl.fill.colour=none", {"colour": "none"}),
+        ("etl.fill={}", {}),
+    ],
+)
+def test_columns_are_named_on_the_command_line(word: str, fill: dict):
+    """As the documents and the errors say."""
+    own = ["data=csv", "model.target=price", FILE % "/a/b.csv"]
+    assert composed(*own, word).etl.fill == fill
+    parse = composed(*own, "etl.parse={price: currency, share: percent}").etl.parse
+    assert parse == {"price": "currency", "share": "percent"}
