@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import evaluation, model_files, splitting, training, validation
-from pipeline.science.data import cleaning, defects, kinds
-from pipeline.science.plan import plan
+from pipeline.science import evaluation, model_files, training
+from pipeline.science.data import cleaning
+from pipeline.science.plan import SETTINGS, plan
 from pipeline.tracking import Chart
 from pipeline.tracking.mlflow import model as mlflow_model
 from pipeline.tracking.mlflow import registration as mlflow_registration
@@ -18,45 +18,19 @@ from pipeline.tracking.mlflow import registration as mlflow_registration
 def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read both parts, fit, measure, draw, and log to the tracker and to MLflow."""
     data = {role: run.use_artifact(getattr(args, f"{role}_artifact")) for role in ("train", "test")}
-    schema = data["train"].schema()
-    if schema is None:
-        run.note(f"{data['train'].reference} has no schema.json: the types are inferred")
-    train, test = training.read_parts(data["train"].file(), data["test"].file(), args.drop, schema)
-    args.drop = defects.named(args.drop, train.columns)
-    args.categorical = defects.named(args.categorical, train.columns)
-    (args.target,) = defects.named([args.target], train.columns)
-    for column in [name for name in args.drop if name not in train]:
-        run.warn(f"model.drop names {column!r}, which the table lacks")
-    schema = schema or kinds.schema(train)
-    named = ("target", "drop", "categorical", "task", "positive", "estimator", "params", "allowed")
-    planned = plan(train, schema, **{name: getattr(args, name) for name in named})
-    for line in planned.notes:
-        run.note(line)
-    for line in planned.warnings:
-        run.note(line, warning=True)
-    trained = training.train(
-        train,
-        test,
-        planned.estimator,
-        positive=planned.positive,
-        kinds=planned.kinds,
-        useless=planned.useless,
-        target=args.target,
-        drop=args.drop,
-        categorical=args.categorical,
-        how=validation.How(args.validation, args.cv, args.seed, *splitting.drawn(train, schema)),
-    )
+    files = {role: artifact.file() for role, artifact in data.items()}
+    planned = plan(files, data["train"].schema(), **{key: vars(args)[key] for key in SETTINGS})
+    for line, warning in planned.notes:
+        run.note(line, warning)
+    trained = planned.fit()
     for line in evaluation.lacking(trained.answers):
         run.note(line, warning=True)
     pictures = figures.draw(trained.answers, trained.importances, run.folder)
     preparation = model_files.write_preparation(
         run.folder,
-        target=args.target,
-        positive=planned.positive,
-        target_dtype=kinds.dtype(train[args.target]),
-        drop=args.drop,
         features=trained.kinds,
         cleaning=cleaning.by_names(args.cleaning),
+        **planned.predicted,
     )
     parts = {args.preprocessor_artifact_name: trained.model[:-1], args.artifact_name: trained.model}
     files = {name: model_files.save(part, run.folder / f"{name}.skops")
@@ -76,7 +50,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     run.log({**trained.metrics, **pictures, "importances": trained.importances})
     run.log({name: Chart(table) for name, table in evaluation.charts(trained.answers).items()})
-    run.log({"predictions": training.predictions(trained.answers, test)})
+    run.log({"predictions": training.predictions(trained.answers, planned.test)})
     if not trained.folds.empty:
         run.log({"folds": trained.folds.reset_index()})
     about = {"estimator": planned.path, "target": args.target, "positive": planned.positive}
@@ -113,8 +87,10 @@ def arguments() -> argparse.ArgumentParser:
     add("--categorical", type=steps.json_list, default="[]", help="JSON: numbers as categories")
     add("--task", default="auto", help="classification or regression; auto: by the target")
     add("--positive", type=steps.optional, default="", help="of two classes; empty: decided")
-    add("--estimator", default="sklearn.ensemble.RandomForestClassifier", help="dotted path")
+    forest = "sklearn.ensemble.RandomForestClassifier"
+    add("--estimator", type=steps.json_or_text, default=forest, help="path, or JSON by task")
     add("--params", type=steps.json_dict, default='{"random_state": 42}', help="JSON: its own")
+    add("--encode", type=steps.json_dict, default="{}", help="JSON: the encoder of each kind")
     add("--allowed", type=steps.json_list, default='["sklearn"]', help="JSON: its packages")
     add("--validation", type=steps.json_value, default="0", help="share of rows to hold out")
     add("--cv", type=steps.json_value, default="", help="folds to measure by; empty: none")

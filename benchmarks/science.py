@@ -60,7 +60,7 @@ def split(settings: Mapping[str, Any]) -> None:
 def train(settings: Mapping[str, Any]) -> "Trained":
     """Fit on ``TRAIN``, measure on ``TEST``, draw, and save the model."""
     from pipeline.reporting import figures
-    from pipeline.science import model_files, tasks, training, validation
+    from pipeline.science import estimators, model_files, tasks, training, validation
     from pipeline.science.data import tables
 
     chosen = settings["model"]
@@ -70,7 +70,7 @@ def train(settings: Mapping[str, Any]) -> "Trained":
         path = tasks.FORESTS[tasks.decide(goal, chosen["task"])[0]]
     trained = training.train(
         *training.read_parts(TRAIN, TEST, chosen["drop"]),
-        training.make_estimator(path, chosen["params"], chosen["allowed"]),
+        estimators.make_estimator(path, chosen["params"], chosen["allowed"]),
         target=chosen["target"],
         drop=chosen["drop"],
         categorical=chosen["categorical"],

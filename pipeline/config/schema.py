@@ -102,8 +102,9 @@ class Model:
     categorical: list[str] = MISSING
     task: str = MISSING
     positive: Any = MISSING
-    estimator: str = MISSING
+    estimator: Any = MISSING
     params: dict[str, Any] = MISSING
+    encode: dict[str, str] = MISSING
     allowed: list[str] = MISSING
     validation: float = MISSING
     cv: int | None = MISSING

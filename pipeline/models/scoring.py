@@ -40,7 +40,8 @@ def allowed() -> frozenset[str]:
     """The packages that ``model.allowed`` names, in any of this checkout's configuration files."""
     told = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["model"]
     files = [yaml.safe_load(p.read_text(encoding="utf-8")) for p in ROOT.glob("conf/model/*.yaml")]
-    return frozenset(package for one in (told, *files) for package in one.get("allowed") or [])
+    models = (told, *(one.get("model", one) for one in files))
+    return frozenset(package for one in models for package in one.get("allowed") or [])
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,19 @@
 """What is decided about a table before a model is fitted to it, and what is told of that."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier
 
-from pipeline.science import tasks, training
-from pipeline.science.data import kinds, leaks
+from pipeline.science import encoding, estimators, splitting, tasks, training, validation
+from pipeline.science.data import defects, kinds, leaks
+
+# The settings of the training step that a plan goes by
+SETTINGS = ("target", "drop", "categorical", "task", "positive", "estimator", "params", "allowed",
+            "encode", "validation", "cv", "seed")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -15,74 +21,121 @@ class Plan:
     """How a model is trained on a table.
 
     Attributes:
+        train, test: the two parts of the table.
+        target: the column to predict.
+        drop: columns that are not features.
+        categorical: columns of numbers that are categories.
         path: the estimator's name, such as ``sklearn.svm.SVC``.
         estimator: the estimator, not fitted.
         kinds: what each feature holds, as :func:`pipeline.science.data.kinds.features` has it.
         useless: columns that are no features, with the reason.
+        encode: the encoder of each kind.
+        how: how the model is measured on training rows.
         positive: of two classes the one that the metrics are of.
-        notes: what was decided, a line each.
-        warnings: what the user likely wants otherwise.
+        notes: what was decided, a line each, and whether the user likely wants otherwise.
     """
 
+    train: pd.DataFrame
+    test: pd.DataFrame
+    target: str
+    drop: list[str]
+    categorical: list[str]
     path: str
     estimator: BaseEstimator
     kinds: dict[str, str]
     useless: dict[str, str]
+    encode: dict[str, str]
+    how: validation.How
     positive: Any = None
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    notes: list[tuple[str, bool]] = field(default_factory=list)
+
+    @property
+    def predicted(self) -> dict[str, Any]:
+        """What those who predict have to know of the target, and what is no feature."""
+        dtype = kinds.dtype(self.train[self.target])
+        told = {"target": self.target, "target_dtype": dtype, "positive": self.positive}
+        return told | {"drop": self.drop}
+
+    def fit(self) -> training.Trained:
+        """Fit the model, and measure it."""
+        return training.train(
+            self.train,
+            self.test,
+            self.estimator,
+            target=self.target,
+            drop=self.drop,
+            categorical=self.categorical,
+            how=self.how,
+            positive=self.positive,
+            kinds=self.kinds,
+            useless=self.useless,
+            encode=self.encode,
+        )
 
 
-def plan(
-    train: pd.DataFrame,
-    schema: dict[str, Any],
-    *,
-    target: str,
-    drop: list[str],
-    categorical: list[str],
-    task: str,
-    positive: str | None,
-    estimator: str,
-    params: dict[str, Any],
-    allowed: list[str],
-) -> Plan:
-    """Decide what predicts the target, from which features, and whose metrics count.
+def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) -> Plan:
+    """Read both parts of a table, and decide what predicts the target, from which features.
 
     Args:
-        train: the training rows.
-        schema: the types of their columns.
-        target: the column to predict.
-        drop: columns that are not features.
-        categorical: columns of numbers that are categories.
-        task: the kind of task, or ``auto``.
-        positive: the positive class that the user has named.
-        estimator: its name, or ``auto``.
-        params: its parameters.
-        allowed: packages that may hold it.
+        files: ``train`` and ``test``.
+        known: the schema that the training part has with it.
+        asked: the :data:`SETTINGS`.
 
     Raises:
-        PipelineError: the target can't be predicted so.
+        PipelineError: the parts are not of one table, or the target can't be predicted so.
     """
-    held, useless = kinds.features(schema, target, drop, categorical)
-    notes = [
-        f"{column} is no feature: {why} (etl.schema=[{{column: {column}, kind: category}}] makes "
-        "it one)"
+    notes = [] if known else [("the training data has no schema.json: types are inferred", False)]
+    train, test = training.read_parts(files["train"], files["test"], asked["drop"], known)
+    named = {key: defects.named(asked[key], train.columns) for key in ("drop", "categorical")}
+    drop, (target,) = named["drop"], defects.named([asked["target"]], train.columns)
+    notes += [
+        (f"model.drop names {column!r}, which the table lacks", True)
+        for column in drop
+        if column not in train
+    ]
+    schema = known or kinds.schema(train)
+    held, useless = kinds.features(schema, target, drop, named["categorical"])
+    notes += [
+        (
+            f"{column} is no feature: {why} (etl.schema=[{{column: {column}, kind: category}}] "
+            "makes it one)",
+            False,
+        )
         for column, why in useless.items()
     ]
     labels = training.target_of(train, target)
-    found, why = tasks.decide(labels, task)
-    notes.append(why)
-    path = tasks.estimator_path(estimator, found)
-    made = training.make_estimator(path, params, allowed)
-    tasks.check_fits(made, found, labels, f"model.estimator={path}")
-    chosen = None
+    task, why = tasks.decide(labels, asked["task"])
+    notes.append((why, False))
+    path = tasks.estimator_path(asked["estimator"], task)
+    made = estimators.make_estimator(path, asked["params"], asked["allowed"], task)
+    tasks.check_fits(made, task, labels, f"model.estimator={path}")
+    positive = None
     if is_classifier(made):
-        chosen, why = tasks.positive(labels, positive)
-        notes += [why] if why else []
-    known, _ = training.separate(train, target, [*drop, *useless])
-    warnings = [
-        f"{column} alone tells {target} almost exactly: is it known before? If not, "
-        f"model.drop=[{column}]"
-        for column in leaks.leaks(known, labels, is_classifier(made))
+        positive, why = tasks.positive(labels, asked["positive"])
+        notes += [(why, False)] if why else []
+    features, _ = training.separate(train, target, [*drop, *useless])
+    notes += [
+        (
+            f"{column} alone tells {target} almost exactly: is it known before? If not, "
+            f"model.drop=[{column}]",
+            True,
+        )
+        for column in leaks.leaks(features, labels, is_classifier(made))
     ]
-    return Plan(path, made, held, useless, chosen, notes, warnings)
+    drawn = splitting.drawn(train, schema)
+    how = validation.How(asked["validation"], asked["cv"], asked["seed"], *drawn)
+    encode = encoding.check(asked["encode"])
+    return Plan(
+        train,
+        test,
+        target,
+        path=path,
+        estimator=made,
+        kinds=held,
+        useless=useless,
+        encode=encode,
+        how=how,
+        positive=positive,
+        notes=notes,
+        **named,
+    )

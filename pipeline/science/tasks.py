@@ -3,6 +3,7 @@
 Pure functions; each decision comes with the reason that is told.
 """
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -70,9 +71,43 @@ def _words(target: pd.Series) -> str:
     return "truth values" if is_bool_dtype(target) else "words"
 
 
-def estimator_path(path: str, task: str) -> str:
-    """The estimator that a setting names; ``auto`` is the task's forest, or the classifier."""
-    return FORESTS.get(task, FORESTS[CLASSIFICATION]) if path == AUTO else path
+def estimator_path(path: Any, task: str) -> Any:
+    """The estimator that a setting names; ``auto`` is the task's forest, or the classifier.
+
+    Args:
+        path: a dotted path; or one for each kind of task, in a mapping.
+        task: the kind of task; ``auto`` where it is not known yet.
+
+    Raises:
+        PipelineError: the mapping has none for the task.
+    """
+    path = FORESTS if path == AUTO else path
+    found = of_task(path, task if task in FORESTS else CLASSIFICATION)
+    if found is None and task in FORESTS:
+        raise PipelineError(
+            f"model.estimator has none for a {task}: {path}",
+            f"use model=auto or model={MODELS[task]}",
+        )
+    return next(iter(path.values()), None) if found is None else found
+
+
+def of_task(value: Any, task: str) -> Any:
+    """A setting with each mapping of tasks in it replaced by the task's value.
+
+    A parameter without a value for the task is left out.
+
+    Args:
+        value: a value, or nested mappings and lists of values.
+        task: the kind of task; where it is not known, mappings of tasks stay.
+    """
+    if isinstance(value, list):
+        return [of_task(inner, task) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    if value and set(value) <= set(FORESTS) and task in FORESTS:
+        return of_task(value.get(task), task)
+    chosen = {key: of_task(inner, task) for key, inner in value.items()}
+    return {key: inner for key, inner in chosen.items() if inner is not None or value[key] is None}
 
 
 def check_fits(estimator: Any, task: str, target: pd.Series, key: str) -> None:

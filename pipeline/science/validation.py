@@ -14,6 +14,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
+    PredefinedSplit,
     StratifiedGroupKFold,
     StratifiedKFold,
     TimeSeriesSplit,
@@ -49,6 +50,26 @@ class How:
         else:
             kind = StratifiedKFold if classes else KFold
         return kind(self.folds, shuffle=True, random_state=self.seed)
+
+    def blocks(self, target: pd.Series, count: int) -> PredefinedSplit | None:
+        """Folds that cover each row once, for groups and times; None where any rows will do.
+
+        Args:
+            target: the rows' target, by whose index their keys are found.
+            count: how many folds.
+        """
+        if self.key is None or self.method not in ("group", "time"):
+            return None
+        key = self.key.loc[target.index].reset_index(drop=True)
+        if self.method == "time":  # rows beside each other are in one fold
+            return PredefinedSplit((key.rank(method="first") - 1) * count // len(key))
+        if key.nunique() < count:
+            return None
+        split = GroupKFold(count, shuffle=True, random_state=self.seed)
+        numbers = pd.Series(0, key.index)
+        for number, (_, left) in enumerate(split.split(key, groups=key)):
+            numbers.iloc[left] = number
+        return PredefinedSplit(numbers)
 
 
 def train(

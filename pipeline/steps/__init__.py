@@ -6,7 +6,14 @@ from pipeline.steps.context import StepContext
 if StepContext.from_environment().trace:
     trace.start()  # before what follows is imported, so that it is recorded
 
-from pipeline.steps.arguments import json_dict, json_list, json_value, optional, parser
+from pipeline.steps.arguments import (
+    json_dict,
+    json_list,
+    json_or_text,
+    json_value,
+    optional,
+    parser,
+)
 from pipeline.steps.run import Run
 from pipeline.steps.shell import main
 
@@ -15,6 +22,7 @@ __all__ = [
     "StepContext",
     "json_dict",
     "json_list",
+    "json_or_text",
     "json_value",
     "main",
     "optional",

@@ -29,6 +29,11 @@ def json_dict(text: str) -> dict[str, Any]:
     return _json_of(dict, text)
 
 
+def json_or_text(text: str) -> Any:
+    """A text argument, or a JSON list or object."""
+    return json_value(text) if text.startswith(("[", "{", "@")) else text
+
+
 def _json_of(kind: type, text: str) -> Any:
     value = json_value(text)
     if value is not None and not isinstance(value, kind):

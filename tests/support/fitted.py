@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.models.scoring import Loaded
-from pipeline.science import model_files, training
+from pipeline.science import encoding, estimators, model_files, training
 from pipeline.science.data import cleaning as cleaner
 from pipeline.science.data import tables
 
@@ -18,8 +18,10 @@ def fitted(folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleani
     table = tables.read_table(tables.write_table(table, folder / "clean.csv"))
     features, goal = training.separate(table, target, drop)
     params = {"n_estimators": 5, "random_state": 0}
-    forest = training.make_estimator("sklearn.ensemble.RandomForestClassifier", params, ["sklearn"])
-    model = training.fit(training.build(forest, features, []), features, goal)
+    forest = estimators.make_estimator(
+        "sklearn.ensemble.RandomForestClassifier", params, ["sklearn"]
+    )
+    model = training.fit(encoding.build(forest, features, []), features, goal)
     (folder / "extra_files").mkdir()
     kinds = training.feature_kinds(features)
     told = {"target": target, "drop": drop, "features": kinds, "cleaning": cleaning}

@@ -19,9 +19,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipeline.core.settings import file_address
 from pipeline.datasets import init
-from pipeline.science import splitting, training, validation
+from pipeline.science import splitting
 from pipeline.science.data import cleaning, defects, formats, kinds, tables
-from pipeline.science.plan import plan
+from pipeline.science.plan import SETTINGS, plan
 from tests.support.paths import ROOT
 
 FOREST = {"n_estimators": 10, "random_state": 42}
@@ -71,7 +71,7 @@ def written(path: Path, folder: Path) -> dict[str, Any]:
 
 def run(path: Path, folder: Path, settings: dict[str, Any]) -> tuple[dict[str, float], Any]:
     """The steps' science by these settings; the metrics and the plan."""
-    etl, split, model = settings["etl"], settings["split"], settings["model"]
+    etl, split = settings["etl"], settings["split"]
     missing = [*etl["usual_missing"], *etl["missing"]]
     text = cleaning.text_columns(etl["schema"])
     raw = formats.read(
@@ -99,21 +99,11 @@ def run(path: Path, folder: Path, settings: dict[str, Any]) -> tuple[dict[str, f
         splitting.times(cells, split["time"], schema) if how == "time" else None,
     )
     files = (tables.write_table(part, folder / f"{n}.csv") for n, part in enumerate(parts))
-    train, test = training.read_parts(*files, [], schema)
-    own = {"target": model["target"], "drop": [], "categorical": []}
-    more = {"task": model["task"], "positive": None, "estimator": "auto", "params": FOREST}
-    planned = plan(train, schema, **own, **more, allowed=["sklearn"])
-    measured = training.train(
-        train,
-        test,
-        planned.estimator,
-        **own,
-        positive=planned.positive,
-        how=validation.How(None, None, 42),
-        kinds=planned.kinds,
-        useless=planned.useless,
-    )
-    return measured.metrics, planned
+    own = {"params": FOREST, "estimator": "auto", "validation": None, "seed": 42}
+    asked = {**settings["model"], **own}
+    both = dict(zip(("train", "test"), files, strict=True))
+    planned = plan(both, schema, **{key: asked[key] for key in SETTINGS})
+    return planned.fit().metrics, planned
 
 
 def plain(path: Path, settings: dict[str, Any], useless: dict[str, str]) -> float:

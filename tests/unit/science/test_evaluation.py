@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from pipeline.reporting import figures
-from pipeline.science import evaluation, training
+from pipeline.science import encoding, evaluation, training
 
 CLASS_METRICS = {"accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
 CLASS_FIGURES = {"feature_importance", "confusion_matrix", "roc_curve", "precision_recall_curve"}
@@ -35,7 +35,7 @@ def table(rows: int = 90, seed: int = 0) -> pd.DataFrame:
 def fitted(estimator, target: str):
     """A model, and unseen features with their target."""
     features, truth = table()[["x", "noise", "word"]], table()[target]
-    model = training.fit(training.build(estimator, features, []), features, truth)
+    model = training.fit(encoding.build(estimator, features, []), features, truth)
     unseen = table(seed=1)
     return model, unseen[["x", "noise", "word"]], unseen[target]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import model_files, training
+from pipeline.science import encoding, estimators, model_files, training
 
 ESTIMATORS = [
     "sklearn.ensemble.RandomForestClassifier",
@@ -33,14 +33,14 @@ def table(rows: int = 40) -> pd.DataFrame:
 
 def fitted(path: str):
     """A small model of that class."""
-    known = training.make_estimator(path, {}, ["sklearn"]).get_params()
+    known = estimators.make_estimator(path, {}, ["sklearn"]).get_params()
     params = {key: value for key, value in SMALL.items() if key in known}
     if "MLP" in path or "Forest" in path or "Gradient" in path:
         params["random_state"] = 0
     features = table()
     target = pd.Series(["yes", "no", "no", "yes"] * 10, name="target")
-    estimator = training.make_estimator(path, params, ["sklearn"])
-    return training.fit(training.build(estimator, features, []), features, target)
+    estimator = estimators.make_estimator(path, params, ["sklearn"])
+    return training.fit(encoding.build(estimator, features, []), features, target)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -64,10 +64,10 @@ def test_any_words_survive(categories: list[str], seed: int) -> None:
     """Categories are kept in the file as text; none of them may be taken for something else."""
     features = pd.DataFrame({"word": categories * 2, "x": np.arange(len(categories) * 2.0)})
     target = pd.Series(np.arange(len(features)) % 2)
-    estimator = training.make_estimator(
+    estimator = estimators.make_estimator(
         "sklearn.tree.DecisionTreeClassifier", {"random_state": seed}, ["sklearn"]
     )
-    model = training.fit(training.build(estimator, features, []), features, target)
+    model = training.fit(encoding.build(estimator, features, []), features, target)
     data = model_files.dumps(model)
     loaded = skops.io.loads(data, trusted=model_files.types(data)[0])
     assert (loaded.predict(features) == model.predict(features)).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.science import model_files, training, validation
+from pipeline.science import estimators, model_files, training, validation
 from pipeline.science.data import kinds, leaks
 
 DRAW = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def fitted(features: pd.DataFrame, target: pd.Series, estimator: str, **params) 
         training.train(
             train,
             test,
-            training.make_estimator(estimator, params, ["sklearn"]),
+            estimators.make_estimator(estimator, params, ["sklearn"]),
             target="y",
             drop=[],
             categorical=[],

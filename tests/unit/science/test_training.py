@@ -5,21 +5,21 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import model_files, training
+from pipeline.science import encoding, estimators, model_files, training
 from pipeline.science.data.tables import write_table
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 
 
 def make(path: str, **params):
-    return training.make_estimator(path, params, ["sklearn"])
+    return estimators.make_estimator(path, params, ["sklearn"])
 
 
 def trained(path: str, features: pd.DataFrame, target, categorical=(), **params):
     """A fitted pipeline."""
     target = pd.Series(target, name="target")
     return training.fit(
-        training.build(make(path, **params), features, categorical), features, target
+        encoding.build(make(path, **params), features, categorical), features, target
     )
 
 
@@ -104,7 +104,7 @@ def test_parameters_that_reach_further_are_refused(steps: dict, told: str) -> No
     """Whatever ``model.allowed`` names."""
     path, allowed = "sklearn.pipeline.Pipeline", ["sklearn", "numpy"]
     params = {"steps": [["first", steps]]}
-    assert told in refusal(training.make_estimator, path, params, allowed)
+    assert told in refusal(estimators.make_estimator, path, params, allowed)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_targets_and_features_are_told_apart() -> None:
     assert "no feature is left" in refusal(training.separate, table, "x", ["number", "legendary"])
     endless = table.assign(x=[1.0, np.inf])
     assert "['x'] hold infinite values" in refusal(training.separate, endless, "legendary", [])
-    assert "'speed'" in refusal(training.build, make(FOREST), features, ["speed"])
+    assert "'speed'" in refusal(encoding.build, make(FOREST), features, ["speed"])
 
 
 def parts(folder, train: pd.DataFrame, test: pd.DataFrame, drop: list[str] = ()):

@@ -14,7 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS, measured_as
 from pipeline.core.results import StepResult
-from pipeline.science import evaluation, training, validation
+from pipeline.science import encoding, evaluation, training, validation
 from pipeline.science.validation import How
 
 
@@ -27,7 +27,7 @@ def table(rows: int = 60) -> tuple[pd.DataFrame, pd.Series]:
 def train(how: How, estimator: object = None) -> tuple:
     features, target = table()
     chosen = LogisticRegression() if estimator is None else estimator
-    model = training.build(chosen, features, [])
+    model = encoding.build(chosen, features, [])
     return validation.train(training.fit, model, features, target, how)
 
 
@@ -79,8 +79,8 @@ def test_too_small_a_share():
 
 def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
     features, target = table()
-    classes = training.build(LogisticRegression(), features, []).fit(features, target)
-    numbers = training.build(RandomForestRegressor(2), features, []).fit(features, features.a)
+    classes = encoding.build(LogisticRegression(), features, []).fit(features, target)
+    numbers = encoding.build(RandomForestRegressor(2), features, []).fit(features, features.a)
     measured = evaluation.metrics(evaluation.answers(classes, features, target))
     measured |= evaluation.metrics(evaluation.answers(numbers, features, features.a))
     assert set(measured) == set(METRICS)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import model_files, training
+from pipeline.science import encoding, estimators, model_files
 from pipeline.tracking.mlflow import model as mlflow_model
 from tests.support import strange
 
@@ -30,7 +30,7 @@ def refusal(model: object, folder: Path, allowed: list[str]) -> PipelineError:
 
 
 def test_types_that_nobody_allowed(tmp_path: Path):
-    model = training.build(DecisionTreeClassifier(), FEATURES, []).fit(FEATURES, FEATURES.x > 2)
+    model = encoding.build(DecisionTreeClassifier(), FEATURES, []).fit(FEATURES, FEATURES.x > 2)
     model[-1].notes_ = importlib.import_module("strange").Notes()
     told = refusal(model, tmp_path, ["sklearn"])
     assert "it holds strange.Notes, whose packages are not trusted" in told.what
@@ -38,7 +38,7 @@ def test_types_that_nobody_allowed(tmp_path: Path):
 
 
 def test_a_package_that_nobody_else_can_install(tmp_path: Path):
-    tree = training.make_estimator("strange.Tree", {"color": "green"}, ["sklearn", "strange"])
-    model = training.build(tree, FEATURES, []).fit(FEATURES, FEATURES.x > 2)
+    tree = estimators.make_estimator("strange.Tree", {"color": "green"}, ["sklearn", "strange"])
+    model = encoding.build(tree, FEATURES, []).fit(FEATURES, FEATURES.x > 2)
     told = refusal(model, tmp_path, ["sklearn", "strange"])
     assert "the fitted model needs strange, which no installed package brings" in told.what
