@@ -16,6 +16,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
 from pipeline.core.formats import form_of
 from pipeline.core.settings import ROOT, dataset_name, file_address
+from pipeline.datasets import profile
 from pipeline.science import tasks, training
 from pipeline.science.data import cleaning, defects, formats, kinds, leaks, sniffing, tables
 from pipeline.sources import fetching
@@ -33,6 +34,7 @@ def begin(
     force: bool = False,
     query: str | None = None,
     part: str | None = None,
+    profiled: bool = True,
 ) -> Iterator[str]:
     """Write ``conf/data/NAME.yaml`` for a table; what was decided, a line each, and what runs it.
 
@@ -43,6 +45,7 @@ def begin(
         force: write over a file that is there.
         query: what to ask a database for.
         part: the sheet of a workbook, or the file in a zip archive.
+        profiled: write a page about each column, too.
 
     Raises:
         PipelineError: there is no such table, or the file is there already.
@@ -63,9 +66,11 @@ def begin(
     settings += [("data", "query", query, "what the database is asked")] if query else []
     with tempfile.TemporaryDirectory(prefix="init-") as folder:
         path = fetched(address, query, Path(folder))
-        lines, decided = look(unpacked(path, Path(folder, "unpacked"), part), target, part)
+        lines, decided, table = look(unpacked(path, Path(folder, "unpacked"), part), target, part)
     write_whole(place, page(name, [*settings, *lines]))
     yield from decided
+    if profiled:
+        yield profile.write(table, name, decided)
     yield f"wrote {place.relative_to(ROOT)}"
     yield f"run it: python main.py data={name}"
 
@@ -117,8 +122,11 @@ Decision = tuple[str, str, Any, str]  # section, key, value, reason
 
 def look(
     path: Path, wanted: str | None, part: str | None = None
-) -> tuple[list[Decision], list[str]]:
-    """What is decided about a table: settings with their reasons, and lines to be read."""
+) -> tuple[list[Decision], list[str], pd.DataFrame]:
+    """What is decided about a table: settings with their reasons, and lines to be read.
+
+    With them the table itself, in the types that training has.
+    """
     form: dict[str, Any] = {"part": part}
     told: list[Decision] = []
     if form_of(path) == "csv":
@@ -140,7 +148,8 @@ def look(
         own |= {**more, "parse": {**own["parse"], **more.get("parse", {})}}
     schema = kinds.schema(table)
     goal, why = sniffing.target(table, schema, wanted)
-    known = typed(table, schema).dropna(subset=[goal])
+    whole = typed(table, schema)
+    known = whole.dropna(subset=[goal])
     task, reason = tasks.decide(known[goal])
     drawn, because = sniffing.split(known, schema, goal, task)
     told += [
@@ -166,7 +175,7 @@ def look(
         f"model.drop=[{name}]"
         for name in suspects
     ]
-    return told, lines
+    return told, lines, whole
 
 
 PLAIN: tuple[Any, ...] = ([], {}, "", ".")
