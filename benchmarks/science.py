@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "1-Download_data")]
+sys.path.insert(0, str(ROOT))
 
 if TYPE_CHECKING:
     from pipeline.science.training import Trained
@@ -28,7 +28,7 @@ METRICS, FIGURES = Path("metrics.json"), Path("figures")
 
 def download(settings: Mapping[str, Any]) -> None:
     """Fetch the data set into ``RAW``."""
-    import fetching
+    from pipeline.sources import fetching
 
     data, url = settings["data"], settings["data"]["file_url"]
     fetching.fetch(url, RAW, data["max_bytes"], data["timeout"], data["retries"])

@@ -169,7 +169,7 @@ def look(
     ]
     lines += [f"{c['column']}: {c['kind']}" for c in schema["columns"] if c["column"] != goal]
     lines += [f"{name} is no feature: {why}" for name, why in useless.items()]
-    lines += [f"warning: {line}" for line in said]
+    lines += said
     lines += [
         f"warning: {name} alone tells {goal} almost exactly; if it is not known before: "
         f"model.drop=[{name}]"
@@ -188,14 +188,15 @@ REASONS = {
 
 
 def clean(path: Path, form: dict[str, Any], own: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    """The table as 2-ETL would leave it, and what it would warn about."""
+    """The table as 2-ETL would leave it, and what it would say."""
     missing = [*USUAL, *own["missing"]]
     as_text = own["decimal"] != "." or bool(own["thousands"])
     raw = formats.read(path, missing=missing, text_columns=[*own["parse"]], as_text=as_text, **form)
     table, headers = defects.without_headers(raw.table)
     texts = [name for name in raw.texts if name not in own["parse"]]
     table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=own)
-    return table, [*raw.notes, *headers, *defects.doubts(table)]
+    told = [f"note: {line}" for line in raw.notes]
+    return table, told + [f"warning: {line}" for line in (*headers, *defects.doubts(table))]
 
 
 def typed(table: pd.DataFrame, schema: dict[str, Any]) -> pd.DataFrame:

@@ -163,7 +163,7 @@ def read(
         raise PipelineError(
             f"{path.name} can't be read as {form}: {told}", "check that the whole file was fetched"
         ) from error
-    table.columns = [str(title) for title in table.columns]
+    table = table.reset_index(drop=True).set_axis(map(str, table.columns), axis=1)
     _check_titles(path, table)
     left = [name for name in table if _is_binary(table[name])]
     notes += [f"{name} holds bytes, such as images, and is left out" for name in left]
@@ -304,11 +304,17 @@ def _read_json(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
     if isinstance(told, list) and told and all(isinstance(row, dict) for row in told):
         return pd.json_normalize(told), notes
     if isinstance(told, list) and told and all(isinstance(row, list) for row in told):
+        if not all(isinstance(title, str) for title in told[0]):
+            raise PipelineError(
+                f"the first row of {path.name} is no header: {told[0][:5]}",
+                "put a row of titles before it, or write objects: [{...}, {...}]",
+            )
         return pd.DataFrame(told[1:], columns=told[0]), notes
     if isinstance(told, dict) and {"columns", "data"} <= told.keys():
         return pd.DataFrame(told["data"], columns=told["columns"]), notes
     if isinstance(told, dict) and all(isinstance(value, dict | list) for value in told.values()):
-        return pd.DataFrame(told), notes
+        rows_first = all(name.isdecimal() for name in told) and not lists
+        return pd.DataFrame.from_dict(told, orient="index" if rows_first else "columns"), notes
     raise PipelineError(
         f"{path.name} is JSON, and no table",
         "write it as a list of objects, [{...}, {...}], or one object a line",

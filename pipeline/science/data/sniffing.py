@@ -40,18 +40,27 @@ def encoding(data: bytes) -> str:
 
 
 def separator(text: str) -> str:
-    """The character between the cells: the one that parts most lines in the same number."""
+    """The character between the cells: the one that parts most lines in the same number.
+
+    A space is one only where nothing else is, and where it parts all lines alike.
+    """
     lines = [line for line in text.splitlines() if line.strip()][:LINES]
-    best = (0.0, 0, ",")
-    for sep in SEPARATORS:
-        try:
-            widths = Counter(len(row) for row in csv.reader(lines, delimiter=sep) if row)
-        except csv.Error:
-            continue
-        width, rows = max(widths.items(), key=lambda pair: (pair[0] > 1, pair[1]))
-        if width > 1:
-            best = max(best, (rows / sum(widths.values()), width, sep))
-    return best[2]
+    parted = {sep: _parted(lines, sep) for sep in (*SEPARATORS, " ")}
+    alike, width = parted.pop(" ")
+    best, sep = max((found, sep) for sep, found in parted.items())
+    if best[1] > 1:
+        return sep
+    return " " if width > 1 and alike == 1 and len(lines) > 2 else ","
+
+
+def _parted(lines: list[str], sep: str) -> tuple[float, int]:
+    """The share of the lines that a character parts in the same number, and that number."""
+    try:
+        widths = Counter(len(row) for row in csv.reader(lines, delimiter=sep) if row)
+    except csv.Error:
+        return 0.0, 0
+    width, rows = max(widths.items(), key=lambda pair: (pair[0] > 1, pair[1]), default=(0, 0))
+    return (rows / sum(widths.values()), width) if width > 1 else (0.0, 0)
 
 
 def settings(table: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,6 +135,13 @@ def test_the_separator_is_found(sep: str) -> None:
     assert sniffing.separator("\n".join(lines)) == sep
 
 
+def test_a_space_is_a_separator_where_nothing_else_is() -> None:
+    assert sniffing.separator("a b c\n1 2 3\n4 5 6\n") == " "
+    assert sniffing.separator("a b,c\n1 2,3\n4 5,6\n") == ","
+    assert sniffing.separator("a title\nsome words here\nfew\n") == ","
+    assert sniffing.separator("number\n1\n2\n") == ","
+
+
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_the_encoding_is_found(codec: str) -> None:
     found = sniffing.encoding("Größe,x\n1,2\n".encode(codec))

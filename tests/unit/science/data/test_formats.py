@@ -63,6 +63,8 @@ def write(folder: Path, kind: str) -> Path:
             path.write_text(json.dumps({name: [row[name] for row in records] for name in TABLE}))
         case "json in an envelope":
             path.write_text(json.dumps({"count": 4, "results": records}))
+        case "json of rows":
+            path.write_text(json.dumps({str(n): row for n, row in enumerate(records)}))
         case "json split":
             rows = [[*row.values()] for row in records]
             path.write_text(json.dumps({"columns": [*TABLE], "data": rows}))
@@ -72,7 +74,7 @@ def write(folder: Path, kind: str) -> Path:
 
 
 KINDS = ["csv", "gzip", "bzip2", "xz in zip", "parquet", "parts", "xlsx", "json", "json lines",
-         "json of columns", "json in an envelope", "json split"]  # fmt: skip
+         "json of columns", "json in an envelope", "json of rows", "json split"]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,6 +167,7 @@ def test_what_is_no_table(tmp_path: Path) -> None:
         (b'{"a": 1}\n{"a": oops}\n', "line 2 of x is no JSON"),
         (b'{"a": 1, "b": 2}', "is JSON, and no table"),
         (b"[]", "is JSON, and no table"),
+        (b"[[1, 2], [3, 4]]", "the first row of x is no header: [1, 2]"),
         (b"SQLite format 3\x00" + b"x" * 40, "is a sqlite file"),
     ]:
         path.write_bytes(data)
