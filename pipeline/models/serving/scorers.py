@@ -49,8 +49,8 @@ class Scorers:
 
     Args:
         loaded: the model.
-        workers: 1 is a thread of this process, with a second one for rows that are in question;
-            more are processes that load the model, too.
+        workers: 1 is a thread of this process, with a second one for what takes long; more are
+            processes that load the model, too.
         limit: seconds for a batch.
     """
 
@@ -78,14 +78,14 @@ class Scorers:
         """
         return await self._run(answer_valid, requests)
 
-    async def score_each(self, requests: list[Cells]) -> list[Answer]:
+    async def score_any(self, requests: list[Cells]) -> list[Answer]:
         """The answer to each request of a batch, whatever its cells.
 
         Raises:
             BrokenExecutor: the process was killed; the next batch has a new one.
             TimeoutError: it took too long.
         """
-        return await self._run(answer_each, requests)
+        return await self._run(answer_any, requests)
 
     async def _run(self, score: Score, requests: list[Cells]) -> list[Any]:
         worker = await self._idle.get()
@@ -137,6 +137,14 @@ def answer_valid(loaded: Loaded, requests: list[Cells]) -> list[Answer | None]:
         return [*loaded.score_valid(requests)]
     except Exception:  # the model's code may raise anything; each is told of it by answer_each
         return [None] * len(requests)
+
+
+def answer_any(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
+    """Score requests whatever their cells, the slow way only where it has to be."""
+    answers = answer_valid(loaded, requests)
+    rest = [one for one, answer in zip(requests, answers, strict=True) if answer is None]
+    others = iter(answer_each(loaded, rest) if rest else [])
+    return [next(others) if answer is None else answer for answer in answers]
 
 
 def answer_each(loaded: Loaded, requests: list[Cells]) -> list[Answer]:

@@ -36,6 +36,7 @@ from pipeline.models.serving.scorers import Answer, Scorers
 LONGEST_MESSAGE = 1000  # characters
 SMALL_BODY = 8_000  # bytes that are read faster than handed to a thread
 BATCH_ROWS = 1000
+FEW_ROWS = 100  # of a request that is scored before larger ones
 GRACE = 30  # seconds in which requests under way are answered after SIGTERM
 CODES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
@@ -76,12 +77,14 @@ class Served:
         self.scorers = Scorers(self.loaded, workers, limits.timeout)
         self._valid: Batcher[Cells, Answer | None]
         self._valid = Batcher(self.scorers.score_valid, _rows, BATCH_ROWS, workers)
-        self._any: Batcher[Cells, Answer] = Batcher(self.scorers.score_each, _rows, BATCH_ROWS, 1)
+        lanes = max(1, workers - 1)  # one worker is left for the others
+        self._any: Batcher[Cells, Answer]
+        self._any = Batcher(self.scorers.score_any, _rows, BATCH_ROWS, lanes)
         self.users = 0  # requests under way
 
     async def score(self, cells: Cells) -> Answer:
-        """The answer to a request; one whose rows are in question keeps no other waiting."""
-        answer = await self._valid(cells)
+        """The answer to a request; one that is large or in question keeps no other waiting."""
+        answer = await self._valid(cells) if _rows(cells) <= FEW_ROWS else None
         return await self._any(cells) if answer is None else answer
 
 

@@ -176,6 +176,25 @@ def test_scoring_that_takes_too_long_is_given_up(folder: Path, monkeypatch: pyte
         assert asked.ask(records(ROWS[0])).status_code == 200
 
 
+def test_large_requests_keep_no_small_one_waiting(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    free = threading.Event()
+    score = Loaded.score_valid
+
+    def wait_for_the_small_one(loaded: Loaded, requests: list) -> list:
+        if len(requests[0]["hp"]) > 1:
+            free.wait(20)
+        answers = score(loaded, requests)
+        free.set()
+        return answers
+
+    with client(folder, timeout=10) as asked:
+        monkeypatch.setattr(Loaded, "score_valid", wait_for_the_small_one)
+        large = records(*ROWS, *ROWS)
+        answers = asked.ask_all([large, large, records(ROWS[0])])
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert answers[0].json()["predictions"][:1] == answers[2].json()["predictions"]
+
+
 @pytest.mark.parametrize("sent", ["SIGKILL", "SIGSTOP"])
 def test_a_worker_that_is_killed_or_hangs_is_replaced(sent: str, folder: Path, server: Client):
     words = [sys.executable, "-m", "tests.support.killed_worker", str(folder), sent]
