@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -114,7 +115,9 @@ def become(job: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     gc.enable()
-    atexit._clear()  # they would clean up what the worker still needs
+    atexit._clear()  # they would clean up what the worker still needs, as would its finalizers
+    weakref.finalize._registry.clear()
+    weakref.finalize._registered_with_atexit = False  # so that the child's own are run
     if util := sys.modules.get("multiprocessing.util"):
         atexit.register(util._exit_function)
     random.seed()

@@ -40,6 +40,7 @@ import threadpoolctl
 
 IMPORTED_BY = os.getpid()
 atexit.register(print, "exit of", IMPORTED_BY, flush=True)
+OF_IMPORT = tempfile.TemporaryDirectory()
 
 
 def fit():
@@ -59,11 +60,13 @@ def main():
     parser.add_argument("--act")
     args = parser.parse_args()
     atexit.register(open, "../left", "w")
+    main.folder = tempfile.TemporaryDirectory()
     told = {"pid": os.getpid(), "parent": os.getppid(), "text": args.text, "name": __name__}
     told |= {"imported_by": IMPORTED_BY, "folder": os.getcwd(), "program": sys.argv[0]}
     told |= {"main": sys.modules["__main__"].__file__, "temporary": tempfile.gettempdir()}
     told |= {"environment": dict(os.environ), "input": sys.stdin.read()}
     told |= {"drawn": [random.random(), numpy.random.random()]}
+    told |= {"own": main.folder.name, "of_import": OF_IMPORT.name}
     told["threads"] = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
     if args.act == "fit":
         told["score"] = fit()
@@ -214,6 +217,8 @@ def test_a_step_gets_arguments_environment_folder_and_log(
     assert "on stdout\n" in done.log
     assert "on stderr\n" in done.log
     assert (step.folder.parent / "left").exists()  # what is to be done at exit is done
+    assert not Path(done.own).exists()
+    assert Path(done.of_import).exists() == (step.backend == "prefork")  # it is the worker's
     assert done.run.info.status == "FINISHED"
     assert done.run.data.params["text"] == shlex.quote(text)  # as MLflow records it
     tags = done.run.data.tags
