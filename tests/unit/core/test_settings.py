@@ -42,3 +42,31 @@ def test_a_path_is_a_file_address(
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.chdir(tmp_path)
     assert settings.file_address(given) == address.replace("/here", str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["pokemon-legendary", "a.b_c", "x" * 100])
+def test_a_text_that_is_a_name_stays(text: str) -> None:
+    assert settings.safe_name(text) == text
+
+
+def test_no_two_texts_have_the_same_name() -> None:
+    texts = [
+        "a b",
+        "a  b",
+        "a/b",
+        "a-b",
+        "a\tb",
+        "ä",
+        "ö",
+        "..",
+        ".",
+        "-",
+        "x" * 101,
+        "x" * 102,
+        "model",
+    ]
+    names = [settings.safe_name(text, "model") for text in texts]
+    assert len({*names}) == len(texts)
+    assert names[texts.index("model")] != "model"  # it is taken
+    for name in names:
+        settings.check_name("an artifact", name)
