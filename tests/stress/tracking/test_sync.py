@@ -364,6 +364,7 @@ def test_a_copy_that_was_cut_off_is_completed(
     assert "of 5) was not copied: W&B " in error
     assert "repeat this to go on from there" in error
     assert set(wandb_server.artifacts) < set(copy.artifacts)
+    wandb_server.store.crash()
     wandb_server.start()
     assert len(recorded.copied("whole", wandb_server)) == 5
     assert holdings(wandb_server) == holdings(copy)

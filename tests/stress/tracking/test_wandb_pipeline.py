@@ -102,8 +102,8 @@ MOMENTS = 10
 ALERT = "pokemon failed", "ERROR"
 
 
-def test_ctrl_c_at_ten_moments_leaves_no_run_running(checkout: Checkout, server: WandbServer):
-    """A moment is a request of a run: the start of the W&B run, an upload, its end."""
+def test_an_end_at_ten_moments_leaves_no_run_running(checkout: Checkout, server: WandbServer):
+    """By Ctrl-C or SIGTERM; a moment is a request: the start of the W&B run, an upload, its end."""
     whole = checkout.run(*QUICK, "main.force=true", **server.environment())
     assert whole.status == 0, whole.err
     count, ends = len(server.requests) // 2, []  # later runs upload less
@@ -111,7 +111,7 @@ def test_ctrl_c_at_ten_moments_leaves_no_run_running(checkout: Checkout, server:
         moment = len(server.requests) + 1 + number * count // MOMENTS
         process = checkout.start(*QUICK, "main.force=true", **server.environment())
         server.wait_for(lambda n=moment: len(server.requests) >= n, 60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
         out, _ = process.communicate(timeout=HANGS)
         ends.append(process.returncode)
         assert "Traceback" not in out, out
