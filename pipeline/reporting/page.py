@@ -48,6 +48,7 @@ def render(
             estimator=model.metadata.get("estimator", ""),
             test=test,
             split=test.metadata,
+            notes=notes(artifacts),
             before=before,
             same_test=earlier.get("test") == test.digest,
             changes=report_data.changes(numbers["metrics"], earlier.get("metrics", {})),
@@ -62,6 +63,17 @@ def lineage(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:
     made = {step: [artifacts[role] for role in roles if artifacts.get(role)]
             for step, roles in STEPS.items()}  # fmt: skip
     return [{"step": step, "artifacts": versions} for step, versions in made.items() if versions]
+
+
+def notes(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the steps decided about the data, by step; what is likely wrong comes first."""
+    found = []
+    for step, roles in STEPS.items():
+        made = [artifacts[role] for role in roles if artifacts.get(role)]
+        told = [note for artifact in made for note in (artifact.metadata or {}).get("notes", [])]
+        found += [{"step": step, **note} for note in told]
+    once = {(note["step"], note["text"]): note for note in found}
+    return sorted(once.values(), key=lambda note: not note["warning"])
 
 
 def metric(value: float) -> str:

@@ -115,7 +115,7 @@ class Run:
             type: such as ``processed_data``.
             aliases: more names for this version, beside ``latest``.
             description: a sentence about it.
-            metadata: what to record beside it.
+            metadata: what to record beside it, with the step's notes so far.
         """
         if isinstance(artifact_or_path, str | os.PathLike):
             path = Path(artifact_or_path)
@@ -126,10 +126,11 @@ class Run:
             name, type = given.name, given.type
             description, metadata = given.description or "", given.metadata
         name = name or path.name
+        noted = {"notes": list(self._decided)} if self._decided else {}
         about = (
             type or "unspecified",
             secrets.shown(description),
-            secrets.shown(metadata),
+            secrets.shown({**noted, **(metadata or {})} or None),
             aliases,
         )
         artifact = self._tracker.log_artifact(path, name, *about)

@@ -172,7 +172,13 @@ def page(text: str) -> Tags:
     return tags
 
 
-def write(model: Any, table: pd.DataFrame, target: str, before: dict | None = None) -> str:
+def write(
+    model: Any,
+    table: pd.DataFrame,
+    target: str,
+    before: dict | None = None,
+    notes: list[dict] | None = None,
+) -> str:
     """The report of a model fitted on the first half of a table and measured on the second."""
     features = [name for name in table if name not in (target, "name")]
     half = len(table) // 2
@@ -181,6 +187,11 @@ def write(model: Any, table: pd.DataFrame, target: str, before: dict | None = No
     names = {"train": "train_data.csv", "test": "test_data.csv", "model": "model"}
     known = {key: Artifact(name, "v0", key * 16) for key, name in names.items()}
     known["model"] = Artifact("model", "v0", "m" * 64, metadata={"target": target})
+    if notes:  # both parts have those of the split
+        known |= {
+            key: Artifact(names[key], "v0", key * 16, metadata={"notes": notes})
+            for key in ("train", "test")
+        }
     words = [f"--{key}_artifact={name}:v0" for key, name in names.items()]
     args = report.arguments().parse_args(words)
     earlier = Artifact("report.html", "v0", "r" * 64, metadata=before) if before else None
@@ -230,6 +241,22 @@ def test_every_kind_of_model_has_its_report(model: Any, target: Any, words: list
     page(text)
     for word in [*words, "This is the first report", "The hardest mistakes"]:
         assert word in text
+
+
+def test_what_was_decided_comes_first_and_warnings_before_it():
+    told = [
+        {"text": "a note of <b>", "warning": False},
+        {"text": "day is a date", "warning": True},
+    ]
+    text = write(forest(), table_of().assign(y=lambda t: t.a > 0), "y", notes=told)
+    page(text)
+    places = [
+        text.index(word)
+        for word in ("<h2>Warnings and decisions", "day is a date", "a note of &lt;b&gt;", "worth")
+    ]
+    assert places == sorted(places)
+    assert text.count("day is a date") == 1
+    assert "Warnings and decisions" not in write(forest(), table_of().assign(y=[0, 1] * 30), "y")
 
 
 def test_a_change_is_counted_from_the_report_before():
