@@ -141,7 +141,9 @@ def file_suffix(url: str, query: str | None = None) -> str:
         return ".parquet"  # as which the answer is kept
     end = rf"(?:\.(?:{FORMATS}))?(?:\.(?:{PACKED}))?$"
     found = re.search(end, without_references(url).partition("?")[0].lower())
-    return (found and found[0]) or ".csv"
+    if found and found[0]:
+        return found[0]
+    return ".parquet" if Path(unquote(urlsplit(url).path)).is_dir() else ".csv"  # a folder of parts
 
 
 def without_references(url: str) -> str:

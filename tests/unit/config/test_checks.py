@@ -10,6 +10,7 @@ from pipeline.config import checks, entry
 from pipeline.config.schema import RENAMED
 from pipeline.core.errors import PipelineError
 from tests.support.configs import composed
+from tests.support.paths import ROOT
 
 FILE = "data.file_url=%s"
 
@@ -138,7 +139,7 @@ def test_names_that_no_tracker_takes_are_kept_apart():
         (["data=pokemon_total"], "pokemon", ["pokemon.csv", "clean_data.csv", "pokemon-total"]),
         (["data=iris"], "iris", ["iris.csv", "iris-clean.csv", "iris-species"]),
         ([FILE % "/a/My Houses.tsv.gz"], "my_houses", ["my_houses.tsv.gz", "my_houses-clean.csv"]),
-        ([FILE % "/a/parts/"], "parts", ["parts.csv", "parts-clean.csv", "parts-price"]),
+        ([FILE % (ROOT / "docs")], "docs", ["docs.parquet", "docs-clean.csv", "docs-price"]),
         ([FILE % "https://a/b.csv?sig=x"], "b", ["b.csv", "b-clean.csv", "b-price"]),
         ([FILE % "sqlite:///a.db?table=b"], "b", ["b.parquet", "b-clean.csv", "b-price"]),
         ([FILE % "mysql://${oc.env:HOME}/a", "data.query=x"], "a", ["a.parquet", "a-clean.csv"]),
