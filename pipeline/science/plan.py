@@ -8,7 +8,16 @@ from typing import Any
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier
 
-from pipeline.science import encoding, estimators, size, splitting, tasks, training, validation
+from pipeline.science import (
+    encoding,
+    estimators,
+    memory,
+    size,
+    splitting,
+    tasks,
+    training,
+    validation,
+)
 from pipeline.science.data import defects, kinds, leaks
 
 # The settings of the training step that a plan goes by
@@ -114,7 +123,7 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
         positive, why = tasks.positive(labels, asked["positive"])
         notes += [(why, False)] if why else []
     features, _ = training.separate(train, target, [*drop, *useless])
-    size.check(features, labels, made, held, named["categorical"], size.available())
+    size.check(features, labels, made, held, named["categorical"], memory.available())
     notes += [
         (
             f"{column} alone tells {target} almost exactly: is it known before? If not, "

@@ -1,33 +1,19 @@
 """How much memory a fit will take, estimated before any of it is asked for. Pure functions."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 import pandas as pd
-import psutil
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import get_tags
 
 from pipeline.core.errors import PipelineError
+from pipeline.science.memory import gib
 
 NUMBER = 8  # bytes
 COPIES = 3  # of the encoded table: the encoder's, the whole, the estimator's
 DATE, TEXT = 6, 120  # columns that one becomes, at most
 DRAWN = 0.632  # share of the rows that a tree sees; half as many leaves are usual
-LIMITS = {  # of a container: what it may take, and what it takes
-    "/sys/fs/cgroup/memory.max": "/sys/fs/cgroup/memory.current",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes": "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-}
-
-
-def available() -> int:
-    """The bytes of memory that this process can still get, in a container by its limit."""
-    free = psutil.virtual_memory().available
-    for limit, used in LIMITS.items():
-        if Path(limit).is_file() and (text := Path(limit).read_text().strip()).isdecimal():
-            free = min(free, max(int(text) - int(Path(used).read_text()), 0))
-    return free
 
 
 def check(
@@ -102,8 +88,3 @@ def width(column: pd.Series, kind: str, categorical: bool, classes: int) -> int:
     if number and not categorical and kind != "category":
         return 1
     return int(column.nunique())
-
-
-def gib(size: int) -> str:
-    """Bytes for people to read."""
-    return f"{size / 2**30:.1f} GiB"

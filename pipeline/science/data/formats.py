@@ -7,7 +7,6 @@ import bz2
 import gzip
 import json
 import lzma
-import shutil
 import zipfile
 import zlib
 from collections import Counter
@@ -15,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 from pandas.api.types import (
     is_bool_dtype,
     is_datetime64_any_dtype,
@@ -29,9 +30,11 @@ from pandas.api.types import (
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.formats import form_of, parts
+from pipeline.science import memory
 from pipeline.science.data import cleaning, defects, tables
 from pipeline.science.data.tables import EXACT, snake_case
 
+CHUNK = 1 << 20
 PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 TYPED = ("parquet",)  # formats in which text is text because somebody said so
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError,
@@ -61,36 +64,73 @@ def is_parts(folder: Path) -> bool:
     return len(files) > 1 and sorted(files) == parts(folder)
 
 
-def unpack(path: Path, folder: Path, part: str | None = None) -> Path:
+def unpack(path: Path, folder: Path, part: str | None = None, free: int | None = None) -> Path:
     """The table's file, unpacked into a folder if it is packed.
 
     Args:
         path: the file, or a folder of Parquet parts.
         folder: where to unpack, which is made.
         part: the file in an archive that holds several.
+        free: the bytes of memory that the table may take; None: as many as there are.
 
     Raises:
-        PipelineError: it can't be unpacked, or nobody says which of several files is meant.
+        PipelineError: it can't be unpacked, nobody says which of several files is meant, or the
+            table is larger than the memory.
     """
-    form = form_of(path)
+    form, free = form_of(path), memory.available() if free is None else free
     if form not in (*PACKED, "zip"):
+        check_size(path, size_of(path, form), free)
         return path
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if form == "zip":
-            target = _member(path, folder, part)
+            target = _member(path, folder, part, free)
         else:
             target = folder / (path.stem if path.suffix else f"{path.name}.out")
             with PACKED[form](path, "rb") as packed, target.open("wb") as file:
-                shutil.copyfileobj(packed, file)
+                _copy(packed, file, path, free)
     except DAMAGED as error:
         raise PipelineError(
             f"{path.name} can't be unpacked: {error}", "check that the whole file was fetched"
         ) from error
-    return unpack(target, folder / "inner", part)
+    return unpack(target, folder / "inner", part, free)
 
 
-def _member(path: Path, folder: Path, part: str | None) -> Path:
+def size_of(path: Path, form: str) -> int:
+    """The bytes of a table's cells: of Parquet unpacked, else of the file."""
+    if form != "parquet":
+        return path.stat().st_size
+    files, size = parts(path) if path.is_dir() else [path], 0
+    for file in files:
+        try:
+            about = pyarrow.parquet.read_metadata(file)
+        except (pa.ArrowException, OSError):  # reading it says what is wrong
+            return 0
+        size += sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+    return size
+
+
+def check_size(path: Path, size: int, free: int) -> None:
+    """Refuse a table that is larger than the memory.
+
+    Raises:
+        PipelineError: names both sizes.
+    """
+    if size > free:
+        raise PipelineError(
+            f"{path.name} is a table of {memory.gib(size)} or more, and {memory.gib(free)} of "
+            "memory are free",
+            "take fewer rows or columns, by data.query from a database, or a larger machine",
+        )
+
+
+def _copy(packed: IO[bytes], file: IO[bytes], path: Path, free: int) -> None:
+    while chunk := packed.read(CHUNK):
+        file.write(chunk)
+        check_size(path, file.tell(), free)
+
+
+def _member(path: Path, folder: Path, part: str | None, free: int) -> Path:
     with zipfile.ZipFile(path) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
         names = [name for name in names if not name.startswith("__MACOSX/")]
@@ -103,7 +143,7 @@ def _member(path: Path, folder: Path, part: str | None) -> Path:
             )
         target = folder / PurePosixPath(name).name
         with archive.open(name) as packed, target.open("wb") as file:
-            shutil.copyfileobj(packed, file)
+            _copy(packed, file, path, free)
     return target
 
 

@@ -6,7 +6,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifi
 from sklearn.linear_model import LinearRegression
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import encoding, size
+from pipeline.science import encoding, memory, size
 from pipeline.science.data import kinds
 
 ROWS = 4000
@@ -60,4 +60,4 @@ def test_the_widths_are_those_of_the_encoded_table():
 
 
 def test_there_is_some_memory():
-    assert size.available() > 2**20
+    assert memory.available() > 2**20

@@ -179,3 +179,11 @@ def test_what_is_no_table(tmp_path: Path) -> None:
     assert form_of(path) == "tar"
     path.write_text("[id],[name]\n1,x\n")
     assert form_of(path) == "csv"
+
+
+@pytest.mark.parametrize("kind", ["csv", "gzip", "xz in zip", "parquet", "parts"])
+def test_a_table_larger_than_the_memory_is_not_read(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind)
+    with pytest.raises(PipelineError, match=r"is a table of 0\.0 GiB or more, and 0\.0 GiB of"):
+        formats.unpack(path, tmp_path / "out", free=len(CSV) - 1 if "par" not in kind else 100)
+    formats.unpack(path, tmp_path / "out", free=10_000)
