@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
 from starlette.requests import ClientDisconnect
 
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import INTERRUPTED, PipelineError
 from pipeline.models.scoring import Cells, Loaded
 from pipeline.models.serving.batching import Batcher
 from pipeline.models.serving.bodies import CSV, JSON, Limits, Reader
@@ -286,4 +286,7 @@ def main(folder: str, options: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except KeyboardInterrupt:  # uvicorn raises it, too, once it has answered what was under way
+        raise SystemExit(INTERRUPTED) from None

@@ -166,6 +166,13 @@ def test_odd_http(model: Loaded):
                 assert drain(connection).startswith(b"HTTP/1.1 %d " % status), request[-200:]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_is_no_error_of_the_server(model: Loaded, workers: int):
+    with serving(model, workers=workers) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(60) == 130
+
+
 def test_too_many_connections_and_the_end_of_a_server(model: Loaded):
     """SIGTERM: what is under way is answered, no one else is, and its workers end with it."""
     with serving(model, workers=2, max_connections=4) as server:
