@@ -70,7 +70,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--thousands", default="", help="sign in numbers: 1,234; none if empty")
     parser.add_argument("--parse", type=steps.json_dict, default="{}", help="JSON: column to form")
     parser.add_argument("--duplicates", default="keep", help="keep or drop equal rows")
-    parser.add_argument("--required", type=steps.json_value, default="", help="JSON list")
+    parser.add_argument("--required", type=steps.json_names, default="", help="JSON list")
     parser.add_argument("--fill", type=steps.json_dict, default="{}", help="JSON: column to value")
     parser.add_argument("--schema", type=steps.json_list, default="[]", help="JSON list of rules")
     return parser

@@ -10,6 +10,7 @@ from pipeline.reporting import figures
 from pipeline.science import evaluation, model_files, training
 from pipeline.science.data import cleaning
 from pipeline.science.plan import SETTINGS, plan
+from pipeline.science.tasks import names
 from pipeline.tracking import Chart
 from pipeline.tracking.mlflow import model as mlflow_model
 from pipeline.tracking.mlflow import registration as mlflow_registration
@@ -53,19 +54,20 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     run.log({"predictions": training.predictions(trained.answers, planned.test)})
     if not trained.folds.empty:
         run.log({"folds": trained.folds.reset_index()})
-    about = {"estimator": planned.path, "target": args.target, "positive": planned.positive}
+    goal = ", ".join(names(args.target))
+    about = {"estimator": planned.path, "target": planned.target, "positive": planned.positive}
     run.log_artifact(
         files[args.preprocessor_artifact_name],
         name=args.preprocessor_artifact_name,
         type="preprocessor",
-        description=f"Features for {planned.path} predicting {args.target}",
+        description=f"Features for {planned.path} predicting {goal}",
         metadata=about,
     )
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,
         type="model",
-        description=f"{planned.path} predicting {args.target}",
+        description=f"{planned.path} predicting {goal}",
         metadata={**trained.metrics, **about},
     )
     kept, trial = run.folder / "stored", run.context.trial  # a sweep has a candidate at its end
@@ -82,7 +84,7 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--train_artifact", required=True, help="training data, as name:version")
     add("--test_artifact", required=True, help="test data, as name:version")
-    add("--target", default="legendary", help="column to predict")
+    add("--target", type=steps.json_or_text, default="legendary", help="column, or JSON: several")
     add("--drop", type=steps.json_list, default='["number", "name"]', help="JSON: not features")
     add("--categorical", type=steps.json_list, default="[]", help="JSON: numbers as categories")
     add("--task", default="auto", help="classification or regression; auto: by the target")

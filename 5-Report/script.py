@@ -13,6 +13,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.reporting import page
 from pipeline.science import model_files, report_data
 from pipeline.science.data import kinds, tables
+from pipeline.science.tasks import names
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -26,8 +27,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     words = train.select_dtypes("str").columns
     test = tables.read_table(artifacts["test"].file(), words, schema)
     target = artifacts["model"].metadata.get("target")
-    held, _ = kinds.features(schema, target, [], []) if schema else ({}, {})
-    if target not in test:
+    held, _ = kinds.features(schema, target or "", [], []) if schema else ({}, {})
+    if not {*names(target or [])} <= {*test} or not target:
         raise PipelineError(
             f"{args.model_artifact} predicts {target!r}, which {args.test_artifact} lacks",
             "name the data and the model of one run",

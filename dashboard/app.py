@@ -155,10 +155,12 @@ def predict_one(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
     if told[REASON]:
         st.error(plain(told[REASON]))
         return
-    target = plain(loaded.preparation["target"])
-    shown = told[PREDICTION]
-    shown = f"{shown:.4g}" if isinstance(shown, float) else shown
-    st.success(f"**{target}: {plain(shown)}**, says version {version.number}")
+    target = loaded.preparation["target"]
+    several = isinstance(target, list)
+    for name in target if several else [target]:
+        shown = told[f"{PREDICTION}_{name}" if several else PREDICTION]
+        shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+        st.success(f"**{plain(name)}: {plain(shown)}**, says version {version.number}")
     for name in loaded.added:
         if name.startswith(f"{PROBABILITY}_"):
             label = plain(name.removeprefix(f"{PROBABILITY}_"))

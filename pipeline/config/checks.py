@@ -130,6 +130,17 @@ def _check_data(config: DictConfig) -> None:
                 f"give it: {section}.{key}=..., or choose a data set: "
                 f"data={'|'.join(options('data'))}",
             )
+    target = config.model.target
+    if not isinstance(target, str) and (
+        not OmegaConf.is_list(target)
+        or not target
+        or not all(isinstance(name, str) for name in target)
+        or len(set(target)) < len(target)
+    ):
+        raise PipelineError(
+            f"model.target={target!s} names no columns",
+            "give a column, or a list of different ones",
+        )
     url, query = config.data.file_url, config.data.query
     if query and not is_query(url, query):
         raise PipelineError(

@@ -73,7 +73,7 @@ class Etl:
     thousands: str = MISSING
     parse: dict[str, str] = MISSING
     duplicates: str = MISSING
-    required: list[str] | None = MISSING
+    required: list[Any] | None = MISSING  # an element may be all of several targets
     fill: dict[str, Any] = MISSING
     schema: list[dict[str, Any]] = MISSING
     artifact_name: str = MISSING
@@ -97,7 +97,7 @@ class Split:
 
 @dataclass
 class Model:
-    target: str = MISSING
+    target: Any = MISSING
     drop: list[str] = MISSING
     categorical: list[str] = MISSING
     task: str = MISSING
@@ -217,7 +217,12 @@ def _model_name(*, _root_: DictConfig) -> str:
     """A model's name: of its data set, or of the project with the default one, and its target."""
     main = _root_.main
     first = main.project_name if main.dataset == DEFAULT_DATASET else main.dataset
-    return safe_name(f"{first}-{_root_.model.target}")
+    return safe_name(f"{first}-{_joined(_root_.model.target)}")
+
+
+def _joined(value: Any) -> str:
+    """One name, or several as one; W&B takes no ``+`` in a name."""
+    return value if isinstance(value, str) else ".".join(map(str, value))
 
 
 def _own_name(usual: str, own: str, *, _root_: DictConfig) -> str:

@@ -27,5 +27,5 @@ ERROR_METRIC = re.compile(r"(^|_)(rmse|mae|mse|mape|loss|error|seconds)($|_)")
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric measures an error, by its name."""
-    return bool(ERROR_METRIC.search(metric))
+    """Whether a metric measures an error, by its name; ``rmse.solar`` is that of one target."""
+    return bool(ERROR_METRIC.search(metric.partition(".")[0]))

@@ -91,7 +91,9 @@ class Loaded:
 
     @cached_property
     def added(self) -> list[str]:
-        """The columns that :meth:`score` gives."""
+        """The columns that :meth:`score` gives; of several targets a prediction for each."""
+        if isinstance(target := self.preparation["target"], list):
+            return [*(f"{PREDICTION}_{name}" for name in target), REASON]
         chances = self.classes if hasattr(self.model, "predict_proba") else []
         return [PREDICTION, *(f"{PROBABILITY}_{label}" for label in chances), REASON]
 
@@ -185,8 +187,9 @@ class Loaded:
         features = features.astype(dict.fromkeys(truths, bool))  # a row beside it may have a gap
         features = self.expanded(features)
         prepared, estimator = self.model[:-1].transform(features), self.model[-1]
-        if len(self.added) <= 2:
-            return _asked(estimator, "predict", prepared).astype(object)[:, np.newaxis]
+        if not self.classes or len(self.added) <= 2:
+            predicted = _asked(estimator, "predict", prepared).astype(object)
+            return predicted.reshape(len(features), -1)
         chances = _asked(estimator, "predict_proba", prepared)
         if type(estimator).predict is ForestClassifier.predict:
             predicted = estimator.classes_.take(chances.argmax(axis=1), axis=0)
@@ -317,8 +320,11 @@ def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
 
     features, _ = loaded.typed(loaded.clean(read_cells(test), written=False))
     name, dtype = loaded.preparation["target"], loaded.preparation.get("target_dtype")
-    schema = {"columns": [{"column": name, "dtype": dtype}] if dtype else []}
-    target = read_table(test, schema=schema)[name]
+    names, dtypes = ([name], [dtype]) if isinstance(name, str) else (name, dtype)
+    types = [
+        {"column": one, "dtype": kind} for one, kind in zip(names, dtypes, strict=True) if kind
+    ]
+    target = read_table(test, schema={"columns": types})[name]
     said = evaluation.answers(
         loaded.model, loaded.expanded(features), target, loaded.preparation.get("positive")
     )

@@ -175,12 +175,15 @@ def print_result(
 
 
 def _metrics_table(metrics: Mapping[str, float]) -> Table:
-    """A row for each way of measuring, where there are several: ``val_f1`` goes below ``f1``."""
+    """A row for each way of measuring, where there are several: ``val_f1`` goes below ``f1``.
+
+    So does ``rmse.NAME``, that of one of several targets.
+    """
     rows: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         way = next(way for way, named in WAYS.items() if re.fullmatch(named, key))
-        name = re.fullmatch(WAYS[way], key)[1]
-        rows.setdefault(way, {})[name] = value
+        name, _, target = re.fullmatch(WAYS[way], key)[1].partition(".")
+        rows.setdefault(f"{way} {target}".strip(), {})[name] = value
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in names if len(rows) == 1 else ("", *names):

@@ -103,6 +103,9 @@ def draw_curves(said: evaluation.Answers, curve: Any) -> Figure:
 def draw_residuals(said: evaluation.Answers) -> Figure:
     """True minus predicted, against predicted."""
     axes = _axes("Residuals", xlabel="predicted", ylabel="true - predicted")
-    axes.scatter(said.predicted, said.truth - said.predicted, s=12, alpha=0.6)
+    for name, one in said.each.items():
+        axes.scatter(one.predicted, one.truth - one.predicted, s=12, alpha=0.6, label=name)
+    if said.targets:
+        axes.legend()
     axes.axhline(0, linestyle=":", color="grey")
     return axes.figure

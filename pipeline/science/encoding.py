@@ -11,6 +11,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     OneHotEncoder,
@@ -120,6 +121,12 @@ def build(
         verbose_feature_names_out=False,
     )  # fmt: skip
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
+
+
+def for_several(estimator: BaseEstimator) -> BaseEstimator:
+    """An estimator for several targets: itself, or a copy for each where it takes one only."""
+    tags = get_tags(estimator).target_tags
+    return estimator if tags.multi_output else MultiOutputRegressor(estimator)
 
 
 def _numbers(how: str) -> Pipeline:

@@ -1,5 +1,6 @@
 """How good a fitted model is: its metrics, on data it has not seen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Answers:
             the decision function; None where the model has neither.
         probable: whether the scores are probabilities.
         place: of two classes the place of the one that the metrics are of.
+        targets: the names of several targets, which truth and predicted have a column for each of.
     """
 
     truth: np.ndarray
@@ -32,6 +34,22 @@ class Answers:
     scores: np.ndarray | None = None
     probable: bool = False
     place: int = 1
+    targets: tuple[str, ...] = ()
+
+    def columns(self, name: str) -> dict[str, np.ndarray]:
+        """What is predicted, under a name; for each of several targets with its own added."""
+        if not self.targets:
+            return {name: self.predicted}
+        pairs = zip(self.targets, self.predicted.T, strict=True)
+        return {f"{name}_{target}": values for target, values in pairs}
+
+    @property
+    def each(self) -> "dict[str, Answers]":
+        """The answers for each target by its name; of one target under no name."""
+        if not self.targets:
+            return {"": self}
+        pairs = zip(self.truth.T, self.predicted.T, strict=True)
+        return {name: Answers(*pair) for name, pair in zip(self.targets, pairs, strict=True)}
 
     @property
     def ranked(self) -> dict[int, np.ndarray]:
@@ -50,7 +68,8 @@ def answers(model: Any, features: pd.DataFrame, target: pd.Series, positive: Any
     """
     truth, predicted = target.to_numpy(), np.asarray(model.predict(features))
     if not is_classifier(model):
-        return Answers(truth, predicted)
+        several = tuple(target.columns) if isinstance(target, pd.DataFrame) else ()
+        return Answers(truth, predicted, targets=several)
     classes, scores, probable = list(model.classes_), None, hasattr(model, "predict_proba")
     if probable:
         scores = model.predict_proba(features)
@@ -66,8 +85,11 @@ def metrics(said: Answers) -> dict[str, float]:
 
     A classifier gets accuracy, precision, recall and F1 (of the positive class where there are
     two, else the mean over classes), and ROC AUC and average precision where it scores
-    classes. A regressor gets RMSE, MAE and R2.
+    classes. A regressor gets RMSE, MAE and R2; of several targets each (``rmse.NAME``), and the
+    mean of these.
     """
+    if said.targets:
+        return of_several({name: metrics(one) for name, one in said.each.items()})
     truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
     if classes is None:
         return {
@@ -94,6 +116,14 @@ def metrics(said: Answers) -> dict[str, float]:
             [score.average_precision_score(rows, scores[:, i]) for i, rows in ranked]
         )
     return {name: float(value) for name, value in results.items()}
+
+
+def of_several(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of several targets: the mean of each, and each by the target's name."""
+    names = next(iter(found.values()))
+    means = {name: sum(one[name] for one in found.values()) / len(found) for name in names}
+    each = {f"{name}.{key}": one[name] for key, one in found.items() for name in names}
+    return means | each
 
 
 def charts(said: Answers) -> dict[str, pd.DataFrame]:
@@ -147,8 +177,8 @@ def lacking(said: Answers) -> list[str]:
 def baseline(said: Answers) -> dict[str, float]:
     """The metrics of a model that says the same of every row: the commonest class, or the mean."""
     if said.classes is None:
-        constant = np.full(len(said.truth), np.mean(said.truth))
-        return metrics(Answers(said.truth, constant))
+        constant = np.full(said.truth.shape, np.mean(said.truth, axis=0))
+        return metrics(Answers(said.truth, constant, targets=said.targets))
     labels, counts = np.unique(said.truth, return_counts=True)
     commonest = np.full(len(said.truth), labels[counts.argmax()])
     return metrics(Answers(said.truth, commonest, said.classes, place=said.place))

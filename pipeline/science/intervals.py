@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from pipeline.science.evaluation import of_several
+
 ROWS = 50_000  # of a larger table so many are drawn, and the interval is narrowed to fit the whole
 AT_ONCE = 4_000_000  # weights
 LEVEL = 95.0
@@ -112,6 +114,20 @@ def areas(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndar
         area = (negative * (hits - positive / 2)).sum(axis=1) / total[:, 0]
         average = (positive * precision).sum(axis=1) / hits[:, -1]
     return np.array([area, np.where(np.isfinite(area), average, np.nan)])
+
+
+def several_measure(
+    truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+) -> Callable[[np.ndarray], Measure]:
+    """A regressor's metrics of several targets, for :func:`intervals`."""
+    pairs = zip(names, truth.T, predicted.T, strict=True)
+    each = {name: number_measure(true, said) for name, true, said in pairs}
+
+    def measure(chosen: np.ndarray) -> Measure:
+        parts = {name: one(chosen) for name, one in each.items()}
+        return lambda weights: of_several({name: one(weights) for name, one in parts.items()})
+
+    return measure
 
 
 def number_measure(truth: np.ndarray, predicted: np.ndarray) -> Callable[[np.ndarray], Measure]:

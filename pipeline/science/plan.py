@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier
 
+from pipeline.core.errors import PipelineError
 from pipeline.science import (
     encoding,
     estimators,
@@ -31,7 +32,7 @@ class Plan:
 
     Attributes:
         train, test: the two parts of the table.
-        target: the column to predict.
+        target: the column to predict, or several.
         drop: columns that are not features.
         categorical: columns of numbers that are categories.
         path: the estimator's name, such as ``sklearn.svm.SVC``.
@@ -46,7 +47,7 @@ class Plan:
 
     train: pd.DataFrame
     test: pd.DataFrame
-    target: str
+    target: str | list[str]
     drop: list[str]
     categorical: list[str]
     path: str
@@ -61,7 +62,8 @@ class Plan:
     @property
     def predicted(self) -> dict[str, Any]:
         """What those who predict have to know of the target, and what is no feature."""
-        dtype = kinds.dtype(self.train[self.target])
+        dtypes = [kinds.dtype(self.train[name]) for name in tasks.names(self.target)]
+        dtype = dtypes[0] if isinstance(self.target, str) else dtypes
         told = {"target": self.target, "target_dtype": dtype, "positive": self.positive}
         return told | {"drop": self.drop}
 
@@ -82,6 +84,26 @@ class Plan:
         )
 
 
+def _task(labels: list[pd.Series], asked: str) -> tuple[str, list[str]]:
+    """The kind of task of one target, or of several, which are numbers; and why.
+
+    Raises:
+        PipelineError: one of several holds classes.
+    """
+    if len(labels) > 1 and asked == tasks.CLASSIFICATION:
+        raise PipelineError(
+            "model.task=classification, and model.target names several columns",
+            "several targets are numbers; for classes name one column",
+        )
+    if len(labels) == 1:
+        task, why = tasks.decide(labels[0], asked)
+        return task, [why]
+    for one in labels:
+        tasks.decide(one, tasks.REGRESSION)
+    shown = ", ".join(str(one.name) for one in labels)
+    return tasks.REGRESSION, [f"{shown}: {tasks.REGRESSION} (several targets)"]
+
+
 def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) -> Plan:
     """Read both parts of a table, and decide what predicts the target, from which features.
 
@@ -96,7 +118,8 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
     notes = [] if known else [("the training data has no schema.json: types are inferred", False)]
     train, test = training.read_parts(files["train"], files["test"], asked["drop"], known)
     named = {key: defects.named(asked[key], train.columns) for key in ("drop", "categorical")}
-    drop, (target,) = named["drop"], defects.named([asked["target"]], train.columns)
+    drop, targets = named["drop"], defects.named(tasks.names(asked["target"]), train.columns)
+    target = targets if len(targets) > 1 else targets[0]
     notes += [
         (f"model.drop names {column!r}, which the table lacks", True)
         for column in drop
@@ -112,29 +135,35 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
         )
         for column, why in useless.items()
     ]
-    labels = training.target_of(train, target)
-    task, why = tasks.decide(labels, asked["task"])
-    notes.append((why, False))
+    labels = [training.target_of(train, name) for name in targets]
+    task, reasons = _task(labels, asked["task"])
+    notes += [(why, False) for why in reasons]
     path = tasks.estimator_path(asked["estimator"], task)
     made = estimators.make_estimator(path, asked["params"], asked["allowed"], task)
-    tasks.check_fits(made, task, labels, f"model.estimator={path}")
-    positive = None
+    for one in labels:
+        tasks.check_fits(made, task, one, f"model.estimator={path}")
+    positive, encode = None, encoding.check(asked["encode"])
+    if len(labels) > 1:
+        made = encoding.for_several(made)
+        if encode["many"] == "target" and "many" in held.values():
+            encode["many"] = "one_hot"
+            notes.append(("model.encode.many: one_hot, as there are several targets", False))
     if is_classifier(made):
-        positive, why = tasks.positive(labels, asked["positive"])
+        positive, why = tasks.positive(labels[0], asked["positive"])
         notes += [(why, False)] if why else []
     features, _ = training.separate(train, target, [*drop, *useless])
-    size.check(features, labels, made, held, named["categorical"], memory.available())
+    size.check(features, labels[0], made, held, named["categorical"], memory.available())
     notes += [
         (
-            f"{column} alone tells {target} almost exactly: is it known before? If not, "
+            f"{column} alone tells {one.name} almost exactly: is it known before? If not, "
             f"model.drop=[{column}]",
             True,
         )
-        for column in leaks.leaks(features, labels, is_classifier(made))
+        for one in labels
+        for column in leaks.leaks(features, one, is_classifier(made))
     ]
     drawn = splitting.drawn(train, schema)
     how = validation.How(asked["validation"], asked["cv"], asked["seed"], *drawn)
-    encode = encoding.check(asked["encode"])
     return Plan(
         train,
         test,

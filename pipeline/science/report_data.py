@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn import metrics as score
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import evaluation, intervals
+from pipeline.science import evaluation, intervals, tasks
 from pipeline.science.data.kinds import expand
 
 CURVES, POINTS, BARS, CLASSES = 8, 200, 15, 25  # at most so many are shown
@@ -63,13 +63,15 @@ def names_of_rows(
     return found, table[found].astype(str).tolist()
 
 
-def describe(table: pd.DataFrame, features: Sequence[str], target: str) -> list[dict[str, Any]]:
+def describe(
+    table: pd.DataFrame, features: Sequence[str], targets: Sequence[str]
+) -> list[dict[str, Any]]:
     """Each column: what it is for, what it holds, and what is missing."""
     rows = []
     for name in table:
         column = table[name]
         cells = column.dropna()
-        role = "target" if name == target else "feature" if name in features else "not used"
+        role = "target" if name in targets else "feature" if name in features else "not used"
         numeric = pd.api.types.is_numeric_dtype(column) and column.dtype != bool
         held = ""
         if numeric and len(cells):
@@ -108,8 +110,11 @@ def quality(
     ]
 
 
-def parts(train: pd.Series, test: pd.Series, classes: bool) -> list[dict[str, Any]]:
+def parts(train: Any, test: Any, classes: bool) -> list[dict[str, Any]]:
     """How the target is spread in both parts: shares of classes, or the usual numbers."""
+    if isinstance(train, pd.DataFrame):
+        told = {name: parts(train[name], test[name], False) for name in train}
+        return [{**row, "name": f"{name}: {row['name']}"} for name in told for row in told[name]]
     if not classes:
         both = {"training": train.describe(), "test": test.describe()}
         shown = {"mean": "mean", "std": "standard deviation", "min": "smallest", "max": "largest"}
@@ -169,6 +174,8 @@ def tolerances(errors: np.ndarray) -> list[dict[str, float]]:
 def mistakes(names: Sequence[str], told: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """The hardest of the test rows, by name, from what was :func:`measured`."""
     pair = told["truth"], told["predicted"]
+    if told["classes"] is None and pair[0].ndim > 1:
+        return several_mistakes(names, *pair, count)
     if told["classes"] is None:
         return number_mistakes(names, *pair, count)
     return class_mistakes(names, *pair, told["scores"], told["classes"], count)
@@ -203,6 +210,20 @@ def number_mistakes(
     hardest = np.argsort(-np.abs(errors), kind="stable")[:count]
     return [{"name": names[row], "true": f"{truth[row]:.4g}",
              "predicted": f"{predicted[row]:.4g}", "measure": float(errors[row])}
+            for row in hardest]  # fmt: skip
+
+
+def several_mistakes(
+    names: Sequence[str], truth: np.ndarray, predicted: np.ndarray, count: int
+) -> list[dict[str, Any]]:
+    """The rows with the largest error in any target, in its standard deviations."""
+    spread = np.maximum(truth.std(axis=0), np.finfo(float).tiny)
+    errors = np.abs((predicted - truth) / spread).max(axis=1)
+    hardest = np.argsort(-errors, kind="stable")[:count]
+    shown = {"true": truth, "predicted": predicted}
+    return [{"name": names[row], "measure": float(errors[row]),
+             **{key: " / ".join(f"{value:.4g}" for value in rows[row])
+                for key, rows in shown.items()}}
             for row in hardest]  # fmt: skip
 
 
@@ -274,8 +295,16 @@ def measured(
             )
     else:
         measure = intervals.number_measure(truth, predicted)
-        found["tolerances"] = tolerances(predicted - truth)
-        found["residuals"] = thinned(predicted, truth - predicted)
+        if said.targets:
+            measure = intervals.several_measure(truth, predicted, said.targets)
+        found["each"] = [
+            {
+                "target": name,
+                "tolerances": tolerances(one.predicted - one.truth),
+                "residuals": thinned(one.predicted, one.truth - one.predicted),
+            }
+            for name, one in said.each.items()
+        ]
     found["intervals"] = intervals.intervals(
         measure, len(truth), found["metrics"], resamples, random_state
     )
@@ -289,7 +318,7 @@ def collect(
     train: pd.DataFrame,
     test: pd.DataFrame,
     *,
-    target: str,
+    target: str | list[str],
     test_name: str,
     identifier: str | None,
     mistakes_shown: int,
@@ -304,7 +333,7 @@ def collect(
     Args:
         model: the fitted pipeline.
         train, test: what it was fitted on, and what it is measured on.
-        target: the column that it predicts.
+        target: the column that it predicts, or several.
         test_name: what to call the test data in an error.
         identifier: the column that names a row; None takes the first one that can.
         mistakes_shown: how many mistakes to list at most.
@@ -315,10 +344,11 @@ def collect(
     """
     train, test = expand(train, kinds or {}), expand(test, kinds or {})
     features = inputs(model, test, test_name)
-    named_by, names = names_of_rows(test, [*features.columns, target], identifier)
+    targets = tasks.names(target)
+    named_by, names = names_of_rows(test, [*features.columns, *targets], identifier)
     told = measured(model, features, test[target], resamples, random_state, positive)
     return told | {
-        "target": target,
+        "target": ", ".join(targets),
         "rows": {"training": len(train), "test": len(test)},
         "resamples": resamples,
         "random_state": random_state,
@@ -326,6 +356,6 @@ def collect(
         "mistakes": mistakes(names, told, mistakes_shown),
         "wrong": int((told["truth"] != told["predicted"]).sum()),
         "quality": quality(train, test, features.columns, cleaning),
-        "columns": describe(pd.concat([train, test]), features.columns, target),
+        "columns": describe(pd.concat([train, test]), features.columns, targets),
         "parts": parts(train[target], test[target], bool(told["classes"])),
     }

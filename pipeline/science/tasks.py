@@ -24,6 +24,11 @@ FEW = 10  # whole numbers with more values are amounts, not classes
 POSITIVE = ("1", "true", "yes", "y", "t", "positive")
 
 
+def names(target: str | list[str]) -> list[str]:
+    """The columns that a setting names as the target."""
+    return [target] if isinstance(target, str) else list(target)
+
+
 def decide(target: pd.Series, task: str = AUTO) -> tuple[str, str]:
     """The kind of task, and why, in a line.
 

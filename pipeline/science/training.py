@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import encoding, evaluation, validation
+from pipeline.science import encoding, evaluation, tasks, validation
 from pipeline.science.data.kinds import expand
 from pipeline.science.data.tables import read_table
 
@@ -48,7 +48,7 @@ def train(
     test: pd.DataFrame,
     estimator: BaseEstimator,
     *,
-    target: str,
+    target: str | list[str],
     drop: list[str],
     categorical: list[str],
     how: validation.How,
@@ -62,7 +62,7 @@ def train(
     Args:
         train, test: the two parts of the data.
         estimator: from :func:`pipeline.science.estimators.make_estimator`.
-        target: the column to predict.
+        target: the column to predict, or several.
         drop: columns that are not features.
         categorical: columns of numbers that are categories.
         how: how to measure it on the training data, too.
@@ -115,14 +115,19 @@ def read_parts(
     return train, test
 
 
-def separate(table: pd.DataFrame, target: str, drop: list[str]) -> tuple[pd.DataFrame, pd.Series]:
+def separate(
+    table: pd.DataFrame, target: str | list[str], drop: list[str]
+) -> tuple[pd.DataFrame, Any]:
     """Features and target of a table; numbers as floats, so that a gap never changes a type.
+
+    Several targets are a table.
 
     Raises:
         PipelineError: the target is not there or has gaps, no feature is left, or one is infinite.
     """
-    wanted = target_of(table, target)
-    features = table.drop(columns=[target, *drop], errors="ignore")
+    goals = {name: target_of(table, name) for name in tasks.names(target)}
+    wanted = goals[target] if isinstance(target, str) else pd.DataFrame(goals)
+    features = table.drop(columns=[*goals, *drop], errors="ignore")
     if features.empty:
         raise PipelineError("no feature is left", "name fewer columns in model.drop")
     numbers = features.select_dtypes("number").columns
@@ -192,7 +197,7 @@ def fit(
                 f"model.target={target.name!r} is continuous, and {name} predicts classes",
                 "choose a regressor: model=random_forest_regressor",
             )
-    elif is_regressor(estimator) and not pd.api.types.is_numeric_dtype(target):
+    elif target.ndim == 1 and not pd.api.types.is_numeric_dtype(target):
         raise PipelineError(
             f"model.target={target.name!r} is not a number, and {name} predicts numbers",
             "choose a classifier: model=random_forest",
@@ -224,7 +229,8 @@ def feature_kinds(features: pd.DataFrame) -> dict[str, str]:
 def predictions(said: evaluation.Answers, table: pd.DataFrame) -> pd.DataFrame:
     """The first test rows, with what the model says of them."""
     shown = table.head(PREDICTIONS_SHOWN).copy()
-    shown["prediction"] = said.predicted[: len(shown)]
+    for name, predicted in said.columns("prediction").items():
+        shown[name] = predicted[: len(shown)]
     if said.probable:
         shown["probability"] = said.scores[: len(shown)].max(axis=1)
     return shown

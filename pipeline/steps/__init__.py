@@ -9,6 +9,7 @@ if StepContext.from_environment().trace:
 from pipeline.steps.arguments import (
     json_dict,
     json_list,
+    json_names,
     json_or_text,
     json_value,
     optional,
@@ -22,6 +23,7 @@ __all__ = [
     "StepContext",
     "json_dict",
     "json_list",
+    "json_names",
     "json_or_text",
     "json_value",
     "main",

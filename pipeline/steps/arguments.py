@@ -41,6 +41,14 @@ def _json_of(kind: type, text: str) -> Any:
     return value or kind()
 
 
+def json_names(text: str) -> list[str] | None:
+    """An argument that is a JSON list of names, of which some may be lists; empty means None."""
+    value = json_value(text)
+    if value is None or not isinstance(value, list):
+        return value
+    return [name for one in value for name in (one if isinstance(one, list) else [one])]
+
+
 def optional(text: str) -> str | None:
     """A text argument for which an empty string means None."""
     return text or None

@@ -45,12 +45,19 @@ def test_a_step_that_nobody_made_is_named(tmp_path: Path):
             "r2",
             "defense",
         ),
+        (
+            ["data=csv", "model.target=[defense,sp_def]", "model=hist_gradient_boosting",
+             "model.params.max_iter=20"],
+            "r2.sp_def",
+            "defense",
+        ),
     ],
 )  # fmt: skip
 def test_other_data_and_targets_run_by_configuration(
     checkout: Checkout, overrides: list[str], metric: str, target: str
 ):
-    done = checkout.run(SMALL, *overrides, f"main.experiment_name={target}")
+    small = [] if "model=hist_gradient_boosting" in overrides else [SMALL]
+    done = checkout.run(*small, *overrides, f"main.experiment_name={target}")
     assert done.status == 0, done.err
     assert done.summary["metrics"][metric] > 0.3
     assert ("f1" in done.summary["metrics"]) == (metric == "f1")

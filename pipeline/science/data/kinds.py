@@ -142,13 +142,16 @@ def date_format(column: pd.Series) -> tuple[str, bool] | None:
 
 
 def features(
-    known: Mapping[str, Any], target: str, drop: Collection[str], categorical: Collection[str]
+    known: Mapping[str, Any],
+    target: str | Sequence[str],
+    drop: Collection[str],
+    categorical: Collection[str],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The kind of each feature that a schema names, a date's with its format; and what is left out.
 
     Args:
         known: the schema.
-        target: the column to predict.
+        target: the column to predict, or several.
         drop: columns that are not features.
         categorical: columns that are categories, whatever the schema says.
 
@@ -158,7 +161,7 @@ def features(
     kinds, useless = {}, {}
     for column in known["columns"]:
         name, found = column["column"], column.get("kind", "")
-        if name == target or name in drop:
+        if name in drop or name in ([target] if isinstance(target, str) else target):
             continue
         if name in categorical:
             found = "category"

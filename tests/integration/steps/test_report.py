@@ -21,7 +21,7 @@ from sklearn.svm import LinearSVC
 
 from pipeline.core.errors import PipelineError
 from pipeline.reporting import page as html
-from pipeline.science import evaluation, intervals, report_data
+from pipeline.science import evaluation, intervals, report_data, tasks
 from pipeline.steps.context import StepContext
 from pipeline.steps.folders import chosen_steps
 from pipeline.tracking import Artifact
@@ -175,12 +175,12 @@ def page(text: str) -> Tags:
 def write(
     model: Any,
     table: pd.DataFrame,
-    target: str,
+    target: str | list[str],
     before: dict | None = None,
     notes: list[dict] | None = None,
 ) -> str:
     """The report of a model fitted on the first half of a table and measured on the second."""
-    features = [name for name in table if name not in (target, "name")]
+    features = [name for name in table if name not in [*tasks.names(target), "name"]]
     half = len(table) // 2
     train, test = table[:half], table[half:].reset_index(drop=True)
     model.fit(train[features], train[target])
@@ -241,6 +241,15 @@ def test_every_kind_of_model_has_its_report(model: Any, target: Any, words: list
     page(text)
     for word in [*words, "This is the first report", "The hardest mistakes"]:
         assert word in text
+
+
+def test_several_targets_have_one_report():
+    table = table_of().assign(y=lambda t: t.a - t.b, z=lambda t: t.a * t.b)
+    text = write(make_pipeline(LinearRegression()), table, ["y", "z"])
+    page(text)
+    for word in ("predicting y, z", "rmse.y", "r2.z", "Residuals of z", "<h3>y</h3>", "y: mean"):
+        assert word in text
+    assert "largest error, in standard deviations" in text
 
 
 def test_what_was_decided_comes_first_and_warnings_before_it():

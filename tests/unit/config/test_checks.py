@@ -71,6 +71,9 @@ def test_the_settings_as_they_come_are_accepted():
         (["report.resamples=0"], ["report.resamples=0 is too few", "1 or more"]),
         (["data.file_url=https://me:secret@example.com/x.csv"], ["user name or password"]),
         (["data=csv", "data.file_url=???"], ["data.file_url is not set"]),
+        (["model.target=[]"], ["names no columns"]),
+        (["model.target=[a,a]"], ["names no columns", "different"]),
+        (["model.target={a: 1}"], ["names no columns"]),
         (["search.metric=f2"], ["search.metric='f2' is not measured"]),
         (["model.validation=1"], ["model.validation=1.0 is not a share"]),
         (["model.cv=1"], ["model.cv=1 is not two folds or more"]),
@@ -121,6 +124,13 @@ def test_a_key_that_is_gone_names_what_to_use_instead():
 def test_each_model_has_a_collection_of_its_own(words: list[str], names: tuple[str, str]):
     model = composed(*words).model
     assert (model.artifact_name, model.preprocessor_artifact_name) == names
+
+
+def test_several_targets_are_one_name():
+    words = ["data=csv", "data.file_url=a.csv", "model.target=[solar_gw,wind_gw]"]
+    config = composed(*words)
+    assert config.model.name == "pokemon-solar_gw.wind_gw" == config.model.artifact_name
+    assert list(config.etl.required) == [["solar_gw", "wind_gw"]]
 
 
 def test_names_that_no_tracker_takes_are_kept_apart():

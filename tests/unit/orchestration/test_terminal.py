@@ -36,3 +36,11 @@ def test_a_result_is_told_as_it_is():
     print_result(console, [step], {"f1[/b]": 1.0, "val_f1[/b]": 0.5}, [ODD])
     assert out.getvalue().count(SHOWN) == 2
     assert "f1[/b]" in out.getvalue()
+
+
+def test_each_of_several_targets_is_a_row():
+    out = io.StringIO()
+    told = {"rmse": 1.5, "rmse.solar": 1.0, "rmse.wind": 2.0}
+    print_result(PlainConsole(file=out, width=80), [], told, [])
+    rows = [line.split() for line in out.getvalue().splitlines() if line.strip()]
+    assert rows == [["rmse"], ["test", "1.5"], ["test", "solar", "1"], ["test", "wind", "2"]]

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.steps import json_dict, json_list, json_value, optional
+from pipeline.steps import (
+    json_dict,
+    json_list,
+    json_names,
+    json_or_text,
+    json_value,
+    optional,
+)
 
 
 def test_json_arguments(tmp_path: Path):
@@ -16,6 +23,8 @@ def test_json_arguments(tmp_path: Path):
     assert [json_list(""), json_dict(" "), json_value("")] == [[], {}, None]
     assert [json_list("null"), json_dict("null"), json_value("0")] == [[], {}, 0]
     assert [optional(""), optional("x")] == [None, "x"]
+    assert [json_or_text("price"), json_or_text('["a", "b"]')] == ["price", ["a", "b"]]
+    assert [json_names(""), json_names('[["a", "b"], "c"]')] == [None, ["a", "b", "c"]]
 
 
 @pytest.mark.parametrize(
