@@ -7,10 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.reporting import figures
-from pipeline.science import evaluation, model_files, training
+from pipeline.science import evaluation, model_files
 from pipeline.science.data import cleaning
 from pipeline.science.plan import SETTINGS, plan
-from pipeline.science.tasks import names
 from pipeline.tracking import Chart
 from pipeline.tracking.mlflow import model as mlflow_model
 from pipeline.tracking.mlflow import registration as mlflow_registration
@@ -49,26 +48,21 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         figures=pictures,
         inputs=run.inputs,
     )
-    run.log({**trained.metrics, **pictures, "importances": trained.importances})
+    run.log({**trained.metrics, **pictures, **trained.tables(planned.test)})
     run.log({name: Chart(table) for name, table in evaluation.charts(trained.answers).items()})
-    run.log({"predictions": training.predictions(trained.answers, planned.test)})
-    if not trained.folds.empty:
-        run.log({"folds": trained.folds.reset_index()})
-    goal = ", ".join(names(args.target))
-    about = {"estimator": planned.path, "target": planned.target, "positive": planned.positive}
     run.log_artifact(
         files[args.preprocessor_artifact_name],
         name=args.preprocessor_artifact_name,
         type="preprocessor",
-        description=f"Features for {planned.path} predicting {goal}",
-        metadata=about,
+        description=f"Features for {planned.title}",
+        metadata=planned.about,
     )
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,
         type="model",
-        description=f"{planned.path} predicting {goal}",
-        metadata={**trained.metrics, **about},
+        description=planned.title,
+        metadata={**trained.metrics, **planned.about},
     )
     kept, trial = run.folder / "stored", run.context.trial  # a sweep has a candidate at its end
     mlflow_registration.register(

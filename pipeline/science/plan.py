@@ -60,6 +60,16 @@ class Plan:
     notes: list[tuple[str, bool]] = field(default_factory=list)
 
     @property
+    def title(self) -> str:
+        """The model in a few words."""
+        return f"{self.path} predicting {', '.join(tasks.names(self.target))}"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is recorded beside the model."""
+        return {"estimator": self.path, "target": self.target, "positive": self.positive}
+
+    @property
     def predicted(self) -> dict[str, Any]:
         """What those who predict have to know of the target, and what is no feature."""
         dtypes = [kinds.dtype(self.train[name]) for name in tasks.names(self.target)]

@@ -42,6 +42,15 @@ class Trained:
     importances: pd.Series
     kinds: Mapping[str, str] = field(default_factory=dict)
 
+    def tables(self, test: pd.DataFrame) -> dict[str, Any]:
+        """What is to be looked at beside the metrics.
+
+        Args:
+            test: the test rows, as they were read.
+        """
+        shown = {"importances": self.importances, "predictions": predictions(self.answers, test)}
+        return shown if self.folds.empty else shown | {"folds": self.folds.reset_index()}
+
 
 def train(
     train: pd.DataFrame,
