@@ -75,6 +75,7 @@ class Place:
             f"hydra.launcher.n_jobs={jobs}",
             f"model.params.n_estimators={trees}",
             f"model.params.random_state={seeds}",
+            "search.refit=false",  # what is measured is the trials
         )
 
     def times_run(self) -> dict[str, int]:
