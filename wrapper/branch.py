@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.core import settings
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
 from pipeline.core.text import say
@@ -47,6 +47,8 @@ class Branch:
         """
         self._git = TreeRepository(_top(Path(folder).expanduser()))
         self.top, self.name = self._git.top, name
+        if not (settings.ROOT / "main.py").is_file():  # the library is installed, not checked out
+            variables.set_defaults({settings.STATE_DIR: str(self.top / ".pipeline")})
         checks.refuse(self._git, name)
         self.current = self._git.branch() == f"refs/heads/{name}"
         self.base = self._tip() or self._git.commit("HEAD")

@@ -1,13 +1,10 @@
 """A decorator for a function that makes a model."""
 
-import contextlib
 import functools
-import importlib
 import os
 from collections.abc import Callable, Mapping
 from numbers import Real
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import mlflow
@@ -18,10 +15,10 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.text import say
 from pipeline.provenance import origin
 from pipeline.tracking.mlflow import store as mlflow_store
+from wrapper import models
 from wrapper.branch import Branch
 
 Result = TypeVar("Result")
-FLAVOURS = {"torch": "pytorch", "pyspark": "spark", "mlflow": "pyfunc"}  # by the class's package
 
 
 def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -57,8 +54,8 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
             check(name, result)
             with azure.told(address):
                 mlflow.set_tag("developer", origin.developer())
-                mlflow.log_metrics({key: float(x) for key, x in result["metrics"].items()})
-                log_model(result["model"])
+                log_metrics(id, result["metrics"])
+                models.log(result["model"], branch.top)
             try:
                 commit = branch.commit(tree, f"{name}: MLflow run {id}", {}, tag=id)
             except PipelineError as error:
@@ -89,53 +86,16 @@ def check(function: str, result: Any) -> None:
     for key, value in result["metrics"].items():
         if not (isinstance(key, str) and isinstance(value, Real)):
             raise PipelineError(f"{function}() returned metric {key!r} as {value!r}", remedy)
-    flavour(result["model"])
 
 
-def flavour(model: Any) -> ModuleType:
-    """MLflow's module for models of an object's class, or of a class that it comes from.
+def log_metrics(run: str, metrics: Mapping[str, Real]) -> None:
+    """Log metrics to the active run, after those that autologging has under the same names.
 
-    Raises:
-        PipelineError: there is none.
+    MLflow shows the value of the last step.
     """
-    for kind in type(model).__mro__:
-        package = kind.__module__.partition(".")[0]
-        try:
-            found = importlib.import_module(f"mlflow.{FLAVOURS.get(package, package)}")
-        except ImportError:
-            continue
-        if callable(getattr(found, "log_model", None)):
-            return found
-    kind = type(model)
-    raise PipelineError(
-        f"MLflow knows no flavour for a model of class {kind.__module__}.{kind.__qualname__}",
-        "return a model of scikit-learn, XGBoost, PyTorch, ..., or an mlflow.pyfunc.PythonModel",
-    )
-
-
-def log_model(model: Any) -> None:
-    """Log a model in its flavour; one of scikit-learn without pickle, unless it has own classes."""
-    found, options = flavour(model), {}
-    if found.__name__ == "mlflow.sklearn":
-        options = sklearn_options(model)
-    if found.__name__ == "mlflow.pyfunc":
-        found.log_model(name="model", python_model=model)
-    else:
-        found.log_model(model, name="model", **options)
-
-
-def sklearn_options(model: Any) -> dict[str, Any]:
-    """How MLflow is to write a model of scikit-learn.
-
-    One that needs no other package says so; for the rest MLflow finds out, which takes seconds.
-    """
-    from skops import io
-
-    from pipeline.science.model_files import TRUSTED_PACKAGES
-
-    with contextlib.suppress(io.exceptions.UnsupportedTypeException, TypeError, AttributeError):
-        types = io.get_untrusted_types(data=io.dumps(model))
-        if all(name.startswith(TRUSTED_PACKAGES) for name in types):
-            needs = mlflow_store.requirements("scikit-learn", "skops", "pandas")
-            return {"skops_trusted_types": types, "pip_requirements": needs}
-    return {"serialization_format": "cloudpickle"}
+    client = mlflow.MlflowClient()
+    logged = client.get_run(run).data.metrics
+    for key, value in metrics.items():
+        earlier = client.get_metric_history(run, key) if key in logged else []
+        step = max((metric.step + 1 for metric in earlier), default=0)
+        mlflow.log_metric(key, float(value), step)

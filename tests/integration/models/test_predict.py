@@ -229,7 +229,7 @@ def test_a_model_cleans_as_it_did_when_it_was_trained(tmp_path: Path):
     model = fitted(tmp_path / "now", raw, "legendary", ["number", "name"], CLEANING)
     earlier = shutil.copytree(tmp_path / "now", tmp_path / "then")
     for name in model_files.CODE:
-        text = (ROOT / "pipeline/science" / name).read_text(encoding="utf-8")
+        text = (ROOT / "pipeline/science/data" / name).read_text(encoding="utf-8")
         if name == "cleaning.py":  # at that time n/k meant that there is no value
             assert text.count('isin(["", *missing])') == 1
             text = text.replace('isin(["", *missing])', 'isin(["", "n/k", *missing])')

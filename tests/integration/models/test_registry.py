@@ -71,7 +71,7 @@ def test_a_version_says_where_it_came_from(at: Registered):
     assert any(pin.startswith("scikit-learn==") for pin in loaded.requirements)
     for name in model_files.CODE:  # the cleaning code goes with the model
         kept = loaded.folder / "extra_files" / name
-        assert kept.read_bytes() == (ROOT / "pipeline/science" / name).read_bytes()
+        assert kept.read_bytes() == (ROOT / "pipeline/science/data" / name).read_bytes()
     assert registry.drift(first, loaded.folder) == []
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import cloudpickle
 import mlflow
 import numpy as np
 import pandas as pd
@@ -18,13 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 
 from pipeline.core.errors import PipelineError
 from tests.support.paths import ROOT
 from tests.support.runs import Checkout, environment
 from wrapper import branch as branches
+from wrapper import models
 from wrapper import preprocess_wrapper as preprocessing
 from wrapper import train_wrapper as training
 from wrapper.branch import Branch
@@ -645,7 +645,6 @@ def test_an_error_of_the_function_is_its_own(top: Path):
         ({"model": LinearRegression()}, "no 'metrics'"),
         ({"metrics": [1], "model": LinearRegression()}, "as list"),
         ({"metrics": {"f1": "good"}, "model": LinearRegression()}, "'good'"),
-        ({"metrics": {"f1": 1}, "model": object()}, "builtins.object"),
     ],
 )
 def test_a_training_of_the_wrong_shape(result: object, word: str):
@@ -666,13 +665,11 @@ class Answer(mlflow.pyfunc.PythonModel):
 
 
 def test_flavours_are_told_by_the_object():
-    assert training.flavour(LinearRegression()).__name__ == "mlflow.sklearn"
-    assert training.flavour(Own()).__name__ == "mlflow.sklearn"
-    assert training.flavour(Answer()).__name__ == "mlflow.pyfunc"
-    plain = training.sklearn_options(LinearRegression().fit([[1.0]], [1.0]))
-    assert "skops_trusted_types" in plain
-    own = make_pipeline(FunctionTransformer(lambda X: X), Own())
-    assert training.sklearn_options(own) == {"serialization_format": "cloudpickle"}
+    assert models.flavour(LinearRegression()).__name__ == "mlflow.sklearn"
+    assert models.flavour(Own()).__name__ == "mlflow.sklearn"
+    assert models.flavour(Answer()).__name__ == "mlflow.pyfunc"
+    assert models.flavour(type("Rule", (), {"__module__": "__main__"})()) is None
+    assert models.flavour([LinearRegression()]) is None
 
 
 @pytest.fixture
@@ -707,3 +704,84 @@ def test_a_training_that_fails_or_is_refused_leaves_a_failed_run_and_no_commit(
     assert runs[0].data.metrics == {"r2": 1}
     with mlflow.start_run(experiment_id=experiment):
         refused(top, lambda: wrapped(**given), "within an MLflow run")
+
+
+SCRIPT = """
+import sys
+import threading
+import mlflow
+from sklearn.linear_model import LinearRegression
+from rules import Rule
+from wrapper.train_wrapper import train_wrapper
+
+
+class Capped:
+    def __init__(self, model, most):
+        self.model, self.most = model, most
+
+    def predict(self, X):
+        return self.model.predict(X).clip(max=self.most)
+
+
+class Learned(LinearRegression):
+    pass
+
+
+@train_wrapper
+def train(form):
+    X, y = [[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]
+    mlflow.log_metric("r2", 0.25, step=7)
+    fitted = LinearRegression().fit(X, y)
+    models = {
+        "flavour": lambda: Learned().fit(X, y),
+        "capped": lambda: Capped(fitted, 1.5),
+        "rule": lambda: Rule(fitted),
+        "several": lambda: {"low": fitted, "high": fitted},
+        "lock": threading.Lock,
+    }
+    return {"metrics": {"r2": 1.0}, "model": models[form]()}
+
+
+for form in sys.argv[1:]:
+    train(form, wrapper_branch="main", wrapper_gitwd=".")
+"""
+RULES = """
+class Rule:
+    def __init__(self, model):
+        self.model = model
+
+    def predict(self, X):
+        return self.model.predict(X) + 10
+"""
+
+
+def test_any_object_is_kept_and_no_run_is_lost(
+    top: Path, store: mlflow.MlflowClient, tmp_path: Path
+):
+    """Classes of the script, of the repository's modules, several models, and what is no model."""
+    forms = {"flavour": "sklearn", "capped": "pyfunc", "rule": "pyfunc", "several": "pickle",
+             "lock": "none"}  # fmt: skip
+    (top / "train.py").write_text(SCRIPT)
+    (top / "rules.py").write_text(RULES)
+    place = Checkout(tmp_path / "home")
+    env = {"PIPELINE_STATE_DIR": str(place.state), "PYTHONPATH": str(ROOT)}
+    done = place.python("train.py", *forms, cwd=top, **env, **IDENTITY)
+    assert done.status == 0, done.err
+    assert done.err.count("warning: the model is not kept: ") == 1
+    [experiment] = [e.experiment_id for e in store.search_experiments() if e.name == "dev"]
+    runs = store.search_runs([experiment], order_by=["attributes.start_time ASC"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.metrics["r2"] for run in runs} == {1.0}  # not what was logged before
+    assert [run.data.tags["model.form"] for run in runs] == [*forms.values()]
+    mlflow.set_tracking_uri(f"sqlite:///{place.state / 'mlflow.db'}")
+    folders = [tmp_path / form for form in forms][:3]
+    answers = []
+    for folder, run in zip(folders, runs, strict=False):
+        folder.mkdir()
+        uri = f"runs:/{run.info.run_id}/model"
+        answers.append(mlflow.pyfunc.load_model(uri, dst_path=str(folder)).predict([[2.0]]))
+    assert np.ravel(answers) == pytest.approx([2.0, 1.5, 12.0])  # without train.py and rules.py
+    path = mlflow.artifacts.download_artifacts(
+        run_id=runs[3].info.run_id, artifact_path=models.PICKLE, dst_path=str(tmp_path)
+    )
+    assert set(cloudpickle.loads(Path(path).read_bytes())) == {"low", "high"}
