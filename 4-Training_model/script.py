@@ -41,6 +41,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         files[args.artifact_name],
         trained.features,
         preparation,
+        preprocessor=files[args.preprocessor_artifact_name],
         allowed=args.allowed,
         params={**vars(args), "estimator": planned.path},
         metrics=trained.metrics,

@@ -46,6 +46,7 @@ class Main:
     alert: bool = MISSING
     timeout: float | None = MISSING
     artifact_root: str | None = MISSING
+    mlflow_uri: str | None = MISSING
     revalidate: str = MISSING
 
 

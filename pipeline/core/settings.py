@@ -23,6 +23,8 @@ WORKERS = "PIPELINE_WORKERS"  # the folder of the step workers that a sweep has 
 # Set by W&B's agent for each run of its sweep.
 SWEEP_AGENT = "WANDB_SWEEP_ID"
 
+# MLflow's store, where the user has named one: main.mlflow_uri.
+MLFLOW_URI = "PIPELINE_MLFLOW_URI"
 # Where MLflow keeps the files of new experiments: main.artifact_root.
 ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"
 
@@ -183,7 +185,17 @@ def experiment() -> str:
 
 def tracking_uri() -> str:
     """MLflow's store: ``MLFLOW_TRACKING_URI``, or SQLite in the state folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_dir() / DATABASE}"
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    return absolute_store(named) if named else f"sqlite:///{state_dir() / DATABASE}"
+
+
+def absolute_store(uri: str) -> str:
+    """The address of an MLflow store, with the whole path if it is a file or folder here."""
+    if path := sqlite_path(uri):
+        return f"sqlite:///{path.absolute()}{''.join(uri.partition('?')[1:])}"
+    if re.match(r"file:(?!/)", uri):
+        return Path(uri.removeprefix("file:")).absolute().as_uri()
+    return str(Path(uri).absolute()) if re.match(r"\.{1,2}(/|$)", uri) else uri
 
 
 def mlflow_on_server() -> bool:

@@ -37,16 +37,19 @@ def step_context(run_id: str, overrides: Iterable[str], commit: Commit | None) -
     )
 
 
-def export(config: "DictConfig", group: str, tracker: str) -> None:
+def export(config: "DictConfig", group: str, tracker: str) -> str | None:
     """Set the variables by which steps, MLflow and the tracker find their stores.
 
     Args:
         config: the run's configuration.
         group: what the steps' runs are grouped by in the tracker.
         tracker: ``wandb`` or ``trackio``.
+
+    Returns:
+        What the user should know of MLflow's store, if anything.
     """
     state = Path(config.main.state_dir).absolute()
-    _drop_default_store(state)
+    store, notice = _mlflow_store(config.main.mlflow_uri, state)
     if os.environ.get("TRACKIO_DIR"):  # each step runs in a folder of its own
         variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir().absolute())})
     variables.set_defaults({"MLFLOW_DISABLE_TELEMETRY": "true"})
@@ -61,19 +64,27 @@ def export(config: "DictConfig", group: str, tracker: str) -> None:
             settings.TRACKER: tracker,
             settings.TRACKER_TIMEOUT: str(config.main.tracker_timeout),
             settings.ARTIFACT_ROOT: config.main.artifact_root or None,
+            settings.MLFLOW_URI: store,
+            "MLFLOW_TRACKING_URI": store,
         }
     )
+    return notice
 
 
-def _drop_default_store(state: Path) -> None:
-    """`mlflow run .` without MLFLOW_TRACKING_URI names a database in the current folder.
+def _mlflow_store(chosen: str | None, state: Path) -> tuple[str | None, str | None]:
+    """The store's whole address, if one is named; and what the user should know of it.
 
-    All state lives in one place, so that name is not taken for a wish.
+    `mlflow run .` without MLFLOW_TRACKING_URI sets it to a database in the current folder. All
+    state lives in one place, so that address is not taken for a wish.
     """
-    path = settings.sqlite_path(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    default = path and path.name == "mlflow.db" and path.parent.resolve() in (ROOT, Path.cwd())
-    if default and path.parent.resolve() != state.resolve():
-        variables.set_variables({"MLFLOW_TRACKING_URI": None})
+    named = chosen or os.environ.get("MLFLOW_TRACKING_URI") or None
+    path = settings.sqlite_path(named or "")
+    if chosen is None and path and path.is_absolute() and path.name == settings.DATABASE:
+        folder = path.parent.resolve()
+        if folder in (ROOT, Path.cwd()) and folder != state.resolve():
+            told = f"{named} is the default of mlflow run, and MLflow's store is {state}"
+            return None, f"{told}; main.mlflow_uri={named} names it"
+    return named and settings.absolute_store(named), None
 
 
 def _decisive(overrides: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,7 @@ class Pipeline:
         self.running: str | None = None
         self.trial = hydra_job.begin_trial(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
-        context.export(config, group, kind)
+        self.notice = context.export(config, group, kind)
         hardening.close_state()
         known = context.step_context(self.id, job.overrides, self.commit)
         self.context = replace(
@@ -296,6 +297,17 @@ class Pipeline:
         self.executor.start(summary.as_yaml(self.recorded), tags, self.commit, parameters)
         if self.trial:
             self.trial.mlflow_run = self.executor.parent
+        summary.note_store()
+
+    def _record_reuse(self) -> None:
+        """Begin a run in a store of MLflow's that has none of this checkout's yet.
+
+        All steps were reused, and the user has named the store to see them there.
+        """
+        try:
+            self._begin()
+        except PipelineError as failure:
+            self.screen.warn(failure.what)
 
     def _keep_code(self) -> snapshot.Snapshot | None:
         """Keep the code in git, because a step is about to run; None where that can't be done."""
@@ -353,8 +365,9 @@ class Pipeline:
         self.screen.__enter__()
         if self.cache.notice:
             self.screen.warn(self.cache.notice)
-        if not self.trial and (notice := tracking.notice(self.config.main.tracker)):
-            self.screen.warn(notice)
+        if not self.trial:
+            for notice in filter(None, (tracking.notice(self.config.main.tracker), self.notice)):
+                self.screen.warn(notice)
         self.tracker.prepare()
         if self.config.main.explain:
             return self
@@ -381,6 +394,8 @@ class Pipeline:
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
         recorded = False
+        if kind is None and not self.config.main.explain and summary.is_new_store():
+            self._record_reuse()
         try:
             if not self.config.main.explain:
                 self._record(status, error)
@@ -423,6 +438,9 @@ class Pipeline:
         report = ["report: make report"] if last and last[0].outputs else []
         urls = [result.tracker_url for result in self.results.values() if result.tracker_url]
         page = [f"its page: {self.tracked.url}"] if self.tracked.url else []
+        store = os.environ.get(settings.MLFLOW_URI, "")
+        if settings.sqlite_path(store) or store.startswith(("/", "file:")):
+            page.append(f"in MLflow: mlflow ui --backend-store-uri {shlex.quote(store)}")
         where = self.tracker.dashboard(urls)
         return [f"run {self.id}: {self.folder}", *page, *report, where]
 

@@ -1,6 +1,8 @@
 """What a run of the pipeline leaves in its folder: its configuration and ``summary.json``."""
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,23 @@ def write(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     numbered = {"number": next_number(), **content}
     write_whole(folder / SUMMARY, json.dumps(numbered, indent=2))
     return numbered
+
+
+def note_store() -> None:
+    """Note that MLflow's store has a run of this checkout's."""
+    place = _store()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+
+
+def is_new_store() -> bool:
+    """Whether the user has named a store that has no run of this checkout's yet."""
+    return bool(os.environ.get(settings.MLFLOW_URI)) and not _store().exists()
+
+
+def _store() -> Path:
+    name = hashlib.sha256(settings.tracking_uri().encode()).hexdigest()[:16]
+    return settings.state_dir() / "stores" / name
 
 
 def as_yaml(value: Any) -> str:

@@ -67,8 +67,7 @@ def draw_importances(weights: pd.Series) -> Figure:
 
 def draw_confusion(said: evaluation.Answers) -> Figure:
     """True classes against predicted ones, with counts."""
-    labels = said.classes
-    counts = score.confusion_matrix(said.truth, said.predicted, labels=labels)
+    labels, counts = evaluation.confusion(said)
     axes = _axes("Confusion matrix", xlabel="predicted", ylabel="true")
     axes.imshow(counts, cmap="Blues")
     ticks = range(len(labels))

@@ -134,8 +134,8 @@ def charts(said: Answers) -> dict[str, pd.DataFrame]:
     """
     if said.classes is None:
         return {}
-    counts = score.confusion_matrix(said.truth, said.predicted, labels=said.classes)
-    names = [str(label) for label in said.classes]
+    labels, counts = confusion(said)
+    names = [str(label) for label in labels]
     cells = [(names[i], names[j], int(count)) for (i, j), count in np.ndenumerate(counts)]
     found = {"confusion": pd.DataFrame(cells, columns=["true", "predicted", "rows"])}
     if said.scores is None:
@@ -149,6 +149,16 @@ def charts(said: Answers) -> dict[str, pd.DataFrame]:
             precise.append(_line(names[place], "recall", x, "precision", y))
     lines = {"roc": roc, "precision_recall": precise}
     return found | {name: pd.concat(parts) for name, parts in lines.items() if parts}
+
+
+def confusion(said: Answers) -> tuple[list[Any], np.ndarray]:
+    """Classes, and how many rows of each were taken for each: true ones down, predicted across.
+
+    Classes that only the test data has come last.
+    """
+    known = list(said.classes)
+    labels = [*known, *sorted(set(said.truth) - set(known), key=str)]
+    return labels, score.confusion_matrix(said.truth, said.predicted, labels=labels)
 
 
 def _line(label: str, across: str, x: np.ndarray, up: str, y: np.ndarray) -> pd.DataFrame:

@@ -283,7 +283,8 @@ def measured(
         measure = intervals.class_measure(truth, predicted, scores, classes, said.place)
         found["positive"] = classes[said.place] if len(classes) == 2 else None
         found |= {"scores": scores, "probable": said.probable}
-        found["confusion"] = score.confusion_matrix(truth, predicted, labels=classes).tolist()
+        found["confusion_classes"], counts = evaluation.confusion(said)
+        found["confusion"] = counts.tolist()
         if scores is not None:
             at_half = scores[:, said.place] >= 0.5
             found["takes_half"] = bool((at_half == (predicted == classes[said.place])).all())

@@ -35,6 +35,7 @@ STALE = "stale"
 def main(script: str, address: str, modules: Sequence[str]) -> None:
     """Import a script and serve its turns, until the process that started this one has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the orchestrator's to handle
+    atexit.register(remove, Path(address))  # after what the script leaves there, which comes later
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
@@ -46,9 +47,13 @@ def main(script: str, address: str, modules: Sequence[str]) -> None:
         gc.freeze()  # a collection in a child would copy every page that they share
         if can_fork():
             serve(module, server)
+
+
+def remove(address: Path) -> None:
+    """Remove a worker's socket, and the folder if this was its last file."""
     with contextlib.suppress(OSError):  # the starter may have removed them
-        Path(address).unlink()
-        Path(address).parent.rmdir()
+        address.unlink()
+        address.parent.rmdir()
 
 
 def load(script: Path) -> ModuleType:

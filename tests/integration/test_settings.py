@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 
+from tests.support import servers
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Checkout, Finished, environment
 
@@ -114,6 +116,24 @@ def test_mlflow_run_does_the_same_job(tmp_path: Path):
     assert summary["steps"]["1-Download_data"]["status"] == "ran"
     config = next(state.glob("runs/*/config/config.yaml")).read_text()
     assert 'artifact_description: a, b = {c} "d"' in config
+
+
+def test_a_new_store_of_mlflows_is_used_shown_and_told_of_reuse(checkout: Checkout):
+    """A relative address means the folder where the command was typed, in every step."""
+    database = checkout.home / "taxi.db"
+    done = checkout.run(SMALL, MLFLOW_TRACKING_URI="sqlite:///taxi.db")
+    assert done.status == 0, done.err
+    assert f"mlflow ui --backend-store-uri 'sqlite:///{database}'" in done.out
+    assert [*ROOT.rglob("taxi.db")] == []
+    runs = mlflow.MlflowClient(f"sqlite:///{database}").search_runs(["1"])
+    assert {run.info.run_name for run in runs} >= {"1-Download_data", "4-Training_model"}
+    with servers.mlflow_server(checkout.home, f"sqlite:///{database}") as address:
+        again = (SMALL, f"main.mlflow_uri={address}")
+        reused = checkout.run(*again)
+        assert reused.states == ["cached"] * 4
+        last = mlflow.MlflowClient(address).search_runs(["1"], max_results=1)[0]
+        assert last.data.tags["pipeline.run_id"] == reused.summary["run_id"]
+        assert checkout.run(*again).summary["mlflow_run"] is None  # once is enough
 
 
 def test_long_parameters_arrive_whole(checkout: Checkout):

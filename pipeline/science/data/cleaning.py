@@ -278,8 +278,8 @@ def by_names(settings: dict) -> dict:
     told = dict(settings)
     if told.get("required"):
         told["required"] = [snake_case(title) for title in told["required"]]
-    for key in ("fill", "parse"):
-        told |= {key: {snake_case(title): v for title, v in (told.get(key) or {}).items()}}
+    for key in {"fill", "parse"} & told.keys():
+        told[key] = {snake_case(title): v for title, v in (told[key] or {}).items()}
     if told.get("schema"):
         told["schema"] = [{**rule, "column": snake_case(rule["column"])} for rule in told["schema"]]
     return told

@@ -59,6 +59,7 @@ def publish(
     features: DataFrame,
     preparation: Path,
     *,
+    preprocessor: Path,
     allowed: Collection[str],
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
@@ -71,6 +72,7 @@ def publish(
     Args:
         step: the run's name, where MLflow has not started one for the step.
         model, file, features, preparation, allowed: see :func:`log`.
+        preprocessor: the fitted preprocessing alone, as a file.
         params: the step's parameters.
         metrics: what the model scored.
         folds: the metrics of each fold, if it was cross-validated.
@@ -91,6 +93,7 @@ def publish(
         mlflow.set_tags({f"data.{used.name}": f"{used.version} {used.digest}" for used in inputs})
         for figure in figures.values():
             mlflow.log_artifact(str(figure), "figures")
+        mlflow.log_artifact(str(preprocessor), "preprocessor")
         return log(model, file, features, preparation, allowed)
 
 

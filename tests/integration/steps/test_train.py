@@ -82,6 +82,8 @@ def test_what_mlflow_has_of_a_model(chain: tuple[Steps, dict[str, Finished]]):
         experiment = client.get_experiment_by_name("dev")
         run = client.search_runs([experiment.experiment_id], order_by=["start_time"])[0]
         figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+        (alone,) = client.list_artifacts(run.info.run_id, "preprocessor")
+        assert alone.path == "preprocessor/preprocessor.skops"
         found = client.search_logged_models([experiment.experiment_id])
         (info,) = [model for model in found if model.source_run_id == run.info.run_id]
         uri = info.model_uri

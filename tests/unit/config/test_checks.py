@@ -129,7 +129,7 @@ def test_each_model_has_a_collection_of_its_own(words: list[str], names: tuple[s
 def test_several_targets_are_one_name():
     words = ["data=csv", "data.file_url=a.csv", "model.target=[solar_gw,wind_gw]"]
     config = composed(*words)
-    assert config.model.name == "pokemon-solar_gw.wind_gw" == config.model.artifact_name
+    assert config.model.name == "a-solar_gw.wind_gw" == config.model.artifact_name
     assert list(config.etl.required) == [["solar_gw", "wind_gw"]]
 
 

@@ -70,3 +70,23 @@ def test_no_two_texts_have_the_same_name() -> None:
     assert names[texts.index("model")] != "model"  # it is taken
     for name in names:
         settings.check_name("an artifact", name)
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        ("sqlite:///taxi.db", "sqlite:////here/taxi.db"),
+        ("sqlite:///a/taxi.db?timeout=9", "sqlite:////here/a/taxi.db?timeout=9"),
+        ("sqlite:////elsewhere/taxi.db", "sqlite:////elsewhere/taxi.db"),
+        ("./mlruns", "/here/mlruns"),
+        ("file:mlruns", "file:///here/mlruns"),
+        ("file:///elsewhere", "file:///elsewhere"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_a_store_is_named_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, whole: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings.absolute_store(given) == whole.replace("/here", str(tmp_path))

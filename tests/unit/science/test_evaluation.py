@@ -144,3 +144,15 @@ def test_a_class_in_one_part_only_is_said_and_measured() -> None:
     assert (
         evaluation.lacking(evaluation.Answers(truth[:2], predicted[:2], ["a", "b"], scores)) == []
     )
+
+
+def test_classes_that_only_the_test_data_has_are_counted():
+    """Also where it has no class of the training data."""
+    predicted = np.array(["a", "b", "b"])
+    for truth in (np.array(["c", "a", "c"]), np.array(["c", "c", "c"])):
+        said = evaluation.Answers(truth, predicted, ["a", "b"])
+        labels, counts = evaluation.confusion(said)
+        assert labels == ["a", "b", "c"]
+        assert counts.sum() == 3
+        table = evaluation.charts(said)["confusion"].set_index(["true", "predicted"])["rows"]
+        assert table["c", "b"] == (truth == "c")[1:].sum()
