@@ -12,9 +12,9 @@ from tests.support.paths import ROOT
 from tests.support.runs import environment
 
 CONNECT = (
-    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.tracking import mlflow_store\n"
+    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.tracking.mlflow import store\n"
 )
-CONNECT += "print(mlflow_store.connect('dev'))"
+CONNECT += "print(store.connect('dev'))"
 
 
 class Home:
