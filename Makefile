@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The steps' environments and ours: compile when building, or every first import is slow
 export UV_COMPILE_BYTECODE = 1
 OVERRIDES ?=
-PYTEST = .venv/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest -q --dist loadfile --no-loadscope-reorder
 COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
@@ -21,10 +21,10 @@ run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split
 test: .venv/extras  ## lint, types, contracts, then the unit and integration tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@.venv/bin/mypy && .venv/bin/lint-imports --no-logo --no-cache
-	@$(PYTEST) tests/unit tests/integration
+	@$(PYTEST) -n 3 tests/unit tests/integration
 
 test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, other machines, failing servers
-	@$(PYTEST) tests/stress
+	@$(PYTEST) -n 2 tests/stress
 
 attack: .venv/extras  ## changes, kills and crowds, from outside; SEED=7 draws the same again
 	@.venv/bin/python -m tests.attack $(if $(SEED),--seed $(SEED))
