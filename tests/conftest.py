@@ -73,8 +73,9 @@ TEMPORARY = pytest.StashKey[leftovers.Place]()
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses its own folder
 def pytest_configure(config: pytest.Config) -> None:
     """Temporary files go to a folder of this run; pytest-xdist's workers are told by TMPDIR."""
-    # a shell that starts the suite in the background has all that it starts ignore Ctrl-C
+    # a shell in the background has all that it starts ignore Ctrl-C, and nohup SIGHUP
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         place = config.stash[TEMPORARY] = leftovers.Place()
         config.option.basetemp = config.option.basetemp or place.path / leftovers.PYTEST
