@@ -22,7 +22,9 @@ def test_an_odd_file(place: Steps):
     (output,) = ended.report["outputs"]
     assert output["type"] == "processed_data"
     dropped = {"missing a": 1, "duplicate": 1}
-    assert place.artifacts()["clean_data.csv:v0"] == {**rows, "dropped": dropped}
+    assert place.artifacts()["clean_data.csv:v0"] == {
+        **rows, "dropped": dropped, "notes": ended.report["notes"],
+    }  # fmt: skip
 
     rules = [{"column": "a", "dtype": "int", "min": 5}, {"column": "b", "dtype": "int"}]
     place.refused(STEP, "a: min 5", "b: dtype int", "in 2 place(s)", **options, schema=rules)

@@ -29,6 +29,7 @@ def test_no_cell_is_changed(place: Steps):
     assert ended.versions() == {"train_data.csv": "v0", "test_data.csv": "v0"}
     assert ended.report["metrics"] == {"train_rows": 12, "test_rows": 8}
     drawn = {"test_size": 0.4, "random_state": 42, "stratify": "word"}
+    drawn |= {"notes": ended.report["notes"]}
     assert place.artifacts()["train_data.csv:v0"] == {"rows": 12, **drawn}
     assert place.artifacts()["test_data.csv:v0"] == {"rows": 8, **drawn}
 
