@@ -109,8 +109,8 @@ def test_a_sweep_that_is_killed_leaves_no_process(
     checkout = Checkout(tmp_path / "home")
     process = checkout.start(*words, TMPDIR=str(temporary))
     await_step(process.pid)
-    process.kill()
     below = [one for one in psutil.process_iter() if watcher.belongs(one, str(temporary))]
+    process.kill()  # what belongs to it may have ended before it is looked for
     assert below
     assert psutil.wait_procs(below, timeout=60)[1] == []
     process.communicate(timeout=HANGS)
