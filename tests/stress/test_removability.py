@@ -24,6 +24,7 @@ FEATURES = {
     "wrapper": ["wrapper"],
 }
 CORE = {
+    "sources",
     *("core", "science", "provenance", "tracking", "steps", "config", "cache"),
     *("orchestration", "reporting"),
 }
