@@ -123,7 +123,7 @@ def test_an_end_at_ten_moments_leaves_no_run_running(checkout: Checkout, server:
 
 def test_a_step_that_runs_out_of_time_is_killed_in_wandb(checkout: Checkout, server: WandbServer):
     server.faults.hold("UseArtifact")
-    done = failed(checkout, server, *QUICK, "main.tracker_timeout=60", "main.timeout=3")
+    done = failed(checkout, server, *QUICK, "main.tracker_timeout=60", "main.timeout=15")
     assert "ran out of time" in done.err
     assert [run.state for run in server.runs.values()] == ["failed", "finished", "killed"]
 
