@@ -6,13 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
-from pipeline.science.data import cleaning, defects, formats, kinds
+from pipeline.science.data import cleaning, defects, formats, kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the raw artifact, clean and check it, and log the result."""
     cleaning.check_rules(args.schema)
-    args = argparse.Namespace(**cleaning.by_names(vars(args)))
+    args = argparse.Namespace(**tables.by_names(vars(args)))
     text = cleaning.text_columns(args.schema)
     artifact = run.use_artifact(args.input_artifact)
     place = artifact.download() if formats.is_parts(artifact.download()) else artifact.file()

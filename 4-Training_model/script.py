@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
 from pipeline.reporting import figures
 from pipeline.science import evaluation, model_files
-from pipeline.science.data import cleaning
+from pipeline.science.data import tables
 from pipeline.science.plan import SETTINGS, plan
 from pipeline.tracking import Chart
 from pipeline.tracking.mlflow import model as mlflow_model
@@ -29,7 +29,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     preparation = model_files.write_preparation(
         run.folder,
         features=trained.kinds,
-        cleaning=cleaning.by_names(args.cleaning),
+        cleaning=tables.by_names(args.cleaning),
         **planned.predicted,
     )
     parts = {args.preprocessor_artifact_name: trained.model[:-1], args.artifact_name: trained.model}

@@ -273,18 +273,6 @@ def fractions(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.DataFrame({"column": name, "rule": "dtype int", "value": lost, "index": lost.index})
 
 
-def by_names(settings: dict) -> dict:
-    """Settings of ``etl`` that name columns by their titles, with the columns' names instead."""
-    told = dict(settings)
-    if told.get("required"):
-        told["required"] = [snake_case(title) for title in told["required"]]
-    for key in {"fill", "parse"} & told.keys():
-        told[key] = {snake_case(title): v for title, v in (told[key] or {}).items()}
-    if told.get("schema"):
-        told["schema"] = [{**rule, "column": snake_case(rule["column"])} for rule in told["schema"]]
-    return told
-
-
 def text_columns(rules: list[dict]) -> list[str]:
     """The columns that ``etl.schema`` says are text, even where every cell is a number."""
     return [rule["column"] for rule in rules if rule.get("dtype") == "str"]

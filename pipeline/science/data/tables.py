@@ -29,6 +29,18 @@ def snake_case(title: str) -> str:
     return re.sub(r"[\W_]+", "_", text).strip("_") or "column"
 
 
+def by_names(settings: dict) -> dict:
+    """Settings of ``etl`` that name columns by their titles, with the columns' names instead."""
+    told = dict(settings)
+    if told.get("required"):
+        told["required"] = [snake_case(title) for title in told["required"]]
+    for key in {"fill", "parse"} & told.keys():
+        told[key] = {snake_case(title): v for title, v in (told[key] or {}).items()}
+    if told.get("schema"):
+        told["schema"] = [{**rule, "column": snake_case(rule["column"])} for rule in told["schema"]]
+    return told
+
+
 def dialect(sep: str | None, encoding: str | None) -> tuple[str, str]:
     """The separator and the encoding that a CSV file is read with.
 
