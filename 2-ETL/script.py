@@ -15,7 +15,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     args = argparse.Namespace(**tables.by_names(vars(args)))
     text = cleaning.text_columns(args.schema)
     artifact = run.use_artifact(args.input_artifact)
-    place = artifact.download() if formats.is_parts(artifact.download()) else artifact.file()
+    folder = artifact.download()
+    place = folder if formats.is_parts(folder) else artifact.file()
     numbers = {"decimal": args.decimal, "thousands": args.thousands, "parse": args.parse}
     missing = [*args.usual_missing, *args.missing]
     source = formats.read(

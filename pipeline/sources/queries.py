@@ -42,9 +42,7 @@ def fetch(url: str, query: str | None, target: Path, max_bytes: int) -> dict[str
             titles, rows, size = list(map(str, answer.keys())), [], 0
             for part in answer.partitions(ROWS):
                 rows += part
-                size += sum(
-                    len(v) if isinstance(v, str | bytes) else 8 for row in part for v in row
-                )
+                size += sum(_size(value) for row in part for value in row)
                 if size > max_bytes:
                     raise too_large(url, max_bytes)
     except exc.SQLAlchemyError as error:

@@ -37,8 +37,8 @@ from pipeline.science.data.tables import EXACT, snake_case
 CHUNK = 1 << 20
 PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 TYPED = ("parquet",)  # formats in which text is text because somebody said so
-DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError,
-           NotImplementedError)  # fmt: skip
+# What unpacking raises; RuntimeError: an archive with a password, or of an unknown compression
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError)
 
 
 @dataclass(frozen=True)
