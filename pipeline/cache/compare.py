@@ -2,8 +2,8 @@
 
 Some of it is known before the step runs: :func:`known`, whose digest is the key under which results
 are kept. The rest the step has to tell: what it read, with which packages, and by which environment
-variables. That is its :class:`~pipeline.core.evidence.Evidence`, and a result is reused only where
-the evidence holds.
+variables. That is its :class:`~pipeline.core.dependencies.Evidence`, and a result is reused only
+where the evidence holds.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from pipeline.core import observations
-from pipeline.core.evidence import Evidence, keyed, lock_digest, read_lock
+from pipeline.core.dependencies import Evidence, keyed, lock_digest, read_lock
 from pipeline.core.files import file_digest
 from pipeline.core.results import Reference
 from pipeline.core.settings import ROOT

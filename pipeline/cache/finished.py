@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.cache.compare import Parts, Present, differences, digest
-from pipeline.core.evidence import Evidence
+from pipeline.core.dependencies import Evidence
 from pipeline.core.files import UNUSABLE, parse_record, write_whole
 from pipeline.core.results import StepResult, checked
 

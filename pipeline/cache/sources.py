@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.core import secrets
+from pipeline.core.addresses import PLACES, is_query
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest, content_digest, file_digest
 from pipeline.core.formats import parts
-from pipeline.core.settings import CONTENT, ETAG, NEVER, PLACES, is_query
+from pipeline.core.settings import CONTENT, ETAG, NEVER
 from pipeline.sources import errors
 
 TIMEOUT = 5.0

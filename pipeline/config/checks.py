@@ -11,16 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.schema import Config, options, unknown_setting
 from pipeline.core import secrets
+from pipeline.core.addresses import check_file_url, file_address, is_query
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import METRICS, TASKS
-from pipeline.core.settings import (
-    REVALIDATE,
-    check_file_url,
-    check_name,
-    check_path,
-    file_address,
-    is_query,
-)
+from pipeline.core.settings import REVALIDATE, check_name, check_path
 
 LONGEST_PROJECT = 128  # characters: NAME_MAXLEN in wandb/sdk/artifacts/_validators.py
 ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")

@@ -14,8 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from pipeline.config import references
+from pipeline.core.addresses import file_address
 from pipeline.core.errors import PipelineError
-from pipeline.core.settings import SWEEP_AGENT, file_address
+from pipeline.core.settings import SWEEP_AGENT
 
 OPTION = "--hydra_options="
 OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]+)=(.*)", re.DOTALL)

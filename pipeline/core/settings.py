@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from pipeline.core.errors import PipelineError
 
@@ -65,11 +64,6 @@ def check_path(what: str, path: Path) -> None:
 
 # What can name an artifact or a model, which become names of files
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")  # of an address
-PACKED = "gz|bz2|xz|zip|zst"  # ends of files that are left out of a data set's name
-FORMATS = "csv|tsv|tab|txt|data|dat|parquet|pq|jsonl|ndjson|json|xlsx|xls|xlsb|ods|db|sqlite3?"
-# Cloud storage that fsspec reads; its memory is for tests
-PLACES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hf", "memory")
 
 
 def check_name(what: str, name: str) -> None:
@@ -103,69 +97,6 @@ def safe_name(text: str, *taken: str) -> str:
     if name == text and name not in taken and NAME.fullmatch(name):
         return name
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def check_file_url(what: str, url: str) -> None:
-    """Refuse a ``file:`` address on another machine, whose path would be looked up on this one.
-
-    Raises:
-        PipelineError: it names a host.
-    """
-    parts = urlsplit(url)
-    if parts.scheme.lower() == "file" and parts.netloc.lower() not in ("", "localhost"):
-        raise PipelineError(
-            f"{what} is a file on the machine {parts.hostname!r}, which can't be read here",
-            "mount it and give its path here: file:///path/to/data.csv",
-        )
-
-
-def is_query(url: str, query: str | None = None) -> bool:
-    """Whether an address is of a database that is asked a query, or for a table."""
-    scheme = url.partition(":")[0].lower()
-    if scheme in ("http", "https", "file", *PLACES) or not re.match(r"[\w+]+://", url):
-        return False
-    return bool(query or re.search(r"[?&](table|query)=", url))
-
-
-def dataset_name(url: str) -> str:
-    """The name of a data set, from its address: the file's, or that of a database's table."""
-    address, _, options = without_references(url).partition("?")
-    table = re.search(r"(?:^|&)table=([^&]+)", options) if is_query(url) else None
-    stem = table[1] if table else Path(unquote(address).rstrip("/")).name
-    for suffix in (PACKED, FORMATS):
-        stem = re.sub(rf"\.({suffix})$", "", stem, flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9-]+", "_", stem).strip("_-").lower()[:LONGEST_NAME] or "table"
-
-
-def file_suffix(url: str, query: str | None = None) -> str:
-    """The end of a data set's file name, such as ``.csv.gz``."""
-    if is_query(url, query):
-        return ".parquet"  # as which the answer is kept
-    end = rf"(?:\.(?:{FORMATS}))?(?:\.(?:{PACKED}))?$"
-    found = re.search(end, without_references(url).partition("?")[0].lower())
-    if found and found[0]:
-        return found[0]
-    return ".parquet" if Path(unquote(urlsplit(url).path)).is_dir() else ".csv"  # a folder of parts
-
-
-def without_references(url: str) -> str:
-    """An address without what it takes from the environment."""
-    return re.sub(r"\$\{[^}]*\}", "", url)
-
-
-def file_address(url: str) -> str:
-    """An address as it is; the whole ``file:`` address of a path, or of a relative one.
-
-    A path, also of a SQLite database, is relative to the current folder; ``~`` is the user's home.
-    """
-    if database := re.match(r"(sqlite(?:\+\w+)?:///)([^/?$][^?]*)", url):
-        return f"{database[1]}{Path(database[2]).absolute()}{url[database.end() :]}"
-    scheme, colon, rest = url.partition(":")
-    if scheme.lower() == "file":
-        return url if rest.startswith("/") else Path(rest).absolute().as_uri()
-    if not url.strip() or (colon and SCHEME.fullmatch(scheme.strip())):
-        return url
-    return Path(url).expanduser().absolute().as_uri()
 
 
 def state_dir() -> Path:

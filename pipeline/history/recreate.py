@@ -277,7 +277,7 @@ def pin_environment(folder: Path, lock: Iterable[str]) -> None:
 
     An environment that exists and does so already is left to be used.
     """
-    from pipeline.orchestration import environments  # MLflow's own building of them
+    from pipeline.orchestration.execution import environments
 
     wanted = [line for line in lock if line and not line.startswith("#")]
     if environments.installed(folder) == wanted:

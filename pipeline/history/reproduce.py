@@ -19,7 +19,7 @@ from pipeline.history import equality, recreate, step_files
 from pipeline.history.equality import Item
 from pipeline.history.records import RunRecord, record
 from pipeline.history.runs import History
-from pipeline.orchestration import processes
+from pipeline.orchestration.execution import processes
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
 
@@ -165,7 +165,7 @@ def _config(
 def _prepare(code: Path, env_manager: str, locks: Mapping[str, list[str]]) -> None:
     """Let each step run with the packages it ran with; with ``local``, say what differs."""
     if env_manager != "local":
-        from pipeline.orchestration import environments
+        from pipeline.orchestration.execution import environments
 
         environments.prepare_process()
         for step, lines in locks.items():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.cache.finished import Cache
 from pipeline.core import settings
+from pipeline.core.dependencies import read_lock
 from pipeline.core.errors import PipelineError
-from pipeline.core.evidence import read_lock
 from pipeline.core.files import file_digest
 from pipeline.core.results import LOCK, TABLES, StepResult
 

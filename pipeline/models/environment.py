@@ -11,7 +11,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import last_lines, write_whole
 from pipeline.core.pins import locked
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import environments
+from pipeline.orchestration.execution import environments
 
 OURS = (
     "filelock",
@@ -21,7 +21,8 @@ OURS = (
 )  # what the code here needs, beside the model's own
 PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[a-z0-9,-]+\])?==[A-Za-z0-9._+!-]+")
 BUILD = (
-    "import sys; from pathlib import Path; from pipeline.orchestration import environments; "
+    "import sys; from pathlib import Path; "
+    "from pipeline.orchestration.execution import environments; "
     "environments.prepare_process(); environments.build(Path(sys.argv[1]), sys.argv[2])"
 )
 

@@ -12,7 +12,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from pipeline.core.results import RUN_ID_TAG
 from pipeline.core.text import say
-from pipeline.orchestration import processes
+from pipeline.orchestration.execution import processes
 from pipeline.tracking.mlflow.store import kill_run
 
 

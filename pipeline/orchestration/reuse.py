@@ -11,7 +11,7 @@ from pipeline.cache import sources
 from pipeline.cache.compare import Parts, Present, digest
 from pipeline.cache.finished import Cache, Record, fingerprint
 from pipeline.config.job import Trial
-from pipeline.core.evidence import Evidence, chosen, keep_lock, libraries
+from pipeline.core.dependencies import Evidence, chosen, keep_lock, libraries
 from pipeline.core.results import StepResult, records_of
 from pipeline.tracking import Tracker, local_records
 

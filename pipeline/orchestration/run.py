@@ -31,7 +31,8 @@ from pipeline.core import hardening, settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import TRACKER_TAG, Reference, StepResult
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import backends, context, processes, summary, workers
+from pipeline.orchestration import context, summary
+from pipeline.orchestration.execution import backends, processes, workers
 from pipeline.orchestration.reuse import Reuse
 from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.orchestration.tracked import TrackedRun
@@ -44,7 +45,7 @@ from pipeline.tracking.mlflow import retries as mlflow_retries
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pipeline.orchestration.mlflow_project import Executor, Ran
+    from pipeline.orchestration.execution.mlflow_project import Executor, Ran
 
 
 class Pipeline:
@@ -108,7 +109,7 @@ class Pipeline:
         """MLflow, connected; asked for only when something has to be run or looked up there."""
         gc.disable()  # imports leave no garbage
         from pipeline.orchestration.dead_runs import mark_dead
-        from pipeline.orchestration.mlflow_project import Executor
+        from pipeline.orchestration.execution.mlflow_project import Executor
 
         gc.enable()
         self.temporary.begin()

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipeline.core.addresses import PLACES, check_file_url, is_query
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
 from pipeline.core.formats import form_of, parts
-from pipeline.core.settings import PLACES, check_file_url, is_query
 from pipeline.sources.errors import too_large
 
 WEB = ("http", "https")

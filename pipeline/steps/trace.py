@@ -20,8 +20,8 @@ from types import CodeType, FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core import evidence, observations, settings
-from pipeline.core.evidence import Evidence
+from pipeline.core import dependencies, observations, settings
+from pipeline.core.dependencies import Evidence
 from pipeline.core.observations import Proof
 from pipeline.core.settings import ROOT
 from pipeline.provenance import origin
@@ -358,9 +358,9 @@ class Trace:
         """The evidence so far; and what changed while the step ran, which proves nothing."""
         with self._alone():
             proof, changed = self._checked()
-        variables = evidence.chosen(os.environ, context.variables)
-        values = evidence.keyed(variables, self._variables, context.key)
-        lock = evidence.lock_digest(self.environment)
+        variables = dependencies.chosen(os.environ, context.variables)
+        values = dependencies.keyed(variables, self._variables, context.key)
+        lock = dependencies.lock_digest(self.environment)
         return Evidence(proof, lock, values, context.key), changed
 
     def _checked(self) -> tuple[Proof, list[str]]:

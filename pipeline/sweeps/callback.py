@@ -32,12 +32,13 @@ from pipeline import tracking
 from pipeline.config import job as trial
 from pipeline.config import overrides, references
 from pipeline.config.checks import check_measuring
-from pipeline.core import databases, evidence, hardening, settings, variables
+from pipeline.core import databases, dependencies, hardening, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, read_record, write_whole
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
-from pipeline.orchestration import backends, context, processes, workers
+from pipeline.orchestration import context
+from pipeline.orchestration.execution import backends, processes, workers
 from pipeline.provenance import origin
 from pipeline.steps.folders import chosen_steps, step_files, step_folders
 from pipeline.sweeps import ray_check
@@ -171,7 +172,7 @@ class Sweep(Callback):
 
     def _tell_trials(self, config: DictConfig, done: list[int]) -> None:
         """Put what trials have to know into the overrides that all of them get."""
-        told = trial.SweepContext(self.id, self.run, done, evidence.libraries(os.environ))
+        told = trial.SweepContext(self.id, self.run, done, dependencies.libraries(os.environ))
         variables = {
             trial.SWEEP_VARIABLE: told.to_json(),
             settings.WORKERS: str(workers.of_trials().folder or ""),

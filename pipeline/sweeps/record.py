@@ -15,9 +15,9 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS
 from pipeline.core.results import ERROR_TAG
-from pipeline.orchestration import mlflow_project
 from pipeline.orchestration.dead_runs import mark_dead
-from pipeline.orchestration.processes import MLFLOW_RUN, Marker
+from pipeline.orchestration.execution import mlflow_project
+from pipeline.orchestration.execution.processes import MLFLOW_RUN, Marker
 from pipeline.provenance import origin
 from pipeline.tracking.mlflow import store as mlflow_store
 

@@ -15,7 +15,7 @@ from pipeline.core.files import read_record
 from pipeline.core.results import SUMMARY
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
-from pipeline.orchestration import processes
+from pipeline.orchestration.execution import processes
 from pipeline.sweeps import summary
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking import Tracker

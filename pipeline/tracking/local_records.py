@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core import databases, settings
-from pipeline.core.evidence import read_lock
+from pipeline.core.dependencies import read_lock
 from pipeline.core.results import StepResult, damage
 
 Row = tuple[str | None, ...]

@@ -16,7 +16,7 @@ from pathlib import Path
 import mlflow
 import psutil
 
-from pipeline.orchestration import watcher
+from pipeline.orchestration.execution import watcher
 from tests.support import ray_nodes, servers
 from tests.support.runs import SMALL, Checkout, is_step
 

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from pipeline.cache.finished import Cache
 from pipeline.core import databases, settings
-from pipeline.core.evidence import read_lock
+from pipeline.core.dependencies import read_lock
 from pipeline.core.files import content_digest
 from pipeline.history import log as history_log
 from pipeline.history import runs as history_runs
-from pipeline.orchestration import dead_runs, maintenance, processes, summary, terminal, workers
+from pipeline.orchestration import dead_runs, maintenance, summary, terminal
+from pipeline.orchestration.execution import processes, workers
 from pipeline.steps.folders import step_folders
 from tests.support.paths import ROOT
 from tests.support.runs import Checkout

@@ -15,8 +15,8 @@ import mlflow
 import psutil
 import pytest
 
-from pipeline.orchestration import mlflow_project, watcher
-from pipeline.orchestration.backends import Backend
+from pipeline.orchestration.execution import mlflow_project, watcher
+from pipeline.orchestration.execution.backends import Backend
 from tests.support import servers
 from tests.support.runs import HANGS, SMALL, Checkout, await_step
 

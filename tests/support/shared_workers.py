@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.core import hardening, settings
-from pipeline.orchestration.workers import STORES, TRACED, WORKER, worker_name
+from pipeline.orchestration.execution.workers import STORES, TRACED, WORKER, worker_name
 from pipeline.steps.folders import step_folders
 from tests.support import program
 from tests.support.paths import ROOT

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.__main__ import main
-from pipeline.core import evidence, settings
+from pipeline.core import dependencies, settings
 from pipeline.core.errors import PipelineError
 from pipeline.history import equality, recreate, reproduce
 from pipeline.history.runs import History
@@ -274,7 +274,7 @@ def test_a_version_that_is_gone_from_the_index(partial: Clone, capsys):
     places = partial.state / "environments"
     lock = places / f"{summary['steps']['2-ETL']['environment']}.txt"
     gone = [lock.read_text().splitlines()[0], "pandas==3.1.1", "tqdm==0.0.99"]
-    summary["steps"]["2-ETL"]["environment"] = digest = evidence.lock_digest(gone)
+    summary["steps"]["2-ETL"]["environment"] = digest = dependencies.lock_digest(gone)
     (places / f"{digest}.txt").write_text("\n".join([*gone, ""]))
     record.write_text(json.dumps(summary))
     try:

@@ -15,7 +15,8 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import Reference, StepResult
-from pipeline.orchestration import processes, run
+from pipeline.orchestration import run
+from pipeline.orchestration.execution import processes
 from pipeline.tracking import Tracker
 from tests.support.clones import Clone
 from tests.support.paths import POKEMON, ROOT

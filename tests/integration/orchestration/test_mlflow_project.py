@@ -8,10 +8,10 @@ import mlflow
 import pytest
 
 from pipeline.core import settings
-from pipeline.orchestration import processes
-from pipeline.orchestration.backends import Backend
-from pipeline.orchestration.mlflow_project import Executor
-from pipeline.orchestration.workers import Workers
+from pipeline.orchestration.execution import processes
+from pipeline.orchestration.execution.backends import Backend
+from pipeline.orchestration.execution.mlflow_project import Executor
+from pipeline.orchestration.execution.workers import Workers
 
 
 @pytest.fixture

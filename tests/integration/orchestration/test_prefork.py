@@ -18,8 +18,8 @@ import pytest
 from mlflow.exceptions import ExecutionException
 
 from pipeline.core import settings
-from pipeline.orchestration import mlflow_project, prefork, processes, workers
-from pipeline.orchestration.workers import Workers, interpreter, record_interpreter
+from pipeline.orchestration.execution import mlflow_project, prefork, processes, workers
+from pipeline.orchestration.execution.workers import Workers, interpreter, record_interpreter
 from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.steps.folders import step_folders
 from pipeline.tracking.mlflow import store as mlflow_store
@@ -396,7 +396,8 @@ def test_a_command_for_a_shell_is_the_shells(forked: Step, more: str):
 
 def test_a_worker_ends_with_whoever_started_it(forked: Step):
     start = (
-        "import sys; from pathlib import Path; from pipeline.orchestration.workers import Workers\n"
+        "import sys; from pathlib import Path\n"
+        "from pipeline.orchestration.execution.workers import Workers\n"
         f"made = Workers(); made.prepare(Path({str(forked.folder)!r}), 'local')\n"
         "print(*(process.pid for _, process in made._started.values()), flush=True)\n"
         "sys.stdin.read()"

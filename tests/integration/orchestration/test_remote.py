@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 
 from pipeline.core.errors import PipelineError
-from pipeline.orchestration import backends
+from pipeline.orchestration.execution import backends
 from pipeline.provenance import origin
 from pipeline.steps import folders
 from pipeline.steps.context import StepContext

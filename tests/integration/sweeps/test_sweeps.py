@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import job
-from pipeline.orchestration import processes
+from pipeline.orchestration.execution import processes
 from pipeline.sweeps import record as sweep_record
 from pipeline.sweeps import summary as sweep_summary
 from pipeline.sweeps.record import Recorded

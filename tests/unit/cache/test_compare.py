@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.cache import compare
 from pipeline.cache.compare import Present, differences, digest
-from pipeline.core import evidence, observations, settings
-from pipeline.core.evidence import Evidence
+from pipeline.core import dependencies, observations, settings
+from pipeline.core.dependencies import Evidence
 from pipeline.core.results import Reference
 
 PARAMETERS = {"test_size": 0.2, "input_artifact": Reference("clean_data.csv:v3", "abc")}
@@ -104,8 +104,8 @@ def present(variables: Mapping[str, str] | None = None, lock: list[str] = LOCK) 
 
 def seen(variables: Mapping[str, str] | None = None, read: tuple[str, ...] = ()) -> Evidence:
     """The evidence of a step that read these variables, with the packages of ``LOCK``."""
-    lock = evidence.keep_lock(LOCK)
-    return Evidence({}, lock, evidence.keyed(variables or {}, read, "key"), "key")
+    lock = dependencies.keep_lock(LOCK)
+    return Evidence({}, lock, dependencies.keyed(variables or {}, read, "key"), "key")
 
 
 @pytest.mark.parametrize(

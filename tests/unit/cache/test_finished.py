@@ -11,7 +11,7 @@ import pytest
 from pipeline.cache.compare import Parts, Present, digest
 from pipeline.cache.finished import Cache, Record
 from pipeline.core import observations
-from pipeline.core.evidence import Evidence
+from pipeline.core.dependencies import Evidence
 from pipeline.core.results import StepResult
 
 

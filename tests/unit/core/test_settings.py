@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import settings
+from pipeline.core import addresses, settings
 from pipeline.core.errors import PipelineError
 
 
@@ -41,7 +41,7 @@ def test_a_path_is_a_file_address(
 ):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.chdir(tmp_path)
-    assert settings.file_address(given) == address.replace("/here", str(tmp_path))
+    assert addresses.file_address(given) == address.replace("/here", str(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["pokemon-legendary", "a.b_c", "x" * 100])

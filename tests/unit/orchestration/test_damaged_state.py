@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import evidence, settings
+from pipeline.core import dependencies, settings
 from pipeline.core.files import read_record
 from pipeline.history.runs import History
-from pipeline.orchestration import maintenance, summary, workers
+from pipeline.orchestration import maintenance, summary
+from pipeline.orchestration.execution import workers
 from tests.support.paths import ROOT
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -88,10 +89,10 @@ def test_an_interpreter(state: Path, damage: Callable, capsys: pytest.CaptureFix
 
 def test_a_lock(state: Path, damage: Callable):
     lines = ["# Python 3.11", "pandas==2.0"]
-    digest = evidence.keep_lock(lines)
-    assert evidence.read_lock(digest) == lines
+    digest = dependencies.keep_lock(lines)
+    assert dependencies.read_lock(digest) == lines
     damage(settings.lock_file(digest))
-    assert evidence.read_lock(digest) == []
+    assert dependencies.read_lock(digest) == []
     if not settings.lock_file(digest).is_dir():
-        assert evidence.keep_lock(lines) == digest
-        assert evidence.read_lock(digest) == lines
+        assert dependencies.keep_lock(lines) == digest
+        assert dependencies.read_lock(digest) == lines

@@ -11,8 +11,9 @@ import mlflow
 import pytest
 
 from pipeline.core import settings
-from pipeline.orchestration import dead_runs, processes
-from pipeline.orchestration.processes import Marker
+from pipeline.orchestration import dead_runs
+from pipeline.orchestration.execution import processes
+from pipeline.orchestration.execution.processes import Marker
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from mlflow.utils.process import ShellCommandException
 
 from pipeline.core import azure, settings, variables
+from pipeline.core.dependencies import Evidence, keep_lock
 from pipeline.core.errors import PipelineError
-from pipeline.core.evidence import Evidence, keep_lock
 from pipeline.core.files import last_lines, write_whole
 from pipeline.core.results import (
     ERROR_TAG,
@@ -32,9 +32,9 @@ from pipeline.core.results import (
     StepResult,
 )
 from pipeline.core.settings import ROOT
-from pipeline.orchestration import backends, environments, prefork, processes
-from pipeline.orchestration.backends import Backend
-from pipeline.orchestration.workers import Workers
+from pipeline.orchestration.execution import backends, environments, prefork, processes
+from pipeline.orchestration.execution.backends import Backend
+from pipeline.orchestration.execution.workers import Workers
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.tracking.mlflow import retries as mlflow_retries

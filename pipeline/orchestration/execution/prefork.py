@@ -30,9 +30,9 @@ from mlflow.projects.utils import (
 from mlflow.utils.databricks_utils import get_databricks_env_vars
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
-from pipeline.orchestration import processes
-from pipeline.orchestration.backends import PREFORK
-from pipeline.orchestration.workers import Turn, Workers, interpreter
+from pipeline.orchestration.execution import processes
+from pipeline.orchestration.execution.backends import PREFORK
+from pipeline.orchestration.execution.workers import Turn, Workers, interpreter
 
 KILLED = 137  # a shell's exit status for a killed process
 SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text

@@ -1,6 +1,6 @@
-"""What a step was found to depend on: its evidence, which the cache compares with the present.
+"""What a step depends on, as it was recorded while the step ran: the evidence for its reuse.
 
-A step makes it of itself (:mod:`pipeline.steps.trace`); :mod:`pipeline.cache.compare` says whether
+:mod:`pipeline.steps.trace` records it inside the step; :mod:`pipeline.cache.compare` says whether
 it still holds.
 """
 

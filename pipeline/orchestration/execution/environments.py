@@ -22,8 +22,8 @@ from mlflow.utils.virtualenv import (
 
 from pipeline.core import variables
 from pipeline.core.errors import PipelineError
-from pipeline.orchestration.processes import system_temporary_folder
-from pipeline.orchestration.workers import record_interpreter
+from pipeline.orchestration.execution.processes import system_temporary_folder
+from pipeline.orchestration.execution.workers import record_interpreter
 from pipeline.provenance import origin
 
 MARKER = ".complete"

@@ -25,7 +25,7 @@ from pipeline.core import settings, variables
 from pipeline.core.errors import ending_signals
 from pipeline.core.files import write_whole
 from pipeline.core.text import say
-from pipeline.orchestration import watcher
+from pipeline.orchestration.execution import watcher
 from pipeline.tracking.mlflow import retries as mlflow_retries
 
 if TYPE_CHECKING:
