@@ -1,8 +1,5 @@
 """Tidies up after runs that were killed: their state in MLflow and their temporary files."""
 
-import contextlib
-import shutil
-import sys
 from pathlib import Path
 
 import mlflow
@@ -11,7 +8,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from pipeline.core.results import RUN_ID_TAG
-from pipeline.core.text import say
 from pipeline.orchestration.execution import processes
 from pipeline.tracking.mlflow.store import kill_run
 
@@ -24,7 +20,7 @@ def mark_dead() -> None:
     client = mlflow.MlflowClient()
     for marker, noted in processes.dead():
         if folder := noted.get(processes.TEMPORARY):
-            _remove(Path(folder))
+            processes.remove_temporary(Path(folder))
         try:
             for run in _of_marker(client, marker.id, noted.get(processes.MLFLOW_RUN)):
                 kill_run(client, run)
@@ -32,15 +28,6 @@ def mark_dead() -> None:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):  # deleted by its owner
                 continue  # the server fails; the next start tries again
         marker.remove()
-
-
-def _remove(folder: Path) -> None:
-    """Remove a run's temporary folder, and nothing else that a marker may name."""
-    with contextlib.suppress(FileNotFoundError):
-        if processes.is_temporary(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        elif folder.exists():
-            say(f"warning: {folder} stays: no run has made it here", file=sys.stderr)
 
 
 def _of_marker(client: mlflow.MlflowClient, id: str, run: str | None) -> list[Run]:

@@ -179,11 +179,15 @@ class Marker:
 
     def note(self, **values: str) -> None:
         """Write down more of what the run uses; the first note takes the lock."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._lock.is_locked:
-            self._lock.acquire(timeout=TIDYING)
+        self.hold()
         self._noted |= {HOST: socket.gethostname(), STORE: _store(), **values}
         write_whole(self.path, json.dumps(self._noted))
+
+    def hold(self) -> None:
+        """Take the lock, until the process ends or :meth:`remove`."""
+        if not self._lock.is_locked:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=TIDYING)
 
     def read(self) -> dict[str, str]:
         """What is noted; nothing, and a warning, if the file is damaged."""
@@ -289,6 +293,11 @@ class Temporary:
             return
         outer = tempfile.gettempdir()
         variables.set_defaults({settings.SYSTEM_TMPDIR: outer})
+        self._marker.hold()
+        if before := self._marker.read().get(
+            TEMPORARY
+        ):  # of a trial that was killed, and runs again
+            remove_temporary(Path(before))
         path = Path(outer, f"pipeline-{secrets.token_hex(4)}")  # sockets in it need a short path
         self._marker.note(**{TEMPORARY: str(path)})
         path.mkdir(mode=0o700)
@@ -312,8 +321,17 @@ class Temporary:
         self._path = None
 
 
-def is_temporary(folder: Path) -> bool:
-    """Whether a folder is one that :class:`Temporary` made: whatever else a marker names stays."""
+def remove_temporary(folder: Path) -> None:
+    """Remove a killed run's temporary folder, and nothing else that a marker may name."""
+    with contextlib.suppress(FileNotFoundError):
+        if _is_temporary(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.exists():
+            say(f"warning: {folder} stays: no run has made it here", file=sys.stderr)
+
+
+def _is_temporary(folder: Path) -> bool:
+    """Whether a folder is one that :class:`Temporary` made."""
     if folder.parent != system_temporary_folder() or not NAME.fullmatch(folder.name):
         return False
     status = folder.lstat()

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ IGNORED_ENDS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's
 STORES = [  # MLflow's local ones
     f"mlflow.store.{kind}.sqlalchemy_workspace_store" for kind in ("tracking", "model_registry")
 ]
+FOLDER = re.compile("workers-[a-z0-9_]{8}")  # of sockets, as tempfile names it
 TRACED = {VARIABLE: StepContext(trace=True).to_json()}
 COUNTED = (settings.STATE_DIR, settings.TRACKER)
 
@@ -82,7 +84,9 @@ class Workers:
             self._start(step, python, name)
 
     def _start(self, step: Path, python: str, name: str) -> None:
-        self.folder = self.folder or Path(tempfile.mkdtemp(prefix="workers-", dir=self._parent))
+        if self.folder is None:
+            remove_unused(Path(self._parent or tempfile.gettempdir()))
+            self.folder = Path(tempfile.mkdtemp(prefix="workers-", dir=self._parent))
         address = self.folder / name
         address.unlink(missing_ok=True)  # of a worker that was killed
         process = subprocess.Popen(
@@ -133,6 +137,25 @@ class Workers:
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
+
+
+def remove_unused(parent: Path) -> None:
+    """Remove the folders of workers that were killed with whoever started them, as Ray does."""
+    for folder in parent.glob("workers-*"):
+        with contextlib.suppress(OSError):  # its workers are just removing it
+            status = folder.lstat()
+            ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            sockets = [*folder.iterdir()] if ours and FOLDER.fullmatch(folder.name) else []
+            if sockets and not any(map(_is_served, sockets)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_served(address: Path) -> bool:
+    """Whether a process listens at a socket."""
+    with contextlib.suppress(ConnectionError), socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(address))
+        return True
+    return False
 
 
 @cache

@@ -343,10 +343,12 @@ def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[
 
 
 def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
-    """Mark a run and those below it as KILLED, where they are said to run."""
-    for run in (parent, *children(client, parent.info.experiment_id, parent.info.run_id)):
+    """Mark a run and all below it as KILLED, where they are said to run; the lowest first."""
+    for run in children(client, parent.info.experiment_id, parent.info.run_id):
         if run.info.status == "RUNNING":
-            client.set_terminated(run.info.run_id, "KILLED")
+            kill_run(client, run)
+    if parent.info.status == "RUNNING":
+        client.set_terminated(parent.info.run_id, "KILLED")
 
 
 def model_versions(client: mlflow.MlflowClient) -> Iterator[tuple[Any, bool]]:

@@ -4,10 +4,12 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+import mlflow
 import pytest
 from alembic import command
 from mlflow.store.db import utils
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core.errors import PipelineError
 from pipeline.tracking.mlflow import store as mlflow_store
@@ -55,6 +57,25 @@ def test_a_damaged_template_is_made_again(home: Home):
         mlflow_store.make_store(another)
         assert schema(another) == schema(home.store)
         assert schema(home.template) == schema(home.store)
+
+
+def test_all_below_a_killed_run_is_killed(home: Home):
+    """A step of a sweep's trial too."""
+    mlflow_store.make_store(home.store)
+    client = mlflow.MlflowClient(f"sqlite:///{home.store}")
+    experiment = client.create_experiment("dev")
+
+    def begin(above: str | None = None) -> str:
+        tags = {MLFLOW_PARENT_RUN_ID: above} if above else {}
+        return client.create_run(experiment, tags=tags).info.run_id
+
+    sweep = begin()
+    trial, finished = begin(sweep), begin(sweep)
+    step = begin(trial)
+    client.set_terminated(finished)
+    mlflow_store.kill_run(client, client.get_run(sweep))
+    states = [client.get_run(run).info.status for run in (sweep, trial, step, finished)]
+    assert states == ["KILLED", "KILLED", "KILLED", "FINISHED"]
 
 
 def test_a_store_that_exists_is_left_alone(home: Home):
