@@ -24,7 +24,7 @@ test: .venv/extras  ## lint, types, contracts, then the unit and integration tes
 	@$(PYTEST) -n 3 tests/unit tests/integration
 
 test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, other machines, failing servers
-	@$(PYTEST) -n 2 tests/stress
+	@$(PYTEST) -n 3 tests/stress
 
 attack: .venv/extras  ## changes, kills and crowds, from outside; SEED=7 draws the same again
 	@.venv/bin/python -m tests.attack $(if $(SEED),--seed $(SEED))

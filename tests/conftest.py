@@ -31,6 +31,8 @@ LONGEST = (
     "sweep_kills",
     "integrity",
     "wandb_pipeline",
+    "wandb_runs",
+    "changes_meanwhile",
     "removability",
     "changes",
     "crowd",

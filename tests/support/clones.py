@@ -84,3 +84,21 @@ class Clone(Checkout):
         text = (self.root / file).read_text(encoding="utf-8")
         assert text.count(old) == 1, (file, old)
         (self.root / file).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def refused(place: Clone, *words: str, **env: str) -> str:
+    """A command that fails in a few lines, and changes nothing."""
+    before, state = seen(place.root), ids(place)
+    done = place.tool(*words, **env)
+    assert done.status == 1, done.out
+    assert "Traceback" not in done.err
+    assert done.err.startswith("error: ")
+    assert len(done.err.splitlines()) <= 20
+    assert seen(place.root) == before
+    assert ids(place) == state
+    return done.err
+
+
+def ids(place: Clone) -> list[str]:
+    """The runs, the oldest first."""
+    return sorted(path.name for path in (place.state / "runs").iterdir())

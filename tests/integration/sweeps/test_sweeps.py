@@ -16,7 +16,7 @@ from pipeline.sweeps import summary as sweep_summary
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.runs import SMALL, Checkout
-from tests.support.sweeps import Swept, check_shared_workers
+from tests.support.sweeps import Swept
 
 TRIALS = "model.params.n_estimators=2,3,4,0"  # the last one can't be fitted
 
@@ -143,26 +143,9 @@ def test_out_of_time(swept: Swept):
     assert states == ["FAILED", "FINISHED"]
 
 
-def test_a_trial_that_would_be_compared_on_the_test_data_has_failed(swept: Swept):
-    same = ("-m", "model.params.random_state=8", SMALL)
-    done = swept.checkout.run(*same, "model.validation=0,0.3")
-    assert "1 of 2 trials failed; trial 0: model.validation=0, and no model.cv" in done.err
-    measured = swept.checkout.run(*same, "model.validation=0", "model.cv=2")
-    assert measured.status == 0, measured.err
-
-
 def test_same_command_tries_the_failed_trials_again(swept: Swept):
     before = len(swept.sweeps())
     done = swept.checkout.run("-m", "hydra/launcher=basic", TRIALS, "search.refit=true")
     assert "goes on: 3 of its trials are finished" in done.out
     assert len(swept.sweeps()) == before
     assert len(swept.below(swept.sweeps()[0])) == 5  # the failed one twice, the others once
-
-
-@pytest.mark.parametrize(("launcher", "seed"), [("basic", 11), ("joblib", 21)])
-def test_trials_share_what_is_imported(swept: Swept, launcher: str, seed: int):
-    trials = f"model.params.random_state={seed},{seed + 1},{seed + 2}"
-    process = swept.checkout.start(
-        "-m", f"hydra/launcher={launcher}", trials, SMALL, "main.backend=prefork"
-    )
-    check_shared_workers(process, 3)

@@ -9,7 +9,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.sweeps import tuning
 from tests.support.paths import POKEMON
 from tests.support.runs import SMALL, Checkout, Finished
-from tests.support.sweeps import Swept
+from tests.support.sweeps import Swept, check_shared_workers
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +100,20 @@ def test_a_range_with_nothing_in_it_is_refused(range_: str):
     override = OverridesParser.create().parse_override(f"model.params.C={range_}")
     with pytest.raises(PipelineError, match=r"^model.params.C=.* can't be searched: "):
         tuning.distribution("model.params.C", override)
+
+
+def test_a_trial_that_would_be_compared_on_the_test_data_has_failed(swept: Swept):
+    same = ("-m", "model.params.random_state=8", SMALL)
+    done = swept.checkout.run(*same, "model.validation=0,0.3")
+    assert "1 of 2 trials failed; trial 0: model.validation=0, and no model.cv" in done.err
+    measured = swept.checkout.run(*same, "model.validation=0", "model.cv=2")
+    assert measured.status == 0, measured.err
+
+
+@pytest.mark.parametrize(("launcher", "seed"), [("basic", 11), ("joblib", 21)])
+def test_trials_share_what_is_imported(swept: Swept, launcher: str, seed: int):
+    trials = f"model.params.random_state={seed},{seed + 1},{seed + 2}"
+    process = swept.checkout.start(
+        "-m", f"hydra/launcher={launcher}", trials, SMALL, "main.backend=prefork"
+    )
+    check_shared_workers(process, 3)
