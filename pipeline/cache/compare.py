@@ -137,7 +137,7 @@ def _versions(lock: Iterable[str]) -> dict[str, str]:
 def _text(kind: str, observed: Any) -> str:
     """An observation in a few words."""
     if kind == observations.CODE:
-        return observed["bytes"] or observed["code"]
+        return str(observed["bytes"] or observed["code"])
     if kind == observations.SEARCH:
         return ", ".join(observed["found"]) or "(none)"
     return observed or "(none)"

@@ -83,7 +83,7 @@ class Unreachable(Exception):
 
 def _address(source: dict[str, Any]) -> str:
     try:
-        return secrets.resolve(source["url"])
+        return str(secrets.resolve(source["url"]))
     except PipelineError as error:
         raise Unreachable(error.what) from error
 
@@ -121,4 +121,4 @@ def _same(answer: Any, source: dict[str, Any]) -> bool:
         size += len(chunk)
         if size > source.get("bytes", size):
             return False
-    return found.hexdigest() == source["digest"]
+    return found.hexdigest() == str(source["digest"])

@@ -30,7 +30,7 @@ from pipeline.core.errors import (
 from pipeline.core.settings import ROOT, SWEEP_AGENT, check_path
 
 
-def main(go: Callable) -> None:
+def main(go: Callable[..., object]) -> None:
     """Run ``go``, decorated with ``hydra.main``, as the program's main function.
 
     Makes the overrides on the command line readable for Hydra and prints errors in a few lines.

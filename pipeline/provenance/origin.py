@@ -151,6 +151,7 @@ def _direct_url(package: str) -> dict[str, Any]:
     if not os.path.exists(file):  # noqa: PTH110
         return {}
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return told

@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -108,7 +109,7 @@ def check(path: Path, url: str, sha256: str | None) -> None:
         _check_text(path, url)
 
 
-REFUSED = {
+REFUSED: dict[str, Callable[[str, Path], tuple[str, str]]] = {
     "tar": lambda url, path: (f"{url!r} is a tar archive", "unpack it, and name one of its files"),
     "sqlite": lambda url, path: (
         f"{url!r} is a database of SQLite, not a table",

@@ -39,7 +39,8 @@ def fetch(url: str, query: str | None, target: Path, max_bytes: int) -> dict[str
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
             answer = connection.execute(asked)
-            titles, rows, size = list(map(str, answer.keys())), [], 0
+            titles, size = list(map(str, answer.keys())), 0
+            rows: list[sa.Row[Any]] = []
             for part in answer.partitions(ROWS):
                 rows += part
                 size += sum(_size(value) for row in part for value in row)
@@ -66,7 +67,7 @@ def fetch(url: str, query: str | None, target: Path, max_bytes: int) -> dict[str
     return {"asked": sql}
 
 
-def parted(url: str, query: str | None) -> tuple[str, sa.TextClause | sa.Select]:
+def parted(url: str, query: str | None) -> tuple[str, sa.TextClause | sa.Select[Any]]:
     """The address of the database alone, and what it is asked.
 
     Raises:

@@ -44,6 +44,7 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=policy))
         session.mount("https://", HTTPAdapter(max_retries=policy))
+        failure: Exception | None = None
         for attempt in range(retries + 1):
             try:
                 return stream(session, url, target, max_bytes, timeout)

@@ -3,7 +3,9 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T", list[Any], dict[str, Any])
 
 
 def json_value(text: str) -> Any:
@@ -34,7 +36,7 @@ def json_or_text(text: str) -> Any:
     return json_value(text) if text.startswith(("[", "{", "@")) else text
 
 
-def _json_of(kind: type, text: str) -> Any:
+def _json_of(kind: type[T], text: str) -> T:
     value = json_value(text)
     if value is not None and not isinstance(value, kind):
         raise argparse.ArgumentTypeError(f"{text!r} is not a JSON {kind.__name__}")

@@ -92,8 +92,8 @@ def _imports(file: Path) -> frozenset[Path]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = _absolute(node, file)
-            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+            above = _absolute(node, file)
+            names |= {above, *(f"{above}.{alias.name}" for alias in node.names)}
     files = set()
     for name in names:
         if name.partition(".")[0] == "pipeline":
@@ -106,7 +106,7 @@ def _imports(file: Path) -> frozenset[Path]:
 def _absolute(node: ast.ImportFrom, file: Path) -> str:
     """The module that ``from ... import`` names; a relative one starts at the file's folder."""
     if not node.level:
-        return node.module
+        return node.module or ""
     package = file.relative_to(ROOT).parent.parts
     above = package[: len(package) - node.level + 1]
     return ".".join([*above, *filter(None, [node.module])])

@@ -54,7 +54,7 @@ def asked_by(frame: FrameType) -> str:
 
 
 def module(frame: FrameType) -> str:
-    return frame.f_globals.get("__name__", "")
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def shows_source(frame: FrameType | None) -> bool:
@@ -96,7 +96,7 @@ def load_by(loaded: Callable[[str], CodeType | None]) -> None:
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         return loaded(self.get_filename(fullname)) or usual(self, fullname)
 
-    SourceFileLoader.get_code = get_code
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010 - an assignment to a method
 
 
 def wrap(name: str, told: Callable[..., None]) -> None:
@@ -120,7 +120,7 @@ def environment(read: Callable[[str], None], wrote: Callable[[str], Any]) -> typ
 
     copying = threading.local()
 
-    class Environment(os._Environ):
+    class Environment(os._Environ[str]):
         def __getitem__(self, key: Any) -> Any:
             by = sys._getframe(1)
             whole = by.f_code.co_name in ("copy", "__or__", "__ror__", "__iter__", "__repr__")

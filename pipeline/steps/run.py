@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline import tracking
 from pipeline.core import secrets
@@ -283,7 +283,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a summary as Python's own, NumPy's among them."""
     return {
-        name: value.item() if hasattr(value, "item") else value
+        name: value.item() if hasattr(value, "item") else cast(float, value)
         for name, value in summary.items()
         if isinstance(value, Real)
     }

@@ -373,8 +373,8 @@ class Trace:
             if any(one.rstrip("/") not in made for one in first ^ last):
                 changed.append(name)
             proof[observations.FOLDER][name] = observations.folder(now)
-        for name, before in self._files.items():
-            if observations.file(observations.path_of(name)) != before:
+        for name, digest in self._files.items():
+            if observations.file(observations.path_of(name)) != digest:
                 changed.append(name)
         if self.environment != origin.environment_lock():
             changed.append("the environment")

@@ -64,6 +64,7 @@ def load(script: Path) -> ModuleType:
     module = sys.modules["script"] = ModuleType("script")
     module.__file__ = str(script)
     code = SourceFileLoader("script", str(script)).get_code("script")
+    assert code  # a file's loader has some, or raises
     exec(code, vars(module))
     return module
 
@@ -121,15 +122,16 @@ def become(job: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     gc.enable()
     atexit._clear()  # they would clean up what the worker still needs, as would its finalizers
-    weakref.finalize._registry.clear()
-    weakref.finalize._registered_with_atexit = False  # so that the child's own are run
+    finalizers: Any = weakref.finalize
+    finalizers._registry.clear()
+    finalizers._registered_with_atexit = False  # so that the child's own are run
     if util := sys.modules.get("multiprocessing.util"):
         atexit.register(util._exit_function)
     random.seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
     if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None  # TMPDIR says where
+        setattr(sys.modules["tempfile"], "tempdir", None)  # noqa: B010 - TMPDIR says where
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdecimal() and "threadpoolctl" in sys.modules:  # read when they were loaded
         sys.modules["threadpoolctl"].threadpool_limits(int(threads))
@@ -148,11 +150,12 @@ def run(function: Callable[[], None]) -> int:
     if not isinstance(status, int):
         print(status, file=sys.stderr)
         status = 1
-    threading._shutdown()
+    threads: Any = threading
+    threads._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    return status
+    return int(status)
 
 
 if __name__ == "__main__":
