@@ -16,6 +16,7 @@ from dashboard import drift, links, rows
 from dashboard.markdown import plain
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
+from pipeline.core.numbers import number
 from pipeline.models import registry
 from pipeline.models.registry import PREVIOUS, PRODUCTION, Version
 from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
@@ -67,7 +68,7 @@ def in_production(version: Version, versions: list[Version]) -> None:
         change = value - previous.metrics[name] if same and name in previous.metrics else None
         column.metric(
             plain(name),
-            f"{value:.4g}",
+            number(value),
             None if change is None else f"{change:+.3f}",
             delta_color="inverse" if lower_is_better(name) else "normal",
         )
@@ -130,7 +131,7 @@ def over_time(name: str, versions: list[Version]) -> None:
             "is": ", ".join(version.aliases),
             "registered (UTC)": f"{version.created:%Y-%m-%d %H:%M}",
             "test data": version.data.get("test", ("",))[0],
-            **{metric: f"{version.metrics[metric]:.4g}" for metric in chosen
+            **{metric: number(version.metrics[metric]) for metric in chosen
                if metric in version.metrics},
         }
         for version in versions[:50]
@@ -159,7 +160,7 @@ def predict_one(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
     several = isinstance(target, list)
     for name in target if several else [target]:
         shown = told[f"{PREDICTION}_{name}" if several else PREDICTION]
-        shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+        shown = number(shown) if isinstance(shown, float) else shown
         st.success(f"**{plain(name)}: {plain(shown)}**, says version {version.number}")
     for name in loaded.added:
         if name.startswith(f"{PROBABILITY}_"):

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
+from pipeline.core.numbers import ABSENT, difference, number
 from pipeline.history.records import RunRecord
 from pipeline.history.runs import History
 
@@ -21,7 +22,6 @@ PLACES = {"main.state_dir"}  # where a run was made is no difference of its own
 SIDE_BY_SIDE = 3  # more runs than these are shown as lines
 LONGEST = 36  # characters of a value in the terminal
 LONGEST_NAME = 18  # of a developer or an experiment
-ABSENT = "-"
 OTHER_DATA = "not all runs have the first one's test data: only metrics on it are compared"
 
 
@@ -189,20 +189,14 @@ def _measured(name: str) -> Callable[[float | None, float | None], Text]:
     """How a metric's value is shown, with its difference."""
     sign = -1 if lower_is_better(name) else 1
 
-    def cell(value: float | None, difference: float | None) -> Text:
-        text = Text(ABSENT if value is None else number(value))
-        if difference is not None:
-            style = "dim" if not difference else "green" if sign * difference > 0 else "red"
-            text.append(" " + number(difference, "+"), style)
+    def cell(value: float | None, change: float | None) -> Text:
+        text = Text(number(value))
+        if change is not None:
+            style = "dim" if not change else "green" if sign * change > 0 else "red"
+            text.append(" " + difference(change), style)
         return text
 
     return cell
-
-
-def number(value: float, sign: str = "") -> str:
-    """A number with four decimals, or four digits where it is very large or small."""
-    plain = not value or 5e-5 <= abs(value) < 1e5
-    return format(value, f"{sign}.4f" if plain else f"{sign}.4g")
 
 
 def _version(artifact: dict[str, Any] | None) -> Text:

@@ -12,7 +12,8 @@ from typing import Any
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import write_whole
 from pipeline.core.metrics import lower_is_better
-from pipeline.history.compare import Comparison, commit, number
+from pipeline.core.numbers import ABSENT, difference, number
+from pipeline.history.compare import Comparison, commit
 
 LONGEST = 60  # characters of a value that a page shows at once
 
@@ -182,19 +183,19 @@ def _section(title: str, rows: dict[str, list[str]], count: int) -> str:
 def _measured(name: str) -> Callable[[float | None, float | None], str]:
     sign = -1 if lower_is_better(name) else 1
 
-    def cell(value: float | None, difference: float | None) -> str:
-        text = "-" if value is None else number(value)
-        if difference is None:
+    def cell(value: float | None, change: float | None) -> str:
+        text = number(value)
+        if change is None:
             return text
-        kind = "same" if not difference else "better" if sign * difference > 0 else "worse"
-        return f'{text} <span class="{kind}">{number(difference, "+")}</span>'
+        kind = "same" if not change else "better" if sign * change > 0 else "worse"
+        return f'{text} <span class="{kind}">{difference(change)}</span>'
 
     return cell
 
 
 def _version(artifact: dict[str, Any] | None) -> str:
     if artifact is None:
-        return "-"
+        return ABSENT
     digest = escape(artifact["digest"])
     return f'{escape(artifact["version"])} <small title="{digest}">{digest[:12]}</small>'
 

@@ -10,10 +10,11 @@ from rich.text import Text
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
+from pipeline.core.numbers import ABSENT, difference, number
 from pipeline.core.settings import ROOT
 from pipeline.core.text import printable
 from pipeline.history import compare, equality, step_files
-from pipeline.history.compare import ABSENT, LONGEST, Comparison, number, windows
+from pipeline.history.compare import LONGEST, Comparison, windows
 from pipeline.history.records import RunRecord
 from pipeline.history.runs import History
 from pipeline.provenance import snapshot
@@ -69,7 +70,7 @@ def show(console: Console, name: str) -> None:
                 line = f"  {arrow} {found['name']}:{found['version']} "
                 console.print(Text.assemble(line, (found["digest"][:DIGEST], "dim")))
         for metric, value in step.metrics.items():
-            console.print(Text(f"  {metric} {value:.6g}"))
+            console.print(Text(f"  {metric} {number(value)}"))
         if step.environment:
             console.print(Text(f"  packages {step.environment[:DIGEST]}", "dim"))
     console.print("\nparameters", style="bold")
@@ -157,7 +158,7 @@ def _measured(run: RunRecord, before: RunRecord | None) -> Text:
         old = before.metrics.get(name) if before else None
         if old is not None and old != value:
             better = (value < old) is lower_is_better(name)
-            line.append(f" ({number(value - old, '+')})", "green" if better else "red")
+            line.append(f" ({difference(value - old)})", "green" if better else "red")
         line.append("  ")
     return line
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.files import last_lines
+from pipeline.core.numbers import number
 from pipeline.core.results import StepResult
 from pipeline.core.text import printable, say
 
@@ -189,6 +190,6 @@ def _metrics_table(metrics: Mapping[str, float]) -> Table:
     for name in names if len(rows) == 1 else ("", *names):
         table.add_column(name, justify="right")
     for way, row in sorted(rows.items()):
-        cells = (f"{row[name]:.4g}" if name in row else "" for name in names)
+        cells = (number(row[name]) if name in row else "" for name in names)
         table.add_row(*cells) if len(rows) == 1 else table.add_row(way, *cells)
     return table

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.core.numbers import number
 from pipeline.science import report_data
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -78,7 +79,7 @@ def notes(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def metric(value: float) -> str:
     """A metric in a column of its kind: three decimals while that is not too long."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+    return f"{value:.3f}" if abs(value) < 10 else number(value)
 
 
 def _environment() -> Environment:
@@ -89,7 +90,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.4g}"
+    environment.filters["number"] = lambda value: "–" if value is None else number(value)
     environment.filters["metric"] = lambda value: "–" if value is None else metric(value)
     environment.filters["signed"] = lambda value: ("−" if value < 0 else "+") + metric(abs(value))
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"

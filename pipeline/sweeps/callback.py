@@ -35,6 +35,7 @@ from pipeline.config.checks import check_measuring
 from pipeline.core import databases, dependencies, hardening, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, read_record, write_whole
+from pipeline.core.numbers import number
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.orchestration import context
@@ -321,7 +322,7 @@ def _unexpected(what: str, error: Exception) -> PipelineError:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _told(error: Any) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipeline.core import settings
 from pipeline.core.metrics import lower_is_better, measured_as
+from pipeline.core.numbers import number
 from pipeline.orchestration.terminal import PlainConsole
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking import Tracker
@@ -37,7 +38,7 @@ def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -
     for one in best[:BEST]:
         given = (one.parameters.get(key, "") for key in keys)
         seconds = "" if one.seconds is None else f"{one.seconds:.1f}"
-        table.add_row(str(one.number), *given, f"{one.value:.4f}", seconds)
+        table.add_row(str(one.number), *given, number(one.value), seconds)
     console.print()
     if best:
         console.print(table)
