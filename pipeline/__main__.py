@@ -8,7 +8,7 @@ from types import ModuleType
 import click
 
 from pipeline.core import azure, databases, hardening, settings, variables
-from pipeline.core.errors import INTERRUPTED, report_error
+from pipeline.core.errors import INTERRUPTED, leave_pipe, reader_gone, report_error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,13 +38,17 @@ def main(arguments: list[str] | None = None) -> int:
     hardening.harden()
     azure.guard_tracebacks()
     try:
-        return cli.main(arguments, "python -m pipeline", standalone_mode=False) or 0
+        status = cli.main(arguments, "python -m pipeline", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return status
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
     except Exception as error:
+        if reader_gone(error):
+            return leave_pipe()
         told = databases.in_few_lines(error)
         if told is None:
             raise

@@ -24,7 +24,9 @@ from pipeline.core.errors import (
     PipelineError,
     did_you_mean,
     end_like_ctrl_c,
+    leave_pipe,
     of_files,
+    reader_gone,
     report_error,
 )
 from pipeline.core.settings import ROOT, SWEEP_AGENT, check_path
@@ -55,6 +57,7 @@ def main(go: Callable[..., object]) -> None:
         sys.argv[1:] = overrides.with_defaults(sys.argv[1:], os.environ)
         config.register()
         go()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except SystemExit as stop:
@@ -62,6 +65,8 @@ def main(go: Callable[..., object]) -> None:
             raise
         fail(stop.__cause__, wants_traceback)
     except (PipelineError, HydraException, OmegaConfBaseException, OSError) as error:
+        if reader_gone(error):
+            sys.exit(leave_pipe())
         fail(error, wants_traceback)
     except Exception as error:
         told = databases.in_few_lines(error)

@@ -2,7 +2,9 @@
 
 import difflib
 import errno
+import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -11,6 +13,7 @@ from collections.abc import Iterable
 from pipeline.core.text import say
 
 INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell
+READER_GONE = 141  # the same of a program whose output nobody reads any more
 
 
 def end_like_ctrl_c() -> None:
@@ -43,6 +46,23 @@ def ending_signals() -> list[signal.Signals]:
     if hangs_up and signal.getsignal(hangs_up) != signal.SIG_IGN:  # nohup does
         asked.append(hangs_up)
     return asked
+
+
+def reader_gone(error: Exception) -> bool:
+    """Whether a program can't go on because nobody reads its output any more (``| head``)."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in output.poll(0))
+
+
+def leave_pipe() -> int:
+    """Say nothing more, as nobody reads the output any more; the exit status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return READER_GONE
 
 
 class PipelineError(Exception):

@@ -7,6 +7,7 @@ import click
 
 from pipeline.core import hardening
 from pipeline.core.text import say
+from pipeline.reporting import tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,35 +18,47 @@ COUNT = click.IntRange(min=1)
 @click.command()
 @click.option("--experiment", metavar="NAME", help="only runs of this experiment")
 @click.option("-n", "count", type=COUNT, default=20, metavar="N", help="how many (20)")
-def log(experiment: str | None, count: int) -> None:
+@tables.options
+def log(experiment: str | None, count: int, output: tables.Output) -> None:
     """The last runs, and what each of them changed."""
     from pipeline.history import log as history_log
 
-    history_log.log(_console(soft_wrap=True), experiment, count)
+    entries = history_log.entries(experiment, count)
+    if output.format == "table":
+        history_log.log(_console(output), entries, wide=output.wide)
+    else:
+        print(tables.as_text([*map(history_log.as_row, entries)], output.format), end="")
 
 
 @click.command()
 @click.argument("run", metavar="RUN_ID")
-def show(run: str) -> None:
+@tables.options
+def show(run: str, output: tables.Output) -> None:
     """All that is recorded of a run."""
     from pipeline.history import log as history_log
+    from pipeline.history.runs import History
 
-    history_log.show(_console(soft_wrap=True), run)
+    record = History().find(run)
+    if output.format == "table":
+        history_log.show(_console(output), record, wide=output.wide)
+    else:
+        print(tables.as_text(history_log.details(record), output.format), end="")
 
 
 @click.command()
 @click.argument("runs", nargs=2, metavar="RUN_ID RUN_ID")
-def diff(runs: tuple[str, str]) -> None:
+@click.option("--wide", is_flag=True, help="cut nothing, and leave nothing out")
+def diff(runs: tuple[str, str], wide: bool) -> None:
     """What differs between two runs, the code included."""
     from pipeline.history import log as history_log
 
-    history_log.diff(_console(), *runs)
+    history_log.diff(_console(tables.Output(wide=wide)), *runs, wide=wide)
 
 
-def _console(soft_wrap: bool = False) -> "Console":
-    from pipeline.orchestration.terminal import PlainConsole
+def _console(output: tables.Output) -> "Console":
+    from pipeline.orchestration.terminal import WIDEST, PlainConsole
 
-    return PlainConsole(soft_wrap=soft_wrap)
+    return PlainConsole(width=WIDEST if output.wide else None)
 
 
 @click.command()
@@ -55,16 +68,19 @@ def _console(soft_wrap: bool = False) -> "Console":
 @click.option("--metric", metavar="NAME", help="sort by this, the best first")
 @click.option(
     "--output",
+    "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="write it to a .csv, .json or .html file",
+    help="write it to a .csv, .json, .md or .html file",
 )
+@tables.options
 def compare(
     runs: tuple[str, ...],
     best: int | None,
     experiment: str | None,
     metric: str | None,
-    output: Path | None,
+    file: Path | None,
+    output: tables.Output,
 ) -> None:
     """What differs between runs: parameters, metrics, data, code.
 
@@ -73,15 +89,17 @@ def compare(
     from pipeline.history import compare as comparison
     from pipeline.history import export
 
-    if output:
-        export.check(output)
+    if file:
+        export.check(file)
     chosen = comparison.choose(runs, best, experiment, metric)
-    if output:
+    if file:
         with hardening.for_the_user():
-            export.write(chosen, output)
-        say(output)
+            export.write(chosen, file)
+        say(file)
+    elif output.format == "table":
+        comparison.show(chosen, _console(output), wide=output.wide)
     else:
-        comparison.show(chosen, _console())
+        print(export.PRINTED[output.format](chosen), end="")
 
 
 @click.command()

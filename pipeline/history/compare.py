@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,8 +20,10 @@ from pipeline.history.records import RunRecord
 from pipeline.history.runs import History
 
 PLACES = {"main.state_dir"}  # where a run was made is no difference of its own
+SECONDARY = ("model.cleaning.", "search.space.")  # a copy of etl; what only a sweep reads
 SIDE_BY_SIDE = 3  # more runs than these are shown as lines
 LONGEST = 36  # characters of a value in the terminal
+DOTTED = re.compile(r"[a-z_]\w*(\.\w+)+")  # the path of a class or a function
 LONGEST_NAME = 18  # of a developer or an experiment
 OTHER_DATA = "not all runs have the first one's test data: only metrics on it are compared"
 
@@ -129,18 +132,24 @@ def _text(parameters: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def show(comparison: Comparison, console: Console) -> None:
-    """Print the comparison, within the terminal's width."""
-    _print_runs(comparison, console)
+def show(comparison: Comparison, console: Console, *, wide: bool = False) -> None:
+    """Print the comparison, what differs first.
+
+    Args:
+        comparison: the runs.
+        console: where to; all lines fit its width.
+        wide: cut no value and leave no parameter out.
+    """
+    _print_runs(comparison, console, wide)
+    metrics = comparison.metrics.items()
     cells = {
         name: [*map(_measured(name), values, comparison.differences(name))]
-        for name, values in comparison.metrics.items()
+        for name, values in sorted(metrics, key=lambda metric: len(set(metric[1])) == 1)
     }
     _print("metrics", cells, console, str)
     if comparison.note:
         console.print(comparison.note, style="yellow", markup=False)
-    parameters = {n: [*map(Text, windows(t, LONGEST))] for n, t in comparison.parameters.items()}
-    _print("parameters that differ", parameters, console, _at_last_dot)
+    _print_parameters(comparison, console, wide)
     versions = {
         name: [*map(_version, found)]
         for name, found in comparison.artifacts.items()
@@ -159,14 +168,29 @@ def show(comparison: Comparison, console: Console) -> None:
             console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def _print_runs(comparison: Comparison, console: Console) -> None:
+def _print_parameters(comparison: Comparison, console: Console, wide: bool) -> None:
+    rows = comparison.parameters
+    shown = rows if wide else {n: t for n, t in rows.items() if not n.startswith(SECONDARY)}
+    if not wide:
+        few = len(comparison.runs) <= SIDE_BY_SIDE
+        room = console.width - max(map(len, shown), default=0) if few else 0
+        longest = max(LONGEST, room // len(comparison.runs) - 2)
+        shown = {name: windows(classes(texts), longest) for name, texts in shown.items()}
+    cells = {name: [*map(Text, texts)] for name, texts in shown.items()}
+    _print("parameters that differ", cells, console, _at_last_dot)
+    if hidden := len(rows) - len(shown):
+        what = " and ".join(f"{name}*" for name in SECONDARY)
+        console.print(f"{hidden} more in {what}: --wide", style="dim")
+
+
+def _print_runs(comparison: Comparison, console: Console, wide: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     lines = [
         [
             str(number),
             run.id if run.status == "finished" else f"{run.id}  {run.status}",
-            *windows([run.experiment], LONGEST_NAME),
-            *windows([run.developer], LONGEST_NAME),
+            *windows([run.experiment], len(run.experiment) if wide else LONGEST_NAME),
+            *windows([run.developer], len(run.developer) if wide else LONGEST_NAME),
             commit(run),
         ]
         for number, run in enumerate(comparison.runs, 1)
@@ -205,6 +229,12 @@ def _version(artifact: dict[str, Any] | None) -> Text:
     return Text.assemble(artifact["version"], " ", (artifact["digest"][:8], "dim"))
 
 
+def classes(texts: Sequence[str]) -> list[str]:
+    """Dotted paths of classes by their last names, as long as these still differ."""
+    names = [text.rpartition(".")[2] if DOTTED.fullmatch(text) else text for text in texts]
+    return names if len(set(names)) == len(set(texts)) else list(texts)
+
+
 def windows(texts: Sequence[str], width: int) -> list[str]:
     """Texts cut to a width, from shortly before the place where they begin to differ."""
     if max(map(len, texts)) <= width:
@@ -235,17 +265,21 @@ def _print(
         columns = [
             [number, *(cells[i] for cells in items.values())] for i, number in enumerate(numbers)
         ]
-        console.print(_table(names, columns))
+        whole = max(map(len, names)) <= console.width // 2
+        console.print(_table(names, columns, whole))
         return
     columns = [[header(name), *cells] for name, cells in items.items()]
     for block in blocks(columns, console.width - 5):
-        console.print(_table(["", *numbers], block))
+        console.print(_table(["", *numbers], block, True))
 
 
-def _table(names: list[str], columns: Sequence[list[Any]]) -> Table:
-    """Columns of cells beside the names of their lines; the first of each is its header."""
+def _table(names: list[str], columns: Sequence[list[Any]], whole: bool) -> Table:
+    """Columns of cells beside the names of their lines, on one line each if they are ``whole``.
+
+    The first cell of a column is its header.
+    """
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(names[0], no_wrap=len(columns) > SIDE_BY_SIDE, style="dim", overflow="fold")
+    table.add_column(names[0], no_wrap=whole, style="dim", overflow="fold")
     for column in columns:
         table.add_column(column[0], overflow="fold")
     for row in zip(names[1:], *(column[1:] for column in columns), strict=True):

@@ -14,6 +14,7 @@ from pipeline.core.files import write_whole
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.numbers import ABSENT, difference, number
 from pipeline.history.compare import Comparison, commit
+from pipeline.reporting.tables import markdown
 
 LONGEST = 60  # characters of a value that a page shows at once
 
@@ -111,6 +112,25 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
+def as_markdown(comparison: Comparison) -> str:
+    """A table for a comment: an item a line, a run a column."""
+    rows = [["experiment", *(run.experiment for run in comparison.runs)]]
+    rows += [["commit", *(commit(run) for run in comparison.runs)]]
+    for name, values in comparison.metrics.items():
+        changes = comparison.differences(name)
+        rows.append([name, *map(_with_change, values, changes)])
+    rows += [[name, *texts] for name, texts in comparison.parameters.items()]
+    for name, found in comparison.artifacts.items():
+        if len({artifact and artifact["digest"] for artifact in found}) > 1:
+            rows.append([name, *(one["version"] if one else ABSENT for one in found)])
+    note = f"\n{comparison.note}\n" if comparison.note else ""
+    return markdown(["", *(run.id for run in comparison.runs)], rows) + note
+
+
+def _with_change(value: float | None, change: float | None) -> str:
+    return number(value) + ("" if change is None else f" ({difference(change)})")
+
+
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
 body { margin: 2rem; } main { overflow-x: auto }
@@ -200,8 +220,10 @@ def _version(artifact: dict[str, Any] | None) -> str:
     return f'{escape(artifact["version"])} <small title="{digest}">{digest[:12]}</small>'
 
 
+PRINTED = {"csv": as_csv, "json": as_json, "markdown": as_markdown}
 FORMATS: dict[str, Callable[[Comparison], str]] = {
     ".csv": as_csv,
     ".json": as_json,
     ".html": as_html,
+    ".md": as_markdown,
 }

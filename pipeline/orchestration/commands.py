@@ -4,6 +4,7 @@ import click
 
 from pipeline.core import settings
 from pipeline.core.text import say
+from pipeline.reporting import tables
 
 
 @click.command()
@@ -24,11 +25,17 @@ def verify() -> int:
     "--keep", type=click.IntRange(min=0), metavar="N", help="keep the last N runs (default: all)"
 )
 @click.option("--yes", is_flag=True, help="remove it, rather than only show it")
-def gc(keep: int | None, yes: bool) -> None:
+@tables.options
+def gc(keep: int | None, yes: bool, output: tables.Output) -> None:
     """Remove what no kept run refers to."""
     from pipeline.orchestration import maintenance
 
     found = maintenance.garbage(settings.state_dir(), keep)
+    if output.format != "table":
+        print(tables.as_text(found.rows(), output.format), end="")
+        if yes:
+            maintenance.remove(settings.state_dir(), found)
+        return
     for line in found.lines():
         say(line)
     if not found:

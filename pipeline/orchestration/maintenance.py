@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,25 @@ class Garbage:
 
     def lines(self) -> list[str]:
         """What would be removed, for the user to read first."""
-        said = [f"run       {path.name}" for path in self.runs]
-        said += [f"code      {snapshot.REFS}/{id}" for id in self.snapshots]
-        said += [f"copy      {path}" for path in self.copies]
-        said += [f"artifact  {n}:v{v}  ({size:,} bytes, {p})" for p, n, v, size in self.versions]
-        said += [f"sweep     {path}" for path in self.sweeps]
-        said += [f"MLflow    {len(self.mlflow)} run(s), their files and models"] * bool(self.mlflow)
-        said += [f"Trackio   {len(self.tracked)} run(s)"] * bool(self.tracked)
-        return said + [f"file      {path}" for path in self.files]
+        said = [f"{row['kind']:<8}  {row['name']}" for row in self.rows()]
+        few = [line for line in said if not line.startswith(("MLflow", "Trackio"))]
+        few += [f"MLflow    {len(self.mlflow)} run(s), their files and models"] * bool(self.mlflow)
+        return few + [f"Trackio   {len(self.tracked)} run(s)"] * bool(self.tracked)
+
+    def rows(self) -> list[dict[str, str]]:
+        """The same for programs: each thing by its kind and name."""
+        versions = [f"{n}:v{v}  ({size:,} bytes, {p})" for p, n, v, size in self.versions]
+        kinds: dict[str, Iterable[object]] = {
+            "run": [path.name for path in self.runs],
+            "code": [f"{snapshot.REFS}/{id}" for id in self.snapshots],
+            "copy": self.copies,
+            "artifact": versions,
+            "sweep": self.sweeps,
+            "file": self.files,
+            "MLflow": self.mlflow,
+            "Trackio": ["/".join(one) for one in self.tracked],
+        }
+        return [{"kind": k, "name": str(one)} for k, found in kinds.items() for one in found]
 
 
 def garbage(state: Path, keep: int | None) -> Garbage:

@@ -28,7 +28,7 @@ from pipeline.config import references
 from pipeline.config.job import Job, current_job
 from pipeline.config.schema import plain
 from pipeline.core import hardening, settings
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import PipelineError, leave_pipe, reader_gone
 from pipeline.core.results import TRACKER_TAG, Reference, StepResult
 from pipeline.core.settings import ROOT
 from pipeline.orchestration import context, summary
@@ -530,6 +530,10 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
         if job.sweep:
             raise  # a trial's failure is the sweep's to record
         raise SystemExit(1) from error  # past Hydra, which would log it in its own way
+    except BrokenPipeError as error:
+        if not reader_gone(error):
+            raise
+        raise SystemExit(leave_pipe()) from error
 
 
 @contextlib.contextmanager

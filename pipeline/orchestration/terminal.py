@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
@@ -31,6 +31,9 @@ WAYS = {
 }
 
 
+WIDEST = 10_000  # columns of a table that is not to be cut
+
+
 class PlainConsole(Console):
     """A console for which text is text: no markup, no emoji, and no control characters."""
 
@@ -43,6 +46,10 @@ class PlainConsole(Console):
         """Whatever is printed, as the pieces that the terminal gets."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else Segment(printable(piece.text), piece.style)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Let the program end as it does wherever else its reader goes away."""
+        raise BrokenPipeError
 
 
 @dataclass
