@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The steps' environments and ours: compile when building, or every first import is slow
 export UV_COMPILE_BYTECODE = 1
 OVERRIDES ?=
+# uv shows its progress on a terminal, and elsewhere only errors
+SYNC = .venv/bin/uv pip sync $(shell test -t 2 || echo -q) --python .venv/bin/python
 PYTEST = .venv/bin/python -m pytest -q --dist loadfile --no-loadscope-reorder
 COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
@@ -61,12 +63,14 @@ clean:  ## remove local state: runs, artifacts, metrics, models
 .venv/complete: requirements.lock
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit(f"Python 3.11 is needed and $(PYTHON) is {v[0]}.{v[1]}: install it, or name it: make run PYTHON=/path/to/python3.11")'
 	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
+	@echo "setting up .venv: $$(grep -c == requirements.lock) packages, once; again only when requirements.lock changes" >&2
 	@.venv/bin/python -m pip install -q --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	@.venv/bin/uv pip sync -q --python .venv/bin/python requirements.lock
+	@$(SYNC) requirements.lock
 	@touch .venv/complete
 
 # The same and more: the second lock holds the first; and the checkout itself, for its commands
 .venv/extras: requirements-dev.lock .venv/complete
-	@.venv/bin/uv pip sync -q --python .venv/bin/python requirements-dev.lock
+	@echo "adding to .venv what only some need: $$(grep -c == requirements-dev.lock) packages in all, once" >&2
+	@$(SYNC) requirements-dev.lock
 	@.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
 	@touch .venv/extras

@@ -119,6 +119,14 @@ class Pipeline:
             self.workers,
         )  # fmt: skip
         mark_dead()
+        building = executor.build_ahead(self.chosen)
+        if building and not self.trial:
+            self.screen.note(
+                f"building {len(building)} environments with {main.env_manager}, side by side: "
+                "they are kept until a conda.yml changes"
+            )
+        for step in building:
+            self.screen.building(step)
         return executor
 
     def __call__(self, step: str, **parameters: Any) -> StepResult:
@@ -243,6 +251,8 @@ class Pipeline:
         if self.executor.parent is None:
             self._begin()
         self._prepare(step)
+        if not self.backend.remote:
+            self.executor.ensure_environment(step)
         self.screen.started(step, self.folder / f"{step}.log")
 
     def _finish_step(self, ran: "Ran", found: Parts, present: Present) -> StepResult:

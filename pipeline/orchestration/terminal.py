@@ -21,6 +21,7 @@ from pipeline.core.numbers import number
 from pipeline.core.results import StepResult
 from pipeline.core.text import printable, say
 
+BUILDING = "building environment"
 STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "would run": "yellow"}
 # How a metric was measured, and what it is then called
 WAYS = {
@@ -84,7 +85,7 @@ class Screen:
         self.console = PlainConsole(file=self._out)
         self._live = Live(
             console=self.console,
-            get_renderable=self._table,
+            get_renderable=self.table,
             refresh_per_second=8,
             redirect_stdout=False,  # a step's output goes to its log
             redirect_stderr=False,
@@ -109,9 +110,16 @@ class Screen:
         row.state, row.started, row.log = "running", time.monotonic(), log
         self._line(f"{step}: running")
 
+    def building(self, step: str) -> None:
+        """A step's environment is being built."""
+        row = self.rows[step]
+        row.state, row.started = BUILDING, time.monotonic()
+        self._line(f"{step}: {BUILDING}")
+
     def state(self, step: str, state: str) -> None:
         """A step changes its state without a line of its own."""
-        self.rows[step].state = state
+        if self.rows[step].state != BUILDING:
+            self.rows[step].state = state
 
     def explain(self, step: str, reasons: list[str]) -> None:
         """Why a step would run, or not."""
@@ -138,18 +146,19 @@ class Screen:
         if not (self.console.is_terminal or self.quiet):
             say(text, file=self._out, flush=True)
 
-    def _table(self) -> Group:
+    def table(self) -> Group:
+        """The steps: their states, how long each took or has taken so far, what it produced."""
         table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
         table.add_column("step", no_wrap=True, min_width=max(map(len, self.rows)))
-        table.add_column("state", no_wrap=True, min_width=len("* running"))
+        table.add_column("state", no_wrap=True, min_width=len(f"* {BUILDING}"))
         table.add_column("seconds", justify="right", no_wrap=True, min_width=len("seconds"))
         table.add_column("produced", overflow="ellipsis", no_wrap=True, ratio=1)
         for row in self.rows.values():
-            running = row.state == "running"
+            running = row.state in (BUILDING, "running")
             seconds = time.monotonic() - row.started if running else row.seconds
             table.add_row(
                 row.step,
-                Spinner("dots", "running")
+                Spinner("dots", row.state)
                 if running
                 else Text(row.state, STYLES.get(row.state, "dim")),
                 "" if seconds is None else f"{seconds:.1f}",

@@ -23,7 +23,7 @@ def check(test: str, name: str, show: Callable[[Console], None]) -> None:
     folder = Path(test).with_name("screens")
     for width in WIDTHS:
         out = io.StringIO()
-        show(PlainConsole(file=out, width=width))
+        show(PlainConsole(file=out, width=width, get_time=lambda: 0.0))
         text = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
         assert max(map(len, text.splitlines())) <= width
         path = folder / f"{name}-{width}.txt"

@@ -5,10 +5,13 @@ would be used for ever, and two pipelines that start together would meet in it. 
 file tells a finished one, and a lock keeps others out while it is made.
 """
 
+import logging
 import os
 import shutil
 import stat
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from filelock import FileLock
@@ -74,8 +77,33 @@ def is_built(python: Path) -> bool:
     return (python.parents[1] / MARKER).exists()
 
 
-def build(step: Path, env_manager: str) -> Path:
-    """Build the environment of a folder's ``conda.yml``, unless it is there; its Python."""
+def build_ahead(steps: Iterable[Path], env_manager: str) -> list[Path]:
+    """Begin to build the environments of steps that have none, side by side.
+
+    Whoever needs one meanwhile waits for it in :func:`ensure`, which also tells what fails here.
+
+    Returns:
+        The steps whose environments are being built.
+    """
+    missing = [step for step in steps if not is_built(python_of(step))]
+    if env_manager not in ("uv", "virtualenv") or not missing:
+        return []
+    logging.getLogger("mlflow.utils.virtualenv").setLevel("WARNING")  # or it writes on the screen
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+    for step in missing:
+        pool.submit(build, step, env_manager, quiet=True)
+    pool.shutdown(wait=False)
+    return missing
+
+
+def build(step: Path, env_manager: str, *, quiet: bool = False) -> Path:
+    """Build the environment of a folder's ``conda.yml``, unless it is there; its Python.
+
+    Args:
+        step: the folder.
+        env_manager: ``uv`` or ``virtualenv``.
+        quiet: print nothing; what a program says is in the error if it fails.
+    """
     spec, python = _PythonEnv.from_conda_yaml(step / "conda.yml"), python_of(step)
     folder = python.parents[1]
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +111,9 @@ def build(step: Path, env_manager: str) -> Path:
         with FileLock(f"{folder}.lock"):
             if not is_built(python):
                 shutil.rmtree(folder, ignore_errors=True)
-                _create_virtualenv(step, spec, folder, env_manager=env_manager)
+                _create_virtualenv(
+                    step, spec, folder, env_manager=env_manager, capture_output=quiet
+                )
                 (folder / MARKER).touch()
     return python
 

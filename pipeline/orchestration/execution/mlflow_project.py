@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,13 @@ class Executor:
         told |= {"pipeline_run": self.run_id, "mlflow_run": id}
         evidence = Evidence(**found) if found else None
         return Ran(StepResult(step, "ran", seconds, **told), evidence, changed)
+
+    def build_ahead(self, steps: Iterable[str]) -> list[str]:
+        """Begin to build the environments that steps of this run lack; these steps."""
+        if self.backend.remote:
+            return []
+        folders = [ROOT / step for step in steps]
+        return [folder.name for folder in environments.build_ahead(folders, self.env_manager)]
 
     def ensure_environment(self, step: str) -> None:
         """Build a step's environment, unless it is there.

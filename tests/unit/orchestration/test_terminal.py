@@ -1,13 +1,16 @@
 """What the live table and its console print: text as it is, and no commands for a terminal."""
 
 import io
+import time
+from pathlib import Path
 
 import pytest
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.results import StepResult
-from pipeline.orchestration.terminal import PlainConsole, print_result
+from pipeline.orchestration.terminal import PlainConsole, Screen, print_result
+from tests.support import screens
 
 ODD = "[bold]x[/nope] :smile: \x1b[2J\x07"
 SHOWN = "[bold]x[/nope] :smile: [2J"
@@ -36,6 +39,19 @@ def test_a_result_is_told_as_it_is():
     print_result(console, [step], {"f1[/b]": 1.0, "val_f1[/b]": 0.5}, [ODD])
     assert out.getvalue().count(SHOWN) == 2
     assert "f1[/b]" in out.getvalue()
+
+
+def test_steps_as_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    log = tmp_path / "step.log"
+    log.write_text(f"reading\n{'a long line that a step has written ' * 9}\n")
+    screen = Screen(["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model", "5-Report"])
+    screen.ended("1-Download_data", "cached", 0.02, "pokemon.csv:v0")
+    screen.ended("2-ETL", "failed", 1234.5, "")
+    screen.started("3-Split_dataset", log)
+    screen.building("4-Training_model")
+    screens.check(__file__, "steps", lambda console: console.print(screen.table()))
+    screen.close()
 
 
 def test_each_of_several_targets_is_a_row():
