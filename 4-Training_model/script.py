@@ -11,6 +11,7 @@ from pipeline.science import evaluation, model_files
 from pipeline.science.data import tables
 from pipeline.science.plan import SETTINGS, plan
 from pipeline.tracking import Chart
+from pipeline.tracking.mlflow import datasets as mlflow_datasets
 from pipeline.tracking.mlflow import model as mlflow_model
 from pipeline.tracking.mlflow import registration as mlflow_registration
 
@@ -43,11 +44,14 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         preparation,
         preprocessor=files[args.preprocessor_artifact_name],
         allowed=args.allowed,
-        params={**vars(args), "estimator": planned.path},
+        params={**vars(args), "estimator": planned.path, "estimator.class": planned.path},
         metrics=trained.metrics,
         folds=trained.folds,
         figures=pictures,
-        inputs=run.inputs,
+        inputs=[
+            mlflow_datasets.of_artifact(data[role], role, part, run.tracker.store)
+            for role, part in (("train", planned.train), ("test", planned.test))
+        ],
     )
     run.log({**trained.metrics, **pictures, **trained.tables(planned.test)})
     run.log({name: Chart(table) for name, table in evaluation.charts(trained.answers).items()})
@@ -67,8 +71,9 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     kept, trial = run.folder / "stored", run.context.trial  # a sweep has a candidate at its end
     mlflow_registration.register(
-        args.name, published, kept, data, stored, trained.metrics, run.origin(), not trial
-    )
+        args.name, published, kept, data, stored, trained.metrics, run.origin(), planned.title,
+        candidate=not trial,
+    )  # fmt: skip
     if not trial:
         run.set_alias(stored, mlflow_registration.CANDIDATE)
 

@@ -11,7 +11,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest
 from pipeline.core.metrics import measured_as
 
-LOCK, TABLES = "environment.lock.txt", "tables"  # artifacts of a step's MLflow run
+# Artifacts of a step's MLflow run
+LOCK, TABLES, FIGURES = "environment.lock.txt", "tables", "figures"
 ERROR_TAG, RUN_ID_TAG = "pipeline.error", "pipeline.run_id"
 TRACKER_TAG = "pipeline.tracker"  # of the run of a whole pipeline; its steps' runs have none
 SUMMARY = "summary.json"

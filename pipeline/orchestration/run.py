@@ -297,15 +297,19 @@ class Pipeline:
     def _begin(self) -> None:
         """Begin the run in MLflow that the steps go below; in a sweep it belongs to the sweep's."""
         self.snapshot = self._keep_code()
-        tags, parameters = {TRACKER_TAG: self.tracker.kind}, {}
+        tags = {TRACKER_TAG: self.tracker.kind}
         if self.snapshot:
             tags |= self.snapshot.tags()
         if self.context.based_on:
             tags["pipeline.based_on"] = self.context.based_on
         if self.trial:
             tags |= self.trial.tags()
-            parameters = self.trial.parameters
-        self.executor.start(summary.as_yaml(self.recorded), tags, self.commit, parameters)
+        executor = self.executor
+        from pipeline.tracking.mlflow import parent_run
+
+        parameters = parent_run.settings(self.recorded, self.overrides)
+        parameters |= self.trial.parameters if self.trial else {}
+        executor.start(summary.as_yaml(self.recorded), tags, self.commit, parameters)
         if self.trial:
             self.trial.mlflow_run = self.executor.parent
         summary.note_store()
@@ -490,7 +494,8 @@ class Pipeline:
     def _end(self, status: str, content: str, error: BaseException | None) -> None:
         """End the run in MLflow, whose server is not waited for if something has failed."""
         with mlflow_retries.once() if error else contextlib.nullcontext():
-            self.executor.end(status, self.metrics, content, error)
+            data_set = self.config.main.dataset
+            self.executor.end(status, self.metrics, content, error, self.results, data_set)
 
 
 def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:

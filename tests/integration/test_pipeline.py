@@ -72,6 +72,30 @@ def test_mlflow_has_a_parent_with_four_children(first: Finished, client: mlflow.
     assert client.get_experiment(parent.info.experiment_id).name == "dev"
 
 
+def test_the_list_of_runs_shows_settings_data_model_and_figures(
+    first: Finished, client: mlflow.MlflowClient
+):
+    parent = client.get_run(first.summary["mlflow_run"])
+    assert parent.data.metrics == pytest.approx(first.summary["metrics"])
+    shown = {"model.target": "legendary", "model.params.n_estimators": "5"}
+    assert parent.data.params.items() >= {**shown, "estimator": "RandomForestClassifier"}.items()
+    outputs = first.outputs()
+    used = {data.dataset.name: data for data in parent.inputs.dataset_inputs}
+    assert [*used] == ["pokemon", "train_data.csv", "test_data.csv"]
+    made = [outputs[name]["digest"] for name in ("pokemon.csv", "train_data.csv", "test_data.csv")]
+    assert [data.dataset.digest for data in used.values()] == [digest[:12] for digest in made]
+    columns = json.loads(used["test_data.csv"].dataset.schema)["mlflow_colspec"]
+    assert {"name": "legendary", "type": "boolean", "required": True} in columns
+    child = client.get_run(first.summary["steps"]["4-Training_model"]["mlflow_run"])
+    models = [model.model_id for model in child.outputs.model_outputs]
+    assert [model.model_id for model in parent.outputs.model_outputs] == models
+    images = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "images")}
+    assert {name.partition("+")[0] for name in images} >= {"confusion_matrix", "roc_curve"}
+    about = parent.data.tags["mlflow.note.content"]
+    assert f"runs/{child.info.run_id})" in about
+    assert "[pokemon-legendary version 1](#/models/pokemon-legendary/versions/1)" in about
+
+
 def test_the_training_run_holds_parameters_metrics_figures_tags_and_model(
     first: Finished, client: mlflow.MlflowClient
 ):
@@ -80,7 +104,9 @@ def test_the_training_run_holds_parameters_metrics_figures_tags_and_model(
     assert run.data.metrics["f1"] == pytest.approx(first.summary["metrics"]["f1"])
     assert run.data.tags["developer"]
     digest = first.outputs()["train_data.csv"]["digest"]
-    assert run.data.tags["data.train_data.csv"] == f"v0 {digest}"
+    used = [data.dataset for data in run.inputs.dataset_inputs]
+    assert [data.name for data in used] == ["train_data.csv", "test_data.csv"]
+    assert json.loads(used[0].source)["digest"] == digest
     figures = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "figures")}
     assert figures == {
         "confusion_matrix.png",
@@ -105,6 +131,8 @@ def test_the_model_is_a_version_in_the_registry(first: Finished, client: mlflow.
         part = outputs[f"{role}_data.csv"]
         told = f"{role}_data.csv:{part['version']} {part['digest']}"
         assert found.tags[f"data.{role}"] == told
+    assert "RandomForestClassifier predicting legendary" in found.description
+    assert "legendary" in client.get_registered_model(found.name).description
     assert found.tags["pipeline.run_id"] == first.summary["run_id"]
     assert found.tags["git.commit"] == first.summary["git_commit"]
     assert float(found.tags["metric.f1"]) == first.summary["metrics"]["f1"]

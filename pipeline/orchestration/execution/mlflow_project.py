@@ -37,6 +37,7 @@ from pipeline.orchestration.execution.backends import Backend
 from pipeline.orchestration.execution.workers import Workers
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
+from pipeline.tracking.mlflow import parent_run
 from pipeline.tracking.mlflow import retries as mlflow_retries
 from pipeline.tracking.mlflow import store as mlflow_store
 from pipeline.tracking.mlflow.store import children
@@ -94,7 +95,7 @@ class Executor:
         """Begin the parent run, with the resolved configuration and the commit.
 
         Args:
-            parameters: what a sweep gave to this trial.
+            parameters: the settings to be shown of the run.
         """
         known = {RUN_ID_TAG: self.run_id}  # at once, so that it is found if all ends here
         run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id, tags=known)
@@ -119,10 +120,16 @@ class Executor:
         metrics: Mapping[str, float],
         summary: str,
         error: BaseException | None = None,
+        results: Mapping[str, StepResult] | None = None,
+        data_set: str = "",
     ) -> None:
         """End the parent run: FINISHED, FAILED (and why) or KILLED, with what its steps came to.
 
         One whose record can't be completed is FAILED; it ends in any case.
+
+        Args:
+            results: of the steps, to describe a run that has ended well.
+            data_set: the name of its data set.
         """
         try:
             if isinstance(error, PipelineError):
@@ -131,6 +138,8 @@ class Executor:
                 mlflow.log_metrics(dict(metrics))
             with azure.told(self._address):
                 mlflow.log_text(summary, SUMMARY)
+            if results and error is None:
+                parent_run.describe(self.client, self.parent, data_set, results)
         except BaseException:
             status = "FAILED" if status == "FINISHED" else status
             raise

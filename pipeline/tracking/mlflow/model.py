@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.sklearn
+from mlflow.entities import DatasetInput
 from mlflow.models import Model, infer_signature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
 from mlflow.utils import environment
@@ -21,10 +22,11 @@ from sklearn.pipeline import Pipeline
 
 from pipeline.core import azure
 from pipeline.core.errors import PipelineError
+from pipeline.core.results import FIGURES
 from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.science.model_files import TRUSTED_PACKAGES, TRUSTED_TYPES
-from pipeline.tracking.interface import Artifact
+from pipeline.tracking.mlflow import datasets
 from pipeline.tracking.mlflow import store as mlflow_store
 
 
@@ -65,7 +67,7 @@ def publish(
     metrics: Mapping[str, float],
     folds: DataFrame,
     figures: Mapping[str, Path],
-    inputs: Sequence[Artifact],
+    inputs: Sequence[DatasetInput],
 ) -> ModelInfo:
     """Log a fitted model, and how it was made, to the step's MLflow run.
 
@@ -77,7 +79,8 @@ def publish(
         metrics: what the model scored.
         folds: the metrics of each fold, if it was cross-validated.
         figures: PNG files.
-        inputs: the data that the model was fitted and measured on.
+        inputs: the data that the model was fitted and measured on
+            (:mod:`pipeline.tracking.mlflow.datasets`).
 
     Returns:
         What MLflow says of the model it has kept.
@@ -90,9 +93,9 @@ def publish(
         for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
             mlflow.log_metrics(measured, step=fold)
         mlflow.set_tag("developer", origin.developer())
-        mlflow.set_tags({f"data.{used.name}": f"{used.version} {used.digest}" for used in inputs})
+        mlflow_store.client().log_inputs(run.info.run_id, inputs)
         for figure in figures.values():
-            mlflow.log_artifact(str(figure), "figures")
+            mlflow.log_artifact(str(figure), FIGURES)
         mlflow.log_artifact(str(preprocessor), "preprocessor")
         return log(model, file, features, preparation, allowed)
 
@@ -129,7 +132,9 @@ def log(
             flavor_name="mlflow.sklearn",
             model=model,
             data=data,
-            signature=infer_signature(telling_rows(features), model.predict(features.head())),
+            signature=infer_signature(
+                datasets.telling_rows(features), model.predict(features.head())
+            ),
             input_example=features.head(),
             validate_serving_input=False,
             pip_requirements=requirements,
@@ -169,9 +174,3 @@ def more(types: Collection[str]) -> list[str]:
                 "make it one (pip install), so that predict and serve can have it too",
             )
     return [known[package][0] for package in packages]
-
-
-def telling_rows(features: DataFrame) -> DataFrame:
-    """The first value and the first gap of each column: enough to tell the types of all rows."""
-    gaps = features.isna().to_numpy()
-    return features.iloc[sorted({*gaps.argmax(axis=0), *(~gaps).argmax(axis=0)})]

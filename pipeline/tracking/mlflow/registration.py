@@ -37,6 +37,7 @@ def register(
     artifact: Artifact,
     metrics: Mapping[str, float],
     origin: Mapping[str, str],
+    title: str,
     candidate: bool = True,
 ) -> str:
     """Make a logged model the newest version of ``name``; the version.
@@ -49,11 +50,12 @@ def register(
         artifact: the same model in the tracker.
         metrics: what it scored.
         origin: tags that say which run, commit and tracker it came from.
+        title: what the model is, for the pages of MLflow.
         candidate: whether it is the one to be promoted next.
     """
     client = mlflow.MlflowClient()
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=_about(title, origin))
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
@@ -67,11 +69,20 @@ def register(
         **{f"metric.{metric}": repr(value) for metric, value in metrics.items()},
     }
     kept = {key: text for key, text in tags.items() if text}
+    about = ", ".join(f"{role} data {one.reference}" for role, one in used.items())
     given = {"run_id": logged.run_id, "tags": kept, "model_id": logged.model_id}
+    given |= {"description": f"{title}; {about}"}
     version = _again(lambda: client.create_model_version(name, logged.model_uri, **given)).version
     if candidate:
         _again(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
     return version
+
+
+def _about(title: str, origin: Mapping[str, str]) -> str:
+    """What a registered model is for, whichever version."""
+    predicting = title.partition(" ")[2]
+    project = origin.get("tracker.store", "").rpartition(" ")[2]
+    return f"A model {predicting}, made by the pipeline of the project {project}."
 
 
 def nominate(run: str, tags: Mapping[str, str]) -> list[str]:

@@ -26,6 +26,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 
 DIGEST = ".sha256"  # of a template, beside it
+EXPERIMENT_KIND = "mlflow.experimentKind"  # by which MLflow's pages show runs, and not traces
 CACHE = "mlflow-pipeline"  # in the user's cache folder: one template for each MLflow version
 
 
@@ -286,7 +287,9 @@ def _experiment_id(client: mlflow.MlflowClient, name: str, location: str | None)
             client.restore_experiment(found.experiment_id)
         return found.experiment_id
     try:
-        return client.create_experiment(name, artifact_location=location)
+        return client.create_experiment(
+            name, location, {EXPERIMENT_KIND: "custom_model_development"}
+        )
     except MlflowException:
         found = client.get_experiment_by_name(name)  # somebody on the same server was faster
         if found is None:

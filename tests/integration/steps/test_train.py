@@ -1,6 +1,7 @@
 """4-Training_model as a program. How it fits models: tests/unit/science/test_training.py."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -97,8 +98,11 @@ def test_what_mlflow_has_of_a_model(chain: tuple[Steps, dict[str, Finished]]):
     assert run.data.params["estimator.n_estimators"] == "100"
     assert run.data.params["estimator.random_state"] == "42"
     assert run.data.tags["developer"]
-    for used in ended[STEP].report["inputs"]:
-        assert run.data.tags[f"data.{used['name']}"] == f"{used['version']} {used['digest']}"
+    sources = [json.loads(data.dataset.source) for data in run.inputs.dataset_inputs]
+    assert [(source["artifact"], source["digest"]) for source in sources] == [
+        (f"{used['name']}:{used['version']}", used["digest"])
+        for used in ended[STEP].report["inputs"]
+    ]
     names = ("feature_importance", "confusion_matrix", "roc_curve", "precision_recall_curve")
     assert figures == {f"figures/{name}.png" for name in names}
 
