@@ -39,9 +39,9 @@ class Notebook:
 
     Attributes:
         name: how messages and generated files call it.
-        docstring: the literal with which the first code cell begins.
+        docstring: the literal with which the first code cell begins; empty if it has none.
         declared: what it declares.
-        values: the expression that the first code cell assigns to each parameter.
+        values: the expression that the first code cell assigns to a parameter.
         imports: import statements of the first code cell, which a script needs too.
         cells: the further cells, without those that have no effect in a script.
         digest: SHA-256 of all cells' text; outputs do not count.
@@ -74,25 +74,25 @@ def read(path: Path, project: Project) -> Notebook:
     digest = hashlib.sha256(json.dumps([(c.kind, c.source) for c in found]).encode()).hexdigest()
     told: list[str] = []
     first, docstring = _metadata(found, name, told)
-    declared = declarations.parse(ast.literal_eval(docstring), f"{name} cell {first.number}")
+    where = f"{name} cell {first.number}" if first else name
+    declared = declarations.parse(ast.literal_eval(docstring or "''"), where)
     outputs = [link.path for link in declared.links if link.is_output and "{{" not in link.path]
     project.check_outputs(outputs, declared.where)
 
     kept = [c for c in found if c is not first and not any(t in c.source for t in project.ignored)]
     cells = [_cleaned(cell, name, told) for cell in kept]
     cells = [cell for cell in cells if cell.source.strip()]
-    tree, values = _checked(first, name), {}
-    imported = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    imports = "\n".join(map(ast.unparse, imported))
-    if declared.parameters:
-        values = _assigned(tree, declared, cells)
-    else:  # the cell has nothing but code
-        rest = ast.Module(tree.body[1:], [])
-        place = found.index(first)
-        before = sum(cell in cells for cell in found[:place])
+    values, imports = {}, ""
+    if first and declared.parameters:
+        tree = _checked(first, name)
+        imported = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        imports = "\n".join(map(ast.unparse, imported))
+        values = _assigned(tree, declared, cells, told)
+    elif first:  # the cell has nothing but code
+        tree = _checked(first, name)
+        before = sum(cell in cells for cell in found[: found.index(first)])
         source = _without_docstring(first.source, tree)
-        cells.insert(before, Cell(first.number, "code", source)) if rest.body else None
-        imports = ""
+        cells.insert(before, Cell(first.number, "code", source)) if tree.body[1:] else None
     notebook = Notebook(name, docstring, declared, values, imports, cells, digest, told)
     told.extend(_missing_names(notebook))
     return notebook
@@ -117,10 +117,9 @@ def _cells(path: Path, name: str) -> list[Cell]:
     ]
 
 
-def _metadata(cells: list[Cell], name: str, told: list[str]) -> tuple[Cell, str]:
-    """The first cell with code, and the docstring it has to begin with, as written."""
-    remedy = "begin the first code cell with one: `:param str input_file: the file to read`"
-    for cell in cells:
+def _metadata(cells: list[Cell], name: str, told: list[str]) -> tuple[Cell | None, str]:
+    """The first cell with code, if it begins with a docstring, and the docstring as written."""
+    for index, cell in enumerate(cells):
         if cell.kind != "code":
             continue
         cleaned = _cleaned(cell, name, [])
@@ -129,13 +128,16 @@ def _metadata(cells: list[Cell], name: str, told: list[str]) -> tuple[Cell, str]
             continue
         start = tree.body[0]
         text = isinstance(start, ast.Expr) and isinstance(start.value, ast.Constant)
-        if text and isinstance(start.value.value, str):
-            _cleaned(cell, name, told)
-            index = cells.index(cell)
-            cells[index] = cleaned
-            return cleaned, ast.get_source_segment(cleaned.source, start.value)
-        raise PipelineError(f"{name} cell {cell.number}: there is no docstring", remedy)
-    raise PipelineError(f"{name}: there is no code cell with a docstring", remedy)
+        if not text or not isinstance(start.value.value, str):
+            break
+        _cleaned(cell, name, told)
+        cells[index] = cleaned
+        return cleaned, ast.get_source_segment(cleaned.source, start.value)
+    told.append(
+        f"{name}: the first code cell does not begin with a docstring, so there are no parameters; "
+        "a line `:param str input_file: the file to read` in one declares a parameter"
+    )
+    return None, ""
 
 
 def _without_docstring(source: str, tree: ast.Module) -> str:
@@ -204,12 +206,10 @@ def _checked(cell: Cell, name: str) -> ast.Module:
     return tree
 
 
-def _assigned(tree: ast.Module, declared: Declarations, cells: list[Cell]) -> dict[str, ast.expr]:
-    """The expression that each parameter is given in the first cell.
-
-    Raises:
-        PipelineError: a parameter without one.
-    """
+def _assigned(
+    tree: ast.Module, declared: Declarations, cells: list[Cell], told: list[str]
+) -> dict[str, ast.expr]:
+    """The expression that each parameter is given in the first cell; one without is warned of."""
     values: dict[str, ast.expr] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -222,10 +222,9 @@ def _assigned(tree: ast.Module, declared: Declarations, cells: list[Cell]) -> di
             continue
         code = (cell for cell in cells if cell.kind == "code")
         later = next((c.number for c in code if name in stored(ast.parse(c.source))), None)
-        told = f", only in cell {later}" if later else ""
-        raise PipelineError(
-            f"{declared.where}: parameter {name!r} is declared and not assigned there{told}",
-            f"give it the value that the notebook works with: {name} = ...",
+        told.append(
+            f"{declared.where}: parameter {name!r} is declared and not assigned there"
+            + (f"; cell {later} assigns it, in place of what the script is given" if later else "")
         )
     return {name: value for name, value in values.items() if name in declared.parameters}
 

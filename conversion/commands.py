@@ -98,8 +98,9 @@ def _to_dvc(
 
     target = project.target(output or project.command(script), force)
     require_dvc(project.root)
-    text = dvc_commands.command(script, target, project, docstring_conf)
-    _warn(dvc_commands.without_value(dvc_commands.read(script, project, docstring_conf)))
+    declared = dvc_commands.read(script, project, docstring_conf)
+    text, told = dvc_commands.command(script, target, project, declared)
+    _warn(told)
     _write(target, text, project)
 
 
@@ -231,18 +232,20 @@ def notebook_to_step(
     project: Project, notebook: str, into: str, docstring_conf: str | None, force: bool
 ) -> None:
     """A notebook as a step's folder, whose inputs and outputs are artifacts."""
-    from conversion import cells, step_folder
+    from conversion import cells
+    from conversion.step import folder
 
     source = project.find(notebook, "notebook")
     target = project.target(into, force)
-    step_folder.check_place(target)
+    folder.check_place(target)
     read = cells.read(source, project)
     values = project.values(docstring_conf)
-    files = step_folder.files(read, target.name, values)
-    _warn(read.warnings)
-    step_folder.write(target, files)
+    files = folder.files(read, target, project, values)
+    call = folder.call(read, target.name, project, values)
+    _warn([*dict.fromkeys(read.warnings)])
+    folder.write(target, files)
     say(f"wrote {project.shown(target)}; to run it, add to main.py:\n")
-    say(step_folder.call(read, target.name, values))
+    say(call)
 
 
 @_command

@@ -1,11 +1,15 @@
 """Whether a script still has the code that its notebook gives."""
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 
-from conversion import cells, step_folder
+from conversion import cells
 from conversion.project import Project
 from conversion.script import GENERATED, generate
+from conversion.step import imports
+from conversion.step.script import script as step_script
+from pipeline.core.errors import PipelineError
 
 
 def difference(expected: str, script: Path) -> str | None:
@@ -44,5 +48,21 @@ def expected(notebook: Path, script: Path, project: Project) -> str:
     """What a notebook gives today, in the form that its script has."""
     read = cells.read(notebook, project)
     if origin(script)[0] == "notebook_to_step":
-        return step_folder.script(read, project.values(None))
+        _check_copies(imports.collect(read, project, script.parents[1]).copies, script.parent)
+        return step_script(read, project, project.values(None))
     return generate(read)
+
+
+def _check_copies(copies: Mapping[str, Path], folder: Path) -> None:
+    """Compare a step's copies of modules with the modules.
+
+    Raises:
+        PipelineError: one differs, or is missing.
+    """
+    for name, path in copies.items():
+        copy = folder / name
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            raise PipelineError(
+                f"its copy of the module {path.name} is not what {path} has",
+                "notebook_to_step --force writes it anew",
+            )

@@ -16,7 +16,13 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import write_whole
 
 CONFIGURATION = ".mlvtools"
-KEYS = ("path", "ignore_keys", "docstring_conf")
+# Settings that name the variables of a DVC command, and the variables' own names
+VARIABLES = {
+    "dvc_var_python_cmd_path": "MLV_PY_CMD_PATH",
+    "dvc_var_python_cmd_name": "MLV_PY_CMD_NAME",
+    "dvc_var_meta_filename": "MLV_DVC_META_FILENAME",
+}
+KEYS = ("path", "ignore_keys", "docstring_conf", *VARIABLES)
 PATHS = ("python_script_root_dir", "dvc_cmd_root_dir", "dvc_metadata_root_dir")
 NO_EFFECT = "# No effect"
 
@@ -31,6 +37,7 @@ class Project:
         paths: the folders that ``.mlvtools`` names.
         ignored: texts that keep a cell out of the script.
         docstring_conf: the YAML file with values for docstrings.
+        variables: the variables of a DVC command: the script's path, its name, the stage's name.
     """
 
     root: Path
@@ -38,6 +45,7 @@ class Project:
     paths: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = (NO_EFFECT,)
     docstring_conf: str | None = None
+    variables: tuple[str, ...] = tuple(VARIABLES.values())
 
     def find(self, path: str, what: str) -> Path:
         """A file that has to be there.
@@ -143,7 +151,19 @@ def open_project(working_directory: str | None, configuration: str | None) -> Pr
         given.get("path", {}),
         tuple({NO_EFFECT: None} | dict.fromkeys(given.get("ignore_keys", []))),
         given.get("docstring_conf"),
+        _variables(given, file),
     )
+
+
+def _variables(given: Mapping[str, Any], file: Path) -> tuple[str, ...]:
+    names = [given.get(key, name) for key, name in VARIABLES.items()]
+    for key, name in zip(VARIABLES, names, strict=True):
+        if not re.fullmatch(r"[A-Za-z_]\w*", str(name), re.ASCII) or names.count(name) > 1:
+            raise PipelineError(
+                f"{file}: {key} is {name!r}, which can't name a variable of a shell script",
+                "use letters, digits and underscores, and another name for each",
+            )
+    return tuple(names)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -41,6 +41,36 @@ means = table.groupby("town", sort=sort).mean().reset_index()
 """
 WRITE = "rounded(means, digits).to_csv(output_file, index=False)\nprint(shown(), os.sep, rest)"
 
+# A notebook whose command runs its script twice, as DVC before 1.0 took it
+PARTS = [
+    '''"""Part the prices.
+
+:param str part: which one
+:param str input_file: all prices
+:param str output_file: the part
+:param int rows: rows of the first part
+:dvc-cmd: dvc run --overwrite-dvcfile -f dvc/parts.dvc -d $MLV_PY_CMD_PATH -d ./data/prices.csv
+    -o ./data/first.csv -o "./data/the rest.csv" --ignore-build-cache
+    "$MLV_PY_CMD_PATH --rows 2 --part first --input-file ./data/prices.csv
+      --output-file ./data/first.csv &&
+     $MLV_PY_CMD_PATH --rows 2 --part rest --input-file ./data/prices.csv
+      --output-file './data/the rest.csv'"
+"""
+part, input_file = "first", "../data/prices.csv"
+''',
+    "import pandas as pd\nfrom helpers.rows import chosen",
+    "chosen(pd.read_csv(input_file), part, rows).to_csv(output_file, index=False)",
+]
+HELPERS = "def chosen(t, part, rows):\n    return t[:rows] if part == 'first' else t[rows:]\n"
+
+
+def parts(path: Path) -> Path:
+    """That notebook, and the module that it imports from the folder beside it."""
+    (path.parent / "helpers").mkdir(parents=True)
+    (path.parent / "helpers" / "__init__.py").touch()
+    (path.parent / "helpers" / "rows.py").write_text(HELPERS)
+    return write(path, *PARTS)
+
 
 def write(path: Path, *cells: str) -> Path:
     """A notebook of these cells; those that begin with ``#`` and a space and ``Md`` are text."""

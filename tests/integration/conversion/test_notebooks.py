@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,20 @@ import nbformat
 import pytest
 import yaml
 
-from conversion import cell_body, commands
+from conversion import commands, whole_command
 from conversion.__main__ import cli
-from tests.support.notebook_files import DECLARED, TEXT, VALUES, WORK, WRITE, prices, write
+from conversion.step import cell_body
+from tests.support.notebook_files import (
+    DECLARED,
+    PARTS,
+    TEXT,
+    VALUES,
+    WORK,
+    WRITE,
+    parts,
+    prices,
+    write,
+)
 from tests.support.paths import ROOT
 from tests.support.steps import Steps
 
@@ -110,11 +122,108 @@ def test_the_dvc_command_says_what_the_docstring_declares(project: Path):
     assert status(commands.ipynb_to_dvc, NOTEBOOK) == 0
     text = (project / "cmd" / "mlvtools_mean_prices_dvc").read_text()
     assert "dvc stage add --force" in text
-    assert "--deps ./data/prices.csv" in text
-    assert "--outs ./data/averages.csv" in text
-    call = "python py/mlvtools_mean_prices.py --digits 1 --drop id --sort true --input-file"
+    assert text.count("./data/prices.csv") == text.count("./data/averages.csv") == 1
+    assert "\nINPUT_FILE=./data/prices.csv\nOUTPUT_FILE=./data/averages.csv\n" in text
+    assert '--deps "$INPUT_FILE"' in text
+    assert '--outs "$OUTPUT_FILE"' in text
+    call = "python $MLV_PY_CMD_PATH --digits 1 --drop id --sort true --input-file $INPUT_FILE "
     assert call in text
     assert 'cd "$(dirname "${BASH_SOURCE[0]}")"/..\n' in text
+
+
+def test_a_dvc_command_of_old_is_translated_and_runs(
+    project: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    (project / ".dvc" / "config").write_text(
+        "[core]\nno_scm = true\nanalytics = false\ncheck_update = false\n"
+    )
+    conf = {"dvc_var_python_cmd_path": "SCRIPT", "dvc_var_meta_filename": "STAGE"}
+    (project / ".mlvtools").write_text(json.dumps(conf))
+    notebook = parts(project / "nb" / "parts.ipynb")
+    write(notebook, *(cell.replace("MLV_PY_CMD_PATH", "SCRIPT") for cell in PARTS))
+    assert status(commands.ipynb_to_dvc, ["-n", "nb/parts.ipynb"]) == 0
+    told = capsys.readouterr().err
+    assert "parameter 'rows' is declared and not assigned there" in told
+    assert "uses `dvc run`, which DVC 3 no longer has" in told
+    command = project / "nb" / "mlvtools_parts_dvc"
+    assert "\nSCRIPT=nb/mlvtools_parts.py\nMLV_PY_CMD_NAME=mlvtools_parts.py\nSTAGE=" in (
+        command.read_text()
+    )
+
+    def run(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([command, *words], capture_output=True, text=True)
+
+    assert "--no-cache  run the stage, whether" in run("--help").stdout
+    refused = run("--no-cach")
+    assert refused.returncode == 2
+    assert "error: unknown argument --no-cach\nusage: mlvtools_parts_dvc [--run]" in refused.stderr
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project / "cache"))
+    ended = run("--run", "--no-cache")
+    assert ended.returncode == 0, ended.stderr
+    stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    assert {key: stages["parts"][key] for key in ("deps", "outs")} == {
+        "deps": ["./data/prices.csv", "nb/mlvtools_parts.py"],
+        "outs": ["./data/first.csv", "./data/the rest.csv"],
+    }
+    assert (project / "data" / "the rest.csv").read_text() == "id,town,price\n3,Bern,2.002\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (
+            "dvc run -f a.b.dvc -dx -M m.json cmd",
+            "--force --name a_b --deps x --metrics-no-cache m",
+        ),
+        ("dvc run -n a -f --no-exec -o=y cmd -f", "--force --name a --outs y cmd -f"),
+        ("dvc run --file $META cmd && dvc push", "--force --name $META cmd && dvc push"),
+        ("dvc run cmd", "--force --name $META cmd"),
+        ("dvc stage add -n a -f cmd", "--name a --force cmd"),
+    ],
+)
+def test_options_of_dvc_run_become_those_of_stage_add(given: str, wanted: str):
+    found = whole_command.parse(given, "a.py", "META")
+    text = " ".join(part if isinstance(part, str) else part.text() for part in found)
+    assert text.startswith(f"dvc stage add {wanted}")
+
+
+def test_a_dvc_command_that_cannot_be_is_told(project: Path, capsys: pytest.CaptureFixture):
+    for given, told in {
+        "dvc run -d": ":dvc-cmd: -d has no value",
+        "dvc run --dep a cmd": "`dvc run` has no option --dep (did you mean '--deps'?)",
+    }.items():
+        (project / "a.py").write_text(f'"""Do.\n\n:dvc-cmd: {given}\n"""\n')
+        assert status(commands.gen_dvc, ["-i", "a.py", "-o", "a_dvc"]) == 1
+        assert told in capsys.readouterr().err
+    (project / "a.py").write_text('"""Do.\n\n:param str path: a\n:dvc-in path: it\'s.csv\n"""\n')
+    assert status(commands.gen_dvc, ["-i", "a.py", "-o", "a_dvc"]) == 1
+    assert "the path it's.csv has a quotation mark in it" in capsys.readouterr().err
+    assert status(commands.export_pipeline, ["--dvc", "dvc/a.dvc", "-o", "a.sh"]) == 1
+    told = capsys.readouterr().err
+    assert "dvc/a.dvc would be a stage of DVC before 1.0" in told
+    assert "--dvc a the stage a with what it needs" in told
+    (project / ".mlvtools").write_text('{"dvc_var_meta_filename": "a-b"}')
+    assert status(commands.gen_dvc, ["-i", "a.py", "-o", "a_dvc"]) == 1
+    assert "dvc_var_meta_filename is 'a-b', which can't name a variable" in capsys.readouterr().err
+
+
+def test_a_variable_hides_none_that_programs_go_by(project: Path):
+    (project / "a.py").write_text('"""Do.\n\n:param str path: a\n:dvc-in path: my data.csv\n"""\n')
+    assert status(commands.gen_dvc, ["-i", "a.py", "-o", "a_dvc"]) == 0
+    text = (project / "a_dvc").read_text()
+    assert "\nPATH_='my data.csv'\n" in text
+    assert "--path '$PATH_'\"" in text
+
+
+def test_a_notebook_without_docstring_is_a_script_without_parameters(
+    project: Path, capsys: pytest.CaptureFixture
+):
+    write(project / "a.ipynb", "# Md Text", "x = 1", "print(x + 1)")
+    assert status(commands.ipynb_to_dvc, ["-n", "a.ipynb"]) == 0
+    assert "does not begin with a docstring, so there are no parameters" in capsys.readouterr().err
+    assert python(str(project / "mlvtools_a.py")) == "2\n"
+    assert "unrecognized arguments: --x" in python(str(project / "mlvtools_a.py"), "--x", status=2)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +232,6 @@ def test_the_dvc_command_says_what_the_docstring_declares(project: Path):
         (":param str x: a\n:param int x: b", ["'x' is declared twice"]),
         (":param strr x: a", ["unknown type 'strr'", "did you mean 'str'"]),
         (":param str class: a", ["'class' can't name a parameter"]),
-        (":param str y: a", ["'y' is declared and not assigned there"]),
-        (":param str late: a", ["'late'", "only in cell 2"]),
         (":param int x: a\n:dvc-in x: a.csv", ["links a parameter of type int"]),
         (":param str x: a\n:dvc-in z: a.csv", ["names no declared parameter"]),
         (":param str x: a\n:dvc-outs x: a.csv", [":dvc-outs x: is no declaration", "'dvc-out'"]),
@@ -144,8 +251,6 @@ def test_a_docstring_that_cannot_be_is_told(
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        (["x = 1"], ["cell 1: there is no docstring"]),
-        (["# Md only text"], ["there is no code cell with a docstring"]),
         (['"""Do."""', "# Md", "x = (1,\ny = = 2"], ["cell 3: syntax error in line 1"]),
         (['"""Do."""', "await x"], ["cell 2: syntax error"]),
         (['"""Do."""', "x = 1", "from __future__ import annotations"], ["make no script"]),
@@ -205,12 +310,14 @@ def test_files_that_cannot_be_read_or_written_are_told(
 
 
 def test_names_that_a_script_lacks_are_told(project: Path, capsys: pytest.CaptureFixture):
-    cells = ['"""Do.\n\n:param str x: a\n"""\nx = "a"\nonly = 1', "# No effect\nplot = 1"]
+    declared = ":param str x: a\n:param str late: a"
+    cells = [f'"""Do.\n\n{declared}\n"""\nx = "a"\nonly = 1', "# No effect\nplot = 1", "late = 1"]
     write(project / "a.ipynb", *cells, "print(only)\ndisplay(plot)")
     assert status(commands.ipynb_to_python, ["-n", "a.ipynb", "-o", "a.py"]) == 0
     told = capsys.readouterr().err
     for name in ("only", "display", "plot"):
-        assert f"a.ipynb cell 3: uses {name!r}" in told
+        assert f"a.ipynb cell 4: uses {name!r}" in told
+    assert "'late' is declared and not assigned there; cell 3 assigns it, in place of" in told
 
 
 def test_indenting_leaves_the_inside_of_strings():
@@ -223,10 +330,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     (root / "pipeline").symlink_to(ROOT / "pipeline")
     prices(root / "nb" / "prices.ipynb")
+    parts(root / "nb" / "parts.ipynb")
     (root / "conf.yaml").write_text("digits: 1\n")
     (root / ".mlvtools").write_text('{"docstring_conf": "conf.yaml"}')
-    words = ["-w", str(root), "nb/prices.ipynb", "--into", "6-Prices"]
-    assert status(commands.notebook_to_step, words) == 0
+    for name, into in (("prices", "6-Prices"), ("parts", "7-Parts")):
+        words = ["-w", str(root), f"nb/{name}.ipynb", "--into", into]
+        assert status(commands.notebook_to_step, words) == 0
     return root
 
 
@@ -238,9 +347,14 @@ def test_a_step_runs_alone_and_logs_what_the_notebook_writes(checkout: Path, tmp
     assert ended.status == 0, ended.err
     assert ended.versions() == {"averages.csv": "v0"}
     assert place.file(ended.report["outputs"][0]).read_text() == "town,price\nBasel,2.0\nBern,1.6\n"
+    script = checkout / "7-Parts" / "script.py"  # twice, on files that no parameter holds
+    ended = place.python(script, "--prices_artifact=prices.csv:latest", "--rows=1")
+    assert ended.status == 0, ended.err
+    assert ended.versions() == {"first.csv": "v0", "the_rest.csv": "v0"}
+    assert place.file(ended.report["outputs"][0]).read_text() == "id,town,price\n1,Bern,1.234\n"
 
 
-def test_a_step_has_this_projects_form(checkout: Path):
+def test_a_step_has_this_projects_form(checkout: Path, capsys: pytest.CaptureFixture):
     step = checkout / "6-Prices"
     entry = yaml.safe_load((step / "MLproject").read_text())["entry_points"]["main"]
     defaults = {key: value.get("default") for key, value in entry["parameters"].items()}
@@ -267,6 +381,15 @@ def test_a_step_has_this_projects_form(checkout: Path):
     (step / "script.py").write_text(text.replace("index=False", "index=True"))
     assert status(commands.check_all_scripts_consistency, ["-w", str(checkout), "-n", "nb"]) == 1
     (step / "script.py").write_text(text)
+    copy = checkout / "7-Parts" / "helpers" / "rows.py"
+    own = checkout / "nb" / "helpers" / "rows.py"
+    assert copy.read_bytes() == own.read_bytes()
+    own.write_text(f"{own.read_text()}# changed\n")
+    check = ["-w", str(checkout), "-n", "nb/parts.ipynb", "-s", str(checkout / "7-Parts/script.py")]
+    assert status(commands.check_script_consistency, check) == 1
+    assert "its copy of the module rows.py is not what" in capsys.readouterr().err
+    own.write_bytes(copy.read_bytes())
+    assert status(commands.check_script_consistency, check) == 0
 
 
 @pytest.mark.parametrize(
@@ -274,11 +397,18 @@ def test_a_step_has_this_projects_form(checkout: Path):
     [
         ("Prices", [], "'Prices' can't name a step"),
         ("6-Other", [], "6-Other has the number of 6-Prices"),
-        ("nb/7-Other", [], "holds no pipeline"),
+        ("nb/8-Other", [], "holds no pipeline"),
         ("6-Prices", [], "6-Prices exists already"),
-        ("7-New", [":dvc-in: ./a.csv"], ":dvc-in: ./a.csv belongs to no parameter"),
-        ("7-New", [":param int x: a"], "is declared int and assigned '1'"),
-        ("7-New", [":param str x: a", "import nosuch"], "cell 2: imports 'nosuch', which no"),
+        ("8-New", [":dvc-in: ../a.csv"], "../a.csv is outside of the project"),
+        ("8-New", [":dvc-cmd: dvc repro"], ":dvc-cmd: adds no stage that calls the script"),
+        (
+            "8-New",
+            [":param str x: a\n:dvc-cmd: dvc run python $MLV_PY_CMD_PATH --y 1"],
+            "gives the script no value for --x, which is not as declared",
+        ),
+        ("8-New", [":param str x: a", "import script"], "has the name of the step's script"),
+        ("8-New", [":param int x: a"], "is declared int and assigned '1'"),
+        ("8-New", [":param str x: a", "import nosuch"], "cell 2: imports 'nosuch', which no"),
     ],
 )
 def test_a_step_that_cannot_be_is_told(
@@ -286,11 +416,13 @@ def test_a_step_that_cannot_be_is_told(
 ):
     name = "nb/prices.ipynb"
     if cells:
-        name = "other.ipynb"
+        name = "other/a.ipynb"
+        (checkout / "other").mkdir(exist_ok=True)
+        (checkout / "other" / "script.py").touch()
         write(checkout / name, f'"""Do.\n\n{cells[0]}\n"""\nx = "1"', *cells[1:])
     assert status(commands.notebook_to_step, ["-w", str(checkout), name, "--into", into]) == 1
     assert told in capsys.readouterr().err
-    assert sorted(p.name for p in checkout.glob("*-*")) == ["6-Prices"]
+    assert sorted(p.name for p in checkout.glob("*-*")) == ["6-Prices", "7-Parts"]
 
 
 def test_a_missing_extra_is_told(project: Path):

@@ -1,0 +1,124 @@
+"""The folder of a step that is made from a notebook."""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from conversion.cells import Notebook
+from conversion.project import Project
+from conversion.step.declared import Option, Step
+from conversion.step.imports import collect
+from conversion.step.script import script
+from pipeline.core.errors import PipelineError
+from pipeline.core.pins import locked
+from pipeline.steps.folders import step_folders
+
+EVERY_STEP = ("trackio", "wandb")  # what the library under each step's script imports
+
+
+def check_place(target: Path) -> None:
+    """Refuse a folder that can't be a step of a checkout of this project.
+
+    Raises:
+        PipelineError: another form of name, a number that is taken, or a folder elsewhere.
+    """
+    name = target.name
+    if not re.fullmatch(r"[0-9]+-[A-Za-z]\w*", name):
+        raise PipelineError(
+            f"{name!r} can't name a step", "use the next number and a name: 6-Tokenise"
+        )
+    if not (target.parent / "pipeline" / "steps" / "shell.py").is_file():
+        raise PipelineError(
+            f"{target.parent} holds no pipeline", "name a folder beside main.py: --into 6-Name"
+        )
+    beside = (p.parent.name for p in target.parent.glob("[0-9]*-*/MLproject"))
+    twin = next((b for b in beside if b != name and b.split("-")[0] == name.split("-")[0]), None)
+    if twin:
+        raise PipelineError(
+            f"{name} has the number of {twin}", f"the steps are: {', '.join(step_folders())}"
+        )
+
+
+def files(
+    notebook: Notebook, target: Path, project: Project, values: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """What the files of a step's folder hold.
+
+    Raises:
+        PipelineError: the notebook can't be a step.
+    """
+    step = Step(notebook, project, values)
+    needed = collect(notebook, project, target.parent)
+    texts = {
+        "MLproject": mlproject(target.name, step.options()),
+        "conda.yml": conda(target.name, notebook, needed.packages),
+        "script.py": script(notebook, project, values),
+    }
+    copies = {name: path.read_bytes() for name, path in needed.copies.items()}
+    return {name: text.encode() for name, text in texts.items()} | copies
+
+
+def write(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder, whole or not at all; what else was in it stays."""
+    with tempfile.TemporaryDirectory(prefix=".step-", dir=target.parent) as folder:
+        new, old = Path(folder, "new"), Path(folder, "old")
+        if target.is_dir():
+            shutil.copytree(target, new)
+        for name, content in files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(content)
+        if target.is_dir():
+            target.rename(old)
+        new.rename(target)
+
+
+def mlproject(name: str, options: list[Option]) -> str:
+    """The step's entry point."""
+    lines = [f"name: {name}", "conda_env: conda.yml", "", "entry_points:", "  main:"]
+    lines.append("    parameters:")
+    for option in options:
+        default = "" if option.default is None else f", default: {_quoted(option.default)}"
+        lines.append(f"      {option.name}: {{type: string{default}}}")
+    lines += ["    command: >-", "      python script.py"]
+    lines += [f"      --{option.name}={{{option.name}}}" for option in options]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def conda(name: str, notebook: Notebook, needed: set[str]) -> str:
+    """The step's environment: what its script imports, at the versions installed here."""
+    packages = {*EVERY_STEP, *needed}
+    unknown = sorted(packages - locked().keys())
+    if unknown:
+        notebook.warnings.append(
+            f"requirements.lock lacks {', '.join(unknown)}: name it in pyproject.toml, make lock"
+        )
+    lines = [f"name: {name.partition('-')[2].lower()}", "channels: [conda-forge]", "dependencies:"]
+    python = ".".join(map(str, sys.version_info[:2]))
+    lines += [f"  - python={python}", "  - pip", "  - pip:"]
+    lines += [f"      - {package}=={metadata.version(package)}" for package in sorted(packages)]
+    return "\n".join(lines) + "\n"
+
+
+def call(notebook: Notebook, name: str, project: Project, values: Mapping[str, Any]) -> str:
+    """How main.py runs the step."""
+    lines = ["        result = run(", f'            "{name}",']
+    for option in Step(notebook, project, values).options():
+        value = "..." if option.default is None else _literal(option)
+        lines.append(f"            {option.name}={value},")
+    return "\n".join([*lines, "        )"])
+
+
+def _literal(option: Option) -> str:
+    if option.kind == "str":
+        return _quoted(option.default)
+    return repr(json.loads(option.default))
