@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.utils import conda
 from omegaconf import OmegaConf
 
 from pipeline.__main__ import cli
@@ -118,3 +119,13 @@ def test_each_conda_file_lists_what_its_script_imports():
         listed = (script.parent / "conda.yml").read_text(encoding="utf-8")
         for name in imported:
             assert f"- {names.get(name, name)}==" in listed, f"{script.parent.name}: {name}"
+
+
+def test_the_message_of_a_missing_conda_is_mlflows():
+    source = Path(conda.__file__).read_text(encoding="utf-8")
+    for page in ("README.md", "docs/from_a_tutorial.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        quoted = re.search(r"Could not find Conda executable at conda\. .* at ", text)
+        assert quoted, page
+        joined = re.sub(r'"\s*f?"', "", source.replace("{conda_path}", "conda"))
+        assert quoted[0] in joined
