@@ -1,10 +1,13 @@
-"""Azure Blob Storage: what goes wrong with it, told without the key that opens it."""
+"""Azure: failures of its storage, told without its key; and the address of an ML workspace."""
 
 import contextlib
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
 from types import TracebackType
 
 from pipeline.core.errors import PipelineError
@@ -12,6 +15,9 @@ from pipeline.core.errors import PipelineError
 CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
 SCHEMES = ("wasbs:", "abfs:")
 HIDDEN = "***"
+WORKSPACE_FILES = ("config.json", ".azureml/config.json")  # as Azure's portal and its SDK name it
+WORKSPACE_KEYS = ("subscription_id", "resource_group", "workspace_name")
+PLUGIN = "azureml-mlflow"
 
 
 def connection(address: str) -> str:
@@ -78,3 +84,48 @@ def told(address: str) -> Iterator[None]:
             f"Azure ({address}) failed: {what or type(error).__name__}",
             f"check {CONNECTION}, the container's name and the network",
         ) from None  # the error itself would be shown with all it knows
+
+
+def workspace_file(folders: Iterable[Path]) -> Path | None:
+    """The first file that names an Azure ML workspace; a ``config.json`` of others is none."""
+    for file in (folder / name for folder in folders for name in WORKSPACE_FILES):
+        try:
+            given = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(given, dict) and all(given.get(key) for key in WORKSPACE_KEYS):
+            return file
+    return None
+
+
+def has_plugin() -> bool:
+    """Whether MLflow can keep runs in an Azure ML workspace."""
+    try:
+        metadata.version(PLUGIN)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def workspace_store(file: Path) -> str:
+    """The address by which MLflow's plugin finds a workspace.
+
+    Raises:
+        PipelineError: the file does not say in which region it is.
+    """
+    given = json.loads(file.read_text(encoding="utf-8"))
+    if address := given.get("mlflow_tracking_uri"):
+        return str(address).replace("/mlflow/v1.0/", "/mlflow/v2.0/")
+    subscription, group, workspace = (given[key] for key in WORKSPACE_KEYS)
+    if not (region := given.get("location") or given.get("region")):
+        show = f"az ml workspace show -g {group} -n {workspace}"
+        raise PipelineError(
+            f"{file} names the Azure ML workspace {workspace} and not its region",
+            f'add "location": "...", which `{show} --query location` prints; or '
+            "name another store: main.mlflow_uri, MLFLOW_TRACKING_URI",
+        )
+    return (
+        f"azureml://{region}.api.azureml.ms/mlflow/v2.0/subscriptions/{subscription}"
+        f"/resourceGroups/{group}/providers/Microsoft.MachineLearningServices"
+        f"/workspaces/{workspace}"
+    )

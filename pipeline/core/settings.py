@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from pipeline.core import azure
 from pipeline.core.errors import PipelineError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,9 +116,32 @@ def experiment() -> str:
 
 
 def tracking_uri() -> str:
-    """MLflow's store: ``MLFLOW_TRACKING_URI``, or SQLite in the state folder."""
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    return absolute_store(named) if named else f"sqlite:///{state_dir() / DATABASE}"
+    """MLflow's store: ``MLFLOW_TRACKING_URI``, an Azure ML workspace, or SQLite in state_dir.
+
+    Raises:
+        PipelineError: the workspace's file does not suffice.
+    """
+    if named := os.environ.get("MLFLOW_TRACKING_URI"):
+        return absolute_store(named)
+    return workspace_store()[0] or f"sqlite:///{state_dir() / DATABASE}"
+
+
+def workspace_store() -> tuple[str | None, str | None]:
+    """The store in the Azure ML workspace that ``config.json`` names, and what to say of it.
+
+    The file is in the current folder or at the root. The store is None without such a file, and
+    where MLflow's plugin for it is not installed.
+
+    Raises:
+        PipelineError: the file does not suffice.
+    """
+    file = azure.workspace_file([Path.cwd(), ROOT])
+    if file is None:
+        return None, None
+    if not azure.has_plugin():
+        told = f"{file} names an Azure ML workspace, and {azure.PLUGIN} is not installed"
+        return None, f"{told}: MLflow's store is in {state_dir()}"
+    return azure.workspace_store(file), f"MLflow's store is the Azure ML workspace of {file}"
 
 
 def absolute_store(uri: str) -> str:
@@ -131,7 +155,7 @@ def absolute_store(uri: str) -> str:
 
 def mlflow_on_server() -> bool:
     """Whether MLflow's store is a server, which others reach too."""
-    return tracking_uri().startswith(("http:", "https:", "databricks"))
+    return tracking_uri().startswith(("http:", "https:", "databricks", "azureml:"))
 
 
 def artifact_root() -> str | None:

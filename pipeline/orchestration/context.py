@@ -83,8 +83,9 @@ def _mlflow_store(chosen: str | None, state: Path) -> tuple[str | None, str | No
         folder = path.parent.resolve()
         if folder in (ROOT, Path.cwd()) and folder != state.resolve():
             told = f"{named} is the default of mlflow run, and MLflow's store is {state}"
-            return None, f"{told}; main.mlflow_uri={named} names it"
-    return named and settings.absolute_store(named), None
+            store, notice = settings.workspace_store()
+            return store, notice or f"{told}; main.mlflow_uri={named} names it"
+    return (settings.absolute_store(named), None) if named else settings.workspace_store()
 
 
 def _decisive(overrides: Iterable[str]) -> list[str]:

@@ -1,7 +1,10 @@
 """MLflow's local store: a copy of a template that the installed MLflow migrates once."""
 
 import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -14,6 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pipeline.core.errors import PipelineError
 from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.mlflow_stores import Home, rows, schema
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
@@ -169,3 +173,44 @@ def test_reading_makes_no_store(home: Home):
     with pytest.raises(PipelineError, match="nothing has been recorded yet"):
         mlflow_store.existing()
     assert list(home.folder.iterdir()) == []
+
+
+PLUGIN = """
+def store(store_uri, artifact_uri=None):
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    assert store_uri.endswith("/workspaces/ml"), store_uri
+    return SqlAlchemyStore("sqlite:///{database}", "{files}")
+"""
+LOG = """
+from pipeline.tracking.mlflow import store
+store.connect("dev")
+with store.active_run("train"):
+    import mlflow
+    mlflow.log_metric("f1", 0.5)
+"""
+
+
+def test_runs_are_kept_in_an_azure_workspace_by_its_plugin(home: Home):
+    """A plugin for the scheme that Azure's has, which keeps runs in a database."""
+    site, here = home.folder / "site", home.folder / "here"
+    about = site / "azureml_mlflow-1.dist-info"
+    for folder in (about, here):
+        folder.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: azureml-mlflow\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[mlflow.tracking_store]\nazureml = plugin:store\n")
+    mlflow_store.make_store(database := home.folder / "workspace.db")
+    text = PLUGIN.format(database=database, files=home.folder / "files")
+    (site / "plugin.py").write_text(text)
+    (here / "config.json").write_text(
+        '{"subscription_id": "1", "resource_group": "a", "workspace_name": "ml", "location": "x"}'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LOG],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": f"{site}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(database, "select key, value from metrics") == [("f1", 0.5)]
+    assert not home.store.exists()
