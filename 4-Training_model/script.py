@@ -62,12 +62,13 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         description=f"Features for {planned.title}",
         metadata=planned.about,
     )
+    about = {"params": args.params, "insights": trained.insights, **run.made()}
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,
         type="model",
         description=planned.title,
-        metadata={**trained.metrics, **planned.about},
+        metadata={**trained.metrics, **planned.about, **about},
     )
     kept, trial = run.folder / "stored", run.context.trial  # a sweep has a candidate at its end
     mlflow_registration.register(

@@ -58,15 +58,16 @@ class Answers:
         return {place: self.truth == self.classes[place] for place in places}
 
 
-def answers(model: Any, features: pd.DataFrame, target: pd.Series, positive: Any = None) -> Answers:
+def answers(model: Any, features: pd.DataFrame, target: Any, positive: Any = None) -> Answers:
     """Ask a model once for all that is measured and drawn of it.
 
     Args:
         model: the fitted pipeline.
-        features, target: rows, and the truth about them.
+        features, target: rows, and the truth about them; None where it is not asked for.
         positive: of two classes the one that the metrics are of; None means the second.
     """
-    truth, predicted = target.to_numpy(), np.asarray(model.predict(features))
+    truth = np.array([]) if target is None else target.to_numpy()
+    predicted = np.asarray(model.predict(features))
     if not is_classifier(model):
         several = tuple(target.columns) if isinstance(target, pd.DataFrame) else ()
         return Answers(truth, predicted, targets=several)

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import encoding, evaluation, tasks, validation
+from pipeline.science import encoding, evaluation, insights, tasks, validation
 from pipeline.science.data.kinds import expand
 from pipeline.science.data.tables import read_table
 
@@ -32,6 +32,7 @@ class Trained:
         answers: what it says of the test rows.
         importances: how much each feature matters.
         kinds: what each raw feature holds, for those who predict.
+        insights: what stands beside the metrics (:func:`pipeline.science.insights.collect`).
     """
 
     model: Pipeline
@@ -41,6 +42,7 @@ class Trained:
     answers: evaluation.Answers
     importances: pd.Series
     kinds: Mapping[str, str] = field(default_factory=dict)
+    insights: Mapping[str, Any] = field(default_factory=dict)
 
     def tables(self, test: pd.DataFrame) -> dict[str, Any]:
         """What is to be looked at beside the metrics.
@@ -85,14 +87,21 @@ def train(
     raw, wanted = separate(train, target, [*drop, *useless])
     test_features, truth = separate(test, target, [*drop, *useless])
     features, test_features = expand(raw, kinds), expand(test_features, kinds)
-    model = encoding.build(estimator, features, categorical, kinds, how.seed, encode)
+
+    def build(one: BaseEstimator) -> Pipeline:
+        return encoding.build(one, features, categorical, kinds, how.seed, encode)
+
+    model = build(estimator)
     fit_so = partial(fit, how=how)
     model, metrics, folds = validation.train(fit_so, model, features, wanted, how, positive)
     answers = evaluation.answers(model, test_features, truth, positive)
     metrics |= evaluation.metrics(answers)
     importances = evaluation.importances(model, test_features, truth)
     held = {**feature_kinds(raw), **special(kinds, raw)}
-    return Trained(model, features, metrics, folds, answers, importances, held)
+    beside = insights.collect(
+        model, features, wanted, test_features, answers, importances, build, positive
+    )
+    return Trained(model, features, metrics, folds, answers, importances, held, beside)
 
 
 def read_parts(

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from numbers import Real
 from pathlib import Path
 from typing import Any, cast
@@ -226,6 +227,13 @@ class Run:
             "git.commit": self.context.commit or getattr(origin.commit(ROOT), "sha", ""),
             "tracker.store": self.tracker.store,
         }
+
+    def made(self) -> dict[str, str]:
+        """When, in which run and from which commit something is made, for those who read of it."""
+        star = "*" if self.context.dirty and self.context.commit else ""
+        told = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "run": self.context.run_id}
+        told["commit"] = self.context.commit + star
+        return {key: text for key, text in told.items() if text}
 
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
         """End the run in the tracker: as finished, as failed because of an error, or as killed."""

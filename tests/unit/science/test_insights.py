@@ -1,0 +1,71 @@
+"""What stands beside a model's metrics is measured on the same rows, and says what matters."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, VotingClassifier
+from sklearn.svm import LinearSVC
+
+from pipeline.science import insights, training, validation
+
+HOW = validation.How(None, None, 42)
+DRAW = np.random.default_rng(1)
+TABLE = pd.DataFrame(DRAW.normal(size=(200, 2)), columns=["a", "b"]).assign(
+    word=lambda t: np.where(t.b > 0, "up_1", "down"), noise=DRAW.normal(size=200)
+)
+
+
+def trained(estimator, target: pd.Series, **more) -> training.Trained:
+    table = TABLE.assign(y=target)
+    return training.train(table[:150], table[150:], estimator, target="y", drop=[], categorical=[],
+                          how=HOW, **more)  # fmt: skip
+
+
+def test_plain_models_are_measured_as_the_model_is():
+    told = trained(RandomForestClassifier(20, random_state=0), TABLE.a > 0.3, positive=True)
+    beside = told.insights
+    assert set(beside["dummy"]) == set(beside["linear"]) == set(beside["training"])
+    assert beside["training"]["f1"] == 1
+    assert beside["dummy"]["roc_auc"] == 0.5
+    assert beside["dummy"]["f1"] < beside["linear"]["f1"]
+    assert beside["permuted_score"] == "average_precision"
+    assert beside["permuted"][0]["name"] == "a"
+    assert beside["permuted"][0]["mean"] > 0.2
+    (line,) = beside["dependence"][0]["lines"]
+    assert (beside["dependence"][0]["name"], line["label"]) == ("a", "True")
+    assert line["points"][0][1] < 0.2 < 0.8 < line["points"][-1][1]
+
+
+def test_the_other_class_turns_the_curve():
+    told = trained(RandomForestClassifier(20, random_state=0), TABLE.a > 0.3, positive=False)
+    (line,) = told.insights["dependence"][0]["lines"]
+    assert line["label"] == "False"
+    assert line["points"][0][1] > 0.8 > 0.2 > line["points"][-1][1]
+
+
+def test_numbers_have_a_mean_and_a_line():
+    told = trained(RandomForestRegressor(20, random_state=0), 3 * TABLE.a + TABLE.b).insights
+    assert told["dummy"]["r2"] == pytest.approx(0, abs=0.1)
+    assert told["linear"]["r2"] > 0.99
+    assert told["permuted_score"] == "r2"
+    assert [one["name"] for one in told["permuted"]][:1] == ["a"]
+
+
+def test_a_model_that_only_names_classes_has_no_curve():
+    kinds = pd.Series(np.select([TABLE.a > 0.5, TABLE.a < -0.5], ["x", "y"], "z"))
+    told = trained(VotingClassifier([("one", LinearSVC())]), kinds).insights
+    assert told["dependence"] == []
+    assert told["permuted_score"] == "accuracy"
+
+
+def test_encoded_features_count_for_their_column():
+    weights = pd.Series({"word_up_1": 0.5, "a": 0.3, "word_down": 0.1, "svd0": 9.0})
+    assert insights.leading(weights, TABLE) == ["word", "a", "b", "noise"]
+
+
+@pytest.mark.parametrize("gap", [np.nan, None])
+def test_a_column_without_values_is_no_error(gap):
+    table = TABLE.assign(y=TABLE.a > 0, empty=pd.Series([gap] * 200, dtype="float64"))
+    told = training.train(table[:150], table[150:], RandomForestClassifier(5, random_state=0),
+                          target="y", drop=[], categorical=[], how=HOW, positive=True)  # fmt: skip
+    assert told.insights["permuted"]
