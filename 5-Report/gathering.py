@@ -7,9 +7,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from pipeline import steps
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
+from pipeline.science.data import tables
 from pipeline.tracking import Artifact
 
 LOOK_BACK = 50  # so many versions, for one about the same target
@@ -54,6 +57,28 @@ def before(run: steps.Run, args: argparse.Namespace, target: str, subject: str) 
                 earlier = report.metadata["previous"]
             return run.find(earlier) if earlier else None
     return None
+
+
+def earlier(
+    run: steps.Run, before: Artifact | None, train: Artifact
+) -> tuple[pd.DataFrame | None, str]:
+    """The training data of the report before, if it was other data; and a sentence about it.
+
+    Args:
+        run: the step's run.
+        before: the report to compare with.
+        train: the training data of this one.
+    """
+    if before is None:
+        return None, "There is no previous run whose training data could be compared."
+    known = run.find(before.metadata.get("train"))
+    if known is None:
+        return None, f"The training data of {before.reference} is not known."
+    if known.digest == train.digest:
+        return None, f"The model of {before.reference} was fitted on the same training data."
+    read = run.use_artifact(known.reference)
+    table = tables.read_table(read.file(), schema=read.schema())
+    return table, f"{train.reference} compared with {known.reference}, of {before.reference}:"
 
 
 def commands(

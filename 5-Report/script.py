@@ -1,4 +1,4 @@
-"""Write one HTML file that says what a model is worth, how it was made and from what."""
+"""Write one HTML file that says how good a model is, how it was made and from what."""
 
 import argparse
 import sys
@@ -9,11 +9,9 @@ import gathering
 
 from pipeline import steps
 from pipeline.core import settings
-from pipeline.core.errors import PipelineError
-from pipeline.reporting import page
+from pipeline.reporting import report
 from pipeline.science import model_files, report_data
 from pipeline.science.data import kinds, tables
-from pipeline.science.tasks import names
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -28,11 +26,10 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     test = tables.read_table(artifacts["test"].file(), words, schema)
     target = artifacts["model"].metadata.get("target")
     held, _ = kinds.features(schema, target or "", [], []) if schema else ({}, {})
-    if not {*names(target or [])} <= {*test} or not target:
-        raise PipelineError(
-            f"{args.model_artifact} predicts {target!r}, which {args.test_artifact} lacks",
-            "name the data and the model of one run",
-        )
+    report_data.check_target(target, test, args.model_artifact, args.test_artifact)
+    subject = gathering.subject(artifacts)
+    before = gathering.before(run, args, target, subject)
+    earlier, drift_said = gathering.earlier(run, before, artifacts["train"])
     numbers = report_data.collect(
         model,
         train,
@@ -46,14 +43,15 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         random_state=args.random_state,
         positive=artifacts["model"].metadata.get("positive"),
         cleaning=artifacts["clean"].metadata if artifacts["clean"] else {},
+        costs=args.costs,
+        earlier=earlier,
     )
-    subject = gathering.subject(artifacts)
-    before = gathering.before(run, args, target, subject)
-    html = page.render(
+    html = report.render(
         numbers,
         artifacts,
         project=settings.project(),
         before=before,
+        drift_said=drift_said,
         commands=gathering.commands(args, arguments(), artifacts["raw"], run.context),
     )
     path = run.folder / args.artifact_name
@@ -70,6 +68,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
             "intervals": numbers["intervals"],
             "model": artifacts["model"].reference,
             "test": artifacts["test"].digest,
+            "train": artifacts["train"].reference,
             "previous": before.reference if before else None,
         },
     )
@@ -80,7 +79,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
 def arguments() -> argparse.ArgumentParser:
     """The step's parameters; MLproject has the same ones."""
     parser = steps.parser(__doc__)
-    add, text = parser.add_argument, "What the model is worth and how it was made"
+    add, text = parser.add_argument, "Metrics and errors of the model and how it was made"
     add("--model_artifact", required=True, help="the model, as name:version")
     add("--train_artifact", required=True, help="what it was fitted on")
     add("--test_artifact", required=True, help="what it is measured on")
@@ -94,6 +93,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--mistakes", type=int, default=20, help="how many are listed at most")
     add("--resamples", type=int, default=1000, help="of the test rows")
     add("--random_state", type=int, default=42, help="seed of their draw")
+    add("--costs", type=steps.json_value, default="", help="JSON: of the two kinds of mistakes")
     add("--previous", type=steps.optional, default="", help="report to compare with")
     return parser
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from dashboard import drift, links, rows
+from dashboard import links, rows
 from dashboard.markdown import plain
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
@@ -20,6 +20,7 @@ from pipeline.core.numbers import number
 from pipeline.models import registry
 from pipeline.models.registry import PREVIOUS, PRODUCTION, Version
 from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
+from pipeline.science.data import drift
 
 POLL = 3  # seconds between two looks at the registry
 USUAL = ("f1", "roc_auc", "r2")

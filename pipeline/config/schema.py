@@ -129,6 +129,7 @@ class Report:
     mistakes: int = MISSING
     resamples: int = MISSING
     random_state: int = MISSING
+    costs: dict[str, Any] | None = MISSING
     previous: str | None = MISSING
     artifact_name: str = MISSING
     artifact_type: str = MISSING

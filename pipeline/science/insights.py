@@ -5,6 +5,7 @@ Made where the model is fitted, from what is in memory, and kept with the model.
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ Build = Callable[[BaseEstimator], Any]  # an estimator with the model's own prep
 
 LINEAR_CELLS = 20_000_000  # rows times columns times classes that a linear model is fitted on
 TRAINING_ROWS = 50_000  # that are measured
+RANKED = 20  # classes that roc_auc and average_precision are measured of
 REPEATS, PERMUTED_ROWS, PERMUTED = 5, 1000, 10  # shuffles, rows, features at most
 CURVES, GRID, DEPENDENCE_ROWS, LINES = 3, 12, 200, 4  # features, values, rows, classes at most
 SCORES = {
@@ -73,7 +75,13 @@ def _on_training_rows(
 ) -> dict[str, float]:
     rows = features.sample(min(len(features), TRAINING_ROWS), random_state=0).index
     known = evaluation.answers(model, features.loc[rows], target.loc[rows], positive)
-    return evaluation.metrics(known)
+    return _metrics(known)
+
+
+def _metrics(said: Answers) -> dict[str, float]:
+    """The metrics; of many classes without the two that take a while for each class."""
+    many = said.classes is not None and len(said.classes) > RANKED
+    return evaluation.metrics(replace(said, scores=None) if many else said)
 
 
 def plain_models(
@@ -108,7 +116,7 @@ def plain_models(
                 model = estimator if name == "dummy" else build(estimator)
                 fitted = model.fit(features.loc[chosen], target.loc[chosen])
             told = evaluation.answers(fitted, test, truth, positive)
-            found[name] = evaluation.metrics(told)
+            found[name] = _metrics(told)
         except ValueError:  # these rows don't allow one: a single class among those drawn
             continue
     return found
@@ -200,7 +208,7 @@ def dependence(
             low, high = np.quantile(column.dropna(), (0.02, 0.98)) if len(values) else (0, 0)
             if low < high:
                 few = np.sort(values[(values >= low) & (values <= high)])
-                grids[name] = few if len(few) <= GRID else np.linspace(low, high, GRID)
+                grids[name] = few if 1 < len(few) <= GRID else np.linspace(low, high, GRID)
     if not grids:
         return []
     tables = [rows.assign(**{name: value}) for name, grid in grids.items() for value in grid]

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as score
 
+from pipeline.core import numbers
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import evaluation, intervals, tasks
+from pipeline.science import diagnostics, evaluation, insights, intervals, tasks
+from pipeline.science.data import drift
 from pipeline.science.data.kinds import expand
+from pipeline.science.diagnostics import thinned
 
-CURVES, POINTS, BARS, CLASSES = 8, 200, 15, 25  # at most so many are shown
+CURVES, BARS, CLASSES = 8, 15, 25  # at most so many are shown
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 CERTAINTIES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
@@ -35,6 +38,29 @@ def inputs(model: Any, table: pd.DataFrame, reference: str) -> pd.DataFrame:
         )
     features = table[wanted]
     return features.astype(dict.fromkeys(features.select_dtypes("number").columns, "float64"))
+
+
+def number(value: float) -> str:
+    """A number as people read it; a dash for NaN, such as the spread of a single row."""
+    return numbers.number(value) if np.isfinite(value) else "–"
+
+
+def check_target(target: str | list[str] | None, test: pd.DataFrame, model: str, data: str) -> None:
+    """Refuse test data without what a model predicts.
+
+    Args:
+        target: what it predicts.
+        test: the test data.
+        model, data: what to call both.
+
+    Raises:
+        PipelineError: they are of different runs.
+    """
+    if not target or not {*tasks.names(target)} <= {*test}:
+        raise PipelineError(
+            f"{model} predicts {target!r}, which {data} lacks",
+            "name the data and the model of one run",
+        )
 
 
 def names_of_rows(
@@ -75,7 +101,7 @@ def describe(
         numeric = pd.api.types.is_numeric_dtype(column) and column.dtype != bool
         held = ""
         if numeric and len(cells):
-            held = " / ".join(f"{value:.4g}" for value in cells.quantile([0, 0.5, 1]))
+            held = " / ".join(number(value) for value in cells.quantile([0, 0.5, 1]))
         elif len(cells):
             counts = cells.value_counts()
             held = f"{counts.index[0]} ({counts.iloc[0] / len(cells):.0%})"
@@ -118,15 +144,15 @@ def parts(train: Any, test: Any, classes: bool) -> list[dict[str, Any]]:
     if not classes:
         both = {"training": train.describe(), "test": test.describe()}
         shown = {"mean": "mean", "std": "standard deviation", "min": "smallest", "max": "largest"}
-        return [{"name": word, **{part: f"{numbers[key]:.4g}" for part, numbers in both.items()}}
+        return [{"name": word, **{part: number(told[key]) for part, told in both.items()}}
                 for key, word in shown.items()]  # fmt: skip
     counts = {"training": train.value_counts(), "test": test.value_counts()}
     rows = []
     for label in counts["training"].add(counts["test"], fill_value=0).nlargest(CLASSES).index:
         row = {"name": str(label)}
         for part, found in counts.items():
-            number = int(found.get(label, 0))
-            row[part] = f"{number:,} ({number / found.sum():.1%})"
+            count = int(found.get(label, 0))
+            row[part] = f"{count:,} ({count / found.sum():.1%})"
         rows.append(row)
     return rows
 
@@ -208,8 +234,8 @@ def number_mistakes(
     """The rows whose predictions are furthest off."""
     errors = predicted - truth
     hardest = np.argsort(-np.abs(errors), kind="stable")[:count]
-    return [{"name": names[row], "true": f"{truth[row]:.4g}",
-             "predicted": f"{predicted[row]:.4g}", "measure": float(errors[row])}
+    return [{"name": names[row], "true": number(truth[row]),
+             "predicted": number(predicted[row]), "measure": float(errors[row])}
             for row in hardest]  # fmt: skip
 
 
@@ -222,7 +248,7 @@ def several_mistakes(
     hardest = np.argsort(-errors, kind="stable")[:count]
     shown = {"true": truth, "predicted": predicted}
     return [{"name": names[row], "measure": float(errors[row]),
-             **{key: " / ".join(f"{value:.4g}" for value in rows[row])
+             **{key: " / ".join(map(number, rows[row]))
                 for key, rows in shown.items()}}
             for row in hardest]  # fmt: skip
 
@@ -255,12 +281,6 @@ def curves(
     return found
 
 
-def thinned(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-    """At most so many of the points, the first and the last among them."""
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))
-    return [(float(x[i]), float(y[i])) for i in kept]
-
-
 def changes(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[dict[str, Any]]:
     """Each metric's way from the report before this one."""
     return [{"name": name, "before": before[name], "now": value, "change": value - before[name]}
@@ -285,10 +305,14 @@ def measured(
         found |= {"scores": scores, "probable": said.probable}
         found["confusion_classes"], counts = evaluation.confusion(said)
         found["confusion"] = counts.tolist()
+        found |= {"per_class": diagnostics.per_class(said), "confused": diagnostics.confused(said)}
+        found |= {"calibration": diagnostics.calibration(said), "point": {}, "roc": []}
         if scores is not None:
             at_half = scores[:, said.place] >= 0.5
             found["takes_half"] = bool((at_half == (predicted == classes[said.place])).all())
             found |= curves(truth, scores, classes, said.place)
+            if len(classes) == 2:
+                found["point"] = diagnostics.working_point(said)
             found["thresholds"] = (
                 thresholds(truth == found["positive"], scores[:, said.place], found["probable"])
                 if len(classes) == 2
@@ -302,6 +326,8 @@ def measured(
             {
                 "target": name,
                 "tolerances": tolerances(one.predicted - one.truth),
+                "errors": diagnostics.errors(one),
+                "pairs": thinned(one.truth, one.predicted),
                 "residuals": thinned(one.predicted, one.truth - one.predicted),
             }
             for name, one in said.each.items()
@@ -309,8 +335,12 @@ def measured(
     found["intervals"] = intervals.intervals(
         measure, len(truth), found["metrics"], resamples, random_state
     )
-    weights = evaluation.importances(model, features, target).head(BARS)
-    found["importances"] = [(str(name), float(value)) for name, value in weights.items()]
+    weights = evaluation.importances(model, features, target)
+    top = weights.head(BARS)
+    found["importances"] = [(str(name), float(value)) for name, value in top.items()]
+    found["leading"] = insights.leading(weights, features)
+    if classes is None and not said.targets:
+        found["slices"] = diagnostics.slices(said, features, found["leading"])
     return found | {"truth": truth, "predicted": predicted}
 
 
@@ -328,6 +358,8 @@ def collect(
     cleaning: Mapping[str, Any],
     positive: Any = None,
     kinds: Mapping[str, str] | None = None,
+    costs: Mapping[str, float] | None = None,
+    earlier: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """All that a report says in numbers.
 
@@ -342,13 +374,28 @@ def collect(
         cleaning: the metadata of the clean table, if it is known.
         positive: of two classes the one that the metrics are of.
         kinds: what features hold (:func:`pipeline.science.data.kinds.features`).
+        costs: what a ``false_positive`` and a ``false_negative`` cost, of two classes.
+        earlier: what the model of the previous report was fitted on, if that was other data.
+
+    Raises:
+        PipelineError: the test data lacks a column, there is no such identifier, or costs that
+            can't be.
     """
     train, test = expand(train, kinds or {}), expand(test, kinds or {})
     features = inputs(model, test, test_name)
     targets = tasks.names(target)
     named_by, names = names_of_rows(test, [*features.columns, *targets], identifier)
     told = measured(model, features, test[target], resamples, random_state, positive)
+    if costs:
+        told["thresholds"] = diagnostics.costs(told, costs)
+    shown = [*targets, *(name for name in told["leading"] if name in train)]
+    tables = {"training": train, "test": test}
+    if earlier is not None:
+        tables["training, previous run"] = earlier
     return told | {
+        "costs": costs,
+        "histograms": diagnostics.histograms(tables, shown[: diagnostics.COLUMNS]),
+        "drift": [] if earlier is None else drift.compare(earlier, train),
         "target": ", ".join(targets),
         "rows": {"training": len(train), "test": len(test)},
         "resamples": resamples,

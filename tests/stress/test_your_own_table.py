@@ -46,7 +46,7 @@ def test_dates_identifiers_and_leaks_from_training_to_the_gate(checkout: Checkou
     assert "warning: with_tax alone tells price almost exactly" in warned.out
     assert "note: order_id is no feature" in warned.out
     report = (warned.folder / "report.html").read_text()
-    shown = report[report.index("Warnings and decisions") : report.index("What it is worth")]
+    shown = report[report.index(">Decisions and warnings</h2>") : report.index(">Metrics</h2>")]
     assert "day is a date, and rows are drawn at random" in shown
     assert shown.index("with_tax alone tells price") < shown.index("order_id is no feature")
     done = run(checkout, text, "price", *words)

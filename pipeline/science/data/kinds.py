@@ -174,6 +174,8 @@ def features(
 
 def expand(table: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
     """Features as a model takes them: dates as their parts, text without gaps."""
+    if not any(map(_is_expanded, kinds.values())):
+        return table
     parts = []
     for name in table:
         found = kinds.get(str(name), "")
@@ -181,7 +183,7 @@ def expand(table: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
             parts.append(cells.date_parts(table[name], found.removeprefix("date ")))
         else:
             parts.append(table[[name]].fillna("") if found == "text" else table[[name]])
-    return pd.concat(parts, axis=1) if any(map(_is_expanded, kinds.values())) else table
+    return pd.concat(parts, axis=1)
 
 
 def _is_expanded(found: str) -> bool:

@@ -12,10 +12,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from dashboard import drift, rows
+from dashboard import rows
 from dashboard.markdown import plain
 from pipeline.core.errors import PipelineError
 from pipeline.models.scoring import Loaded
+from pipeline.science.data import drift
 
 
 def series(values: list, kind: str = "float64") -> pd.Series:

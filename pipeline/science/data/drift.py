@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
-from scipy import stats
 
 SOME, MUCH = 0.1, 0.25  # PSI by custom
 BINS, CATEGORIES = 10, 20  # at most, besides those of gaps and of all other categories
@@ -53,6 +52,8 @@ def compare(before: pd.DataFrame, now: pd.DataFrame) -> list[Drift]:
 
 
 def _drift(before: pd.Series, now: pd.Series) -> Drift:
+    from scipy import stats  # slow to import, and seldom needed
+
     counts = binned(before, now)
     ks = p = None
     if _is_number(before) and before.notna().any() and now.notna().any():
