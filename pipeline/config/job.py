@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import Any, cast
 PARENT = "mlflow.parentRunId"
 SWEEP, NUMBER, OVERRIDES = "pipeline.sweep", "pipeline.trial", "pipeline.overrides"
 SWEEP_VARIABLE = "PIPELINE_SWEEP"
+EVENTS = "progress.jsonl"  # in a sweep's folder: what its trials tell while they run
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,18 @@ def typed(overrides: Any) -> list[str]:
 def new_run_id() -> str:
     """A run's name: when it started (UTC), and six letters that tell it from its neighbours."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def tell(sweep: Path, **event: Any) -> None:
+    """Let the process that began a sweep know of something; each event has a ``kind``."""
+    sweep.mkdir(parents=True, exist_ok=True)
+    with (sweep / EVENTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(event, default=str) + "\n")  # in one piece
+
+
+def teller(job: Job) -> Callable[[str], None]:
+    """What tells a trial's warnings to its sweep."""
+    return lambda text: tell(job.folder.parent, kind="warning", text=text)
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Pipeline:
         )
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
-        self.screen = Screen(step_folders(), quiet=self.trial is not None)
+        self.screen = Screen(step_folders(), hydra_job.teller(job) if self.trial else None)
         self.tracked = TrackedRun(
             self.tracker, self.recorded, named,
             trial=self.trial is not None, alert=config.main.alert, warn=self.screen.warn,

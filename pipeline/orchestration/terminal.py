@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,11 +72,11 @@ class Screen:
     It writes to its own copy of standard output, for a running step's output goes to a file.
 
     Attributes:
-        quiet: show warnings only; a sweep has a line for each trial instead.
+        tell: what a trial of a sweep does with a warning; it shows nothing by itself.
     """
 
     steps: list[str]
-    quiet: bool = False
+    tell: Callable[[str], None] | None = None
     rows: dict[str, Row] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +90,11 @@ class Screen:
             redirect_stdout=False,  # a step's output goes to its log
             redirect_stderr=False,
         )
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only warnings are of interest; a sweep has a line for each trial instead."""
+        return self.tell is not None
 
     def __enter__(self) -> "Screen":
         if self.console.is_terminal and not self.quiet:
@@ -135,6 +140,9 @@ class Screen:
 
     def warn(self, message: str) -> None:
         """One line that the user should see."""
+        if self.tell:
+            self.tell(message)
+            return
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
     def note(self, message: str) -> None:

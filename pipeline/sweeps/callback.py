@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +35,18 @@ from pipeline.config.checks import check_measuring
 from pipeline.core import databases, dependencies, hardening, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, read_record, write_whole
-from pipeline.core.numbers import number
+from pipeline.core.metrics import lower_is_better
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.orchestration import context
 from pipeline.orchestration.execution import backends, processes, workers
 from pipeline.provenance import origin
 from pipeline.steps.folders import chosen_steps, step_files, step_folders
-from pipeline.sweeps import ray_check
+from pipeline.sweeps import progress, ray_check
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
     from pipeline.sweeps.record import Recorded
 
 # These say how a sweep is carried out, not what it is: another start may change them.
@@ -62,18 +64,28 @@ class Sweep(Callback):
         id: the sweep's id.
         run: its run in MLflow.
         missing: the finished trials that Optuna still wants; None in a grid.
-        say: prints a line.
+        tell: takes in what happens to a trial.
     """
 
     def __init__(self) -> None:
         self.id = self.run = ""
         self.missing: int | None = None
-        self.say: Callable[[str], None] = partial(say, flush=True)
+        self.tell: Callable[..., None] = self._write_event
+        self.folder = Path()
+        self._total = 1
+        self._watch: progress.Watch | None = None
         self._marker: processes.Marker | None = None
         self._temporary: processes.Temporary | None = None
         self._fixed: set[str] = set()
         self._started_with: dict[str, str] = {}
         self._trial_started = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As a trial in another process gets it: it writes, and does not watch."""
+        return {**vars(self), "_watch": None}
+
+    def _write_event(self, **event: Any) -> None:
+        trial.tell(self.folder, **event)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Begin the sweep's run in MLflow, or go on with that of an earlier start."""
@@ -98,7 +110,9 @@ class Sweep(Callback):
         typed = OverridesParser.create().parse_overrides(trial.typed(config.hydra.overrides.task))
         self._fixed = {one.key_or_group for one in typed if not one.is_sweep_override()}
         swept = {one.key_or_group for one in typed if one.is_sweep_override()}
-        swept |= set(config.hydra.sweeper.get("params") or ())
+        params = config.hydra.sweeper.get("params") or {}
+        swept |= set(params)
+        self._total = count_trials(typed, config.hydra.sweeper)
         fixed = swept.isdisjoint(DECIDE_MEASURING)  # else each trial is checked by itself
         check_measuring(config, sweep=fixed)
         needs = {"optuna": config.hydra.sweeper._target_, "ray": config.hydra.launcher._target_}
@@ -149,6 +163,8 @@ class Sweep(Callback):
             say(f"sweep {self.id}")
         self._write(unfinished=True)
         self._tell_trials(config, done)
+        minimized = lower_is_better(config.search.metric or "")
+        self._watch = progress.Watch(self.folder, self._total, minimized)
 
     def _prepare(self, config: DictConfig) -> None:
         """A temporary folder, and the last step's worker for all trials on this machine."""
@@ -161,9 +177,14 @@ class Sweep(Callback):
             workers.of_trials().prepare(ROOT / last, config.main.env_manager)
 
     def _tidy(self, recorded: bool = True) -> None:
+        self._end_watch()
         workers.of_trials().close()
         if self._temporary:
             self._temporary.end(recorded)
+
+    def _end_watch(self) -> None:
+        if self._watch:
+            self._watch.close()
 
     def _write(self, unfinished: bool) -> None:
         """The file by which a later start knows this sweep."""
@@ -190,6 +211,8 @@ class Sweep(Callback):
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """A trial begins."""
         self._trial_started = time.monotonic()
+        if config.hydra.mode is RunMode.MULTIRUN and not config.main.explain:
+            self.tell(kind="begun", trial=config.hydra.job.num)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A trial has ended: tell it, and keep a failure from ending the others."""
@@ -206,9 +229,10 @@ class Sweep(Callback):
         if job_return.status is JobStatus.COMPLETED:
             if begun.mlflow_run:
                 _record().objective(begun.mlflow_run, value)
-            self.say(f"trial {number}: {given} -> {_shown(value)} {took}")
+            self.tell(kind="ended", trial=number, given=given, value=value, took=took)
             return
-        self.say(f"trial {number}: {given}  failed {took}: {_told(value)}")
+        failure = {"error": _told(value), "value": None}
+        self.tell(kind="ended", trial=number, given=given, took=took, **failure)
         if not isinstance(value, PipelineError):
             log = Path(config.hydra.runtime.output_dir, "error.log")
             log.write_text("".join(traceback.format_exception(value)), encoding="utf-8")
@@ -222,6 +246,7 @@ class Sweep(Callback):
             return
         from pipeline.sweeps import summary as sweep_summary
 
+        self._end_watch()
         try:
             found = _record().end(self.run)
             failed = any(one.state != "FINISHED" for one in found)
@@ -277,7 +302,7 @@ class Sweep(Callback):
         failed = [one for one in found if one.state != "FINISHED"]
         count = f"{len(failed)} of {len(found)} trials failed"
         if failed and self.missing == 0:
-            self.say(f"{count}; others were run in their place")
+            say(f"{count}; others were run in their place", flush=True)
         elif failed:
             why = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
             raise PipelineError(
@@ -321,8 +346,14 @@ def _unexpected(what: str, error: Exception) -> PipelineError:
     return told
 
 
-def _shown(value: Any) -> str:
-    return number(value) if isinstance(value, float) else str(value)
+def count_trials(typed: "Sequence[Override]", sweeper: DictConfig) -> int:
+    """How many trials there will be, unless some fail and others are run in their place."""
+    if "n_trials" in sweeper:
+        return int(sweeper.n_trials)
+    params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    every = [*typed, *OverridesParser.create().parse_overrides(params)]
+    swept = {one.key_or_group: one for one in every if one.is_sweep_override()}
+    return math.prod(len([*one.sweep_string_iterator()]) for one in swept.values())
 
 
 def _told(error: Any) -> str:

@@ -130,6 +130,7 @@ class Cluster:
                 index = todo.popleft()
                 holder = f"{first + index}/{tries[index]}"
                 running[remote.remote(*trials[index], self.locks, holder)] = index
+                sweep_among(callbacks).tell(kind="begun", trial=first + index)
             (ready, *_), _ = ray.wait(list(running))
             index = running.pop(ready)
             try:
@@ -139,11 +140,11 @@ class Cluster:
                 tries[index] += 1
                 if tries[index] <= self.retries:
                     todo.append(index)
-                    said = [f"trial {first + index}: its worker died, it is run again"]
+                    said = [_note(f"trial {first + index}: its worker died, it is run again")]
                 else:
                     done[index], said = _lost(trials[index][2], callbacks, error), []
-            for line in said:
-                say(line, flush=True)
+            for event in said:
+                sweep_among(callbacks).tell(**event)
 
     def _slots(self) -> int:
         """How many trials the cluster has room for now.
@@ -189,8 +190,8 @@ def run_trial(
     environment: dict[str, str],
     locks: Any,
     holder: str,
-) -> tuple[JobReturn, list[str]]:
-    """Run a trial on a worker; what it returned, and what it had to say."""
+) -> tuple[JobReturn, list[dict[str, Any]]]:
+    """Run a trial on a worker; what it returned, and what has happened to it."""
 
     @contextlib.contextmanager
     def lock(path: Path) -> Iterator[None]:
@@ -205,8 +206,8 @@ def run_trial(
     setup_globals()
     config.register()
     HydraConfig.instance().set_config(trial)
-    said: list[str] = []
-    sweep_among(callbacks).say = said.append
+    said: list[dict[str, Any]] = []
+    sweep_among(callbacks).tell = lambda **event: said.append(event)
     with locking_with(lock):
         returned = run_job(
             hydra_context=HydraContext(config_loader=None, callbacks=callbacks),
@@ -217,7 +218,11 @@ def run_trial(
             configure_logging=False,
         )
     returned.hydra_cfg = returned.cfg = None  # they would need our resolvers to be read
-    return returned, said
+    return returned, [event for event in said if event["kind"] != "begun"]
+
+
+def _note(text: str) -> dict[str, Any]:
+    return {"kind": "note", "text": text}
 
 
 def _numbered(trial: DictConfig, number: int) -> DictConfig:
