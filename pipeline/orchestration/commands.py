@@ -1,10 +1,44 @@
 """The commands that check and clean the local state."""
 
+import contextlib
+import runpy
+import sys
+from pathlib import Path
+
 import click
 
+from pipeline.config.overrides import quoted
 from pipeline.core import settings
 from pipeline.core.text import say
 from pipeline.reporting import tables
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="draw it into a .html, .svg or .mmd (Mermaid) file",
+)
+@click.pass_context
+def explain(context: click.Context, overrides: tuple[str, ...], output: Path | None) -> None:
+    """What would run, and why; nothing is run.
+
+    OVERRIDE is what main.py takes: split.test_size=0.3
+    """
+    from pipeline.orchestration.run import drawing_into
+    from pipeline.reporting import graph
+
+    state = context.find_root().params.get("state_dir")
+    words = ["explain", *overrides, *([f"main.state_dir={quoted(state)}"] if state else [])]
+    if output:
+        graph.check(output)
+    with drawing_into(output.absolute()) if output else contextlib.nullcontext():
+        sys.argv = [str(settings.ROOT / "main.py"), *words]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    if output:
+        say(output)
 
 
 @click.command()

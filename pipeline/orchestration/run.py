@@ -11,11 +11,12 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -38,6 +39,7 @@ from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.orchestration.tracked import TrackedRun
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
+from pipeline.reporting import graph
 from pipeline.steps.folders import chosen_steps, step_folders
 from pipeline.tracking import Named
 from pipeline.tracking.mlflow import retries as mlflow_retries
@@ -74,6 +76,8 @@ class Pipeline:
         self.commit = origin.commit(ROOT)
         self.snapshot: snapshot.Snapshot | None = None
         self.results: dict[str, StepResult] = {}
+        self.reasons: dict[str, list[str]] = {}
+        self.graph: list[graph.Step] = []
         self.running: str | None = None
         self.trial = hydra_job.begin_trial(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
@@ -154,7 +158,18 @@ class Pipeline:
             result = look(step, found, present)
         self.results[step] = result
         self._show(result)
+        if self.config.main.explain:
+            self._draw(result, values)
         return result
+
+    def _draw(self, result: StepResult, values: Mapping[str, Any]) -> None:
+        """Note a step for the picture of what would run."""
+        names = {value for key, value in values.items() if key.endswith("artifact_name") and value}
+        made = {output["name"]: output["version"] for output in result.outputs}
+        inputs = [v.partition(":")[0] for v in values.values() if isinstance(v, Reference)]
+        outputs = dict.fromkeys(sorted(names - made.keys()), "") | made
+        reasons = self.reasons.get(result.step, ())
+        self.graph.append(graph.Step(result.step, inputs, outputs, result.status, reasons))
 
     def _reuse_or_run(self, step: str, values: Mapping[str, Any]) -> StepResult:
         self.tracked.begin(self.context)
@@ -371,6 +386,7 @@ class Pipeline:
             return self._skipped(step, found, present)
         result, reasons = self.reuse.explain(step, found, present)
         if result is None:
+            self.reasons[step] = reasons
             self.screen.explain(step, reasons)
             return StepResult(step, "would run")
         result.status, result.seconds, result.warnings = "cached", None, []
@@ -428,6 +444,8 @@ class Pipeline:
                 self.temporary.end(recorded)
         if self.config.main.explain:
             shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's notes on what did not happen
+            if kind is None:
+                _draw.get()(self)
         if kind is None and not self.config.main.explain and not self.trial:
             self._show_result()
         elif status == "KILLED":
@@ -514,6 +532,13 @@ def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
             )
 
 
+def _print_graph(run: Pipeline) -> None:
+    run.screen.console.print()
+    for line in graph.as_text(run.graph):
+        run.screen.console.print(line, soft_wrap=True)
+
+
+_draw: ContextVar[Callable[[Pipeline], None]] = ContextVar("draw", default=_print_graph)
 _stand_in: ContextVar[Any] = ContextVar("stand_in", default=None)
 _lock: ContextVar[Lock] = ContextVar("lock", default=FileLock)
 
@@ -559,6 +584,16 @@ def standing_in(recorder: Any) -> Iterator[None]:
         yield
     finally:
         _stand_in.reset(token)
+
+
+@contextlib.contextmanager
+def drawing_into(path: Path) -> Iterator[None]:
+    """Let explanations draw what would run into a file, rather than in the terminal."""
+    token = _draw.set(lambda run: graph.write(run.graph, path))
+    try:
+        yield
+    finally:
+        _draw.reset(token)
 
 
 @contextlib.contextmanager

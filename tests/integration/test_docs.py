@@ -17,7 +17,7 @@ from pipeline.steps.folders import library
 from tests.support.paths import ROOT
 from tests.support.runs import environment
 from tests.support.steps import main_calls
-from tools import pins
+from tools import make_picture, pins
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STEPS = {
@@ -83,6 +83,11 @@ def test_printed_overrides_are_settings(command: str, tmp_path: Path):
         check=False,
     )
     assert done.returncode == 0 or "houses" in command, done.stderr
+
+
+def test_the_picture_is_of_the_steps():
+    drawn = make_picture.PICTURE.read_text(encoding="utf-8")
+    assert drawn == make_picture.picture(main_calls()), "run python -m tools.make_picture"
 
 
 def test_printed_make_targets_and_links_exist():

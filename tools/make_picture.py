@@ -1,0 +1,32 @@
+"""Draw the README's picture of the pipeline: ``python -m tools.make_picture``."""
+
+from collections.abc import Mapping
+
+from hydra import compose, initialize_config_dir
+
+from conversion import calls, dvc_export
+from pipeline.config import schema
+from pipeline.core.settings import ROOT
+from pipeline.reporting import graph
+
+PICTURE = ROOT / "docs" / "pipeline.svg"
+
+
+def picture(steps: Mapping[str, calls.Call]) -> str:
+    """The steps that ``main.py`` calls, and the artifacts that pass between them."""
+    drawn = [
+        graph.Step(
+            call.step,
+            [reference.partition(":")[0] for reference in call.inputs_from.values()],
+            dict.fromkeys(call.artifacts, ""),
+        )
+        for call in steps.values()
+    ]
+    return graph.as_svg(drawn)
+
+
+if __name__ == "__main__":
+    schema.register()
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        found = calls.calls(dvc_export.go(), compose("config"))
+    PICTURE.write_text(picture(found), encoding="utf-8")
