@@ -244,6 +244,9 @@ def current_name(key: str) -> str:
     return key
 
 
+GROUPS, PARAMS = ("data", "model"), "model.params."
+
+
 def unknown_setting(key: str) -> PipelineError:
     """The error for a key that config.yaml does not have."""
     if key in REMOVED:
@@ -254,10 +257,26 @@ def unknown_setting(key: str) -> PipelineError:
             f"the setting {key!r} is now called {new!r}",
             "use the new name; config.yaml says what it means",
         )
+    if "." not in key and (near := did_you_mean(key, GROUPS)):
+        files = "; ".join(f"{group}={'|'.join(options(group))}" for group in GROUPS)
+        return PipelineError(f"there is no setting {key!r}{near}", f"files to choose: {files}")
+    if key.startswith(PARAMS):
+        name = key.removeprefix(PARAMS)
+        return PipelineError(
+            f"the file of conf/model sets no parameter {name!r}{did_you_mean(name, _parameters())}",
+            f"another one of the estimator's is added with a plus: +{key}=VALUE",
+        )
     return PipelineError(
         f"there is no setting {key!r}{did_you_mean(key, all_keys())}",
         "python main.py --help lists every setting",
     )
+
+
+def _parameters() -> list[str]:
+    """The parameters that files in conf/model set."""
+    files = (OmegaConf.load(path) for path in sorted((ROOT / "conf" / "model").glob("*.yaml")))
+    found = (OmegaConf.select(file, "model.params") for file in files)
+    return [*dict.fromkeys(str(name) for params in found if params for name in params)]
 
 
 def options(group: str) -> list[str]:

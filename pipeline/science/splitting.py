@@ -207,7 +207,8 @@ def classes(table: pd.DataFrame, stratify: str) -> pd.Series:
         raise PipelineError(
             f"split.stratify names {stratify!r}, which the table lacks"
             f"{did_you_mean(stratify, table.columns)}",
-            f"use one of {', '.join(table.columns)}, or split.stratify=null",
+            f"use one of {', '.join(table.columns)}, or split.stratify=null; a file of "
+            "conf/data may have taken it from model.target, which is wrong then",
         )
     numbers, labels = pd.factorize(table[stratify], sort=True, use_na_sentinel=False)
     numbers = pd.Series(numbers)

@@ -43,6 +43,13 @@ def test_the_settings_as_they_come_are_accepted():
     [
         (["main.experimet_name=x"], ["main.experimet_name", "did you mean 'main.experiment_name'"]),
         (["+main.nmae=x"], ["main.nmae"]),
+        (["modle=svm"], ["'modle'", "did you mean 'model'", "model=", "|svm|"]),
+        (["dta=iris"], ["'dta'", "did you mean 'data'", "data=", "|iris|"]),
+        (
+            ["model.params.n_estimatrs=5"],
+            ["'n_estimatrs'", "did you mean 'n_estimators'", "+model.params.n_estimatrs=VALUE"],
+        ),
+        (["model.parms.C=5"], ["did you mean 'model.params'"]),
         (["+other.key=x"], ["'other'"]),
         (["split.test_size=lots"], ["split.test_size='lots' is not a number"]),
         (["split.random_state=1.5"], ["split.random_state='1.5' is not a whole number"]),
