@@ -66,6 +66,8 @@ clean:  ## remove local state: runs, artifacts, metrics, models
 	@echo "setting up .venv: $$(grep -c == requirements.lock) packages, once; again only when requirements.lock changes" >&2
 	@.venv/bin/python -m pip install -q --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
 	@$(SYNC) requirements.lock
+	@printf '#!%s\nimport sys\nsys.path.insert(0, "%s")\nfrom pipeline.__main__ import program\nsys.exit(program())\n' \
+		"$(CURDIR)/.venv/bin/python" "$(CURDIR)" > .venv/bin/pipeline && chmod +x .venv/bin/pipeline
 	@touch .venv/complete
 
 # The same and more: the second lock holds the first; and the checkout itself, for its commands

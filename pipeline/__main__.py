@@ -33,12 +33,12 @@ for module in modules():
             cli.add_command(value)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, name: str = "python -m pipeline") -> int:
     """Run a command; its exit status."""
     hardening.harden()
     azure.guard_tracebacks()
     try:
-        status = cli.main(arguments, "python -m pipeline", standalone_mode=False) or 0
+        status = cli.main(arguments, name, standalone_mode=False) or 0
         sys.stdout.flush()
         return status
     except click.ClickException as error:
@@ -54,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         report_error(told)
     return 1
+
+
+def program() -> int:
+    """The console script ``pipeline``, whose words a shell can complete."""
+    return main(name="pipeline")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.core import hardening
+from pipeline.core import hardening, settings
 from pipeline.core.text import say
 from pipeline.reporting import tables
 
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 COUNT = click.IntRange(min=1)
+
+
+def _runs(context: click.Context, _: click.Parameter, beginning: str) -> list[str]:
+    """The runs made here whose ids begin so, the newest first: what a shell completes."""
+    given = context.find_root().params.get("state_dir")
+    folder = Path(given) if given else settings.state_dir()
+    found = sorted((path.parent.name for path in folder.glob("runs/*/summary.json")), reverse=True)
+    return [name for name in ("last", *found) if name.startswith(beginning)]
 
 
 @click.command()
@@ -31,7 +39,7 @@ def log(experiment: str | None, count: int, output: tables.Output) -> None:
 
 
 @click.command()
-@click.argument("run", metavar="RUN_ID")
+@click.argument("run", metavar="RUN_ID", shell_complete=_runs)
 @tables.options
 def show(run: str, output: tables.Output) -> None:
     """All that is recorded of a run."""
@@ -46,7 +54,7 @@ def show(run: str, output: tables.Output) -> None:
 
 
 @click.command()
-@click.argument("runs", nargs=2, metavar="RUN_ID RUN_ID")
+@click.argument("runs", nargs=2, metavar="RUN_ID RUN_ID", shell_complete=_runs)
 @click.option("--wide", is_flag=True, help="cut nothing, and leave nothing out")
 def diff(runs: tuple[str, str], wide: bool) -> None:
     """What differs between two runs, the code included."""
@@ -62,7 +70,7 @@ def _console(output: tables.Output) -> "Console":
 
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=_runs)
 @click.option("--best", type=COUNT, metavar="N", help="the N best runs (10)")
 @click.option("--experiment", metavar="NAME", help="only runs of this experiment")
 @click.option("--metric", metavar="NAME", help="sort by this, the best first")
@@ -103,7 +111,7 @@ def compare(
 
 
 @click.command()
-@click.argument("run", metavar="RUN_ID")
+@click.argument("run", metavar="RUN_ID", shell_complete=_runs)
 @click.argument("more", nargs=-1, metavar="")
 @click.option(
     "--tolerance",
@@ -160,7 +168,7 @@ def reproduce(
 
 
 @click.command()
-@click.argument("run", metavar="RUN_ID")
+@click.argument("run", metavar="RUN_ID", shell_complete=_runs)
 @click.option(
     "--into",
     type=click.Path(path_type=Path),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.models.registry import Promotion
 
 FILE = click.Path(path_type=Path)
+ALIASES = ("production", "candidate", "previous")  # which a shell completes
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +34,11 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _model = click.option(
-    "--model", default="production", show_default=True, help="alias or number of a version"
+    "--model",
+    default="production",
+    show_default=True,
+    help="alias or number of a version",
+    shell_complete=lambda _, __, beginning: [a for a in ALIASES if a.startswith(beginning)],
 )
 
 
