@@ -15,10 +15,9 @@ from pipeline.core.results import damaged_files
 # Trackio is taken from there, because that module first tells it where its store is.
 from pipeline.core.text import say
 from pipeline.tracking.interface import PIPELINE, STATUS_OF
-from pipeline.tracking.trackio.runs import SQLiteStorage, cas
+from pipeline.tracking.trackio.runs import FAILED, STATUS, SUMMARY, SQLiteStorage, cas
 
 IMAGE, TABLE, HTML = "trackio.image", "trackio.table", "trackio.html"
-FAILED = {"failed": 1}  # how a run in Trackio says that it has failed
 
 
 @dataclass(frozen=True)
@@ -156,14 +155,22 @@ def _chosen(
 def _read(project: str, id: str, name: str) -> Recorded:
     """A run with all it logged, used and made."""
     links = SQLiteStorage.get_run_artifacts(project, name, id)
-    rows = [row for log in SQLiteStorage.get_logs(project, run_id=id) for row in _rows(log)]
+    config = SQLiteStorage.get_run_config(project, run_id=id) or {}
+    summary = config.pop(SUMMARY, {})
+    failed = summary.items() >= FAILED.items()
+    if failed and not any(key.startswith(STATUS_OF) for key in summary):
+        del summary[STATUS]  # which says no more than that
+    logs = SQLiteStorage.get_logs(project, run_id=id)
+    if summary and logs:  # it was stored with the last one
+        logs = [*logs, {**summary, "timestamp": logs[-1]["timestamp"]}]
+    rows = [row for log in logs for row in _rows(log)]
     return Recorded(
         project,
         id,
         name,
-        SQLiteStorage.get_run_config(project, run_id=id) or {},
-        any(row.content == FAILED for row in rows),
-        [row for row in rows if row.content != FAILED],
+        config,
+        failed,
+        rows,
         [_version(link) for link in links["input"]],
         [_version(link) for link in links["output"]],
     )

@@ -4,13 +4,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import SCHEMA_FILE, combined_digest, content_digest, file_digest
-from pipeline.tracking.interface import Artifact, Chart, TrackerRun
+from pipeline.tracking.interface import PIPELINE, Artifact, Chart, TrackerRun
 
 # read when trackio is imported
 variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})
@@ -28,6 +29,10 @@ if settings.trackio_dir() != trackio.utils.TRACKIO_DIR:
         f"trackio was imported before the pipeline's library: it uses {trackio.utils.TRACKIO_DIR}",
         f"import trackio within go(args, run), or set TRACKIO_DIR={settings.trackio_dir()}",
     )
+
+
+SUMMARY, STATUS = "summary", "status"  # in a run's config, and in that: how the run ended
+FAILED = {STATUS: "failed"}
 
 
 def remove_links() -> None:
@@ -172,7 +177,12 @@ def _stored(project: str, manifest: list[dict[str, Any]]) -> dict[str, str]:
 
 
 class TrackioRun(TrackerRun):
-    """A run in Trackio; Trackio has no job type, so that is part of the run's config."""
+    """A run in Trackio; Trackio has no job type, so that is part of the run's config.
+
+    Nor has it a summary: each number that is logged becomes a chart. So a number that a step logs
+    only once, without a place in a series, is part of the config too, which the page of the run
+    and the comparison of runs show. Those of a whole pipeline stay charts, with a bar per run.
+    """
 
     kind = "trackio"
     url = None
@@ -189,6 +199,8 @@ class TrackioRun(TrackerRun):
             auto_log_gpu=False,
         )
         self.id = self._run.id
+        self._once, self._summary = dict[str, Any](), dict[str, Any]()
+        self._charted, self._series = job_type == PIPELINE, set[str]()
         self._remote = bool(os.environ.get("TRACKIO_SERVER_URL"))
 
     def use_artifact(self, reference: str, into: Path) -> Artifact:
@@ -238,17 +250,29 @@ class TrackioRun(TrackerRun):
             blob.rename(blob.with_name(f"{digest}.{time.time_ns()}.partial.aside"))
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
-        self._run.log({k: _own(v) for k, v in self.loggable(values).items()}, step=step)
+        logged = {k: _own(v) for k, v in self.loggable(values).items()}
+        numbers = [k for k, v in logged.items() if isinstance(v, Real)]
+        if step is None and not self._charted:
+            new = [k for k in numbers if k not in self._once and k not in self._series]
+            self._once.update({k: logged.pop(k) for k in new})
+        firsts = {k: self._once.pop(k) for k in logged if k in self._once}
+        self._series.update(k for k in numbers if k in logged)
+        for each, place in ((firsts, None), (logged, step)):
+            if each:
+                self._run.log(each, step=place)
 
     def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        # Trackio has no summary: the last value of a name counts. The settings go with what is
-        # logged first, and of a batch of logs only the first settings are stored.
         self._run.config.update(config)
+        self._summary.update(summary)  # stored at the end, with the rest
+
+    def _store_config(self) -> None:
+        # The settings go with what is logged first, and of a batch of logs only the first
+        # settings are stored.
         with self._run._queue_lock:
             for entry in self._run._queued_logs:
                 entry["config"] = None
         self._run._config_logged = False
-        self._run.log(dict(summary))
+        self._run.log({})
 
     def image(self, path: Path) -> trackio.Image:
         return trackio.Image(path)
@@ -269,10 +293,12 @@ class TrackioRun(TrackerRun):
         self._run.alert(title, text, level=trackio.AlertLevel.ERROR)
 
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
-        if failed:
-            self._run.log({"failed": 1})
-        elif not self._run._config_logged:
-            self._run.log({})  # Trackio stores a run's settings with what is logged first
+        if summary := {**self._once, **self._summary, **(FAILED if failed else {})}:
+            given = dict(self._run.config)
+            self._run.config.clear()  # the summary comes first on the run's page
+            self._run.config.update({SUMMARY: summary, **given})
+        if summary or not self._run._config_logged:
+            self._store_config()
         self._run.finish()
         if context_vars.current_run.get() is self._run:  # or Trackio ends it again at exit
             context_vars.current_run.set(None)

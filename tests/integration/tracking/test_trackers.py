@@ -139,6 +139,10 @@ from matplotlib.figure import Figure
 Figure().savefig("figure.png")
 run = start("train")
 run.log({"f1": 0.5, "rows": 800})
+for step in range(3):
+    run.log({"loss": 3.0 - step, "seen": step}, step=step)
+run.log({"epoch": 0.1})
+run.log({"epoch": 0.2})
 run.log({"roc_curve": Path("figure.png")})
 run.log({"predictions": pd.DataFrame({"name": ["Mew", None], "right": [True, False]})})
 run.log({"importances": pd.Series({"hp": 0.7, "speed": 0.3}, name="importance")})
@@ -154,7 +158,11 @@ quiet.finish()
 if tracker.kind == "trackio":
     from pipeline.tracking.trackio.runs import SQLiteStorage
     answer["settings"] = SQLiteStorage.get_run_config("pokemon", run_id=quiet.id)
-    (row,) = [r for r in SQLiteStorage.get_logs("pokemon", run_id=run.id) if "line" in r]
+    logs = SQLiteStorage.get_logs("pokemon", run_id=run.id)
+    answer["series"] = [[r[n] for r in logs if n in r] for n in ("loss", "epoch", "f1", "rows")]
+    ends = [SQLiteStorage.get_run_config("pokemon", run_id=one.id) for one in (run, failed)]
+    answer["summaries"] = [config["summary"] for config in ends]
+    (row,) = [r for r in logs if "line" in r]
     answer["drawn"] = [row["line"]["_value"], row["confusion"]["_value"], row["page"]["_type"]]
     answer["alerts"] = [a["title"] for a in SQLiteStorage.get_alerts("pokemon")]
 else:
@@ -178,6 +186,8 @@ answer["ids"] = [bool(run.id), run.id != failed.id, run.kind == tracker.kind]
         assert line[0] == {"class": True, "recall": 0.0, "precision": 1.0}
         assert (cells, page) == ([{"true": "a", "predicted": "b", "rows": 3}], "trackio.html")
         assert answer["alerts"] == ["title"]
+        assert answer["series"] == [[3.0, 2.0, 1.0], [0.1, 0.2], [], []]
+        assert answer["summaries"] == [{"f1": 0.5, "rows": 800}, {"status": "failed"}]
     wanted = {"job_type": "report", "_Group": "dev", "size": 0.2}
     assert wanted.items() <= answer["settings"].items()  # though it has logged no metrics
 
