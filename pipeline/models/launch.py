@@ -94,7 +94,13 @@ def serve(name: str, wanted: str, serving: "Serving", env_manager: str) -> None:
     if not _loopback(serving.host):
         say(f"warning: whoever reaches {serving.host} can ask; there is no login", file=sys.stderr)
     python = str(model_environment.python(folder, env_manager))
-    label = {"name": name, "version": version.number, "run": version.run, "commit": version.commit}
+    label = {
+        "name": name,
+        "version": version.number,
+        "run": version.run,
+        "commit": version.commit,
+        "metrics": version.metrics,
+    }
     options = {"label": label, "wanted": wanted, **asdict(serving)}
     told = {
         "PYTHONPATH": str(ROOT),

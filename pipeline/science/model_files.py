@@ -151,6 +151,7 @@ def write_preparation(
     drop: Collection[str],
     features: Mapping[str, str],
     cleaning: Mapping[str, Any],
+    example: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write how raw rows become a model's features, for those who predict with it.
 
@@ -162,10 +163,11 @@ def write_preparation(
         drop: columns that are not features.
         features: what each feature holds (:func:`pipeline.science.training.feature_kinds`).
         cleaning: the settings with which raw rows were read and cleaned.
+        example: a row of the training data.
     """
     path = folder / PREPARATION
     content = {"target": target, "target_dtype": target_dtype, "drop": [*drop]}
     content |= {"positive": positive.item() if hasattr(positive, "item") else positive}
-    content |= {"features": features, "cleaning": cleaning}
+    content |= {"features": features, "cleaning": cleaning, "example": dict(example or {})}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return path

@@ -1,5 +1,6 @@
 """What is decided about a table before a model is fitted to it, and what is told of that."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.science import (
 )
 from pipeline.science.data import defects, kinds, leaks
 
+FIRST_ROWS = 100
 # The settings of the training step that a plan goes by
 SETTINGS = ("target", "drop", "categorical", "task", "positive", "estimator", "params", "allowed",
             "encode", "validation", "cv", "seed")  # fmt: skip
@@ -75,7 +77,15 @@ class Plan:
         dtypes = [kinds.dtype(self.train[name]) for name in tasks.names(self.target)]
         dtype = dtypes[0] if isinstance(self.target, str) else dtypes
         told = {"target": self.target, "target_dtype": dtype, "positive": self.positive}
-        return told | {"drop": self.drop}
+        return told | {"drop": self.drop, "example": self.example}
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The features of a training row, one of the first with the fewest gaps."""
+        left = [*tasks.names(self.target), *self.drop, *self.useless]
+        rows = self.train.drop(columns=left, errors="ignore").head(FIRST_ROWS)
+        chosen = rows.loc[[rows.isna().sum(axis=1).idxmin()]]
+        return json.loads(chosen.to_json(orient="records", date_format="iso"))[0]
 
     def fit(self) -> training.Trained:
         """Fit the model, and measure it."""

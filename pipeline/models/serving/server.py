@@ -2,8 +2,9 @@
 
 ``/invocations`` and ``/ping`` speak the protocol of MLflow's model server. Rows are cleaned as
 2-ETL does; requests that wait together are scored together (``batching``); each has limits
-(``bodies``). ``/version`` and ``/health`` say which version answers, as does a header of each
-answer; ``/reload`` takes up what has been promoted without a pause.
+(``bodies``). ``/`` is a page to try it (``page``). ``/version`` and ``/health`` say which version
+answers, as does a header of each answer; ``/metrics`` is for Prometheus (``counts``); ``/reload``
+takes up what has been promoted without a pause.
 
 ``python -m pipeline serve`` looks the model up and starts this.
 """
@@ -11,8 +12,10 @@ answer; ``/reload`` takes up what has been promoted without a pause.
 import asyncio
 import dataclasses
 import json
+import re
 import socket
 import sys
+import time
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,19 +24,25 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse
 from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
 from starlette.requests import ClientDisconnect
 
 from pipeline.core.errors import INTERRUPTED, PipelineError
 from pipeline.models.scoring import Cells, Loaded
+from pipeline.models.serving import page
 from pipeline.models.serving.batching import Batcher
 from pipeline.models.serving.bodies import CSV, JSON, Limits, Reader
 from pipeline.models.serving.connections import limited
+from pipeline.models.serving.counts import KIND as COUNTS
+from pipeline.models.serving.counts import Counts
 from pipeline.models.serving.scorers import Answer, Scorers
 
 LONGEST_MESSAGE = 1000  # characters
+LONGEST_EXAMPLE = 2000  # characters that go with a refusal
+HOST = re.compile(r"[\w.:\[\]-]{1,255}", re.ASCII)  # a header that may stand in a command
 SMALL_BODY = 8_000  # bytes that are read faster than handed to a thread
 BATCH_ROWS = 1000
 FEW_ROWS = 100  # of a request that is scored before larger ones
@@ -43,12 +52,13 @@ CODES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """Which version answers."""
+    """Which version answers, and what it scored when it was trained."""
 
     name: str
     version: int
     run: str
     commit: str
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -58,13 +68,14 @@ class Refused(Exception):
         super().__init__(message)
         self.status = status
 
-    def response(self) -> Response:
-        """The answer, in the form of MLflow's."""
+    def response(self, example: dict[str, Any] | None = None) -> Response:
+        """The answer, in the form of MLflow's; with an example, if there is one."""
         message = str(self)
         if len(message) > LONGEST_MESSAGE:
             message = f"{message[:LONGEST_MESSAGE]}..."
         code = CODES.get(self.status, "BAD_REQUEST")
-        return JSONResponse({"error_code": code, "message": message}, self.status)
+        more = {"example": example} if example else {}
+        return JSONResponse({"error_code": code, "message": message, **more}, self.status)
 
 
 class Served:
@@ -74,6 +85,9 @@ class Served:
         self.label, self.limits, self.workers = label, limits, workers
         self.loaded = Loaded.from_folder(folder)
         self.reader = Reader(self.loaded, limits)
+        self.row = page.example(self.loaded)
+        body = {"dataframe_records": [self.row]}
+        self.example = body if len(json.dumps(body)) <= LONGEST_EXAMPLE else None
         self.scorers = Scorers(self.loaded, workers, limits.timeout)
         self._valid: Batcher[Cells, Answer | None]
         self._valid = Batcher(self.scorers.score_valid, _rows, BATCH_ROWS, workers)
@@ -99,7 +113,13 @@ class Server:
         self.served, self.wanted, self.host = served, wanted, host
         self._loading = asyncio.Lock()
         self._large = ThreadPoolExecutor(1)  # one large body in memory as JSON at a time
-        self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+        self._counts = Counts()
+        # FastAPI's own page of the API loads scripts from another host
+        self.app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
+        self.app.openapi = self._openapi
+        for path in ("/", "/docs"):
+            self.app.get(path, include_in_schema=False)(self.page)
+        self.app.get("/metrics")(self.metrics)
         self.app.get("/version")(self.version)
         self.app.get("/health")(self.health)
         self.app.get("/ping")(self.ping)
@@ -108,8 +128,32 @@ class Server:
 
     async def version(self) -> dict[str, Any]:
         """Which version answers."""
-        mlflow = {"mlflow": VERSION}
-        return {**dataclasses.asdict(self.served.label), "alias": self.wanted, **mlflow}
+        told = dataclasses.asdict(self.served.label)
+        del told["metrics"]
+        return {**told, "alias": self.wanted, "mlflow": VERSION}
+
+    async def page(self, request: Request) -> Response:
+        """A page about the version that answers, with a form."""
+        served, host = self.served, request.headers.get("host", "")
+        about = {**dataclasses.asdict(served.label), "alias": self.wanted}
+        address = f"{request.url.scheme}://{host if HOST.fullmatch(host) else self.host}"
+        html = page.render(about, served.loaded, served.row, address)
+        return HTMLResponse(html, headers={"Content-Security-Policy": page.policy()})
+
+    async def metrics(self) -> Response:
+        """How many requests were answered, and how long that took, for Prometheus."""
+        label = self.served.label
+        return Response(self._counts.text(label.name, label.version), media_type=COUNTS)
+
+    def _openapi(self) -> dict[str, Any]:
+        """The API's description, with the columns of the model that answers."""
+        served = self.served
+        told = get_openapi(
+            title=served.label.name, version=str(served.label.version), routes=self.app.routes
+        )
+        body = page.body_schema(served.loaded, served.row)
+        told["paths"]["/invocations"]["post"]["requestBody"] = body
+        return told
 
     async def health(self) -> dict[str, Any]:
         """That a model is loaded, and which."""
@@ -154,18 +198,21 @@ class Server:
         """Predictions for the rows of a request, or a short message why there are none."""
         served = self.served  # a reload meanwhile is for those who come later
         served.users += 1
+        begun, rows = time.monotonic(), 0
         try:
-            answer = await self._answer(served, request)
+            answer, rows = await self._answer(served, request)
         except Refused as refused:
-            answer = refused.response()
+            answer = refused.response(served.example if refused.status in (400, 415) else None)
         finally:
             served.users -= 1
             if served is not self.served and not served.users:
                 served.scorers.close()
+        self._counts.add(answer.status_code, time.monotonic() - begun, rows)
         answer.headers["x-model-version"] = str(served.label.version)
         return answer
 
-    async def _answer(self, served: Served, request: Request) -> Response:
+    async def _answer(self, served: Served, request: Request) -> tuple[Response, int]:
+        """The answer to a request, and how many rows it has."""
         kind = _kind(request.headers.get("content-type", ""))
         limits = served.limits
         try:
@@ -192,7 +239,8 @@ class Server:
             raise Refused(503, "a worker was killed (out of memory?): ask again") from error
         if isinstance(answer, str):
             raise Refused(400, answer)
-        return Response(json.dumps({"predictions": answer}, default=_plain), media_type=JSON)
+        text = json.dumps({"predictions": answer}, default=_plain)
+        return Response(text, media_type=JSON), len(answer)
 
 
 def _kind(header: str) -> str:
@@ -240,7 +288,7 @@ def newest(served: Served, wanted: str) -> Served:
     version = registry.find(served.label.name, wanted)
     if version.number == served.label.version:
         return served
-    label = Label(version.name, version.number, version.run, version.commit)
+    label = Label(version.name, version.number, version.run, version.commit, version.metrics)
     folder = registry.fetch(version)
     found = Served(label, folder, served.limits, served.workers)
     if found.loaded.requirements != served.loaded.requirements:

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dashboard.launch import UPLOAD
 from pipeline.steps.context import VARIABLE, StepContext
+from tests.support import odd_requests
 from tests.support.paths import POKEMON, ROOT
 from tests.support.registered import Registered
 from tests.support.servers import free_port, process
@@ -111,6 +112,15 @@ def test_one_pokemon_is_predicted_by_form(page: Page, address: str):
     expect(page.get_by_text("legendary: True")).to_be_visible()
     expect(page.get_by_text("says version 1")).to_be_visible()
     fits(page)
+
+
+def test_the_servers_page_predicts(page: Page, tmp_path: Path):
+    """It loads nothing from elsewhere, in any width."""
+    with odd_requests.client(tmp_path) as asked, odd_requests.listening(asked) as address:
+        page.goto(address)
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_text("probability_True")).to_be_visible()
+        fits(page)
 
 
 def test_many_are_predicted_by_upload_and_drift_is_seen(

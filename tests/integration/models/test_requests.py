@@ -1,6 +1,9 @@
 """What the model server does with odd, large and simultaneous requests, without a network."""
 
+import html
 import json
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -144,11 +147,36 @@ def test_numbers_that_no_tree_can_take_are_refused(odd: Loaded):
     assert scored[REASON].tolist() == ["", "n: '-1e39' is too large a number"]
 
 
-def test_web_pages_can_not_reload_and_there_are_no_docs(server: Client):
+def test_web_pages_can_not_reload(server: Client):
     for headers in ({"origin": "https://example.org"}, {"host": "example.org"}, {"host": "[bad"}):
         assert server.ask(b"", path="/reload", **headers).status_code == 403
-    for path in ("/docs", "/redoc", "/openapi.json"):
-        assert server.ask(b"", path=path).status_code == 404
+
+
+def test_the_page_and_the_refusals_show_an_example_that_works(server: Client):
+    for path in ("/", "/docs"):
+        shown = server.get(path, host="a<b>'c")
+        assert shown.status_code == 200
+        assert "default-src 'none'" in shown.headers["content-security-policy"]
+        assert "a<b>" not in shown.text
+        assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", shown.text)
+    refused = server.ask(b'{"dataframe_records": [{"hp": 1}]}')
+    assert refused.status_code == 400
+    example = refused.json()["example"]
+    assert server.ask(json.dumps(example).encode()).status_code == 200
+    (command,) = re.findall(r"<pre>(curl .*?)</pre>", shown.text, re.DOTALL)
+    words = shlex.split(html.unescape(command).replace("\\\n", ""))
+    assert json.loads(words[words.index("-d") + 1]) == example
+
+
+def test_the_api_is_described_and_counted(server: Client):
+    told = server.get("/openapi.json").json()["paths"]["/invocations"]["post"]["requestBody"]
+    schema = told["content"]["application/json"]["schema"]
+    assert server.ask(json.dumps(schema["example"]).encode()).status_code == 200
+    assert server.ask(b"no JSON").status_code == 400
+    counts = dict(line.rsplit(" ", 1) for line in server.get("/metrics").text.splitlines())
+    assert int(counts['pipeline_requests_total{status="400"}']) >= 1
+    assert int(counts["pipeline_predictions_total"]) >= 1
+    assert counts['pipeline_model_info{name="pokemon",version="1"}'] == "1"
 
 
 def test_scoring_that_takes_too_long_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch):
