@@ -234,16 +234,17 @@ def notebook_to_step(
     """A notebook as a step's folder, whose inputs and outputs are artifacts."""
     from conversion import cells
     from conversion.step import folder
+    from pipeline.steps.folders import check_new_step, write_step
 
     source = project.find(notebook, "notebook")
     target = project.target(into, force)
-    folder.check_place(target)
+    check_new_step(target)
     read = cells.read(source, project)
     values = project.values(docstring_conf)
     files = folder.files(read, target, project, values)
     call = folder.call(read, target.name, project, values)
     _warn([*dict.fromkeys(read.warnings)])
-    folder.write(target, files)
+    write_step(target, files)
     say(f"wrote {project.shown(target)}; to run it, add to main.py:\n")
     say(call)
 

@@ -85,7 +85,7 @@ def configured() -> DictConfig:
     configuration.register()
     base = OmegaConf.load(ROOT / "config.yaml")
     del base["defaults"], base["hydra"]
-    typed = OmegaConf.structured(configuration.Config)
+    typed = OmegaConf.structured(configuration.structure())
     try:
         config = OmegaConf.merge(typed, base, yaml.safe_load(text))
         references.protect(config)

@@ -1,10 +1,7 @@
 """The folder of a step that is made from a notebook."""
 
 import json
-import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,34 +12,9 @@ from conversion.project import Project
 from conversion.step.declared import Option, Step
 from conversion.step.imports import collect
 from conversion.step.script import script
-from pipeline.core.errors import PipelineError
 from pipeline.core.pins import locked
-from pipeline.steps.folders import step_folders
 
 EVERY_STEP = ("trackio", "wandb")  # what the library under each step's script imports
-
-
-def check_place(target: Path) -> None:
-    """Refuse a folder that can't be a step of a checkout of this project.
-
-    Raises:
-        PipelineError: another form of name, a number that is taken, or a folder elsewhere.
-    """
-    name = target.name
-    if not re.fullmatch(r"[0-9]+-[A-Za-z]\w*", name):
-        raise PipelineError(
-            f"{name!r} can't name a step", "use the next number and a name: 6-Tokenise"
-        )
-    if not (target.parent / "pipeline" / "steps" / "shell.py").is_file():
-        raise PipelineError(
-            f"{target.parent} holds no pipeline", "name a folder beside main.py: --into 6-Name"
-        )
-    beside = (p.parent.name for p in target.parent.glob("[0-9]*-*/MLproject"))
-    twin = next((b for b in beside if b != name and b.split("-")[0] == name.split("-")[0]), None)
-    if twin:
-        raise PipelineError(
-            f"{name} has the number of {twin}", f"the steps are: {', '.join(step_folders())}"
-        )
 
 
 def files(
@@ -62,20 +34,6 @@ def files(
     }
     copies = {name: path.read_bytes() for name, path in needed.copies.items()}
     return {name: text.encode() for name, text in texts.items()} | copies
-
-
-def write(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder, whole or not at all; what else was in it stays."""
-    with tempfile.TemporaryDirectory(prefix=".step-", dir=target.parent) as folder:
-        new, old = Path(folder, "new"), Path(folder, "old")
-        if target.is_dir():
-            shutil.copytree(target, new)
-        for name, content in files.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            (new / name).write_bytes(content)
-        if target.is_dir():
-            target.rename(old)
-        new.rename(target)
 
 
 def mlproject(name: str, options: list[Option]) -> str:

@@ -9,7 +9,7 @@ from typing import get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.schema import Config, options, unknown_setting
+from pipeline.config.schema import Config, all_keys, options, own_sections, unknown_setting
 from pipeline.core import secrets
 from pipeline.core.addresses import check_file_url, file_address, is_query
 from pipeline.core.errors import PipelineError, did_you_mean
@@ -81,9 +81,14 @@ def _check_keys(config: DictConfig) -> None:
         for key in config[section]:
             if key not in kind.__dataclass_fields__:
                 raise unknown_setting(f"{section}.{key}")
+    own = own_sections()
+    written = set(all_keys()) if own else set()
     for name in config:
-        if name not in Config.__dataclass_fields__:
+        if name not in Config.__dataclass_fields__ and name not in own:
             raise unknown_setting(str(name))
+        for key in config[name] if name in own else ():
+            if f"{name}.{key}" not in written:
+                raise unknown_setting(f"{name}.{key}")
 
 
 def _check_main(main: DictConfig) -> None:

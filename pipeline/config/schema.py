@@ -6,7 +6,7 @@ types that Hydra checks overrides against.
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -148,6 +148,21 @@ class Config:
     provenance: Provenance = field(default_factory=Provenance)
 
 
+def own_sections() -> list[str]:
+    """The sections of config.yaml that belong to steps which were added, and have no types."""
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    others = {"defaults", "hydra", *Config.__dataclass_fields__}
+    return [name for name in re.findall(r"^(\w+):", text, re.MULTILINE) if name not in others]
+
+
+def structure() -> type:
+    """The type of the whole configuration."""
+    own: list[tuple[str, type, Any]] = [
+        (name, dict[str, Any], field(default_factory=dict)) for name in own_sections()
+    ]
+    return make_dataclass("Config", own, bases=(Config,)) if own else Config
+
+
 # Keys of earlier versions, and the ones that replace them
 RENAMED = {
     "data.sep": "etl.sep",
@@ -162,7 +177,7 @@ REMOVED = {"main.standby": "main.backend=local starts no worker ahead of its ste
 
 def register() -> None:
     """Register the schema, and the resolvers that config.yaml uses."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    ConfigStore.instance().store(name="schema", node=structure())
     references.register()
     OmegaConf.register_new_resolver("root", lambda path: str(ROOT / path), replace=True)
     OmegaConf.register_new_resolver("root_url", lambda path: (ROOT / path).as_uri(), replace=True)
@@ -233,7 +248,8 @@ def _own_name(usual: str, own: str, *, _root_: DictConfig) -> str:
 def all_keys() -> list[str]:
     """Every key of config.yaml, dotted."""
     tree = cast("DictConfig", OmegaConf.load(ROOT / "config.yaml"))
-    return [f"{section}.{key}" for section in Config.__dataclass_fields__ for key in tree[section]]
+    sections = (*Config.__dataclass_fields__, *own_sections())
+    return [f"{section}.{key}" for section in sections for key in tree[section] or ()]
 
 
 def current_name(key: str) -> str:

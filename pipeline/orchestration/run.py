@@ -463,8 +463,10 @@ class Pipeline:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The last step's metrics: the model's, where a model was trained."""
-        return next((r.metrics for r in reversed(self.results.values()) if r.metrics), {})
+        """The model's metrics, or without a model the last step's."""
+        measured = [result for result in self.results.values() if result.metrics]
+        models = [r for r in measured if any(output["type"] == "model" for output in r.outputs)]
+        return (models or measured)[-1].metrics if measured else {}
 
     def _hints(self) -> list[str]:
         last = list(self.results.values())[-1:]

@@ -2,7 +2,10 @@
 
 import ast
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,43 @@ def chosen_steps(wanted: Any, sweep: bool = False) -> list[str]:
     if not chosen:
         raise PipelineError("main.steps is empty", f"the steps are: {', '.join(folders)}")
     return [folder for folder in folders if folder in chosen]
+
+
+def check_new_step(target: Path) -> None:
+    """Refuse a folder that can't be a step of a checkout of this project.
+
+    Raises:
+        PipelineError: another form of name, a number that is taken, or a folder elsewhere.
+    """
+    name = target.name
+    if not re.fullmatch(r"[0-9]+-[A-Za-z]\w*", name):
+        raise PipelineError(
+            f"{name!r} can't name a step", "use the next number and a name: 6-Tokenise"
+        )
+    if not (target.parent / "pipeline" / "steps" / "shell.py").is_file():
+        raise PipelineError(
+            f"{target.parent} holds no pipeline", "name a folder beside main.py: 6-Name"
+        )
+    beside = (p.parent.name for p in target.parent.glob("[0-9]*-*/MLproject"))
+    twin = next((b for b in beside if b != name and b.split("-")[0] == name.split("-")[0]), None)
+    if twin:
+        raise PipelineError(
+            f"{name} has the number of {twin}", f"the steps are: {', '.join(step_folders())}"
+        )
+
+
+def write_step(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write a step's folder, whole or not at all; what else was in it stays."""
+    with tempfile.TemporaryDirectory(prefix=".step-", dir=target.parent) as folder:
+        new, old = Path(folder, "new"), Path(folder, "old")
+        if target.is_dir():
+            shutil.copytree(target, new)
+        for name, content in files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(content)
+        if target.is_dir():
+            target.rename(old)
+        new.rename(target)
 
 
 BYTECODE = "__pycache__"
