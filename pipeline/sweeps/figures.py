@@ -1,6 +1,5 @@
-"""Figures of a sweep, drawn by Optuna: each as a PNG file, all of them on one HTML page."""
+"""Figures of a sweep, drawn by Optuna as PNG files, and the importances of its parameters."""
 
-import html
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,9 +8,7 @@ from typing import Any
 
 import matplotlib
 import optuna
-import plotly.io
 import yaml
-from optuna import visualization
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.visualization import matplotlib as still
 
@@ -29,32 +26,34 @@ PLAIN = {"backend": "agg", "text.parse_math": False}
 
 def draw(
     finished: Sequence[Recorded], keys: Mapping[str, str], name: str, minimize: bool, folder: Path
-) -> dict[str, Path]:
-    """Draw a sweep into ``folder``: ``sweep.html``, and the PNG files that come back by name.
+) -> tuple[dict[str, Path], dict[str, float]]:
+    """Draw a sweep into ``folder``.
 
     Args:
         finished: trials that have a value.
         keys: the parameters that differ among them, and what to call each.
         name: what the value is.
+
+    Returns:
+        The PNG files by name; and the importance of each parameter, the largest first, if any made
+        a difference.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    study, files, pages = as_study(finished, keys, minimize), {}, []
+    study, files, importances = as_study(finished, keys, minimize), {}, {}
     same = len({one.value for one in finished}) == 1
     with matplotlib.rc_context(PLAIN), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls its figures experimental
+        if not same:
+            importances = optuna.importance.get_param_importances(study)
         for figure, function in FIGURES.items():
             if same and figure == "parameter_importance":
                 continue  # no parameter made a difference
-            page = getattr(visualization, function)(study, target_name=name)
-            pages.append(plotly.io.to_html(page, full_html=False, include_plotlyjs=not pages))
             axes = getattr(still, function)(study, target_name=name)
             files[figure] = folder / f"{figure}.png"
             axes.figure.savefig(files[figure], dpi=110, bbox_inches="tight")
             matplotlib.pyplot.close(axes.figure)
-    head = f"<!doctype html><meta charset='utf-8'><title>{html.escape(name)}</title>"
-    (folder / "sweep.html").write_text(head + "\n".join(pages), encoding="utf-8")
-    return files
+    return files, importances
 
 
 def as_study(

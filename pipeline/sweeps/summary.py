@@ -16,6 +16,7 @@ from pipeline.core import settings
 from pipeline.core.metrics import lower_is_better, measured_as
 from pipeline.core.numbers import number
 from pipeline.orchestration.terminal import PlainConsole
+from pipeline.sweeps import page
 from pipeline.sweeps.record import Recorded
 from pipeline.tracking import Tracker
 
@@ -65,9 +66,12 @@ def log(
     into.mkdir(parents=True, exist_ok=True)
     table = as_table(found, name)
     table.to_csv(into / "trials.csv", index=False, quoting=csv.QUOTE_MINIMAL)
-    best, pictures = ranked(found, config), {}
+    best, pictures, importances = ranked(found, config), {}, {}
     if len(best) >= SHORTEST and varied(best):
-        pictures = _drawn(best, name, config, into)
+        pictures, importances = _drawn(best, name, config, into)
+    again, keys = command(best[0]) if best else "", short(varied(found))
+    result = page.Result(found, best, keys, name, minimized(config), again, importances)
+    (into / "sweep.html").write_text(page.render(result, config, id), encoding="utf-8")
     client = mlflow.MlflowClient(settings.tracking_uri())
     client.log_artifacts(run, str(into), "sweep")
     if best:
@@ -86,14 +90,16 @@ def log(
     PlainConsole().print(hint, style="dim", soft_wrap=True)
 
 
-def _drawn(best: Sequence[Recorded], name: str, config: DictConfig, into: Path) -> dict[str, Path]:
+def _drawn(
+    best: Sequence[Recorded], name: str, config: DictConfig, into: Path
+) -> tuple[dict[str, Path], dict[str, float]]:
     try:
         from pipeline.sweeps import figures as sweep_figures
     except ModuleNotFoundError as error:
-        if error.name not in ("optuna", "plotly"):
+        if error.name != "optuna":
             raise
         print(f"no figures: {error.name} is not installed; install it: make extras")
-        return {}
+        return {}, {}
     return sweep_figures.draw(best, short(varied(best)), name, minimized(config), into)
 
 

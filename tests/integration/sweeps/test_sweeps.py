@@ -67,7 +67,9 @@ def test_the_sweep_is_summed_up(swept: Swept):
     folder = swept.checkout.state / "runs" / parent.data.tags["pipeline.sweep"] / "sweep"
     figures = ("optimization_history", "parallel_coordinates")
     assert {path.stem for path in folder.glob("*.png")} >= set(figures)
-    assert "plotly" in (folder / "sweep.html").read_text(encoding="utf-8").lower()
+    shown = (folder / "sweep.html").read_text(encoding="utf-8")
+    assert "3 finished, 1 without a result" in shown
+    assert "python main.py model.params.n_estimators=" in shown
     table = pd.read_csv(folder / "trials.csv")
     assert list(table.state) == ["finished"] * 3 + ["failed"]
     best = table.loc[table.val_f1.idxmax()]

@@ -35,6 +35,7 @@ def test_figures_are_drawn(trials: list[Recorded], tmp_path: Path):
     pytest.importorskip("optuna")
     from pipeline.sweeps import figures
 
-    drawn = figures.draw(trials, {"etl.fill[x]": "$a_$b"}, "f1", False, tmp_path)
+    drawn, importances = figures.draw(trials, {"etl.fill[x]": "$a_$b"}, "f1", False, tmp_path)
+    assert [*importances] == ["$a_$b"]
     assert drawn
     assert all(path.stat().st_size for path in drawn.values())
