@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.core import hardening, settings
+from pipeline.core.errors import PipelineError
 from pipeline.core.text import say
 from pipeline.reporting import tables
 
@@ -186,15 +187,39 @@ def checkout(run: str, into: Path) -> None:
         say(line)
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--no-browser", is_flag=True, help="only print where it is")
-def report(no_browser: bool) -> None:
-    """Open the last report."""
+@click.option("--model", metavar="ALIAS", help="a version: report on it and rows of --input")
+@click.argument(
+    "options", nargs=-1, metavar="[--input CSV --output HTML ...]", type=click.UNPROCESSED
+)
+@click.pass_context
+def report(
+    context: click.Context, no_browser: bool, model: str | None, options: tuple[str, ...]
+) -> None:
+    """Open the last report; or report on a model and new rows.
+
+    With --model and --input: predictions, what came true, and drift, written to --output. Further
+    options are those of predict: --name, --sep, --encoding and --env-manager.
+    """
     import webbrowser
 
     from pipeline.history.step_files import last_report
 
+    if model or options:
+        _report_on_rows(context, ["--model", model or "production", *options])
+        return
     path = last_report()
     say(path)
     if not no_browser:
         webbrowser.open(path.as_uri())
+
+
+def _report_on_rows(context: click.Context, options: list[str]) -> None:
+    """Call the command of the models' package, which this one does not know."""
+    group = context.find_root().command
+    command = group.get_command(context, "report-rows") if isinstance(group, click.Group) else None
+    if command is None:
+        raise PipelineError("a report on new rows needs the package pipeline/models", "put it back")
+    with command.make_context("report", options, parent=context.find_root()) as inner:
+        command.invoke(inner)

@@ -145,6 +145,29 @@ def predict(
         say(line)
 
 
+@click.command("report-rows", hidden=True)
+@_model
+@click.option("--input", "rows", type=FILE, required=True)
+@click.option("--output", type=FILE, required=True)
+@click.option("--sep")
+@click.option("--encoding")
+@_model_options
+def report_rows(
+    model: str,
+    rows: Path,
+    output: Path,
+    sep: str | None,
+    encoding: str | None,
+    name: str,
+    env_manager: str,
+) -> None:
+    """Report on new rows: what ``python -m pipeline report --model`` calls."""
+    from pipeline.models import new_data
+
+    for line in new_data.write(name, model, rows, output, env_manager, sep, encoding):
+        say(line)
+
+
 @click.command()
 @click.argument("overrides", nargs=-1, metavar="[serve.KEY=VALUE]...")
 @_model

@@ -55,11 +55,7 @@ def render(
         notes=notes(artifacts),
         beside=beside(told, insights),
         dummy=dummy,
-        axes={
-            name: interval_axis(name, numbers["intervals"][name], dummy.get(name))
-            for name in numbers["metrics"]
-            if name in numbers["intervals"]
-        },
+        axes=interval_axes(numbers, dummy),
         permuted=[spread(one) for one in insights.get("permuted", [])],
         permuted_score=insights.get("permuted_score", ""),
         dependence=insights.get("dependence", []),
@@ -69,6 +65,9 @@ def render(
         lineage=lineage(artifacts),
         commands=commands,
         drift_said=drift_said,
+        measured_on="test data",
+        these="test rows",
+        source=test.reference,
         most=MOST,
         listed=LISTED,
     )  # fmt: skip
@@ -129,6 +128,14 @@ def _folds(told: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"{metric(v)} ± {metric(told[f'cv_{name}_std'])}" for name, v in means.items()}
 
 
+def interval_axes(numbers: Mapping[str, Any], dummy: Mapping[str, float]) -> dict[str, Axis]:
+    """The axis of each metric that has an interval."""
+    return {
+        name: interval_axis(name, ends, dummy.get(name))
+        for name, ends in numbers["intervals"].items()
+    }
+
+
 def interval_axis(name: str, ends: Sequence[float], baseline: float | None) -> Axis:
     """The axis of a metric's interval: from 0 to 1 where that holds it, else what holds it."""
     values = [*ends, *([baseline] if baseline is not None and math.isfinite(baseline) else [])]
@@ -164,3 +171,23 @@ def notes(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:
         found += [{"step": step, **note} for note in told]
     once = {(note["step"], note["text"]): note for note in found}
     return sorted(once.values(), key=lambda note: not note["warning"])
+
+
+def render_new_data(numbers: Mapping[str, Any]) -> str:
+    """The text of the report of a model on new rows.
+
+    Args:
+        numbers: what the template ``new_data.html`` asks for; ``measured`` has what
+            :func:`pipeline.science.report_data.measured_answers` gives, if the truth is known.
+    """
+    told = numbers["measured"] or {}
+    return environment().get_template("new_data.html").render(
+        {**numbers, **told},
+        axes=interval_axes(told, {}) if told else {},
+        beside=[{"title": "test data, when trained", "cells": _shown(numbers["trained"])}],
+        dummy={},
+        measured_on="these rows",
+        these="rows",
+        most=MOST,
+        costs=None,
+    )  # fmt: skip

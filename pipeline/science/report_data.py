@@ -295,8 +295,25 @@ def measured(
     random_state: int,
     positive: Any = None,
 ) -> dict[str, Any]:
-    """What the model is worth on a table: metrics with intervals, curves, thresholds."""
+    """A model on a table: what :func:`measured_answers` says, and which features matter."""
     said = evaluation.answers(model, features, target, positive)
+    found = measured_answers(said, resamples, random_state)
+    weights = evaluation.importances(model, features, target)
+    top = weights.head(BARS)
+    found["importances"] = [(str(name), float(value)) for name, value in top.items()]
+    found["leading"] = insights.leading(weights, features)
+    if said.classes is None and not said.targets:
+        found["slices"] = diagnostics.slices(said, features, found["leading"])
+    return found
+
+
+def measured_answers(said: evaluation.Answers, resamples: int, random_state: int) -> dict[str, Any]:
+    """How good answers are: metrics with intervals, curves, thresholds.
+
+    Args:
+        said: what a model says of rows, beside the truth about them.
+        resamples, random_state: draws of the rows for the intervals, and their seed.
+    """
     truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
     found = {"metrics": evaluation.metrics(said), "classes": classes}
     if classes is not None:
@@ -335,12 +352,6 @@ def measured(
     found["intervals"] = intervals.intervals(
         measure, len(truth), found["metrics"], resamples, random_state
     )
-    weights = evaluation.importances(model, features, target)
-    top = weights.head(BARS)
-    found["importances"] = [(str(name), float(value)) for name, value in top.items()]
-    found["leading"] = insights.leading(weights, features)
-    if classes is None and not said.targets:
-        found["slices"] = diagnostics.slices(said, features, found["leading"])
     return found | {"truth": truth, "predicted": predicted}
 
 

@@ -188,6 +188,12 @@ def test_the_command(registered: Registered, tmp_path: Path):
     users = os.umask(0o077)
     os.umask(users)
     assert (place.home / "scored.csv").stat().st_mode & 0o777 == 0o666 & ~users
+    words = ("--model=candidate", *files[:2], "--output=weekly.html", *files[4:])
+    out = place.pipeline("report", *words)
+    assert "2 of 3 rows scored with pokemon-legendary version 3: weekly.html" in out
+    text = (place.home / "weekly.html").read_text()
+    assert "columns have changed since training" in text
+    assert "test data, when trained" in text
 
 
 def test_files_that_can_not_be_read_or_written(tmp_path: Path):
