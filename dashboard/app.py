@@ -14,15 +14,17 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dashboard import links, rows
 from dashboard.markdown import plain
+from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.numbers import number
 from pipeline.models import registry
-from pipeline.models.registry import PREVIOUS, PRODUCTION, Version
+from pipeline.models.registry import CANDIDATE, PREVIOUS, PRODUCTION, Version
 from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
 from pipeline.science.data import drift
 
 POLL = 3  # seconds between two looks at the registry
+TILE = 155  # pixels for a metric: two on a phone
 USUAL = ("f1", "roc_auc", "r2")
 SHOWN = 1000  # rows of an upload
 BLUE, GREY = "#1f5f8b", "#b8bec4"
@@ -39,6 +41,17 @@ def load(_version: Version, name: str, number: int, digest: str) -> Loaded:
 def training(_version: Version, _loaded: Loaded, digest: str) -> pd.DataFrame:
     """The features a version was fitted on."""
     return rows.training_rows(_version, _loaded)
+
+
+@st.fragment(run_every=POLL)
+def await_first() -> None:
+    """Draw the page anew when a model is there."""
+    try:
+        found = bool(registry.names())
+    except PipelineError:  # there is no store yet
+        found = False
+    if found:
+        st.rerun()
 
 
 def state(name: str) -> tuple:
@@ -64,17 +77,24 @@ def in_production(version: Version, versions: list[Version]) -> None:
     """The version, its metrics, where it came from, and its history."""
     previous = next((one for one in versions if PREVIOUS in one.aliases), None)
     same = previous and previous.data.get("test") == version.data.get("test")
-    columns = st.columns(max(len(version.metrics), 1))
-    for column, (name, value) in zip(columns, version.metrics.items(), strict=False):
-        change = value - previous.metrics[name] if same and name in previous.metrics else None
-        column.metric(
-            plain(name),
-            number(value),
-            None if change is None else f"{change:+.3f}",
-            delta_color="inverse" if lower_is_better(name) else "normal",
-        )
+    before = previous.metrics if same else {}
+    tiles, others = rows.shown_first(version.metrics)
+    with st.container(horizontal=True):
+        for name in tiles:
+            value = version.metrics[name]
+            st.metric(
+                plain(name),
+                number(value),
+                f"{value - before[name]:+.3f}" if name in before else None,
+                delta_color="inverse" if lower_is_better(name) else "normal",
+                width=TILE,
+            )
     if same:
         st.caption(f"The change is from version {previous.number}, on the same test data.")
+    if others:
+        with st.expander(f"All {len(version.metrics)} metrics"):
+            listed = [(name, number(value)) for name, value in version.metrics.items()]
+            table(pd.DataFrame(listed, columns=["metric", "value"]))
     st.subheader("Where it came from")
     told = {
         "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
@@ -263,25 +283,66 @@ def guarded(show: Any, *arguments: Any) -> None:
         st.error(f"{plain(error.what)}\n\n{plain(error.remedy)}")
 
 
+def overview(names: list[str]) -> None:
+    """A line for each registered model."""
+    listed = []
+    for name in names:
+        versions = registry.versions(name)
+        version = next((one for one in versions if PRODUCTION in one.aliases), None)
+        newest, last = versions[0] if versions else None, registry.history(name)[-1:]
+        main = version and next((m for m in USUAL if m in version.metrics), None)
+        listed.append(
+            {
+                "model": name,
+                "in production": f"version {version.number}" if version else "none",
+                "metric": f"{main} {version.metrics[main]:.4g}" if main else "",
+                "newest": f"version {newest.number}, {newest.created:%Y-%m-%d}" if newest else "",
+                "last promotion (UTC)": f"{last[0].when:%Y-%m-%d %H:%M}" if last else "",
+            }
+        )
+    table(pd.DataFrame(listed))
+
+
+def empty() -> None:
+    """What to do where no model is registered."""
+    st.title("Models in use")
+    st.info("No model is registered yet. This trains and registers the first one:")
+    st.code("make run", language=None)
+    st.caption("This page shows it as soon as it is there.")
+    await_first()
+
+
 def page() -> None:
     """All of it."""
-    names = registry.names()
+    try:
+        names = registry.names()
+    except PipelineError:
+        if settings.mlflow_on_server():  # it does not answer; a local store is not made yet
+            raise
+        names = []
     if not names:
-        raise PipelineError("no model has been registered yet", "make run registers the first one")
+        empty()
+        return
+    if len(names) > 1:
+        overview(names)
     name = st.selectbox("Model", names) if len(names) > 1 else names[0]
     seen = state(name)
     follow(name, seen)
     versions = registry.versions(name)
     version = next((one for one in versions if PRODUCTION in one.aliases), None)
     st.title(plain(name))
-    if version is None:
-        st.info(
-            f"None of its {len(versions)} versions is in production yet. This puts the newest "
-            "one there: `python -m pipeline promote --to production`"
-        )
-        over_time(name, versions)
+    if version is None and not versions:
+        st.info("It has no version. `make run` registers one.")
         return
-    st.markdown(f"**Version {version.number}** is in production.")
+    if version is None:
+        version = next((one for one in versions if CANDIDATE in one.aliases), versions[0])
+        st.info(
+            f"None of its {len(versions)} versions is in production yet; below is version "
+            f"{version.number}, the newest one. To put it there: "
+            f"`python -m pipeline promote --to production --version {version.number}`"
+        )
+    else:
+        st.markdown(f"**Version {version.number}** is in production.")
     tabs = st.tabs(["In production", "Over time", "Predict one", "Predict many, and drift"])
     with tabs[0]:
         guarded(in_production, version, versions)

@@ -3,6 +3,7 @@
 import csv
 import io
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.models.scoring import REASON, Loaded
 from pipeline.science.data.tables import dialect, read_cells
 from pipeline.tracking import Tracker
 
+MOST_TILES = 8
 CHOICES = 200  # more values than that are typed rather than chosen
 
 
@@ -37,6 +39,13 @@ class Field:
     low: float | None = None
     high: float | None = None
     whole: bool = False
+
+
+def shown_first(metrics: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """The metrics of the test data as a whole, and the other ones: of folds, of each target."""
+    first = [name for name in metrics if not name.startswith(("cv_", "val_")) and "." not in name]
+    first = first[:MOST_TILES]
+    return first, [name for name in metrics if name not in first]
 
 
 def fields(loaded: Loaded, training: pd.DataFrame) -> list[Field]:

@@ -73,6 +73,19 @@ def test_gaps_are_a_change():
     assert (one.missing_before, one.missing_now, one.verdict) == (0, 0.5, "much")
 
 
+# Metrics
+
+
+def test_the_first_metrics_are_those_of_the_test_data():
+    metrics = {"f1": 1.0, "cv_f1_mean": 1.0, "val_f1": 1.0, "solar.f1": 1.0, "roc_auc": 1.0}
+    assert rows.shown_first(metrics) == (
+        ["f1", "roc_auc"],
+        ["cv_f1_mean", "val_f1", "solar.f1"],
+    )
+    first, others = rows.shown_first({f"m{n}": 1.0 for n in range(20)})
+    assert (len(first), len(others)) == (8, 12)
+
+
 # Rows
 
 
