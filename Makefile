@@ -1,14 +1,17 @@
 # make help   says what there is to make
 
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Python of .venv; PYTHON=python3.13 makes it anew, and it stays with that one
+PYTHON ?= $(shell command -v .venv/bin/python || command -v python3.11 || command -v python3.12 || \
+	command -v python3.13 || command -v python3.14 || command -v python3)
+VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 # The steps' environments and ours: compile when building, or every first import is slow
 export UV_COMPILE_BYTECODE = 1
 OVERRIDES ?=
 # uv shows its progress on a terminal, and elsewhere only errors
 SYNC = .venv/bin/uv pip sync $(shell test -t 2 || echo -q) --python .venv/bin/python
 PYTEST = .venv/bin/python -m pytest -q --dist loadfile --no-loadscope-reorder
-COMPILE = pip compile -q pyproject.toml --python-version 3.11 \
+COMPILE = pip compile -q pyproject.toml --universal --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
 .PHONY: help run test test-stress attack report app serve dashboard bench extras lock clean
@@ -59,10 +62,18 @@ lock: .venv/complete  ## resolve pyproject.toml into the locks and the pins of c
 clean:  ## remove local state: runs, artifacts, metrics, models
 	rm -rf .pipeline
 
+# A file for the version of Python that .venv has
+.venv/python-$(VERSION):
+	@case "$(VERSION)" in \
+		3.11|3.12|3.13|3.14) ;; \
+		"") echo "error: $(PYTHON) is no Python: install it, or name another: make run PYTHON=python3.11" >&2; exit 1 ;; \
+		*) echo "error: $(PYTHON) is Python $(VERSION), and 3.11 to 3.14 will do: make run PYTHON=python3.11" >&2; exit 1 ;; \
+	esac
+	@test -x .venv/bin/python$(VERSION) || { rm -rf .venv; "$(PYTHON)" -m venv .venv; }
+	@touch $@
+
 # uv makes the environment exactly as locked; one that is up to date is left alone.
-.venv/complete: requirements.lock
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; v == (3, 11) or sys.exit(f"Python 3.11 is needed and $(PYTHON) is {v[0]}.{v[1]}: install it, or name it: make run PYTHON=/path/to/python3.11")'
-	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
+.venv/complete: requirements.lock .venv/python-$(VERSION)
 	@echo "setting up .venv: $$(grep -c == requirements.lock) packages, once; again only when requirements.lock changes" >&2
 	@.venv/bin/python -m pip install -q --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
 	@$(SYNC) requirements.lock

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
@@ -100,6 +99,8 @@ def workspace_file(folders: Iterable[Path]) -> Path | None:
 
 def has_plugin() -> bool:
     """Whether MLflow can keep runs in an Azure ML workspace."""
+    from importlib import metadata  # slow, and rarely asked
+
     try:
         metadata.version(PLUGIN)
     except metadata.PackageNotFoundError:

@@ -52,7 +52,7 @@ def python(model: Path, env_manager: str) -> Path:
     pins |= dict.fromkeys(f"{name}=={versions[name]}" for name in OURS)
     listed = "".join(f"      - {pin}\n" for pin in pins)
     head = "name: model\nchannels: [conda-forge]\ndependencies:\n"
-    text = f"{head}  - python=3.11\n  - pip\n  - pip:\n{listed}"
+    text = f"{head}  - python={environments.PYTHON}\n  - pip\n  - pip:\n{listed}"
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = settings.state_dir() / "models" / ".environments" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ def test_conda_files_have_the_locked_versions():
 def test_direct_dependencies_are_locked_as_written():
     written = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     every = locked("requirements-dev.lock")
-    for name, version in re.findall(r'"([a-z0-9-]+)(?:\[\w+\])?==([^"]+)"', written):
+    for name, version, _ in re.findall(r'"([a-z0-9-]+)(?:\[\w+\])?==([^" ]+)( ;[^"]+)?"', written):
         assert every[name] == version
     assert locked().items() <= every.items()
 

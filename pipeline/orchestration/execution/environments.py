@@ -30,6 +30,8 @@ from pipeline.orchestration.execution.workers import record_interpreter
 from pipeline.provenance import origin
 
 MARKER = ".complete"
+PYTHON = ".".join(map(str, sys.version_info[:2]))
+PYTHON_FOLDER = f"python{PYTHON}"
 
 
 def prepare_process() -> None:
@@ -54,6 +56,9 @@ def prepare_process() -> None:
                 f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
             )
         variables.set_variables({MLFLOW_ENV_ROOT.name: str(root)})
+    root = Path(MLFLOW_ENV_ROOT.get())  # where one is named by conda.yml, whichever Python it has
+    if root.name != PYTHON_FOLDER:
+        variables.set_variables({MLFLOW_ENV_ROOT.name: str(root / PYTHON_FOLDER)})
 
 
 def ensure(step: Path, env_manager: str) -> None:
@@ -99,12 +104,16 @@ def build_ahead(steps: Iterable[Path], env_manager: str) -> list[Path]:
 def build(step: Path, env_manager: str, *, quiet: bool = False) -> Path:
     """Build the environment of a folder's ``conda.yml``, unless it is there; its Python.
 
+    uv builds it on the Python that runs this, whichever of those that it may be conda.yml names.
+
     Args:
         step: the folder.
         env_manager: ``uv`` or ``virtualenv``.
         quiet: print nothing; what a program says is in the error if it fails.
     """
     spec, python = _PythonEnv.from_conda_yaml(step / "conda.yml"), python_of(step)
+    if env_manager == "uv":  # by its path, for uv does not look into virtual environments
+        spec.python = str(Path(sys.executable).resolve())
     folder = python.parents[1]
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not is_built(python):
