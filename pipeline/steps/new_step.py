@@ -72,7 +72,8 @@ def _filled(file: str, name: str, section: str) -> str:
 
 def _python() -> str:
     """The Python that the other steps name."""
-    return re.search(r"python=(\S+)", (ROOT / "conda.yml").read_text(encoding="utf-8"))[1]
+    found = re.search(r"python=(\S+)", (ROOT / "conda.yml").read_text(encoding="utf-8"))
+    return found[1] if found else "3.11"
 
 
 def _artifact(step: str) -> str:
