@@ -62,7 +62,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         description=f"Features for {planned.title}",
         metadata=planned.about,
     )
-    about = {"params": args.params, "insights": trained.insights, **run.made()}
+    made = run.made(files[args.artifact_name], args.artifact_name)
+    about = {"params": args.params, "insights": trained.insights, **made}
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,

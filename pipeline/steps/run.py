@@ -16,6 +16,7 @@ from typing import Any, cast
 from pipeline import tracking
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
+from pipeline.core.files import content_digest
 from pipeline.core.results import RECORD, RUN_ID_TAG, records_of
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
@@ -24,6 +25,8 @@ from pipeline.steps import trace
 from pipeline.steps.context import BY_MLFLOW, StepContext
 from pipeline.steps.report import keep_table
 from pipeline.tracking import Artifact, Tracker
+
+MADE = ("made", "run", "commit")  # in an artifact's metadata
 
 
 class Config(dict[str, Any]):
@@ -228,12 +231,20 @@ class Run:
             "tracker.store": self.tracker.store,
         }
 
-    def made(self) -> dict[str, str]:
-        """When, in which run and from which commit something is made, for those who read of it."""
+    def made(self, path: Path, name: str) -> dict[str, str]:
+        """When, in which run and from which commit an artifact's latest content was first made.
+
+        Args:
+            path: the content.
+            name: the artifact's name.
+        """
+        latest = self.find(f"{name}:latest")
+        if latest and latest.digest == content_digest(path) and "made" in latest.metadata:
+            return {key: latest.metadata[key] for key in MADE if key in latest.metadata}
         star = "*" if self.context.dirty and self.context.commit else ""
-        told = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "run": self.context.run_id}
-        told["commit"] = self.context.commit + star
-        return {key: text for key, text in told.items() if text}
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        told = zip(MADE, (now, self.context.run_id, self.context.commit + star), strict=True)
+        return {key: text for key, text in told if text}
 
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
         """End the run in the tracker: as finished, as failed because of an error, or as killed."""

@@ -287,7 +287,9 @@ def test_registered_at_once_each_gets_a_version(
         folder = tmp_path / str(number)
         used = {"train": made, "test": made}
         numbers.append(
-            mlflow_registration.register(name, logged, folder, used, made, {"f1": 0.5}, {})
+            mlflow_registration.register(
+                name, logged, folder, used, made, {"f1": 0.5}, {}, "Forest for f1"
+            )
         )
 
     threads = [threading.Thread(target=register, args=(number,)) for number in range(6)]
