@@ -91,8 +91,8 @@ def readers(state: Path) -> dict[str, Callable[[], object]]:
     return {
         "cache": cached,
         "verify": lambda: maintenance.verify(state),
-        "log": lambda: history_log.log(console, None, 20),
-        "show": lambda: history_log.show(console, next(iter(history_runs.History().local), "last")),
+        "log": lambda: history_log.log(console, history_log.entries(None, 20)),
+        "show": lambda: history_log.show(console, history_runs.History().find("last")),
         "dead runs": lambda: [any(processes.dead()), dead_runs.mark_dead()],
         "count": summary.next_number,
         "gc": collected,
