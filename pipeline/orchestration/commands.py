@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from pipeline.config.overrides import quoted
 from pipeline.core import settings
 from pipeline.core.text import say
 from pipeline.reporting import tables
@@ -27,6 +26,7 @@ def explain(context: click.Context, overrides: tuple[str, ...], output: Path | N
 
     OVERRIDE is what main.py takes: split.test_size=0.3
     """
+    from pipeline.config.overrides import quoted  # loads Hydra
     from pipeline.orchestration.run import drawing_into
     from pipeline.reporting import graph
 

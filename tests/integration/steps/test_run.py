@@ -140,7 +140,7 @@ print(json.dumps([rows, config, find("pokemon", "pair:v0").metadata]))
     rows, config, metadata = json.loads(told.out.splitlines()[-1])
     assert config["learning_rate"] == 0.1
     assert [row["loss"] for row in rows[:3]] == [1, 0.5, pytest.approx(1 / 3)]
-    assert rows[-1]["best_loss"] == 0.25
+    assert config["summary"]["best_loss"] == 0.25
     types = {name: row[name]["_type"] for row in rows for name in (*MEDIA, "chart") if name in row}
     assert types == {
         "dot": "trackio.image",
