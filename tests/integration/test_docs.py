@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from mlflow.utils import conda
 from omegaconf import OmegaConf
@@ -68,10 +69,17 @@ def test_each_command_is_documented():
         assert documented, f"python -m pipeline {name} is in no page"
 
 
-@pytest.mark.parametrize("command", commands("python main.py"))
-def test_printed_overrides_are_settings(command: str, tmp_path: Path):
-    words = shlex.split(command, comments=True)[2:]
-    words = [word for word in words if word not in ("explain", "--help")]
+def overrides() -> list[str]:
+    """The overrides of the printed ``python main.py`` commands, each list of them once."""
+    lists = [shlex.split(line, comments=True)[2:] for line in commands("python main.py")]
+    return sorted(
+        {shlex.join(word for word in words if word not in ("explain", "--help")) for words in lists}
+    )
+
+
+@pytest.mark.parametrize("printed", overrides())
+def test_printed_overrides_are_settings(printed: str, tmp_path: Path):
+    words = shlex.split(printed)
     if "-m" in words:  # Hydra shows no configuration of a sweep: one of a trial will do
         firsts = (re.sub(r"=(?:range\()?([^,(]+),.*", r"=\1", word) for word in words)
         words = [word for word in firsts if word != "-m"]
@@ -83,7 +91,15 @@ def test_printed_overrides_are_settings(command: str, tmp_path: Path):
         text=True,
         check=False,
     )
-    assert done.returncode == 0 or "houses" in command, done.stderr
+    assert done.returncode == 0 or "houses" in printed, done.stderr
+
+
+def test_printed_commands_have_these_options():
+    for line in commands("python -m pipeline "):
+        name, *words = shlex.split(line, comments=True)[3:]
+        command = cli.commands[name]
+        context = click.Context(command, **command.context_settings)
+        command.make_parser(context).parse_args(words)  # fails where there is no such option
 
 
 def test_the_picture_is_of_the_steps():
