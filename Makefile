@@ -14,7 +14,7 @@ PYTEST = .venv/bin/python -m pytest -q --dist loadfile --no-loadscope-reorder
 COMPILE = pip compile -q pyproject.toml --universal --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test test-stress attack report app serve dashboard bench extras lock clean
+.PHONY: help run test test-stress attack report app serve dashboard docs bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -23,9 +23,10 @@ help:  ## this list
 run: .venv/complete  ## the pipeline; OVERRIDES="main.experiment_name=prod split.test_size=0.3"
 	@.venv/bin/python main.py $(OVERRIDES)
 
-test: .venv/extras  ## lint, types, contracts, then the unit and integration tests
+test: .venv/extras  ## lint, types, contracts, docs, then the unit and integration tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@.venv/bin/mypy && .venv/bin/lint-imports --no-logo --no-cache
+	@$(MAKE) -s docs
 	@$(PYTEST) -n 3 tests/unit tests/integration
 
 test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, other machines, failing servers
@@ -45,6 +46,9 @@ dashboard: .venv/complete  ## Trackio's and MLflow's dashboards, until Ctrl-C
 
 report: .venv/complete  ## open the last report
 	@.venv/bin/python -m pipeline report
+
+docs: .venv/extras  ## the docs as a site, in site/, with every setting and command
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 bench: .venv/extras  ## measure this pipeline against others; takes an hour or two
 	@.venv/bin/python benchmarks/sweep.py --output docs/benchmarks-sweep.json
