@@ -29,10 +29,10 @@ def calibration(said: Answers) -> dict[str, Any] | None:
     Of two classes the positive one; of more, whether the predicted class is the true one. None
     where the model gives no probabilities.
     """
-    if not said.probable or said.scores is None or len(said.classes) < 2:
+    if not said.probable or said.scores is None or len(said.known) < 2:
         return None
-    if len(said.classes) == 2:
-        held, sure = said.truth == said.classes[said.place], said.scores[:, said.place]
+    if len(said.known) == 2:
+        held, sure = said.truth == said.known[said.place], said.scores[:, said.place]
     else:
         held, sure = said.truth == said.predicted, said.scores.max(axis=1)
     sure = np.clip(sure, 0, 1)
@@ -44,8 +44,8 @@ def calibration(said: Answers) -> dict[str, Any] | None:
 
 def working_point(said: Answers) -> dict[str, tuple[float, float]]:
     """Where the model's own decisions lie on the ROC and the precision-recall curve."""
-    held = said.truth == said.classes[said.place]
-    named = said.predicted == said.classes[said.place]
+    held = said.truth == said.known[said.place]
+    named = said.predicted == said.known[said.place]
     hits, wrong = int((held & named).sum()), int((~held & named).sum())
     if not held.any() or held.all():
         return {}
@@ -58,7 +58,7 @@ def working_point(said: Answers) -> dict[str, tuple[float, float]]:
 
 def per_class(said: Answers) -> list[dict[str, Any]]:
     """Precision, recall and F1 of each class, those with the most test rows first."""
-    labels = [*said.classes, *sorted(set(said.truth) - set(said.classes), key=str)]
+    labels = [*said.known, *sorted(set(said.truth) - set(said.known), key=str)]
     parts = score.precision_recall_fscore_support(
         said.truth, said.predicted, labels=labels, zero_division=0
     )

@@ -54,8 +54,8 @@ def make_estimator(
         PipelineError: another package, no such class, or a parameter it does not have or that
             is refused.
     """
-    path, params = tasks.of_task(path, task), tasks.of_task(dict(params), task)
-    estimator = _make("model.estimator", path, params, allowed)
+    path = tasks.of_task(path, task)
+    estimator = _make("model.estimator", path, tasks.of_task(dict(params), task), allowed)
     try:
         predicts = is_classifier(estimator) or is_regressor(estimator)
     except (AttributeError, TypeError, ValueError) as error:  # asks what it is built from
@@ -152,7 +152,7 @@ def _parameter(name: str, value: object, allowed: Sequence[str]) -> object:
     return value
 
 
-def _named(name: str, value: dict, allowed: Sequence[str]) -> object:
+def _named(name: str, value: dict[object, Any], allowed: Sequence[str]) -> object:
     """What a mapping with a ``_target_`` stands for: a function, or an estimator."""
     params = {str(key): inner for key, inner in value.items() if key != "_target_"}
     target = value["_target_"]

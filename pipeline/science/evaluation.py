@@ -30,7 +30,7 @@ class Answers:
 
     truth: np.ndarray
     predicted: np.ndarray
-    classes: list | None = None
+    classes: list[Any] | None = None
     scores: np.ndarray | None = None
     probable: bool = False
     place: int = 1
@@ -52,10 +52,15 @@ class Answers:
         return {name: Answers(*pair) for name, pair in zip(self.targets, pairs, strict=True)}
 
     @property
+    def known(self) -> list[Any]:
+        """The classes that a classifier knows; none of a regressor."""
+        return self.classes or []
+
+    @property
     def ranked(self) -> dict[int, np.ndarray]:
         """Which rows are of a class, by its place: of the positive of two classes, else of each."""
-        places = [self.place] if len(self.classes) == 2 else range(len(self.classes))
-        return {place: self.truth == self.classes[place] for place in places}
+        places = [self.place] if len(self.known) == 2 else range(len(self.known))
+        return {place: self.truth == self.known[place] for place in places}
 
 
 def answers(model: Any, features: pd.DataFrame, target: Any, positive: Any = None) -> Answers:
@@ -157,8 +162,7 @@ def confusion(said: Answers) -> tuple[list[Any], np.ndarray]:
 
     Classes that only the test data has come last.
     """
-    known = list(said.classes)
-    labels = [*known, *sorted(set(said.truth) - set(known), key=str)]
+    labels = [*said.known, *sorted(set(said.truth) - set(said.known), key=str)]
     return labels, score.confusion_matrix(said.truth, said.predicted, labels=labels)
 
 

@@ -101,7 +101,7 @@ def plain_models(
     classes = said.classes is not None
     dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
     linear = LogisticRegression(max_iter=300) if classes else Ridge()
-    per_row = features.shape[1] * (len(said.classes) if classes else 1)
+    per_row = features.shape[1] * (len(said.known) if classes else 1)
     count = min(len(features), max(LINEAR_CELLS // per_row, 1000))
     rows = features.sample(count, random_state=0).index
     truth = (
@@ -158,8 +158,8 @@ def permuted(
     )
     tables = [rows, *shuffled]
     told = evaluation.answers(model, pd.concat(tables, ignore_index=True), None, positive)
-    if score_of(told) == "average_precision":
-        known, answers = known == told.classes[told.place], told.scores[:, told.place]
+    if told.scores is not None and score_of(told) == "average_precision":
+        known, answers = known == told.known[told.place], told.scores[:, told.place]
     else:
         answers = told.predicted
     first, *rest = (SCORES[score_of(told)](known, part) for part in _parts(answers, len(tables)))
@@ -200,7 +200,7 @@ def dependence(
         By feature its ``name``, and ``lines``: a ``label`` and ``points`` each.
     """
     rows = test.sample(min(len(test), DEPENDENCE_ROWS), random_state=0)
-    grids = {}
+    grids: dict[str, np.ndarray] = {}
     for name in columns:
         column = test[name]
         if is_numeric_dtype(column) and not is_bool_dtype(column) and len(grids) < CURVES:

@@ -6,6 +6,7 @@ milliseconds, and on weights of one it gives what :func:`pipeline.science.evalua
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def class_measure(
     truth: np.ndarray,
     predicted: np.ndarray,
     scores: np.ndarray | None,
-    classes: Sequence,
+    classes: Sequence[Any],
     place: int = 1,
 ) -> Callable[[np.ndarray], Measure]:
     """A classifier's metrics, for :func:`intervals`.

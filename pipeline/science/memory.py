@@ -12,7 +12,7 @@ LIMITS = {  # of a container: what it may take, and what it takes
 
 def available() -> int:
     """The bytes of memory that this process can still get, in a container by its limit."""
-    free = psutil.virtual_memory().available
+    free: int = psutil.virtual_memory().available
     for limit, used in LIMITS.items():
         if Path(limit).is_file() and (text := Path(limit).read_text().strip()).isdecimal():
             free = min(free, max(int(text) - int(Path(used).read_text()), 0))

@@ -38,7 +38,8 @@ def types(data: bytes, allowed: Collection[str] = ()) -> tuple[list[str], list[s
         data: the file's content.
         allowed: packages to trust beside our own, as ``model.allowed`` names them.
     """
-    trusted, others = [], []
+    trusted: list[str] = []
+    others: list[str] = []
     for name in skops.io.get_untrusted_types(data=data):
         known = name.partition(".")[0] in {*TRUSTED_PACKAGES, *allowed} or name in TRUSTED_TYPES
         (trusted if known else others).append(name)
@@ -166,7 +167,8 @@ def write_preparation(
         example: a row of the training data.
     """
     path = folder / PREPARATION
-    content = {"target": target, "target_dtype": target_dtype, "drop": [*drop]}
+    content: dict[str, object] = {"target": target, "target_dtype": target_dtype}
+    content |= {"drop": [*drop]}
     content |= {"positive": positive.item() if hasattr(positive, "item") else positive}
     content |= {"features": features, "cleaning": cleaning, "example": dict(example or {})}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -85,7 +85,10 @@ class Plan:
         left = [*tasks.names(self.target), *self.drop, *self.useless]
         rows = self.train.drop(columns=left, errors="ignore").head(FIRST_ROWS)
         chosen = rows.loc[[rows.isna().sum(axis=1).idxmin()]]
-        return json.loads(chosen.to_json(orient="records", date_format="iso"))[0]
+        records: list[dict[str, Any]] = json.loads(
+            chosen.to_json(orient="records", date_format="iso")
+        )
+        return records[0]
 
     def fit(self) -> training.Trained:
         """Fit the model, and measure it."""

@@ -169,12 +169,12 @@ def thresholds(truth: np.ndarray, scores: np.ndarray, probable: bool) -> list[di
     rows = []
     for limit in steps:
         said = scores >= limit
-        hits = int((said & truth).sum())
-        row = {"threshold": float(limit), "said": int(said.sum()), "right": hits}
-        row |= {"wrong": row["said"] - hits, "missed": int(truth.sum()) - hits}
-        row["precision"] = hits / row["said"] if row["said"] else None
-        row["recall"] = hits / truth.sum() if truth.any() else None
-        row["f1"] = 2 * hits / max(row["said"] + truth.sum(), 1)
+        hits, count, there = int((said & truth).sum()), int(said.sum()), int(truth.sum())
+        row: dict[str, float | None] = {"threshold": float(limit), "said": count, "right": hits}
+        row |= {"wrong": count - hits, "missed": there - hits}
+        row["precision"] = hits / count if count else None
+        row["recall"] = hits / there if there else None
+        row["f1"] = 2 * hits / max(count + there, 1)
         rows.append(row)
     return rows
 
@@ -255,11 +255,11 @@ def several_mistakes(
 
 def curves(
     truth: np.ndarray, scores: np.ndarray, classes: Sequence[Any], positive: int = 1
-) -> dict[str, list]:
+) -> dict[str, list[dict[str, Any]]]:
     """Points of the ROC and precision-recall curves; the commonest classes where there are many."""
     places = [positive] if len(classes) == 2 else range(len(classes))
     common = sorted(places, key=lambda place: -(truth == classes[place]).sum())[:CURVES]
-    found: dict[str, list] = {"roc": [], "precision_recall": []}
+    found: dict[str, list[dict[str, Any]]] = {"roc": [], "precision_recall": []}
     for place in sorted(common):
         is_it = truth == classes[place]
         if is_it.all() or not is_it.any():
@@ -315,7 +315,7 @@ def measured_answers(said: evaluation.Answers, resamples: int, random_state: int
         resamples, random_state: draws of the rows for the intervals, and their seed.
     """
     truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
-    found = {"metrics": evaluation.metrics(said), "classes": classes}
+    found: dict[str, Any] = {"metrics": evaluation.metrics(said), "classes": classes}
     if classes is not None:
         measure = intervals.class_measure(truth, predicted, scores, classes, said.place)
         found["positive"] = classes[said.place] if len(classes) == 2 else None

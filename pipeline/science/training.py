@@ -249,6 +249,6 @@ def predictions(said: evaluation.Answers, table: pd.DataFrame) -> pd.DataFrame:
     shown = table.head(PREDICTIONS_SHOWN).copy()
     for name, predicted in said.columns("prediction").items():
         shown[name] = predicted[: len(shown)]
-    if said.probable:
+    if said.probable and said.scores is not None:
         shown["probability"] = said.scores[: len(shown)].max(axis=1)
     return shown

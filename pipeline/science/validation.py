@@ -73,7 +73,7 @@ class How:
 
 
 def train(
-    fit: Callable,
+    fit: Callable[..., Any],
     model: Any,
     features: pd.DataFrame,
     target: pd.Series,
@@ -112,11 +112,12 @@ def hold_out(
     Raises:
         PipelineError: one of the two would be empty.
     """
+    share = how.share or 0.0
     stratify = is_classifier(model) and target.value_counts().min() > 1
-    if how.method in ("group", "time"):
+    if how.key is not None and how.method in ("group", "time"):
         keys = {how.method: how.key.reset_index(drop=True)}
         rows = pd.DataFrame({"row": range(len(target))})
-        left, hidden = (p["row"] for p in splitting.split(rows, how.share, how.seed, None, **keys))
+        left, hidden = (p["row"] for p in splitting.split(rows, share, how.seed, None, **keys))
         both = features, target
         return tuple(one.iloc[places] for one in both for places in (left, hidden))
     try:
@@ -124,21 +125,21 @@ def hold_out(
             train_test_split(
                 features,
                 target,
-                test_size=how.share,
+                test_size=share,
                 random_state=how.seed,
                 stratify=target if stratify else None,
             )
         )
     except ValueError as error:
         raise PipelineError(
-            f"model.validation={how.share:g} can't be held out of {len(features)} training rows: "
+            f"model.validation={share:g} can't be held out of {len(features)} training rows: "
             f"{error}",
             "hold out another share, or measure by folds: model.cv=5",
         ) from error
 
 
 def cross_validate(
-    fit: Callable,
+    fit: Callable[..., Any],
     model: Any,
     features: pd.DataFrame,
     target: pd.Series,
@@ -154,7 +155,7 @@ def cross_validate(
     Raises:
         PipelineError: there are more folds than rows, or than rows of the rarest class.
     """
-    classes, folds = is_classifier(model), how.folds
+    classes, folds = is_classifier(model), how.folds or 0
     rows = min(Counter(target).values()) if classes else len(target)
     if folds > rows:
         whose = "of the rarest class" if classes else "to train on"
@@ -162,10 +163,10 @@ def cross_validate(
             f"model.cv={folds}, and there are {rows} rows {whose}", "choose fewer folds"
         )
     measured, key = [], how.key
-    if how.method == "time":  # folds go by the order of the rows
+    if key is not None and how.method == "time":  # folds go by the order of the rows
         order = key.reset_index(drop=True).sort_values(kind="stable").index
         features, target, key = features.iloc[order], target.iloc[order], None
-    if how.method == "group" and key.nunique() < folds:
+    if key is not None and how.method == "group" and key.nunique() < folds:
         raise PipelineError(
             f"model.cv={folds}, and there are {key.nunique()} groups to train on",
             "choose fewer folds",

@@ -1,8 +1,9 @@
 """Cleans a raw table and validates it against a schema. Pure functions."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
@@ -27,12 +28,12 @@ SHOWN = 20
 def clean(
     raw: pd.DataFrame,
     required: list[str] | None,
-    fill: dict,
-    text_columns: list[str] = (),
-    missing: list[str] = (),
+    fill: dict[str, Any],
+    text_columns: Sequence[str] = (),
+    missing: Sequence[str] = (),
     *,
     duplicates: str = "keep",
-    numbers: dict | None = None,
+    numbers: dict[str, Any] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Tidy names and cells, treat missing values and equal rows. Idempotent, but for ``numbers``.
 
@@ -66,7 +67,7 @@ def clean(
     table = fill_missing(table, fill)
     if required is None:
         required = [column for column in table if column not in fill]
-    dropped = {}
+    dropped: dict[str, int] = {}
     for column in required:
         if column not in table:
             raise unknown_column("etl.required", column, table)
@@ -97,7 +98,9 @@ def equal_rows(table: pd.DataFrame, dropped: dict[str, int]) -> list[str]:
     return [f"{line} (etl.duplicates=drop drops them)"] if twice else []
 
 
-def plain_numbers(table: pd.DataFrame, numbers: dict, text_columns: list[str]) -> pd.DataFrame:
+def plain_numbers(
+    table: pd.DataFrame, numbers: dict[str, Any], text_columns: Sequence[str]
+) -> pd.DataFrame:
     """The table with numbers as Python writes them: ``1.234,5`` becomes ``1234.5``.
 
     Raises:
@@ -159,7 +162,7 @@ def tidy_titles(raw: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def strip_text(table: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
+def strip_text(table: pd.DataFrame, missing: Sequence[str]) -> pd.DataFrame:
     """Strip text cells, and make empty ones and those that mean it missing."""
     texts = {name: table[name].str.strip() for name in table if is_string_dtype(table[name])}
     return table.assign(
@@ -167,7 +170,7 @@ def strip_text(table: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     )
 
 
-def read_types(table: pd.DataFrame, text_columns: list[str]) -> pd.DataFrame:
+def read_types(table: pd.DataFrame, text_columns: Sequence[str]) -> pd.DataFrame:
     """Turn text columns that hold only numbers, or only truth values, into such columns."""
     free = [name for name in table.columns.difference(text_columns) if is_string_dtype(table[name])]
     return table.assign(**{name: read_column(table[name]) for name in free})
@@ -188,7 +191,7 @@ def read_column(text: pd.Series) -> pd.Series:
     return numbers if exact and numbers.isna().equals(text.isna()) else text
 
 
-def fill_missing(table: pd.DataFrame, fill: dict) -> pd.DataFrame:
+def fill_missing(table: pd.DataFrame, fill: dict[str, Any]) -> pd.DataFrame:
     """Give missing cells their column's value; a column that is not there is passed over."""
     for name in table.columns.intersection(fill):
         column, value = table[name], fill[name]
@@ -213,7 +216,7 @@ def fill_missing(table: pd.DataFrame, fill: dict) -> pd.DataFrame:
     return table
 
 
-def validate(table: pd.DataFrame, rules: list[dict]) -> pd.DataFrame:
+def validate(table: pd.DataFrame, rules: list[dict[str, Any]]) -> pd.DataFrame:
     """Check a clean table against ``etl.schema`` and give its columns the types named there.
 
     Raises:
@@ -232,7 +235,7 @@ def validate(table: pd.DataFrame, rules: list[dict]) -> pd.DataFrame:
     )
 
 
-def check(table: pd.DataFrame, rules: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def check(table: pd.DataFrame, rules: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A clean table with the types of ``etl.schema``, and each cell that breaks a rule of it.
 
     Returns:
@@ -273,7 +276,7 @@ def fractions(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.DataFrame({"column": name, "rule": "dtype int", "value": lost, "index": lost.index})
 
 
-def text_columns(rules: list[dict]) -> list[str]:
+def text_columns(rules: list[dict[str, Any]]) -> list[str]:
     """The columns that ``etl.schema`` says are text, even where every cell is a number."""
     return [rule["column"] for rule in rules if rule.get("dtype") == "str"]
 
@@ -284,7 +287,7 @@ def lacking(names: Iterable[str], raw: pd.DataFrame) -> list[str]:
     return [name for name in names if name not in columns]
 
 
-def check_rules(rules: list[dict]) -> None:
+def check_rules(rules: list[dict[str, Any]]) -> None:
     """Refuse entries of ``etl.schema`` that are no rules.
 
     Raises:
@@ -323,11 +326,15 @@ def check_rules(rules: list[dict]) -> None:
             )
 
 
-def schema_column(rule: dict) -> pa.Column:
+def schema_column(rule: dict[str, Any]) -> pa.Column:
     """One entry of ``etl.schema`` as a pandera column."""
-    checks = {"min": pa.Check.ge, "max": pa.Check.le, "values": pa.Check.isin}
+    checks: dict[str, Callable[..., pa.Check]] = {
+        "min": pa.Check.ge,
+        "max": pa.Check.le,
+        "values": pa.Check.isin,
+    }
     return pa.Column(
-        DTYPES.get(rule.get("dtype")),
+        DTYPES.get(rule.get("dtype", "")),
         [
             check(rule[key], error=f"{key} {rule[key]}")
             for key, check in checks.items()

@@ -10,7 +10,7 @@ import lzma
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -35,7 +35,8 @@ from pipeline.science.data import cleaning, defects, tables
 from pipeline.science.data.tables import EXACT, snake_case
 
 CHUNK = 1 << 20
-PACKED = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+# Any: what they return depends on the mode
+PACKED: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 TYPED = ("parquet",)  # formats in which text is text because somebody said so
 # What unpacking raises; RuntimeError: an archive with a password, or of an unknown compression
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError)
@@ -199,9 +200,9 @@ def read(
     except PipelineError:
         raise
     except Exception as error:  # each library has its own
-        told = " ".join(str(error).split())[:300]
+        said = " ".join(str(error).split())[:300]
         raise PipelineError(
-            f"{path.name} can't be read as {form}: {told}", "check that the whole file was fetched"
+            f"{path.name} can't be read as {form}: {said}", "check that the whole file was fetched"
         ) from error
     table = table.reset_index(drop=True).set_axis(map(str, table.columns), axis=1)
     _check_titles(path, table)

@@ -205,8 +205,8 @@ def check_numbers(
     """
     free = table.columns.difference([*ruled], sort=False)
     texts = [name for name in free if is_string_dtype(table[name])]
-    found = {name: odd_cells(table[name], numbers or {}) for name in texts}
-    found = {name: told for name, told in found.items() if told}
+    cells = ((name, odd_cells(table[name], numbers or {})) for name in texts)
+    found = {name: odd for name, odd in cells if odd}
     if not found:
         return
     settings = dict.fromkeys(chain.from_iterable(remedies for _, remedies in found.values()))

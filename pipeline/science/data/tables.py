@@ -29,7 +29,7 @@ def snake_case(title: str) -> str:
     return re.sub(r"[\W_]+", "_", text).strip("_") or "column"
 
 
-def by_names(settings: dict) -> dict:
+def by_names(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of ``etl`` that name columns by their titles, with the columns' names instead."""
     told = dict(settings)
     if told.get("required"):
