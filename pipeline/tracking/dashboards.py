@@ -33,7 +33,8 @@ def commands(host: str) -> dict[str, tuple[str, Sequence[str]]]:
         f"project={settings.project()!r}, host={host!r}, server_port={trackio_port}, "
         "open_browser=False, block_thread=True)"
     )
-    found = {"Trackio": (f"http://{host}:{trackio_port}", [sys.executable, "-c", show])}
+    found: dict[str, tuple[str, Sequence[str]]] = {}
+    found["Trackio"] = (f"http://{host}:{trackio_port}", [sys.executable, "-c", show])
     uri = settings.tracking_uri()
     if uri.startswith("http"):
         found["MLflow"] = (uri, [])  # somebody's server, which needs no other
@@ -60,7 +61,7 @@ def serve(host: str, open_browser: bool) -> None:
     if not state.is_dir():
         raise PipelineError(f"there is nothing to show: no {state}", "make run comes first")
     environment = {**os.environ, "TRACKIO_DIR": str(settings.trackio_dir())}
-    servers: dict[str, subprocess.Popen] = {}
+    servers: dict[str, subprocess.Popen[bytes]] = {}
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         for name, (address, command) in commands(host).items():

@@ -53,7 +53,7 @@ def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
         "WHERE a.name = ? AND v.version = ?"
     )
     stored = [output for output in result.outputs if output.get("stored")]
-    wanted = [(one["name"], str(one["version"]).removeprefix("v")) for one in stored]
+    wanted: list[Row] = [(one["name"], str(one["version"]).removeprefix("v")) for one in stored]
     for name, number in _absent(file, "artifacts", query, wanted):
         yield f"{name}:v{number} is gone from {file}"
 

@@ -5,6 +5,7 @@ whole is left alone, and what was cut off is completed. Versions may get other n
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import sys
@@ -101,7 +102,7 @@ def _summary(run_id: str) -> dict[str, Any]:
     paths = {"-".join(path.parent.relative_to(folder).parts): path for path in found}
     if run_id not in paths:
         raise _unknown(run_id, folder, paths)
-    summary = json.loads(paths[run_id].read_text(encoding="utf-8"))
+    summary: dict[str, Any] = json.loads(paths[run_id].read_text(encoding="utf-8"))
     if summary["tracker"] == "wandb":
         urls = [step["tracker_url"] for step in summary["steps"].values() if step["tracker_url"]]
         raise PipelineError(f"run {run_id} was recorded in W&B already", "\n".join(urls))
@@ -152,7 +153,7 @@ def _bring(run: Recorded, copies: dict[str, str]) -> str:
     """
     there = stored_run(run.project, run.id)
     if there is not None:
-        copies |= ask(f"read run {run.name!r}", lambda: _known(run, there))
+        copies |= ask(f"read run {run.name!r}", functools.partial(_known, run, there))
     lacking = _lacking(run, there, copies) if there else []
     if there is None or there.state != ("failed" if run.failed else "finished") or lacking:
         if there is None:
@@ -160,7 +161,7 @@ def _bring(run: Recorded, copies: dict[str, str]) -> str:
         _copy(run, copies, lacking)
         there = stored_run(run.project, run.id)
         lacking = _lacking(run, there, copies) if there else ["the run"]
-        if lacking:
+        if there is None or lacking:
             raise PipelineError(f"W&B has not kept {', '.join(lacking)}", "see the server's log")
     for version in run.outputs:
         _place_aliases(run.project, version, copies[version.reference])
@@ -327,9 +328,8 @@ def _place_aliases(project: str, version: Version, reference: str) -> None:
     for alias in sorted({*version.aliases} - {"latest"}):
         holder = stored_artifact(project, f"{version.name}:{alias}")
         if holder is None:
-            ask(
-                f"give {reference} the alias {alias!r}", lambda a=alias: _add(project, reference, a)
-            )
+            add = functools.partial(_add, project, reference, alias)
+            ask(f"give {reference} the alias {alias!r}", add)
         elif (held := f"{version.name}:{holder.version}") != reference:
             print(
                 f"warning: in W&B the alias {alias!r} stays on {held}; in Trackio it is on "

@@ -100,7 +100,8 @@ class Tracker:
 
     def find(self, reference: str) -> Artifact | None:
         """The exact version that a reference means now; nothing is fetched or recorded."""
-        return load(self.kind).find(self.project, reference)
+        found: Artifact | None = load(self.kind).find(self.project, reference)
+        return found
 
     def fetch(self, reference: str, into: Path) -> Artifact:
         """Fetch an exact version's files into a folder, outside of any run.
@@ -108,7 +109,8 @@ class Tracker:
         Raises:
             PipelineError: it does not exist, or its bytes do not match their digest.
         """
-        return load(self.kind).fetch(self.project, reference, into)
+        fetched: Artifact = load(self.kind).fetch(self.project, reference, into)
+        return fetched
 
     def set_alias(self, reference: str, alias: str) -> None:
         """Move an alias to this version; it leaves the version that had it before.
@@ -150,17 +152,22 @@ class Tracker:
         """
         given: dict[str, Any] = {"job_type": job_type, "name": name, "config": config}
         module = load(self.kind)
+        run: TrackerRun
         if self.kind == "trackio":
-            return module.TrackioRun(project=self.project, **given)
+            run = module.TrackioRun(project=self.project, **given)
+            return run
         if named and named.id:
             given |= {"id": named.id, "sweep": named.sweep}
-        return module.WandbRun(project=self.project, **given)
+        run = module.WandbRun(project=self.project, **given)
+        return run
 
 
 def load(kind: str) -> ModuleType:
     """Import the implementation of the tracker ``kind``."""
     if kind == "wandb":
-        from pipeline.tracking.wandb import runs as module
-    else:
-        from pipeline.tracking.trackio import runs as module
-    return module
+        from pipeline.tracking.wandb import runs as wandb_runs
+
+        return wandb_runs
+    from pipeline.tracking.trackio import runs as trackio_runs
+
+    return trackio_runs

@@ -45,7 +45,8 @@ class Flavor:
         """Write the folder of the model as it was before it was fitted, then its file."""
         mlflow.sklearn.save_model(clone(model), path, mlflow_model=mlflow_model, **told)
         file = Path(path, model_files.FILE)
-        mlflow_model.model_size_bytes += len(data) - file.stat().st_size
+        if mlflow_model.model_size_bytes is not None:
+            mlflow_model.model_size_bytes += len(data) - file.stat().st_size
         file.write_bytes(data)
         for copied in Path(path, "extra_files").iterdir():  # with the mode of the repository's
             text = copied.read_bytes()
@@ -125,7 +126,7 @@ def log(
         )
     requirements = mlflow_store.requirements("scikit-learn", "skops", "pandas", *more(trusted))
     with _installed_requirements():
-        return Model.log(
+        info: ModelInfo = Model.log(
             artifact_path=None,
             name="model",
             flavor=Flavor,
@@ -142,6 +143,7 @@ def log(
             serialization_format="skops",
             extra_files=[str(preparation), *map(str, model_files.cleaning_code())],
         )
+        return info
 
 
 @contextlib.contextmanager
@@ -150,12 +152,13 @@ def _installed_requirements() -> Iterator[None]:
 
     They are read from these packages, and MLflow looks at each file of all packages to compare.
     """
-    check = environment.warn_dependency_requirement_mismatches
-    environment.warn_dependency_requirement_mismatches = lambda _: None
+    names: Any = environment  # Any: the function is one that this module imports
+    check = names.warn_dependency_requirement_mismatches
+    names.warn_dependency_requirement_mismatches = lambda _: None
     try:
         yield
     finally:
-        environment.warn_dependency_requirement_mismatches = check
+        names.warn_dependency_requirement_mismatches = check
 
 
 def more(types: Collection[str]) -> list[str]:

@@ -83,7 +83,10 @@ def describe(
     """
     trained = _made(results, "model")
     step = _found(client, trained.mlflow_run) if trained else None
-    inputs = [*_raw_data(data_set, results), *(step.inputs.dataset_inputs if step else [])]
+    inputs = [
+        *_raw_data(data_set, results),
+        *(step.inputs.dataset_inputs if step and step.inputs else []),
+    ]
     models = step.outputs.model_outputs if step and step.outputs else []
     reused: list[LoggedModelInput] = []
     if trained and trained.status == "ran":
@@ -112,8 +115,10 @@ def _made(results: Mapping[str, StepResult], kind: str) -> StepResult | None:
     )
 
 
-def _found(client: MlflowClient, run: str) -> Run | None:
-    """A step's run; None where it is gone, as it may be of a step that was reused."""
+def _found(client: MlflowClient, run: str | None) -> Run | None:
+    """A step's run; None where it has none, or it is gone, as it may be of a reused step."""
+    if run is None:
+        return None
     with contextlib.suppress(MlflowException):
         return client.get_run(run)
     return None

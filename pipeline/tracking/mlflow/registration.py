@@ -70,9 +70,17 @@ def register(
     }
     kept = {key: text for key, text in tags.items() if text}
     about = ", ".join(f"{role} data {one.reference}" for role, one in used.items())
-    given = {"run_id": logged.run_id, "tags": kept, "model_id": logged.model_id}
-    given |= {"description": f"{title}; {about}"}
-    version = _again(lambda: client.create_model_version(name, logged.model_uri, **given)).version
+    made = _again(
+        lambda: client.create_model_version(
+            name,
+            logged.model_uri,
+            run_id=logged.run_id,
+            tags=kept,
+            description=f"{title}; {about}",
+            model_id=logged.model_id,
+        )
+    )
+    version = made.version
     if candidate:
         _again(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
     return version

@@ -36,7 +36,8 @@ def announced(say: Callable[[str], None]) -> Iterator[None]:
     MLflow is silent about it. Its HTTP library logs each retry: after a lost connection as a
     warning, after an answer such as 503 for debugging only.
     """
-    log, said = logging.getLogger("urllib3.connectionpool"), []
+    log = logging.getLogger("urllib3.connectionpool")
+    said: list[logging.LogRecord] = []
     level, shown = log.level, log.getEffectiveLevel()
 
     def look(record: logging.LogRecord) -> bool:

@@ -15,7 +15,7 @@ from pipeline.core.results import damaged_files
 # Trackio is taken from there, because that module first tells it where its store is.
 from pipeline.core.text import say
 from pipeline.tracking.interface import PIPELINE, STATUS_OF
-from pipeline.tracking.trackio.runs import FAILED, STATUS, SUMMARY, SQLiteStorage, cas
+from pipeline.tracking.trackio.runs import FAILED, STATUS, SUMMARY, SQLiteStorage, blob_path
 
 IMAGE, TABLE, HTML = "trackio.image", "trackio.table", "trackio.html"
 
@@ -103,7 +103,8 @@ def recorded(project: str, run_id: str, summary: Mapping[str, Any]) -> list[Reco
     Raises:
         PipelineError: none of them is in the local Trackio.
     """
-    names = {run["id"]: run["name"] for run in SQLiteStorage.get_run_records(project)}
+    records = SQLiteStorage.get_run_records(project)
+    names = {run["id"]: run["name"] for run in records if run["id"] and run["name"]}
     chosen = _chosen(project, run_id, summary, names)
     runs = {id: _read(project, id, names[id]) for id in chosen}
     # A version may have been made again; then the pipeline run's own step counts as its maker.
@@ -198,6 +199,11 @@ def _version(link: Mapping[str, Any]) -> Version:
     """The version that a run used or made."""
     number = f"v{link['version']}"
     found = SQLiteStorage.get_artifact_manifest(link["project"], link["name"], number)
+    if found is None:
+        raise PipelineError(
+            f"{link['name']}:{number} is gone from Trackio project {link['project']!r}",
+            "run the step that makes it again (main.force=true)",
+        )
     return Version(
         found["name"],
         number,
@@ -207,5 +213,5 @@ def _version(link: Mapping[str, Any]) -> Version:
         found["aliases"],
         found["created_at"],
         found["producer_run_id"],
-        {e["path"]: cas.blob_path(link["project"], e["digest"]) for e in found["manifest"]},
+        {e["path"]: blob_path(link["project"], e["digest"]) for e in found["manifest"]},
     )

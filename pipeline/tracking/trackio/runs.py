@@ -16,10 +16,11 @@ from pipeline.tracking.interface import PIPELINE, Artifact, Chart, TrackerRun
 # read when trackio is imported
 variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})
 
-import trackio
+import trackio as trackio  # by name, here and below: for the modules beside this one
 from trackio import cas, context_vars
 from trackio.remote_client import RemoteClient
-from trackio.sqlite_storage import SQLiteStorage
+from trackio.sqlite_storage import SQLiteStorage as SQLiteStorage
+from trackio.typehints import Manifest, Sha256Digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,11 @@ def find(project: str, reference: str) -> Artifact | None:
     )
 
 
+def blob_path(project: str, digest: str) -> Path:
+    """Where the local store keeps a file with this digest."""
+    return cas.blob_path(project, Sha256Digest(digest))
+
+
 def _server() -> RemoteClient | None:
     """The Trackio server in use, if it is not the local store."""
     url = os.environ.get("TRACKIO_SERVER_URL")
@@ -73,7 +79,8 @@ def _record(project: str, reference: str) -> dict[str, Any] | None:
     name, _, spec = reference.partition(":")
     if server := _server():
         given = {"project": project, "name": name, "spec": spec}
-        return server.predict(api_name="/get_artifact_manifest", **given)
+        record: dict[str, Any] | None = server.predict(api_name="/get_artifact_manifest", **given)
+        return record
     return SQLiteStorage.get_artifact_manifest(project, name, spec or None)
 
 
@@ -95,7 +102,8 @@ def _fetched(project: str, artifact: trackio.Artifact, reference: str, into: Pat
     """An artifact of Trackio's as one of ours, its files in a folder."""
     path = Path(_download(project, artifact, reference, into))
     digest, metadata = content_digest(path), artifact.metadata
-    return Artifact(artifact.name, artifact.version, digest, artifact.type, metadata, path)
+    version = artifact.version or ""
+    return Artifact(artifact.name, version, digest, artifact.type, metadata, path)
 
 
 def _download(project: str, artifact: trackio.Artifact, reference: str, into: Path) -> str:
@@ -107,10 +115,10 @@ def _download(project: str, artifact: trackio.Artifact, reference: str, into: Pa
             f"artifact {reference!r} has lost its bytes: {error}",
             "run the step that made it again (main.force=true)",
         ) from error
-    for entry in artifact.manifest:
+    for entry in artifact.manifest or []:
         found = file_digest(Path(root, entry["path"]))
         if found != entry["digest"]:
-            blob = cas.blob_path(project, entry["digest"])
+            blob = blob_path(project, entry["digest"])
             raise PipelineError(
                 f"artifact {reference!r} is damaged: {entry['path']} should have digest "
                 f"{entry['digest'][:12]} and has {found[:12]} ({blob})",
@@ -162,7 +170,7 @@ def set_alias(project: str, reference: str, alias: str) -> None:
         )
 
 
-def _stored(project: str, manifest: list[dict[str, Any]]) -> dict[str, str]:
+def _stored(project: str, manifest: Manifest) -> dict[str, str]:
     """Where the files of a local artifact are, below Trackio's folder, and their digests.
 
     A table goes before its schema.
@@ -170,7 +178,7 @@ def _stored(project: str, manifest: list[dict[str, Any]]) -> dict[str, str]:
     root = settings.trackio_dir()
     entries = sorted(manifest, key=lambda entry: entry["path"] == SCHEMA_FILE)
     digests = [entry["digest"] for entry in entries]
-    places = (cas.blob_path(project, digest) for digest in digests)
+    places = (blob_path(project, digest) for digest in digests)
     return {
         str(place.relative_to(root)): digest for place, digest in zip(places, digests, strict=True)
     }
@@ -233,17 +241,17 @@ class TrackioRun(TrackerRun):
         logged = self._run.log_artifact(artifact, aliases=[*aliases])
         return Artifact(
             name,
-            logged.version,
+            logged.version or "",
             content_digest(path),
             type,
             metadata,
-            stored={} if self._remote else _stored(self._project, logged.manifest),
+            stored={} if self._remote else _stored(self._project, logged.manifest or []),
         )
 
     def _drop_damaged_blob(self, file: Path) -> None:
         """Trackio keeps a blob that has the right name, whatever its bytes; make room for ours."""
         digest = file_digest(file)
-        blob = cas.blob_path(self._project, digest)
+        blob = blob_path(self._project, digest)
         if blob.is_symlink() or (blob.is_file() and file_digest(blob) != digest):
             blob.unlink()
         elif blob.is_dir():  # not made here: it is moved aside

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.core import settings
 
 # Trackio is taken from there, because that module first tells it where its store is.
-from pipeline.tracking.trackio.runs import SQLiteStorage, cas, remove_links, trackio
+from pipeline.tracking.trackio.runs import SQLiteStorage, blob_path, remove_links, trackio
 
 DIGEST = re.compile("[0-9a-f]{64}")  # what names a file in the store
 
@@ -47,7 +47,7 @@ def lost_files() -> Iterator[tuple[str, Path]]:
     """Every version in the local store that lacks a file: ``name:version``, and where it was."""
     for project, version in _manifests():
         for digest in digests(version):
-            path = cas.blob_path(project, digest)
+            path = blob_path(project, digest)
             if not path.is_file():
                 yield f"{version['name']}:v{version['version']}", path
 
@@ -91,7 +91,7 @@ def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
         for digest in filter(
             DIGEST.fullmatch, freed
         ):  # and no other: a step may be about to refer to what it has stored
-            cas.blob_path(project, digest).unlink(missing_ok=True)
+            blob_path(project, digest).unlink(missing_ok=True)
 
 
 def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]]) -> set[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import wandb
 import xxhash
+from wandb.plot.custom_chart import CustomChart
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
 from pipeline.core import secrets, settings
@@ -36,7 +37,10 @@ from pipeline.tracking.wandb.sdk import (
 if TYPE_CHECKING:
     import pandas as pd
 
-HASHES = {"MANIFEST_MD5": hashlib.md5, "MANIFEST_XXH128": xxhash.xxh128}
+HASHES: dict[str, Callable[[], Any]] = {
+    "MANIFEST_MD5": hashlib.md5,
+    "MANIFEST_XXH128": xxhash.xxh128,
+}
 DIGEST = "sha256"  # in an artifact's metadata: our digest, as W&B keeps another one
 LONGEST_ERROR, LONGEST_TAG, LONGEST_TITLE = 4000, 64, 63  # characters
 REGISTRY = "wandb-registry-"  # begins the name of each registry as a project
@@ -77,7 +81,8 @@ def stored_artifact(project: str, reference: str) -> wandb.Artifact | None:
 
     def look() -> wandb.Artifact | None:
         try:
-            return api().artifact(f"{project}/{reference}")
+            found: wandb.Artifact = api().artifact(f"{project}/{reference}")
+            return found
         except (wandb.Error, ValueError) as error:
             if _is_missing(error):
                 return None
@@ -291,7 +296,7 @@ class WandbRun(TrackerRun):
     def html(self, path: Path) -> wandb.Html:
         return wandb.Html(path.read_text(encoding="utf-8"), inject=False)
 
-    def chart(self, name: str, chart: Chart) -> wandb.plot.CustomChart:
+    def chart(self, name: str, chart: Chart) -> CustomChart:
         # As wandb.plot.roc_curve, pr_curve and confusion_matrix do it, with what is known already.
         table = chart.table.astype(dict.fromkeys(chart.table.columns[:1], str))
         if chart.is_confusion:
@@ -302,7 +307,7 @@ class WandbRun(TrackerRun):
         titles = {"title": name, "x-axis-title": x, "y-axis-title": y}
         return wandb.plot_table(LINES, self.table(table), fields, titles)
 
-    def bars(self, name: str, values: "pd.Series") -> wandb.plot.CustomChart:
+    def bars(self, name: str, values: "pd.Series") -> CustomChart:
         rows = [[str(label), float(value)] for label, value in values.items()]
         table = wandb.Table(columns=["label", str(values.name)], data=rows)
         return wandb.plot.bar(table, "label", str(values.name), title=name)
@@ -360,7 +365,8 @@ def _told(error: BaseException) -> str:
     """An error for the run's page, as the user is told it."""
     known = isinstance(error, PipelineError)
     text = str(error if known else f"{type(error).__name__}: {error}")
-    return secrets.shown(text)[:LONGEST_ERROR]
+    shown: str = secrets.shown(text)
+    return shown[:LONGEST_ERROR]
 
 
 def _remove_folder(run: wandb.apis.public.Run) -> None:
