@@ -97,7 +97,8 @@ def commands(
     """
     setup = "source .venv/bin/activate"
     alone = ["mlflow", "run", "5-Report", "--env-manager=uv"]
-    required = [f"{action.option_strings[0]}=" for action in parser._actions if action.required]
+    actions = parser._actions  # noqa: SLF001 - argparse lists them nowhere else
+    required = [f"{action.option_strings[0]}=" for action in actions if action.required]
     defaults = vars(parser.parse_args(required))
     for key, value in vars(args).items():
         if value != defaults[key]:

@@ -32,13 +32,22 @@ STILL = {"displayModeBar": False}
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model")
-def load(_version: Version, name: str, number: int, digest: str) -> Loaded:
+def load(
+    _version: Version,
+    name: str,  # noqa: ARG001 - the cache's key
+    number: int,  # noqa: ARG001 - the cache's key
+    digest: str,  # noqa: ARG001 - the cache's key
+) -> Loaded:
     """A version's model; its files are compared with their digest first."""
     return registry.load(_version)
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the training data")
-def training(_version: Version, _loaded: Loaded, digest: str) -> pd.DataFrame:
+def training(
+    _version: Version,
+    _loaded: Loaded,
+    digest: str,  # noqa: ARG001 - the cache's key
+) -> pd.DataFrame:
     """The features a version was fitted on."""
     return rows.training_rows(_version, _loaded)
 

@@ -98,7 +98,12 @@ def _log_predictor(model: Any) -> None:
         class Predictor(mlflow.pyfunc.PythonModel):
             """Predicts by the model's own method."""
 
-            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            def predict(
+                self,
+                context: Any,  # noqa: ARG002 - MLflow's signature
+                model_input: Any,
+                params: Any = None,  # noqa: ARG002 - MLflow's signature
+            ) -> Any:
                 return model.predict(model_input)
 
         mlflow.pyfunc.log_model(name="model", python_model=Predictor())

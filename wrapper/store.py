@@ -55,6 +55,7 @@ class TrackerStore(Store):
             )
 
     def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
+        """Log the file as an artifact."""
         kept = self._run.log_artifact(path, name, type, aliases=[self._id])
         return {
             "artifact": kept.reference,
@@ -92,7 +93,13 @@ class AzureStore(Store):
                     "make it, or name another in wrapper_data_store",
                 )
 
-    def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
+    def save(
+        self,
+        name: str,
+        path: Path,
+        type: str,  # noqa: ARG002 - a folder has no types
+    ) -> dict[str, Any]:
+        """Upload the file."""
         blob = f"{self._folder}/{name}".lstrip("/")
         with azure.told(self._root), path.open("rb") as file:
             self._container.upload_blob(blob, file)

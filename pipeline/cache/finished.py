@@ -1,8 +1,8 @@
-"""Finished steps, each with the evidence that its result can be reused: a small file each, whole or
-not there at all.
+"""Finished steps, each with the evidence that its result can be reused.
 
-They are kept by step and by the digest of what is known before it runs. Several can lie under one
-key: going back to a branch finds what was made there.
+Each is a small file, whole or not there at all. They are kept by step and by the digest of what is
+known before it runs. Several can lie under one key: going back to a branch finds what was made
+there.
 """
 
 import json

@@ -46,12 +46,13 @@ def _env(key: str, *default: Any, _parent_: Any, _node_: Node) -> str | None:
 
 def _is_handed_on(parent: Any, node: Node) -> bool:
     """Whether a setting is recorded now, or is one of a step's that only the step reads."""
-    section = parent._get_full_key(None).partition(".")[0]
+    section = parent._get_full_key(None).partition(".")[0]  # noqa: SLF001 - OmegaConf's, for resolvers
     if section == "hydra":
         return False
     if _recording.get():
         return True
-    return section not in ORCHESTRATOR and not str(node._key()).endswith(NAMES)
+    name = str(node._key())  # noqa: SLF001 - OmegaConf's, for resolvers
+    return section not in ORCHESTRATOR and not name.endswith(NAMES)
 
 
 def _decode(text: str | None, _parent_: Any, _node_: Node) -> Any:

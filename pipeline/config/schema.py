@@ -24,6 +24,8 @@ from pipeline.core.settings import DEFAULT_DATASET, DEFAULT_TARGET, ROOT, SWEEP_
 
 @dataclass
 class Main:
+    """The section ``main`` of ``config.yaml``."""
+
     dataset: str = MISSING
     project_name: str = MISSING
     experiment_name: str = MISSING
@@ -45,6 +47,8 @@ class Main:
 
 @dataclass
 class Data:
+    """The section ``data`` of ``config.yaml``."""
+
     file_url: str = MISSING
     query: str | None = MISSING
     sha256: str | None = MISSING
@@ -58,6 +62,8 @@ class Data:
 
 @dataclass
 class Etl:
+    """The section ``etl`` of ``config.yaml``."""
+
     sep: str | None = MISSING
     encoding: str | None = MISSING
     table: str | None = MISSING
@@ -77,6 +83,8 @@ class Etl:
 
 @dataclass
 class Split:
+    """The section ``split`` of ``config.yaml``."""
+
     test_size: float = MISSING
     random_state: int = MISSING
     stratify: str | None = MISSING
@@ -91,6 +99,8 @@ class Split:
 
 @dataclass
 class Model:
+    """The section ``model`` of ``config.yaml``."""
+
     target: Any = MISSING
     drop: list[str] = MISSING
     categorical: list[str] = MISSING
@@ -111,12 +121,16 @@ class Model:
 
 @dataclass
 class Provenance:
+    """The section ``provenance`` of ``config.yaml``."""
+
     snapshot: bool = MISSING
     max_file_mb: float = MISSING
 
 
 @dataclass
 class Search:
+    """The section ``search`` of ``config.yaml``."""
+
     metric: str | None = MISSING
     refit: bool = MISSING
     space: dict[str, str] = MISSING
@@ -124,6 +138,8 @@ class Search:
 
 @dataclass
 class Report:
+    """The section ``report`` of ``config.yaml``."""
+
     allowed: list[str] = MISSING
     identifier: str | None = MISSING
     mistakes: int = MISSING
@@ -138,6 +154,8 @@ class Report:
 
 @dataclass
 class Config:
+    """The whole configuration, section by section."""
+
     main: Main = field(default_factory=Main)
     data: Data = field(default_factory=Data)
     etl: Etl = field(default_factory=Etl)

@@ -76,10 +76,10 @@ class StepResult:
         )
 
     def metric(self, name: str | None) -> float | None:
-        """A metric by name, as it was measured on training rows; on the test data if none were held
-        out.
+        """A metric by name, as it was measured on training rows.
 
-        None means the usual one, and None comes back where there is none.
+        It is that of the test data if no training rows were held out. None means the usual one, and
+        None comes back where there is none.
 
         Raises:
             PipelineError: it was not measured, can't be on these rows, or is not a number.

@@ -98,7 +98,7 @@ def is_credential(part: str, query: list[str]) -> bool:
     )
 
 
-def resolve(value: Any, told: Callable[[str], None] = lambda name: None) -> Any:
+def resolve(value: Any, told: Callable[[str], None] = lambda _: None) -> Any:
     """A value with its references resolved, also within lists and mappings.
 
     Args:

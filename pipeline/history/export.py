@@ -21,9 +21,9 @@ def write(comparison: Comparison, path: Path) -> None:
     Raises:
         PipelineError: another suffix, or a folder that can't be written.
     """
-    format = FORMATS[check(path)]
+    form = FORMATS[check(path)]
     try:
-        write_whole(path, format(comparison))
+        write_whole(path, form(comparison))
     except OSError as error:
         raise PipelineError(
             f"{path} can't be written: {error.strerror}", "name a file in a folder of yours"

@@ -159,7 +159,7 @@ def _recorded(version: Version) -> Iterator[TrackerRun]:
     with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
         run = tracker.open_run(job_type="promotion", name=name, config=told)
         with contextlib.ExitStack() as on_failure:
-            on_failure.push(lambda _, error, trace: run.finish(failed=True, error=error))
+            on_failure.push(lambda _, error, __: run.finish(failed=True, error=error))
             if version.artifact and tracker.find(version.artifact):  # what is measured is MLflow's
                 with tempfile.TemporaryDirectory() as folder:
                     run.use_artifact(version.artifact, Path(folder))

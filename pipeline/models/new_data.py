@@ -183,7 +183,7 @@ def measured(
     goal = loaded.preparation["target"]
     if not isinstance(goal, str):
         return None, "Several targets are not measured here."
-    tidy = loaded._code.tidy_titles(rows)
+    tidy = loaded._code.tidy_titles(rows)  # noqa: SLF001 - Loaded keeps its code to this package
     if goal not in tidy:
         return None, f"What came true is not known: the file has no column {goal}."
     missing = {

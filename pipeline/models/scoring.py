@@ -359,7 +359,7 @@ def _asked(estimator: Any, method: str, rows: Any) -> np.ndarray:
     )
     if not forest or estimator.n_outputs_ > 1 or rows.shape[0] > FEW:
         return getattr(estimator, method)(rows)
-    rows = estimator._validate_X_predict(rows)
+    rows = estimator._validate_X_predict(rows)  # noqa: SLF001 - as predict of scikit-learn does
     said = sum(getattr(tree, method)(rows, check_input=False) for tree in estimator.estimators_)
     return said / len(estimator.estimators_)
 

@@ -360,7 +360,12 @@ class Pipeline:
         )
         return taken
 
-    def _skipped(self, step: str, found: Parts, present: Present) -> StepResult:
+    def _skipped(
+        self,
+        step: str,
+        found: Parts,  # noqa: ARG002 - given to _explain, which can stand in its place
+        present: Present,
+    ) -> StepResult:
         """A step that was not chosen: its outputs as they are, from the run that fits best.
 
         Nobody reads what comes after the last chosen step, so there only what fits is handed on.

@@ -84,7 +84,7 @@ class TrackedRun:
             try:
                 run = self._run or self._open(context)
                 with contextlib.ExitStack() as on_failure:
-                    on_failure.push(lambda _, stopped, trace: run.finish(True, error or stopped))
+                    on_failure.push(lambda _, stopped, __: run.finish(True, error or stopped))
                     if error is None:
                         for reference in _handed_over(results):
                             run.use_unread(reference)

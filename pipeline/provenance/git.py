@@ -95,7 +95,7 @@ def git(
 
 
 def _reason(said: str) -> str:
-    """git's error in one line."""
+    """Git's error in one line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("fatal: ", "error: "))]
     return errors[0].partition(": ")[2] if errors else "".join(lines[:1])

@@ -39,7 +39,7 @@ def _asked(folder: Path, *arguments: str) -> str:
 
 
 def developer() -> str:
-    """git's user name, else the login name."""
+    """Git's user name, else the login name."""
     name = _asked(Path(), "config", "user.name")
     if name:
         return printable(name)

@@ -35,19 +35,24 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--wide", is_flag=True, help="cut nothing, and leave nothing out")
     @click.option("--format", type=click.Choice(FORMATS), default="table", help="how to print it")
     @functools.wraps(command)
-    def with_output(*, wide: bool, format: str, **values: Any) -> Any:
+    def with_output(
+        *,
+        wide: bool,
+        format: str,  # noqa: A002 - named as the option
+        **values: Any,
+    ) -> Any:
         return command(output=Output(format, wide), **values)
 
     return with_output
 
 
-def as_text(rows: Sequence[Mapping[str, Any]], format: str) -> str:
+def as_text(rows: Sequence[Mapping[str, Any]], form: str) -> str:
     """Rows for programs; in CSV and Markdown a mapping of numbers has a column for each."""
-    if format == "json":
+    if form == "json":
         return json.dumps([*map(_finite, rows)], indent=2, ensure_ascii=False) + "\n"
     lines = [_flat(row) for row in rows]
     names = list(dict.fromkeys(name for line in lines for name in line))
-    if format == "markdown":
+    if form == "markdown":
         return markdown(names, [[line.get(name, "") for name in names] for line in lines])
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

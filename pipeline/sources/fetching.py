@@ -110,8 +110,8 @@ def check(path: Path, url: str, sha256: str | None) -> None:
 
 
 REFUSED: dict[str, Callable[[str, Path], tuple[str, str]]] = {
-    "tar": lambda url, path: (f"{url!r} is a tar archive", "unpack it, and name one of its files"),
-    "sqlite": lambda url, path: (
+    "tar": lambda url, _: (f"{url!r} is a tar archive", "unpack it, and name one of its files"),
+    "sqlite": lambda url, _: (
         f"{url!r} is a database of SQLite, not a table",
         "name one of its tables: data.file_url='sqlite:///path/to/it?table=NAME'",
     ),

@@ -153,8 +153,10 @@ def _absolute(node: ast.ImportFrom, file: Path) -> str:
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """The statements of a module, however deep; ``ast.walk`` takes thrice as long, for it goes
-    through every expression too."""
+    """The statements of a module, however deep.
+
+    ``ast.walk`` takes thrice as long, for it goes through every expression too.
+    """
     todo = [tree]
     while todo:
         node = todo.pop()

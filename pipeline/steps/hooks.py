@@ -54,6 +54,7 @@ def asked_by(frame: FrameType) -> str:
 
 
 def module(frame: FrameType) -> str:
+    """The name of the module that a frame runs."""
     return str(frame.f_globals.get("__name__", ""))
 
 
@@ -82,7 +83,12 @@ class Lookups(importlib.abc.MetaPathFinder):
     def __init__(self, told: Callable[[str, Any], None]):
         self._told = told
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+    def find_spec(
+        self,
+        fullname: str,
+        path: Any,
+        target: Any = None,  # noqa: ARG002 - given by the import system
+    ) -> None:
         """Tell of a module, and where it is looked for."""
         if fullname not in sys.builtin_module_names:
             self._told(fullname.rpartition(".")[2], sys.path if path is None else path)
@@ -117,10 +123,9 @@ def wrap(name: str, told: Callable[..., None]) -> None:
 
 def environment(read: Callable[[str], None], wrote: Callable[[str], Any]) -> type:
     """The class of an ``os.environ`` that tells which variables are read and set."""
-
     copying = threading.local()
 
-    class Environment(os._Environ[str]):
+    class Environment(os._Environ[str]):  # noqa: SLF001 - os.environ's class has no other name
         def __getitem__(self, key: Any) -> Any:
             by = sys._getframe(1)
             whole = by.f_code.co_name in ("copy", "__or__", "__ror__", "__iter__", "__repr__")

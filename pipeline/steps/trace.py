@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from pipeline.core import dependencies, observations, settings
@@ -100,7 +100,7 @@ class Trace:
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Python's audit hook; it must not raise, or what is audited would fail."""
-        if event not in _EVENTS:
+        if event not in self._EVENTS:
             return
         if event == "open" and getattr(self._busy, "folder", False):
             self._busy.folder = False
@@ -108,7 +108,7 @@ class Trace:
         with self._alone() as alone:
             if alone:
                 with contextlib.suppress(OSError, ValueError):
-                    _EVENTS[event](self, *arguments)
+                    self._EVENTS[event](self, *arguments)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -120,7 +120,7 @@ class Trace:
         finally:
             self._busy.here = before
 
-    def _opened(self, path: Any, mode: str | None, flags: int) -> None:
+    def _opened(self, path: Any, _mode: str | None, flags: int) -> None:
         name = self._name(path)
         if name is None or name in self._files or self._is_own(name) or name.endswith(PATH_HOOK):
             return
@@ -169,7 +169,7 @@ class Trace:
         if name is not None and "/" in os.fsdecode(name):  # others are the system's
             self._opened(name, None, os.O_RDONLY)
 
-    def _library(self, module: str, file: Any, *_: Any) -> None:
+    def _library(self, _module: str, file: Any, *_: Any) -> None:
         if file is not None:  # a native module
             self._opened(file, None, os.O_RDONLY)
 
@@ -300,8 +300,10 @@ class Trace:
         return name in self._own or any(str(parent) in self._own for parent in Path(name).parents)
 
     def _add_loaded(self) -> None:
-        """Take up the modules that were imported before; bytecode that is not of their source is
-        removed, and this program begins anew."""
+        """Take up the modules that were imported before.
+
+        Bytecode that is not of their source is removed, and this program begins anew.
+        """
         stale = []
         for module in list(sys.modules.values()):
             spec = getattr(module, "__spec__", None)
@@ -380,6 +382,18 @@ class Trace:
             changed.append("the environment")
         return proof, changed
 
+    _EVENTS: ClassVar[dict[str, Callable[..., None]]] = {
+        "open": _opened,
+        "sqlite3.connect": _connected,
+        "os.listdir": _listed,
+        "os.scandir": _listed,
+        "os.mkdir": _made,
+        "os.link": _linked,
+        "ctypes.dlopen": _native,
+        "os.rename": _renamed,
+        "import": _library,
+    }
+
 
 _current: Trace | None = None
 
@@ -416,19 +430,6 @@ def environment() -> list[str]:
 def found(context: StepContext) -> tuple[Evidence, list[str]] | None:
     """The evidence of this process, and what changed meanwhile; None if nobody records it."""
     return _current.evidence(context) if _current else None
-
-
-_EVENTS: dict[str, Callable[..., None]] = {
-    "open": Trace._opened,
-    "sqlite3.connect": Trace._connected,
-    "os.listdir": Trace._listed,
-    "os.scandir": Trace._listed,
-    "os.mkdir": Trace._made,
-    "os.link": Trace._linked,
-    "ctypes.dlopen": Trace._native,
-    "os.rename": Trace._renamed,
-    "import": Trace._library,
-}
 
 
 def _roots() -> tuple[str, ...]:

@@ -121,12 +121,14 @@ def become(job: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     gc.enable()
-    atexit._clear()  # they would clean up what the worker still needs, as would its finalizers
+    # they would clean up what the worker still needs, as would its finalizers
+    atexit._clear()  # noqa: SLF001 - Python has no other way
     finalizers: Any = weakref.finalize
-    finalizers._registry.clear()
-    finalizers._registered_with_atexit = False  # so that the child's own are run
+    finalizers._registry.clear()  # noqa: SLF001 - Python has no other way
+    # so that the child's own are run
+    finalizers._registered_with_atexit = False  # noqa: SLF001 - Python has no other way
     if util := sys.modules.get("multiprocessing.util"):
-        atexit.register(util._exit_function)
+        atexit.register(util._exit_function)  # noqa: SLF001 - Python has no other way
     random.seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
@@ -151,8 +153,8 @@ def run(function: Callable[[], None]) -> int:
         print(status, file=sys.stderr)
         status = 1
     threads: Any = threading
-    threads._shutdown()
-    atexit._run_exitfuncs()
+    threads._shutdown()  # noqa: SLF001 - as Python itself does at exit
+    atexit._run_exitfuncs()  # noqa: SLF001 - as Python itself does at exit
     sys.stdout.flush()
     sys.stderr.flush()
     return int(status)

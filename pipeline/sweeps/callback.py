@@ -221,7 +221,8 @@ class Sweep(Callback):
         sweep = trial.SweepContext.of(config.hydra.job.env_set)
         if sweep is None:
             return  # a sweep that was refused
-        number, value = config.hydra.job.num, job_return._return_value
+        number = config.hydra.job.num
+        value = job_return._return_value  # noqa: SLF001 - Hydra's public one raises the job's error
         took = f"in {time.monotonic() - self._trial_started:.1f} s"
         parameters = trial.parameters(job_return.overrides)
         given = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)

@@ -54,7 +54,12 @@ class Cluster:
     """
 
     def __init__(
-        self, address: str, num_cpus: float, retries: int, timeout: float, runtime_env: Any
+        self,
+        address: str,
+        num_cpus: float,
+        retries: int,
+        timeout: float,  # noqa: ARG002 - a setting that the check before it has used
+        runtime_env: Any,
     ):
         self.address, self.num_cpus, self.retries = address, num_cpus, retries
         more = OmegaConf.to_container(runtime_env) if OmegaConf.is_config(runtime_env) else {}

@@ -246,8 +246,10 @@ def files_of(artifact: Any) -> dict[str, Path]:
         PipelineError: the artifact refers to files elsewhere, or it is no artifact.
     """
     if hasattr(artifact, "_pending_files"):
-        files = {name: path for path, name in artifact._pending_files}
-        elsewhere = [address for _, address, *_ in artifact._pending_references]
+        # what was added to it is nowhere else before it is logged
+        files = {name: path for path, name in artifact._pending_files}  # noqa: SLF001 - see above
+        references = artifact._pending_references  # noqa: SLF001 - see above
+        elsewhere = [address for _, address, *_ in references]
     elif hasattr(artifact, "manifest"):
         entries = artifact.manifest.entries
         files = {name: entry.local_path for name, entry in entries.items()}

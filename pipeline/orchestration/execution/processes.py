@@ -41,7 +41,7 @@ NAME = re.compile("pipeline-[0-9a-f]{8}")  # of a run's temporary folder
 def interruptible() -> Iterator[None]:
     """On a signal to end, Ctrl-C's or another, end all below this process; KeyboardInterrupt."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         variables.set_variables(mlflow_retries.ONCE)  # whoever stops a run does not wait for long
         end_children()
         raise KeyboardInterrupt
@@ -89,7 +89,7 @@ def launch(code: Path, words: Iterable[str], variables: Mapping[str, str]) -> in
     # In a session of its own, so that Ctrl-C reaches it once: through us.
     process = subprocess.Popen(command, env=dict(variables), start_new_session=True)
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         process.send_signal(signal.SIGINT)
 
     asked = ending_signals()

@@ -42,10 +42,10 @@ def by_names(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def dialect(sep: str | None, encoding: str | None) -> tuple[str, str]:
-    """The separator and the encoding that a CSV file is read with.
+    r"""The separator and the encoding that a CSV file is read with.
 
     Args:
-        sep: as it is configured: None or empty means a comma, the two characters ``\\t`` a tab.
+        sep: as it is configured: None or empty means a comma, the two characters ``\t`` a tab.
         encoding: None or empty means UTF-8, which is read with a byte order mark or without.
     """
     sep, encoding = sep or ",", encoding or "utf-8"

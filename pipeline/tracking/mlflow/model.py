@@ -39,7 +39,7 @@ class Flavor:
         mlflow_model: Model,
         model: Pipeline,
         data: bytes,
-        validate_serving_input: bool,
+        validate_serving_input: bool,  # noqa: ARG004 - given by Model.log
         **told: Any,
     ) -> None:
         """Write the folder of the model as it was before it was fitted, then its file."""

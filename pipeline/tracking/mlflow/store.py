@@ -192,7 +192,7 @@ def _renew(file: Path, half_made: bool) -> None:
             source.backup(target)
         engine = sqlalchemy.create_engine(f"sqlite:///{partial}")
         try:
-            utils._upgrade_db(engine)
+            utils._upgrade_db(engine)  # noqa: SLF001 - the public one is a command
         except CommandError as error:
             partial.unlink()
             raise PipelineError(
@@ -271,7 +271,8 @@ def _migrate(file: Path) -> None:
     _quiet_migrations()
     with contextlib.closing(sqlite3.connect(":memory:")) as memory:
         only = {"creator": lambda: memory, "poolclass": sqlalchemy.StaticPool}
-        utils._initialize_tables(sqlalchemy.create_engine("sqlite://", **only))
+        engine = sqlalchemy.create_engine("sqlite://", **only)
+        utils._initialize_tables(engine)  # noqa: SLF001 - the public one is a command
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
         try:

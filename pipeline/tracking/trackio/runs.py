@@ -1,4 +1,5 @@
 """Trackio as a tracker: a local store with W&B's API, no account and no server."""
+# ruff: noqa: D102 - TrackerRun, which this implements, describes the methods
 
 import os
 import sys
@@ -91,10 +92,12 @@ def fetch(project: str, reference: str, into: Path) -> Artifact:
         raise _unknown(project, reference)
     names = ("version", "aliases", "manifest", "manifest_digest", "size_bytes", "metadata")
     artifact = trackio.Artifact(record["name"], type=record["type"])
-    artifact._hydrate_from_db(project=project, **{name: record[name] for name in names})
+    given = {name: record[name] for name in names}
+    artifact._hydrate_from_db(project=project, **given)  # noqa: SLF001 - Trackio has no public call
     if url := os.environ.get("TRACKIO_SERVER_URL"):
         token = os.environ.get("TRACKIO_WRITE_TOKEN")
-        artifact._remote_source = {"server_base_url": url, "write_token": token}
+        source = {"server_base_url": url, "write_token": token}
+        artifact._remote_source = source  # noqa: SLF001 - Trackio has no public call
     return _fetched(project, artifact, reference, into)
 
 
@@ -276,10 +279,10 @@ class TrackioRun(TrackerRun):
     def _store_config(self) -> None:
         # The settings go with what is logged first, and of a batch of logs only the first
         # settings are stored.
-        with self._run._queue_lock:
-            for entry in self._run._queued_logs:
+        with self._run._queue_lock:  # noqa: SLF001 - Trackio has no public call
+            for entry in self._run._queued_logs:  # noqa: SLF001 - Trackio has no public call
                 entry["config"] = None
-        self._run._config_logged = False
+        self._run._config_logged = False  # noqa: SLF001 - Trackio has no public call
         self._run.log({})
 
     def image(self, path: Path) -> trackio.Image:
@@ -291,21 +294,29 @@ class TrackioRun(TrackerRun):
     def html(self, path: Path) -> trackio.Html:
         return trackio.Html(path)
 
-    def chart(self, name: str, chart: Chart) -> trackio.Table:
+    def chart(self, name: str, chart: Chart) -> trackio.Table:  # noqa: ARG002 - a table has none
         return self.table(chart.table)
 
-    def bars(self, name: str, values: "pd.Series") -> trackio.Table:
+    def bars(
+        self,
+        name: str,  # noqa: ARG002 - a table has none
+        values: "pd.Series",
+    ) -> trackio.Table:
         return self.table(values.rename_axis("label").reset_index())
 
     def alert(self, title: str, text: str) -> None:
         self._run.alert(title, text, level=trackio.AlertLevel.ERROR)
 
-    def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
+    def finish(
+        self,
+        failed: bool = False,
+        error: BaseException | None = None,  # noqa: ARG002 - Trackio has no place for it
+    ) -> None:
         if summary := {**self._once, **self._summary, **(FAILED if failed else {})}:
             given = dict(self._run.config)
             self._run.config.clear()  # the summary comes first on the run's page
             self._run.config.update({SUMMARY: summary, **given})
-        if summary or not self._run._config_logged:
+        if summary or not self._run._config_logged:  # noqa: SLF001 - Trackio has no public call
             self._store_config()
         self._run.finish()
         if context_vars.current_run.get() is self._run:  # or Trackio ends it again at exit

@@ -35,7 +35,7 @@ def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
     )
     for database in _databases():
         project, makers = database.stem, defaultdict(set)
-        with SQLiteStorage._get_connection(database) as connection:
+        with SQLiteStorage._get_connection(database) as connection:  # noqa: SLF001 - Trackio has no public call
             for row in connection.execute(query):
                 makers[row["id"]].add(row["maker"])
         for artifact in SQLiteStorage.list_artifacts(project):
@@ -66,12 +66,13 @@ def _manifests() -> Iterator[tuple[str, sqlite3.Row]]:
         "JOIN artifacts a ON a.id = v.artifact_id"
     )
     for database in _databases():
-        with SQLiteStorage._get_connection(database) as connection:
+        with SQLiteStorage._get_connection(database) as connection:  # noqa: SLF001 - Trackio has no public call
             rows = connection.execute(query).fetchall()
         yield from ((database.stem, row) for row in rows)
 
 
 def digests(version: sqlite3.Row) -> set[str]:
+    """The digests of a version's files."""
     return {entry["digest"] for entry in json.loads(version["manifest"])}
 
 
@@ -84,8 +85,8 @@ def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
         unwanted = {(name, version) for of, name, version in chosen if of == project}
         database = SQLiteStorage.get_project_db_path(project)
         with (
-            SQLiteStorage._get_process_lock(project),
-            SQLiteStorage._get_connection(database) as connection,
+            SQLiteStorage._get_process_lock(project),  # noqa: SLF001 - Trackio has no public call
+            SQLiteStorage._get_connection(database) as connection,  # noqa: SLF001 - Trackio has no public call
         ):
             freed = _remove_rows(connection, unwanted)
         for digest in filter(

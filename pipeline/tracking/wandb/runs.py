@@ -1,4 +1,5 @@
 """W&B as a tracker: the cloud, or the server that ``WANDB_BASE_URL`` names."""
+# ruff: noqa: D102 - TrackerRun, which this implements, describes the methods
 
 import base64
 import contextlib
