@@ -48,7 +48,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(
+    markdown: str,
+    page: Page,
+    config: MkDocsConfig,  # noqa: ARG001 - given by mkdocs
+    files: Files,  # noqa: ARG001 - given by mkdocs
+) -> str:
     """Point links at the site's copies; a link to a folder, which has none, becomes its text."""
     path = _path(page.file.src_uri)
     folder = PurePosixPath(page.file.src_uri).parent
@@ -62,7 +67,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(of_site, markdown)
 
 
-def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+def on_post_page(
+    output: str,
+    page: Page,
+    config: MkDocsConfig,  # noqa: ARG001 - given by mkdocs
+) -> str:
     """Warn of what a page loads from another host; with ``--strict`` this fails the build."""
     for load in LOADS.findall(output):
         log.warning(f"{page.file.src_uri} loads from another host: {load}")
