@@ -112,7 +112,6 @@ class Sweep(Callback):
         swept = {one.key_or_group for one in typed if one.is_sweep_override()}
         params = config.hydra.sweeper.get("params") or {}
         swept |= set(params)
-        self._total = count_trials(typed, config.hydra.sweeper)
         fixed = swept.isdisjoint(DECIDE_MEASURING)  # else each trial is checked by itself
         check_measuring(config, sweep=fixed)
         needs = {"optuna": config.hydra.sweeper._target_, "ray": config.hydra.launcher._target_}
@@ -125,6 +124,7 @@ class Sweep(Callback):
                 raise PipelineError(
                     f"hydra.sweeper.{name}={count} is not a number of trials", "give 1 or more"
                 )
+        self._total = count_trials(typed, config.hydra.sweeper)
         kind = tracking.choose(config.main.tracker)
         if notice := tracking.notice(config.main.tracker):
             print(f"warning: {notice}", file=sys.stderr)
