@@ -76,12 +76,13 @@ clean:  ## remove local state: runs, artifacts, metrics, models
 	@test -x .venv/bin/python$(VERSION) || { rm -rf .venv; "$(PYTHON)" -m venv .venv; }
 	@touch $@
 
-# uv makes the environment exactly as locked; one that is up to date is left alone.
+# uv makes the environment exactly as locked; one that is up to date is left alone. The command
+# `pipeline` begins as a shell script, as a path with a space can't stand after #!
 .venv/complete: requirements.lock .venv/python-$(VERSION)
 	@echo "setting up .venv: $$(grep -c == requirements.lock) packages, once; again only when requirements.lock changes" >&2
 	@.venv/bin/python -m pip install -q --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
 	@$(SYNC) requirements.lock
-	@printf '#!%s\nimport sys\nsys.path.insert(0, "%s")\nfrom pipeline.__main__ import program\nsys.exit(program())\n' \
+	@printf '#!/bin/sh\n\047\047\047exec\047 "%s" "$$0" "$$@"\n\047 \047\047\047\nimport sys\nsys.path.insert(0, "%s")\nfrom pipeline.__main__ import program\nsys.exit(program())\n' \
 		"$(CURDIR)/.venv/bin/python" "$(CURDIR)" > .venv/bin/pipeline && chmod +x .venv/bin/pipeline
 	@touch .venv/complete
 
