@@ -30,7 +30,7 @@ test: .venv/extras  ## lint, types, contracts, docs, then the unit and integrati
 	@$(PYTEST) -n 3 tests/unit tests/integration
 
 test-stress: .venv/extras  ## the tests that kill, crowd and wait: interruptions, other machines, failing servers
-	@$(PYTEST) -n 3 tests/stress
+	@$(PYTEST) -n 2 tests/stress
 
 attack: .venv/extras  ## changes, kills and crowds, from outside; SEED=7 draws the same again
 	@.venv/bin/python -m tests.attack $(if $(SEED),--seed $(SEED))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.runs import SMALL, Checkout
+from tests.support.runs import HANGS, SMALL, Checkout
 
 SIZES = ["0.2", "0.25", "0.3", "0.35"]
 
@@ -15,7 +15,7 @@ def settings(number: int) -> list[str]:
 def test_eight_at_once_end_as_one_after_the_other(tmp_path: Path):
     checkout = Checkout(tmp_path / "at once")
     processes = [checkout.start(*settings(number)) for number in range(8)]
-    outs = [process.communicate(timeout=280)[0] for process in processes]
+    outs = [process.communicate(timeout=HANGS)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 8, outs
     assert "locked" not in "".join(outs)
     for step, times in {"1-Download_data": 1, "2-ETL": 1, "3-Split_dataset": 4}.items():
