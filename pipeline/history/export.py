@@ -76,11 +76,7 @@ def _finite(value: float | None) -> float | None:
 def _about(comparison: Comparison, index: int) -> dict[str, Any]:
     run = comparison.runs[index]
     return {
-        "run": run.id,
-        "status": run.status,
-        "started": run.started.isoformat(timespec="seconds"),
-        "developer": run.developer,
-        "experiment": run.experiment,
+        **run.about,
         "commit": run.commit,
         "uncommitted_changes": run.dirty,
         "mlflow_run": run.mlflow_run,

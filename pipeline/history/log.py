@@ -96,11 +96,7 @@ def as_row(entry: Entry) -> dict[str, Any]:
     """An entry for programs."""
     run = entry.run
     return {
-        "run": run.id,
-        "status": run.status,
-        "started": run.started.isoformat(timespec="seconds"),
-        "developer": run.developer,
-        "experiment": run.experiment,
+        **run.about,
         "goes_on_from": run.summary.get("based_on"),
         "compared_with": entry.before.id if entry.before else None,
         "metrics": run.metrics,

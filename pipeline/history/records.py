@@ -50,6 +50,17 @@ class RunRecord:
     summary: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def about(self) -> dict[str, Any]:
+        """Which run it is, for programs."""
+        return {
+            "run": self.id,
+            "status": self.status,
+            "started": self.started.isoformat(timespec="seconds"),
+            "developer": self.developer,
+            "experiment": self.experiment,
+        }
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The configuration as dotted keys, under the names that they have today."""
         recorded = flat(self.config)
