@@ -8,20 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.runs import Checkout, Finished
+from tests.support.own_tables import run
+from tests.support.runs import Checkout
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("tables"))
-
-
-def run(checkout: Checkout, text: str, target: str, *overrides: str) -> Finished:
-    """main.py on a table of one's own."""
-    path = checkout.home / "table.csv"
-    path.write_text(text, encoding="utf-8")
-    named = [f"data.file_url={path.as_uri()}", f"model.target={target}"]
-    return checkout.run("data=csv", *named, "model.params.n_estimators=10", *overrides)
 
 
 def codes(rows: int = 200) -> str:

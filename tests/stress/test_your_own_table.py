@@ -3,30 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.support.runs import Checkout, Finished
+from tests.support.own_tables import run
+from tests.support.runs import Checkout
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("tables"))
-
-
-def run(checkout: Checkout, text: str, target: str, *overrides: str) -> Finished:
-    """main.py on a table of one's own."""
-    path = checkout.home / "table.csv"
-    path.write_text(text, encoding="utf-8")
-    named = [f"data.file_url={path.as_uri()}", f"model.target={target}"]
-    return checkout.run("data=csv", *named, "model.params.n_estimators=10", *overrides)
-
-
-def codes(rows: int = 200) -> str:
-    """Prices that go by a code whose numbers say nothing."""
-    draw = np.random.default_rng(0)
-    known = draw.permutation(np.arange(10000, 99999, 7))[:8]
-    price = dict(zip(known, draw.permutation(8) * 100.0, strict=True))
-    drawn = draw.choice(known, rows)
-    lines = [f"{code},{price[code] + draw.normal():.3f}" for code in drawn]
-    return "\n".join(["zip,price", *lines]) + "\n"
 
 
 def test_dates_identifiers_and_leaks_from_training_to_the_gate(checkout: Checkout):

@@ -1,39 +1,25 @@
 """The app and the report in a real browser: Debian's chromium, driven by Playwright."""
 
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dashboard.launch import UPLOAD
 from pipeline.steps.context import VARIABLE, StepContext
-from tests.support import odd_requests
+from tests.support import chromium, odd_requests
 from tests.support.paths import POKEMON, ROOT
 from tests.support.registered import Registered
 from tests.support.servers import free_port, process
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no chromium here: apt-get install chromium"
-)
+pytestmark = chromium.NEEDED
 WIDTHS = (1400, 390)
 PATIENCE = 60_000  # ms to wait for what should come at once
 expect.set_options(timeout=PATIENCE)
 TABS = ("In production", "Over time", "Predict one", "Predict many, and drift")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

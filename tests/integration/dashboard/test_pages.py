@@ -1,25 +1,20 @@
 """Every page that is written as a file, in a browser: on a desk and on a phone, light and dark."""
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from pipeline.history import page as comparisons
-from tests.support import reports, sweep_pages
+from tests.support import chromium, reports, sweep_pages
 from tests.support.comparisons import seven
 from tests.support.paths import ROOT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no chromium here: apt-get install chromium"
-)
+pytestmark = chromium.NEEDED
 LOUD = ("serious", "critical")
 
 
@@ -50,15 +45,6 @@ PAGES: dict[str, Callable[[], str]] = {
 STICKING_OUT = """() => [...document.querySelectorAll("td, th, dd, h1, p, figcaption, pre")]
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML.slice(0, 80))"""
 LOOKED_AT = {("light", 390), ("dark", 1200)}  # by axe, which takes a second
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,30 +1,12 @@
 """The pipeline on a W&B server that is away, dies, fails or damages what it was given."""
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.support import shared_workers
 from tests.support.runs import HANGS, SMALL, Checkout, Finished
 from tests.support.sweeps import check_swept
 from tests.support.wandb_server import WandbServer
 
 QUICK = ("main.tracker=wandb", SMALL, "main.steps=[1,2]", "main.tracker_timeout=10")
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    """A server of its own for each test, and no process left behind."""
-    with WandbServer() as running:
-        yield running
-    assert shared_workers.other_processes() == []
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
 
 
 def failed(checkout: Checkout, server: WandbServer, *overrides: str, **env: str) -> Finished:

@@ -7,14 +7,11 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import mlflow
 import pytest
 
 from pipeline.provenance import origin
-from tests.support import shared_workers
 from tests.support.paths import ROOT
 from tests.support.runs import HANGS, SMALL, Checkout, Finished, environment
 from tests.support.sweeps import check_shared_workers, check_swept
@@ -23,19 +20,6 @@ from tests.support.wandb_server import WandbServer
 ON_WANDB = ("main.tracker=wandb", SMALL)
 WHOLE = "pipeline"  # the job type of the run of a whole pipeline
 STEPS = ["1-Download_data", "2-ETL", "3-Split_dataset", "4-Training_model"]
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    """A server of its own for each test, and no process left behind."""
-    with WandbServer() as running:
-        yield running
-    assert shared_workers.other_processes() == []
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
 
 
 ASKED = """
