@@ -316,7 +316,7 @@ class Temporary:
         if self._watcher:
             watcher.stop(self._watcher)
             self._watcher = None
-        shutil.rmtree(self._path, ignore_errors=True)
+        _remove(self._path)
         self._marker.remove() if recorded else self._marker.release()
         self._path = None
 
@@ -325,9 +325,18 @@ def remove_temporary(folder: Path) -> None:
     """Remove a killed run's temporary folder, and nothing else that a marker may name."""
     with contextlib.suppress(FileNotFoundError):
         if _is_temporary(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         elif folder.exists():
             say(f"warning: {folder} stays: no run has made it here", file=sys.stderr)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the temporary folder of a run that is over, and end what still writes into it."""
+    for _ in range(watcher.ROUNDS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        watcher.end_processes(folder)
 
 
 def _is_temporary(folder: Path) -> bool:

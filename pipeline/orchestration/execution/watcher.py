@@ -48,12 +48,18 @@ def main(folder: str) -> None:
     sys.stdin.buffer.read()
     idle = 0
     while idle < ROUNDS:
-        found = [process for process in psutil.process_iter() if belongs(process, folder)]
-        for process in found:
-            process.kill()
-        psutil.wait_procs(found, timeout=1)
-        idle = 0 if found else idle + 1
+        idle = 0 if end_processes(Path(folder)) else idle + 1
         time.sleep(PAUSE)
+
+
+def end_processes(folder: Path) -> int:
+    """Kill every other process that keeps its temporary files in a folder; how many there were."""
+    found = [process for process in psutil.process_iter() if belongs(process, str(folder))]
+    others = [process for process in found if process.pid != os.getpid()]
+    for process in others:
+        process.kill()
+    psutil.wait_procs(others, timeout=1)
+    return len(others)
 
 
 def belongs(process: psutil.Process, folder: str) -> bool:

@@ -1,5 +1,7 @@
 """The temporary folder of a run."""
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -8,13 +10,37 @@ import pytest
 from pipeline.core import settings
 from pipeline.orchestration.execution.processes import Marker, Temporary
 
+WRITER = """
+import itertools, pathlib, tempfile
+print(flush=True)
+for number in itertools.count():
+    folder = pathlib.Path(tempfile.gettempdir(), str(number % 99))
+    folder.mkdir(exist_ok=True)
+"""
 
-def test_a_trial_that_runs_again_removes_what_its_killed_process_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(settings.STATE_DIR, str(tmp_path / "state"))
     monkeypatch.delenv(settings.SYSTEM_TMPDIR, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_a_process_that_still_writes_to_it_ends_with_it(tmp_path: Path):
+    temporary = Temporary(Marker("one"))
+    temporary.begin()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", WRITER], **pipes) as writer:
+        try:
+            assert writer.stdout
+            writer.stdout.readline()
+            temporary.end()
+            assert not list(tmp_path.glob("pipeline-*"))
+        finally:
+            writer.kill()
+
+
+def test_a_trial_that_runs_again_removes_what_its_killed_process_had(tmp_path: Path):
     folder = tmp_path / "pipeline-0123abcd"
     folder.mkdir()
     killed = Marker("one")
