@@ -12,6 +12,8 @@ from conversion.cells import Notebook
 from conversion.project import Project
 from pipeline.core.errors import PipelineError
 
+_PATH_CALLS = ("sys.path.append", "sys.path.insert")
+
 
 @dataclass
 class Imports:
@@ -29,8 +31,9 @@ class Imports:
 def collect(notebook: Notebook, project: Project, checkout: Path) -> Imports:
     """Follow a notebook's imports.
 
-    A module beside the notebook, beside its script, or in the project's folder or its ``src`` is
-    copied, unless the step finds it in the checkout, which is on its path.
+    A module beside the notebook, beside its script, in the project's folder or its ``src``, or in a
+    folder that a cell adds to ``sys.path`` is copied, unless the step finds it in the checkout,
+    which is on its path.
 
     Raises:
         PipelineError: nothing has a module, or the step could not import it.
@@ -42,6 +45,7 @@ def collect(notebook: Notebook, project: Project, checkout: Path) -> Imports:
     todo += [(f"cell {cell.number}", cell.source) for cell in notebook.code]
     while todo:
         where, text = todo.pop(0)
+        places += [source.parent / folder for folder in _added_to_path(text)]
         for name in _imported(text) - seen:
             seen.add(name)
             own = next((p for place in places if (p := _module(place, name))), None)
@@ -65,6 +69,19 @@ def _imported(text: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add((node.module or "").partition(".")[0])
     return found - sys.stdlib_module_names - {"pipeline"}
+
+
+def _added_to_path(text: str) -> Iterator[Path]:
+    """The folders that code adds to ``sys.path``, as far as they are written out in it."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in _PATH_CALLS:
+            added = node.args[-1]
+        elif isinstance(node, ast.AugAssign) and ast.unparse(node.target) == "sys.path":
+            added = node.value
+        else:
+            continue
+        inside = [n.value for n in ast.walk(added) if isinstance(n, ast.Constant)]
+        yield Path(*[word for word in inside if isinstance(word, str)])
 
 
 def _module(place: Path, name: str) -> Path | None:

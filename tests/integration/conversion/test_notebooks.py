@@ -15,7 +15,10 @@ import yaml
 
 from conversion import commands, whole_command
 from conversion.__main__ import cli
+from conversion.cells import read
+from conversion.project import Project
 from conversion.step import cell_body
+from conversion.step.imports import collect
 from tests.support.notebook_files import (
     DECLARED,
     PARTS,
@@ -390,6 +393,28 @@ def test_a_step_has_this_projects_form(checkout: Path, capsys: pytest.CaptureFix
     assert "its copy of the module rows.py is not what" in capsys.readouterr().err
     own.write_bytes(copy.read_bytes())
     assert status(commands.check_script_consistency, check) == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'sys.path.append("../../lib/tools")',
+        'sys.path.insert(0, "../../lib/tools")',
+        'sys.path.insert(0, os.path.abspath(os.path.join("..", "..", "lib", "tools")))',
+        'sys.path += ["../../lib/tools"]',
+    ],
+)
+def test_a_module_on_a_path_that_a_cell_adds_is_copied(tmp_path: Path, statement: str):
+    notebook = tmp_path / "nb" / "deep" / "a.ipynb"
+    helper = tmp_path / "lib" / "tools" / "helper.py"
+    for folder in (notebook.parent, helper.parent):
+        folder.mkdir(parents=True)
+    helper.write_text("def double(x):\n    return 2 * x\n")
+    write(notebook, '"""Do."""\nimport os\nimport sys', statement, "import helper")
+    project = Project(tmp_path, tmp_path)
+    found = collect(read(notebook, project), project, tmp_path / "checkout")
+    assert {name: file.resolve() for name, file in found.copies.items()} == {"helper.py": helper}
+    assert found.packages == set()
 
 
 @pytest.mark.parametrize(
