@@ -42,7 +42,8 @@ def main(script: str, address: str, modules: Sequence[str]) -> None:
         gc.disable()  # imports leave no garbage
         module = load(Path(script))
         for name in modules:
-            if name.partition(".")[0] in sys.modules:
+            package, _, below = name.partition(".")
+            if not below or package in sys.modules:
                 importlib.import_module(name)
         gc.freeze()  # a collection in a child would copy every page that they share
         if can_fork():
