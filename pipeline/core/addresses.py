@@ -1,4 +1,4 @@
-"""Where a data set is: the address that names it, and what follows from the address alone."""
+"""Addresses of data sets and of MLflow's folders, and what follows from an address alone."""
 
 import re
 from pathlib import Path
@@ -26,6 +26,14 @@ def check_file_url(what: str, url: str) -> None:
             f"{what} is a file on the machine {parts.hostname!r}, which can't be read here",
             "mount it and give its path here: file:///path/to/data.csv",
         )
+
+
+def local_folder(address: str) -> Path | None:
+    """The folder that an address means on this machine, if it means one."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return None
+    return Path(unquote(parts.path) if parts.scheme else address)
 
 
 def is_query(url: str, query: str | None = None) -> bool:

@@ -80,6 +80,19 @@ def refuse_cut(file: Path, store: sqlite3.Connection) -> None:
         raise unreadable(file, "it is cut off")
 
 
+def mlflow_tags(file: Path, key: str) -> set[str]:
+    """The values that a tag has in a store of MLflow; none where the store is not there yet.
+
+    Raises:
+        PipelineError: it is damaged, or not MLflow's.
+    """
+    if not file.exists():
+        return set()
+    with reading(file) as store:
+        refuse_cut(file, store)
+        return {value for (value,) in store.execute("SELECT value FROM tags WHERE key = ?", [key])}
+
+
 def local() -> list[Path]:
     """The databases of this state folder that are there."""
     files = [settings.sqlite_path(settings.tracking_uri()), *settings.trackio_dir().glob("*.db")]

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pipeline.core import settings
+from pipeline.core import databases, settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, SUMMARY
@@ -42,9 +42,9 @@ class History:
 
     @cached_property
     def _store(self) -> "MlflowHistory | None":
-        """MLflow's store, or None where no run has made one yet."""
-        path = settings.sqlite_path(settings.tracking_uri())
-        if path and not path.exists():
+        """MLflow's store, or None where all that it has is here: MLflow takes long to import."""
+        file = settings.sqlite_path(settings.tracking_uri())
+        if file and databases.mlflow_tags(file, RUN_ID_TAG) <= self.local.keys():
             return None
         from pipeline.history.mlflow_records import MlflowHistory
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.core import hardening
+from pipeline.core import hardening, model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
 from pipeline.models import launch, registry
 from pipeline.models.registry import Version
 from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
 from pipeline.reporting import report
-from pipeline.science import diagnostics, model_files, report_data
+from pipeline.science import diagnostics, report_data
 from pipeline.science.data import drift
 from pipeline.science.data.tables import dialect, read_cells
 from pipeline.science.evaluation import Answers
@@ -59,7 +59,7 @@ def write(
             name, str(version.number), source, scored, env_manager, sep=sep, encoding=encoding
         )
         files = registry.fetch(version)
-        about = (files / "extra_files" / model_files.PREPARATION).read_text(encoding="utf-8")
+        about = (files / "extra_files" / model_folder.PREPARATION).read_text(encoding="utf-8")
         loaded = Loaded(None, json.loads(about), files)  # cleans, and predicts nothing
         form = dialect(
             sep or loaded.cleaning.get("sep"), encoding or loaded.cleaning.get("encoding")

@@ -18,7 +18,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from pipeline.core import azure, settings
+from pipeline.core import azure, model_folder, settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.results import RUN_ID_TAG
 from pipeline.core.settings import ROOT
@@ -26,7 +26,7 @@ from pipeline.models.scoring import Loaded
 from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.tracking.mlflow import store as mlflow_store
-from pipeline.tracking.mlflow.registration import CANDIDATE, CODE, FILES, digest
+from pipeline.tracking.mlflow.registration import CANDIDATE
 
 PRODUCTION, PREVIOUS = "production", "previous"
 PROMOTION = "promotion."  # tags of a registered model that begin so are its history
@@ -229,7 +229,7 @@ def drift(version: Version, folder: Path) -> list[str]:
         version: the version.
         folder: its files; one that keeps its cleaning code cleans as it did then.
     """
-    if all((folder / name).is_file() for name in CODE[:2]):
+    if all((folder / name).is_file() for name in model_folder.CODE_FILES[:2]):
         return []
     code = [str(path.relative_to(ROOT)) for path in model_files.cleaning_code()]
     if version.commit and origin.changed_since(version.commit, ROOT, *code):
@@ -295,7 +295,7 @@ def _download(version: Version, into: Path) -> None:
             f"the files of {version.name} version {version.number} can't be fetched: {error}",
             "check that MLflow's artifact store is there, or use another version",
         ) from error
-    for name in (*FILES, *CODE):
+    for name in (*model_folder.FILES, *model_folder.CODE_FILES):
         if (stored / name).is_file():
             (into / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(stored / name, into / name)
@@ -304,6 +304,6 @@ def _download(version: Version, into: Path) -> None:
 
 def _digest(folder: Path) -> str | None:
     try:
-        return digest(folder)
+        return model_folder.digest(folder)
     except OSError:
         return None

@@ -20,6 +20,7 @@ import pandas as pd
 import yaml
 from sklearn.ensemble._forest import ForestClassifier, ForestRegressor
 
+from pipeline.core import model_folder
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
 from pipeline.models.cells import LARGEST, Columns
@@ -61,8 +62,9 @@ class Loaded:
     @classmethod
     def from_folder(cls, folder: Path) -> "Loaded":
         """A model from files that :func:`pipeline.models.registry.fetch` has compared."""
-        told = (folder / "extra_files" / model_files.PREPARATION).read_text(encoding="utf-8")
-        return cls(model_files.load(folder / model_files.FILE, allowed()), json.loads(told), folder)
+        told = (folder / "extra_files" / model_folder.PREPARATION).read_text(encoding="utf-8")
+        model = model_files.load(folder / model_folder.FILE, allowed())
+        return cls(model, json.loads(told), folder)
 
     @property
     def kinds(self) -> dict[str, str]:

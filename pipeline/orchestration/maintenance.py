@@ -48,16 +48,8 @@ def verify(state: Path) -> list[str]:
 
 def _unnamed(known: tuple[str, ...]) -> set[str]:
     """What is wrong in the stores of Trackio and MLflow, whichever step it is of."""
-    from pipeline.tracking.trackio import store as trackio_store
-
-    problems = set()
-    file = settings.sqlite_path(settings.tracking_uri())
-    if file and file.exists():
-        from pipeline.tracking.mlflow import registration as mlflow_registration
-        from pipeline.tracking.mlflow import store as mlflow_store
-
-        problems |= {*mlflow_registration.damaged(mlflow_store.client())}
-    for reference, path in trackio_store.lost_files():
+    problems = {*local_records.damaged_models()}
+    for reference, path in local_records.lost_files():
         if not any(line.endswith(f"{reference} is missing its file {path}") for line in known):
             problems.add(f"Trackio: {reference} is missing its file {path}")
     for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
@@ -146,10 +138,10 @@ def garbage(state: Path, keep: int | None) -> Garbage:
     found.files += sorted((state / FOLDER).glob("*/*/*.partial"))
     for earlier in EARLIER:
         found.files += sorted(path for path in (state / earlier).glob("*/*") if path.is_file())
+    stray = local_records.stray_files()
+    found.files += sorted(path for path in stray if time.time() - path.stat().st_mtime > WRITTEN)
     from pipeline.tracking.trackio import store as trackio_store
 
-    stray = trackio_store.stray_files()
-    found.files += sorted(path for path in stray if time.time() - path.stat().st_mtime > WRITTEN)
     names, ours = {summary["run_id"] for summary in summaries}, _known_runs(state)
     found.versions = [
         (project, name, version["version"], version["size_bytes"])

@@ -16,16 +16,10 @@ import skops.io
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest, file_digest
+from pipeline.core.model_folder import CODE, PREPARATION
 
 TRUSTED_PACKAGES = ("sklearn", "numpy", "pandas", "scipy")
 TRUSTED_TYPES = ("collections.OrderedDict",)
-FILE = "model.skops"  # in a logged model's folder, as MLflow's flavor names it
-PREPARATION = "preparation.json"  # beside a logged model: how raw rows become its features
-CODE = (
-    "cleaning.py",
-    "tables.py",
-    "cells.py",
-)  # beside it: the code that cleaned the training data
 PART = re.compile(r'"file": "([^".]+)\.(\w+)"')  # in a model's schema; text in it has \" there
 EPOCH = (1980, 1, 1, 0, 0, 0)
 FAST = 2  # of 9: a third of the time of the usual 6, and files a seventh larger

@@ -1,13 +1,15 @@
-"""Whether the local stores still have what a finished step has left in them.
+"""Whether the local stores of MLflow and Trackio still have what finished steps have left in them.
 
-Their databases are asked directly: a run in which nothing has to be done imports neither MLflow nor
-Trackio.
+Their databases are asked directly, for both take long to import.
 """
 
+import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from pipeline.core import databases, settings
+from pipeline.core import addresses, databases, model_folder, settings
 from pipeline.core.dependencies import read_lock
 from pipeline.core.results import StepResult, damage
 
@@ -58,13 +60,83 @@ def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
         yield f"{name}:v{number} is gone from {file}"
 
 
+def damaged_models() -> Iterator[str]:
+    """What is wrong with the files of registered models that have an alias, on this machine."""
+    file = settings.sqlite_path(settings.tracking_uri())
+    query = (
+        "SELECT DISTINCT v.name, v.version, t.value, "
+        "coalesce(l.artifact_location, v.storage_location, v.source) "
+        "FROM registered_model_aliases a "
+        "JOIN model_versions v ON v.name = a.name AND v.version = a.version "
+        "JOIN model_version_tags t ON t.name = v.name AND t.version = v.version "
+        "LEFT JOIN logged_models l ON v.source = 'models:/' || l.model_id "
+        "WHERE t.key = 'model.digest'"
+    )
+    for name, version, wanted, address in _rows(file, "logged_models", query) if file else ():
+        folder = addresses.local_folder(address)
+        if folder is None:
+            continue
+        try:
+            if model_folder.digest(folder) != wanted:
+                yield f"{name} version {version} has been changed on disk: {folder}"
+        except OSError as error:
+            yield f"{name} version {version} is missing its file {error.filename}"
+
+
+def lost_files() -> Iterator[tuple[str, Path]]:
+    """Every version in Trackio's store that lacks a file: ``name:version``, and where it was."""
+    for project, name, version, manifest in _manifests():
+        files = settings.trackio_dir() / "artifacts" / project / "blobs" / "sha256"
+        for digest in digests(manifest):
+            path = files / digest[:2] / digest
+            if not path.is_file():
+                yield f"{name}:v{version}", path
+
+
+def stray_files() -> Iterator[Path]:
+    """Every file in Trackio's store that no version has, as a killed run may have left it."""
+    used = {(project, d) for project, *_, manifest in _manifests() for d in digests(manifest)}
+    for path in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
+        if (path.parents[3].name, path.name) not in used:
+            yield path
+
+
+def digests(manifest: str) -> set[str]:
+    """The digests of a version's files."""
+    return {entry["digest"] for entry in json.loads(manifest)}
+
+
+def _manifests() -> Iterator[tuple[str, str, int, str]]:
+    """Every version in Trackio's store: project, name, version and its list of files."""
+    query = (
+        "SELECT a.name, v.version, v.manifest FROM artifact_versions v "
+        "JOIN artifacts a ON a.id = v.artifact_id"
+    )
+    for file in sorted(settings.trackio_dir().glob("*.db")):
+        for name, version, manifest in _rows(file, "artifact_versions", query):
+            yield file.stem, name, version, manifest
+
+
+def _rows(file: Path, table: str, query: str) -> list[tuple[Any, ...]]:
+    """What a query finds; nothing where the file or the table is not there."""
+    if not file.exists():
+        return []
+    with databases.reading(file) as store:
+        databases.refuse_cut(file, store)
+        return store.execute(query).fetchall() if _has_table(store, table) else []
+
+
+def _has_table(store: sqlite3.Connection, table: str) -> bool:
+    found = store.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
+    return found.fetchone() is not None
+
+
 def _absent(file: Path, table: str, query: str, wanted: list[Row]) -> list[Row]:
     """The values for which a query finds no row; all, where the file or the table is not there."""
     if not wanted or not file.exists():
         return wanted
-    there = "SELECT 1 FROM sqlite_master WHERE name = ?"
     with databases.reading(file) as store:
         databases.refuse_cut(file, store)
-        if not store.execute(there, (table,)).fetchone():
+        if not _has_table(store, table):
             return wanted
         return [values for values in wanted if not store.execute(query, values).fetchone()]

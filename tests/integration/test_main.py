@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.__main__ import cli, main
 from tests.support.paths import ROOT
+from tests.support.runs import Checkout, Finished
 
 
 def test_each_package_has_registered_its_commands():
@@ -26,6 +27,18 @@ def test_help_loads_no_large_library():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "sync-to-wandb  Copy a run" in done.stdout
     assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("words", ["log", "show last", "compare", "verify"])
+def test_reading_loads_neither_tracker(finished: tuple[Checkout, Finished], words: str):
+    code = (
+        "import sys; from pipeline.__main__ import main; assert main(sys.argv[1:]) == 0;"
+        "print({'mlflow', 'trackio', 'wandb', 'pandas', 'sklearn'} & {*sys.modules})"
+    )
+    checkout = finished[0]
+    done = checkout.python("-c", code, "--state-dir", checkout.state, *words.split())
+    assert done.status == 0, done.err
+    assert done.out.endswith("set()\n")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core import settings
+from pipeline.core.addresses import local_folder
 from pipeline.core.text import say
 from pipeline.tracking.mlflow import store as mlflow_store
 
@@ -54,7 +55,7 @@ def _is_ours(client: MlflowClient, id: str) -> bool:
     """
     state = settings.state_dir().resolve()
     for address in mlflow_store.addresses(client, id):
-        folder = mlflow_store.local_folder(address)
+        folder = local_folder(address)
         if folder and folder.exists() and state not in folder.resolve().parents:
             say(f"warning: MLflow run {id} stays: its files are in {folder}", file=sys.stderr)
             return False

@@ -20,7 +20,7 @@ from pandas import DataFrame
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from pipeline.core import azure
+from pipeline.core import azure, model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import FIGURES
 from pipeline.provenance import origin
@@ -44,7 +44,7 @@ class Flavor:
     ) -> None:
         """Write the folder of the model as it was before it was fitted, then its file."""
         mlflow.sklearn.save_model(clone(model), path, mlflow_model=mlflow_model, **told)
-        file = Path(path, model_files.FILE)
+        file = Path(path, model_folder.FILE)
         if mlflow_model.model_size_bytes is not None:
             mlflow_model.model_size_bytes += len(data) - file.stat().st_size
         file.write_bytes(data)
@@ -110,7 +110,7 @@ def log(
         model: the fitted model.
         file: the same as a file (:func:`pipeline.science.model_files.save`).
         features: what it was fitted on.
-        preparation: the file :data:`pipeline.science.model_files.PREPARATION`.
+        preparation: the file :data:`pipeline.core.model_folder.PREPARATION`.
         allowed: the packages its types may come from, beside those that are always trusted.
 
     Raises:

@@ -4,7 +4,7 @@ The other side, which reads the registry, is :mod:`pipeline.models.registry`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,16 +13,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
-from pipeline.core import azure
-from pipeline.core.files import combined_digest, file_digest
-from pipeline.science import model_files
+from pipeline.core import azure, model_folder
 from pipeline.tracking.interface import Artifact
-from pipeline.tracking.mlflow import store as mlflow_store
 
 CANDIDATE = "candidate"
-# What is read of a logged model, each below its folder; the rest is for people and for MLflow.
-FILES = (model_files.FILE, "requirements.txt", f"extra_files/{model_files.PREPARATION}")
-CODE = tuple(f"extra_files/{name}" for name in model_files.CODE)  # earlier models have none
 TRIES = 10
 AT_ONCE = re.compile(r"giving up after|unique constraint|duplicate (key|entry)", re.IGNORECASE)
 
@@ -63,7 +57,7 @@ def register(
         stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
     tags = {
         **origin,
-        "model.digest": digest(stored),
+        "model.digest": model_folder.digest(stored),
         "tracker.artifact": f"{artifact.reference} {artifact.digest}",
         **{f"data.{role}": f"{one.reference} {one.digest}" for role, one in used.items()},
         **{f"metric.{metric}": repr(value) for metric, value in metrics.items()},
@@ -122,26 +116,3 @@ def _again(call: Callable[[], Result]) -> Result:
             if not AT_ONCE.search(str(error)):
                 raise
     return call()
-
-
-def damaged(client: mlflow.MlflowClient) -> Iterator[str]:
-    """What is wrong with the files of registered models that have an alias, on this machine."""
-    for version in (v for v, has_alias in mlflow_store.model_versions(client) if has_alias):
-        label = f"{version.name} version {version.version}"
-        address = client.get_model_version_download_uri(version.name, version.version)
-        if address.startswith("models:/"):
-            address = client.get_logged_model(address.rpartition("/")[2]).artifact_location
-        folder, wanted = mlflow_store.local_folder(address), version.tags.get("model.digest")
-        if folder is None or not wanted:
-            continue
-        try:
-            if digest(folder) != wanted:
-                yield f"{label} has been changed on disk: {folder}"
-        except OSError as error:
-            yield f"{label} is missing its file {error.filename}"
-
-
-def digest(folder: Path) -> str:
-    """One digest of all that is read of a logged model."""
-    code = [name for name in CODE if (folder / name).is_file()]
-    return combined_digest({name: file_digest(folder / name) for name in (*FILES, *code)})

@@ -12,7 +12,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
@@ -22,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core import databases, settings, variables
+from pipeline.core.addresses import local_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 
@@ -330,14 +330,6 @@ def local_files(addresses: Iterable[str]) -> dict[str, str]:
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             found |= {path.relative_to(state).as_posix(): file_digest(path) for path in files}
     return found
-
-
-def local_folder(address: str) -> Path | None:
-    """The folder that an address of MLflow's means on this machine, if it means one."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
-        return None
-    return Path(unquote(parts.path) if parts.scheme else address)
 
 
 def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:

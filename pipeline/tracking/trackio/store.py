@@ -1,7 +1,6 @@
 """Trackio's local store: its artifact versions, their files, and how to remove them."""
 
 import contextlib
-import json
 import re
 import shutil
 import sqlite3
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import settings
+from pipeline.tracking import local_records
 
 # Trackio is taken from there, because that module first tells it where its store is.
 from pipeline.tracking.trackio.runs import SQLiteStorage, blob_path, remove_links, trackio
@@ -43,39 +43,6 @@ def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
                 yield project, artifact["name"], version, makers[version["version_id"]]
 
 
-def lost_files() -> Iterator[tuple[str, Path]]:
-    """Every version in the local store that lacks a file: ``name:version``, and where it was."""
-    for project, version in _manifests():
-        for digest in digests(version):
-            path = blob_path(project, digest)
-            if not path.is_file():
-                yield f"{version['name']}:v{version['version']}", path
-
-
-def stray_files() -> Iterator[Path]:
-    """Every file in the local store that no version has, as a killed run may have left it."""
-    used = {(project, d) for project, version in _manifests() for d in digests(version)}
-    for path in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
-        if (path.parents[3].name, path.name) not in used:
-            yield path
-
-
-def _manifests() -> Iterator[tuple[str, sqlite3.Row]]:
-    query = (
-        "SELECT a.name, v.version, v.manifest FROM artifact_versions v "
-        "JOIN artifacts a ON a.id = v.artifact_id"
-    )
-    for database in _databases():
-        with SQLiteStorage._get_connection(database) as connection:  # noqa: SLF001 - Trackio has no public call
-            rows = connection.execute(query).fetchall()
-        yield from ((database.stem, row) for row in rows)
-
-
-def digests(version: sqlite3.Row) -> set[str]:
-    """The digests of a version's files."""
-    return {entry["digest"] for entry in json.loads(version["manifest"])}
-
-
 def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
     """Remove artifact versions, and the files that no other version has; ``latest`` moves back.
 
@@ -104,9 +71,9 @@ def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]])
     freed, left = set(), set()
     for row in rows:
         if (row["name"], row["version"]) not in unwanted:
-            left |= digests(row)
+            left |= local_records.digests(row["manifest"])
         else:
-            freed |= digests(row)
+            freed |= local_records.digests(row["manifest"])
             for table in ("artifact_aliases", "run_artifact_links"):
                 sql = f"DELETE FROM {table} WHERE artifact_version_id = ?"
                 connection.execute(sql, (row["id"],))

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core import model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.models import launch
 from pipeline.models import predict as program
 from pipeline.models.scoring import Loaded
-from pipeline.science import model_files, training
+from pipeline.science import training
 from pipeline.science.data import tables
 from tests.support.fitted import fitted
 from tests.support.paths import POKEMON, ROOT
@@ -234,7 +235,7 @@ def test_a_model_cleans_as_it_did_when_it_was_trained(tmp_path: Path):
     raw = tables.read_raw(POKEMON)
     model = fitted(tmp_path / "now", raw, "legendary", ["number", "name"], CLEANING)
     earlier = shutil.copytree(tmp_path / "now", tmp_path / "then")
-    for name in model_files.CODE:
+    for name in model_folder.CODE:
         text = (ROOT / "pipeline/science/data" / name).read_text(encoding="utf-8")
         if name == "cleaning.py":  # at that time n/k meant that there is no value
             assert text.count('isin(["", *missing])') == 1

@@ -9,9 +9,9 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from pipeline.core import model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.models import gate, promotion, registry
-from pipeline.science import model_files
 from pipeline.tracking import Artifact
 from pipeline.tracking.mlflow import registration as mlflow_registration
 from tests.support.paths import ROOT
@@ -69,7 +69,7 @@ def test_a_version_says_where_it_came_from(at: Registered):
     assert loaded.preparation["target"] == "legendary"
     assert loaded.cleaning == CLEANING
     assert any(pin.startswith("scikit-learn==") for pin in loaded.requirements)
-    for name in model_files.CODE:  # the cleaning code goes with the model
+    for name in model_folder.CODE:  # the cleaning code goes with the model
         kept = loaded.folder / "extra_files" / name
         assert kept.read_bytes() == (ROOT / "pipeline/science/data" / name).read_bytes()
     assert registry.drift(first, loaded.folder) == []
@@ -215,7 +215,7 @@ def test_a_version_that_does_not_load(promoted: Registered):
     client, version = registry.mlflow_store.existing(), registry.find(NAME, "2")
     folder = registry.fetch(version)
     (folder / "model.skops").write_bytes(b"no model")
-    digest = registry.digest(folder)
+    digest = model_folder.digest(folder)
     folder = folder.rename(folder.with_name(f"2-{digest[:16]}"))
     client.set_model_version_tag(NAME, "2", "model.digest", digest)
     client.set_registered_model_alias(NAME, "previous", "2")

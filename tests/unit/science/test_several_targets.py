@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import r2_score, root_mean_squared_error
 from sklearn.multioutput import MultiOutputRegressor
 
+from pipeline.core import model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
 from pipeline.models import scoring
@@ -65,7 +66,7 @@ def test_each_target_and_the_mean_are_measured(estimator: str, copies: bool, tmp
 def test_predict_and_the_gate_know_them(tmp_path: Path):
     made = planned(tmp_path, ["solar", "wind"], "auto", params={"n_estimators": 5})
     told = made.fit()
-    model_files.save(told.model, tmp_path / model_files.FILE)
+    model_files.save(told.model, tmp_path / model_folder.FILE)
     (tmp_path / "extra_files").mkdir()
     model_files.write_preparation(
         tmp_path / "extra_files", features=told.kinds, cleaning={}, **made.predicted
