@@ -36,6 +36,8 @@ class _Worker:
     def end(self) -> None:
         """End the process, whatever it does; a thread goes on until it has done that."""
         self.pool.shutdown(wait=False)
+        if isinstance(self.pool, ThreadPoolExecutor):
+            return
         pid = self.pid.result() if self.pid.exception() is None else None
         for child in multiprocessing.active_children():
             if child.pid == pid:
@@ -126,9 +128,9 @@ class Scorers:
         return [child.pid for child in multiprocessing.active_children() if child.pid]
 
     def close(self) -> None:
-        """End the workers once they have scored what was given to them."""
+        """End the workers, of which no request wants an answer any more."""
         for worker in self._workers:
-            worker.pool.shutdown(wait=False)
+            worker.end()
 
 
 def answer_valid(loaded: Loaded, requests: list[Cells]) -> list[Answer | None]:

@@ -12,10 +12,13 @@ takes up what has been promoted without a pause.
 import asyncio
 import dataclasses
 import json
+import os
 import re
+import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from ipaddress import ip_address
 from pathlib import Path
@@ -329,12 +332,27 @@ def main(folder: str, options: str) -> None:
             timeout_keep_alive=max(1, round(limits.timeout)),
             limit_concurrency=told["max_connections"],
         )
-        uvicorn.Server(config).run(sockets=[listener])
-        server.served.scorers.close()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again at its end
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            server.served.scorers.close()
+
+
+def run(words: Sequence[str]) -> int:
+    """Serve until the end; the exit status."""
+    try:
+        main(*words)
+    except KeyboardInterrupt:  # uvicorn raises it, too, once it has answered what was under way
+        return INTERRUPTED
+    except SystemExit as end:
+        if end.code:
+            raise
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except KeyboardInterrupt:  # uvicorn raises it, too, once it has answered what was under way
-        raise SystemExit(INTERRUPTED) from None
+    status = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # Python would wait for a thread whose batch hangs

@@ -20,11 +20,13 @@ import pytest
 from pipeline.models.scoring import REASON, Loaded
 from pipeline.models.serving.settings import read
 from pipeline.science.data import tables
+from tests.support import hanging_server
 from tests.support.fitted import fitted
 from tests.support.paths import POKEMON, ROOT
 from tests.support.registered import CLEANING
 from tests.support.servers import free_port, process
 
+SERVER = "pipeline.models.serving.server"
 LABEL = {"name": "pokemon", "version": 1, "run": "", "commit": ""}
 TITLES, *LINES = POKEMON.read_text(encoding="utf-8").splitlines()
 ROWS = [dict(zip(TITLES.split(","), line.split(","), strict=True)) for line in LINES[:200]]
@@ -63,11 +65,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 
 @contextmanager
-def serving(model: Loaded, **options: float) -> Iterator[Running]:
+def serving(model: Loaded, program: str = SERVER, **options: float) -> Iterator[Running]:
     """A server of the model."""
     port, log = free_port(), model.folder / "server.log"
     told = {"label": LABEL, "wanted": "1", **vars(read([], {"port": port, **options}))}
-    words = ["-m", "pipeline.models.serving.server", str(model.folder), json.dumps(told)]
+    words = ["-m", program, str(model.folder), json.dumps(told)]
     with process([sys.executable, *words], port, log, cwd=ROOT) as server:
         yield Running(port, server, log)
     assert "Traceback" not in log.read_text()
@@ -196,9 +198,46 @@ def test_too_many_connections_and_the_end_of_a_server(model: Loaded):
             told = drain(connection)
             assert told.startswith(b"HTTP/1.1 200 ")
             assert b"predictions" in told
-        assert server.process.wait(60) in (0, -signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        await_ends(workers)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_frozen_workers_end_with_their_server(model: Loaded, sent: signal.Signals):
+    with serving(model, workers=2) as server:
+        scoring = [p for p in server.workers() if b"spawn_main" in cmdline(p)]
+        workers = [os.pidfd_open(pid) for pid in scoring]
+        assert len(workers) == 2
         for worker in workers:
-            with selectors.DefaultSelector() as ended:
-                ended.register(worker, selectors.EVENT_READ)
-                assert ended.select(60)
-            os.close(worker)
+            signal.pidfd_send_signal(worker, signal.SIGSTOP)
+        server.process.send_signal(sent)
+        assert server.process.wait(60) == (130 if sent is signal.SIGINT else 0)
+        await_ends(workers)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_batch_that_hangs_in_a_thread_keeps_neither_others_nor_the_server(
+    model: Loaded, sent: signal.Signals
+):
+    row = {**ROWS[0], "HP": hanging_server.HANGS}
+    with serving(model, "tests.support.hanging_server", workers=1, timeout=2) as server:
+        hangs = json.dumps({"dataframe_records": [row]})
+        answers = asyncio.run(ask(server.port, 1, [hangs, hangs, hangs, BODIES[0]]))
+        assert [answer.status_code for answer in answers] == [504, 504, 504, 200]
+        server.process.send_signal(sent)
+        assert server.process.wait(60) == (130 if sent is signal.SIGINT else 0)
+        assert "serve.workers=2 scores in processes" in server.log.read_text()
+
+
+def cmdline(pid: int) -> bytes:
+    """How a process was started."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def await_ends(descriptors: list[int]) -> None:
+    """Wait until processes, by their pidfds, have ended."""
+    for one in descriptors:
+        with selectors.DefaultSelector() as ended:
+            ended.register(one, selectors.EVENT_READ)
+            assert ended.select(60)
+        os.close(one)
