@@ -11,6 +11,7 @@ import httpx
 import pytest
 import requests
 
+from pipeline.core import model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.models import launch, registry
 from pipeline.models.serving import server
@@ -128,7 +129,7 @@ def test_health_and_version_name_the_model_and_a_reload_may_be_refused(url: str,
     folder = registry.fetch(second)
     kept = (folder / "requirements.txt").read_text()
     (folder / "requirements.txt").write_text("scikit-learn==1.0\n")
-    digest = registry.digest(folder)
+    digest = model_folder.digest(folder)
     other = folder.rename(folder.with_name(f"2-{digest[:16]}"))
     client.set_model_version_tag(NAME, "2", "model.digest", digest)
     try:
