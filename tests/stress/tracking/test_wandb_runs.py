@@ -45,16 +45,31 @@ print(json.dumps([runs, versions]))
 """
 
 
+PENDING = """
+import wandb
+from wandb.apis.public import Run
+from wandb.sdk.verify.verify import check_wandb_version
+api = wandb.Api()
+for id in ("one", "lost"):
+    Run.create(api, run_id=id, project="pokemon", state="pending")
+lost = api.run("tester/pokemon/lost")
+lost.update_state("failed")
+print(api.run("tester/pokemon/one").state, api.run("tester/pokemon/lost").state)
+lost.delete()
+check_wandb_version(api)
+"""
+
+
 def asked(checkout: Checkout, server: WandbServer) -> tuple[dict, dict]:
     """Runs and artifact versions, as ``wandb.Api()`` tells them, which makes folders for them."""
     told = {**server.environment(), "WANDB_SILENT": "true", "WANDB_DIR": str(checkout.state)}
-    out = subprocess.check_output(
-        [sys.executable, "-c", ASKED],
-        env=environment(checkout.home, **told),
-        cwd=checkout.home,
-        text=True,
-    )
-    return tuple(json.loads(out.splitlines()[-1]))
+    return tuple(json.loads(python(ASKED, checkout, **told).splitlines()[-1]))
+
+
+def python(code: str, checkout: Checkout, **told: str) -> str:
+    """What a program prints."""
+    command, env = [sys.executable, "-c", code], environment(checkout.home, **told)
+    return subprocess.check_output(command, env=env, cwd=checkout.home, text=True)
 
 
 def check_whole(run: dict, done: Finished, used: list[str]) -> None:
@@ -76,6 +91,9 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
 ):
     first = checkout.run(*ON_WANDB, **server.environment())
     assert first.status == 0, first.err
+    made = python(PENDING, checkout, **server.environment(), WANDB_DIR=str(checkout.state))
+    assert made.splitlines()[0] == "pending failed"
+    assert "version is up to date" in made
     agent = {"WANDB_RUN_ID": "one", "WANDB_RESUME": "allow", "WANDB_RUN_GROUP": "prod"}
     second = checkout.run(*ON_WANDB, "split.test_size=0.3", **server.environment(), **agent)
     assert f"dashboard: {server.url}/tester/pokemon" in second.out

@@ -4,9 +4,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import wandb
+
 from tests.support.wandb_server.artifacts import Artifact, Collection
 from tests.support.wandb_server.encoding import hex_digest, python_name
-from tests.support.wandb_server.execute import Conflict, GraphQLFailure, Node, Refused, connection
+from tests.support.wandb_server.execute import (
+    Conflict,
+    GraphQLFailure,
+    Node,
+    Plain,
+    Refused,
+    connection,
+)
 from tests.support.wandb_server.registry import ORGANIZATION, Registry
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.store import Entity, Project, Store
@@ -30,6 +39,13 @@ FEATURES = (
 DELETED = "run {} was previously created and deleted; try a new run name"
 
 
+# The states in which a run may be given another one: ``Run.update_state``
+MAY_BECOME = {
+    "pending": ("running", "failed", "crashed", "preempted"),
+    "failed": ("pending", "running"),
+}
+
+
 class Query(Node):
     """The fields of a query."""
 
@@ -45,7 +61,9 @@ class Query(Node):
     def server_info(self) -> dict[str, Any]:
         """What this server can do."""
         features = [{"name": name, "isEnabled": True} for name in FEATURES]
-        return {"features": features}
+        # what `wandb verify` compares: wandb/sdk/verify/verify.py, check_wandb_version
+        versions = Plain(max_cli_version=wandb.__version__, min_cli_version="0.15.0")
+        return {"features": features, "cliVersionInfo": versions}
 
     def entity(self, name: str) -> Entity | None:
         """The user, or a team."""
@@ -107,10 +125,20 @@ class Mutation(Node):
                 raise Conflict(DELETED.format(given["name"]))
             inserted = given["name"] not in project.runs_by_id
             run = project.runs_by_id.setdefault(given["name"], Run(project, given["name"]))
+        if run.state == "pending" and not inserted:
+            run.state = "running"  # the SDK takes it over: Api.create_run, wandb/apis/public/api.py
         run.upsert(given)
         if given.get("sweep"):
             run.join(project.sweeps[given["sweep"]])
         return {"bucket": run, "inserted": inserted}
+
+    def update_run_state(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Queue a run anew, or give it up: ``Run.update_state``, wandb/apis/public/runs.py."""
+        run = self.store.find(given["id"], Run)
+        if run.state not in MAY_BECOME.get(given["state"], ()) or run.sweep:
+            raise GraphQLFailure(f"a run that is {run.state} can't be {given['state']}")
+        run.state = given["state"]
+        return {"success": True}
 
     def notify_scriptable_run_alert(self, given: dict[str, Any]) -> dict[str, Any]:
         """Send an alert; wandb-core's mutation of that name."""

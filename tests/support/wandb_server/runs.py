@@ -37,7 +37,7 @@ class Run(Node):
 
     Attributes:
         name: its short id.
-        state: ``running``, ``finished``, ``failed``, ``killed`` or ``crashed``.
+        state: ``pending``, ``running``, ``finished``, ``failed``, ``killed`` or ``crashed``.
         summary, history, events, console: what the file stream brought.
         files: names of uploaded files.
         used, logged: artifacts it read and wrote.
