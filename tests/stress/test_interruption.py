@@ -20,7 +20,7 @@ from pipeline.orchestration.execution.backends import Backend
 from tests.support import servers
 from tests.support.runs import HANGS, SMALL, Checkout, await_step
 
-MOMENTS = 30
+MOMENTS = 12
 PREFORK = "main.backend=prefork"  # more processes to leave behind
 
 
