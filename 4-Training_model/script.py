@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
+from pipeline.core.metrics import LOSS
 from pipeline.reporting import figures
 from pipeline.science import evaluation, model_files
 from pipeline.science.data import tables
@@ -23,7 +24,15 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     planned = plan(files, data["train"].schema(), **{key: vars(args)[key] for key in SETTINGS})
     for line, warning in planned.notes:
         run.note(line, warning)
-    trained = planned.fit()
+    losses: list[float] = []
+
+    def tell(loss: float) -> None:
+        losses.append(loss)
+        print(f"round {len(losses)}: loss {loss:.4g}", flush=True)
+        run.log({LOSS: loss}, step=len(losses))
+
+    trained = planned.fit(tell)
+    run.summary.pop(LOSS, None)  # no result: estimators make different losses small
     for line in evaluation.lacking(trained.answers):
         run.note(line, warning=True)
     pictures = figures.draw(trained.answers, trained.importances, run.folder)
@@ -47,6 +56,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         params={**vars(args), "estimator": planned.path, "estimator.class": planned.path},
         metrics=trained.metrics,
         folds=trained.folds,
+        losses=losses,
         figures=pictures,
         inputs=[
             mlflow_datasets.of_artifact(data[role], role, part, run.tracker.store)

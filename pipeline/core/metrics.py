@@ -20,6 +20,9 @@ METRICS = (  # what pipeline/science/evaluation.py measures
 )
 
 
+LOSS = "train_loss"  # what an estimator makes small, after each round of its fit
+
+
 TASKS = ("auto", "classification", "regression")  # what model.task may be
 
 

@@ -14,6 +14,7 @@ from pipeline.science import (
     encoding,
     estimators,
     memory,
+    rounds,
     size,
     splitting,
     tasks,
@@ -90,8 +91,8 @@ class Plan:
         )
         return records[0]
 
-    def fit(self) -> training.Trained:
-        """Fit the model, and measure it."""
+    def fit(self, tell: rounds.Tell | None = None) -> training.Trained:
+        """Fit the model, and measure it; ``tell`` takes the loss of each round."""
         return training.train(
             self.train,
             self.test,
@@ -104,6 +105,7 @@ class Plan:
             kinds=self.kinds,
             useless=self.useless,
             encode=self.encode,
+            tell=tell,
         )
 
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import encoding, evaluation, insights, tasks, validation
+from pipeline.science import encoding, evaluation, insights, rounds, tasks, validation
 from pipeline.science.data.kinds import expand
 from pipeline.science.data.tables import read_table
 
@@ -67,6 +67,7 @@ def train(
     kinds: Mapping[str, str] | None = None,
     useless: Collection[str] = (),
     encode: Mapping[str, str] | None = None,
+    tell: rounds.Tell | None = None,
 ) -> Trained:
     """Fit an estimator on one table, and measure it on another.
 
@@ -82,6 +83,7 @@ def train(
             their types.
         useless: columns that the schema knows to be no features.
         encode: the encoder of each kind (:func:`pipeline.science.encoding.build`).
+        tell: takes the loss of each round of the last fit (:mod:`pipeline.science.rounds`).
     """
     kinds = kinds or {}
     raw, wanted = separate(train, target, [*drop, *useless])
@@ -93,7 +95,7 @@ def train(
 
     model = build(estimator)
     fit_so = partial(fit, how=how)
-    model, metrics, folds = validation.train(fit_so, model, features, wanted, how, positive)
+    model, metrics, folds = validation.train(fit_so, model, features, wanted, how, positive, tell)
     answers = evaluation.answers(model, test_features, truth, positive)
     metrics |= evaluation.metrics(answers)
     importances = evaluation.importances(model, test_features, truth)
@@ -192,12 +194,14 @@ def fit(
     features: pd.DataFrame,
     target: pd.Series,
     how: validation.How | None = None,
+    tell: rounds.Tell | None = None,
 ) -> Pipeline:
     """Fit a pipeline, after checking that its estimator can predict such a target.
 
     Args:
         model, features, target: the pipeline and the rows.
         how: how rows are drawn; categories are encoded by folds that are drawn in the same way.
+        tell: takes the loss of each round (:mod:`pipeline.science.rounds`).
 
     Raises:
         PipelineError: a target of one class, a continuous one for a classifier, text for a
@@ -224,8 +228,9 @@ def fit(
     folds = how.blocks(target, encoding.FOLDS) if how and usual else None
     try:
         if folds is None:
-            return model.fit(features, target)
-        model.set_params(**{encoding.MANY_FOLDS: folds}).fit(features, target)
+            return rounds.fit(model, features, target, tell)
+        model.set_params(**{encoding.MANY_FOLDS: folds})
+        model = rounds.fit(model, features, target, tell)
         return model.set_params(**{encoding.MANY_FOLDS: usual})  # not kept with the model
     except (ValueError, TypeError, AttributeError) as error:  # also: built from what is no model
         raise PipelineError(f"{name} can't be fitted: {error}", "check model.params") from error

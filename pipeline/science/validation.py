@@ -7,6 +7,7 @@ something about the trial that was chosen.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -79,6 +80,7 @@ def train(
     target: pd.Series,
     how: How,
     positive: Any = None,
+    tell: Any = None,
 ) -> tuple[Any, dict[str, float], pd.DataFrame]:
     """Fit a pipeline, and measure it on training data as far as that is wanted.
 
@@ -87,17 +89,19 @@ def train(
     Args:
         fit: fits a pipeline on features and target, and returns it.
         positive: of two classes the one that the metrics are of.
+        tell: takes the loss of each round while the model that is kept is fitted.
 
     Returns:
         The fitted pipeline; ``val_*``, or ``cv_*_mean`` and ``cv_*_std``; each fold's metrics.
     """
+    last = partial(fit, tell=tell) if tell else fit
     if how.folds:
         folds = cross_validate(fit, model, features, target, how, positive)
-        return fit(model, features, target), spread(folds), folds
+        return last(model, features, target), spread(folds), folds
     if not how.share:
-        return fit(model, features, target), {}, pd.DataFrame()
+        return last(model, features, target), {}, pd.DataFrame()
     fitted, left, known, hidden = hold_out(model, features, target, how)
-    model = fit(model, fitted, known)
+    model = last(model, fitted, known)
     results = evaluation.metrics(evaluation.answers(model, left, hidden, positive))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 

@@ -6,13 +6,14 @@ file, and a large forest is logged in a fifth of the time.
 """
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import mlflow.sklearn
-from mlflow.entities import DatasetInput
+from mlflow.entities import DatasetInput, Metric
 from mlflow.models import Model, infer_signature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
 from mlflow.utils import environment
@@ -22,12 +23,15 @@ from sklearn.pipeline import Pipeline
 
 from pipeline.core import azure, model_folder
 from pipeline.core.errors import PipelineError
+from pipeline.core.metrics import LOSS
 from pipeline.core.results import FIGURES
 from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.science.model_files import TRUSTED_PACKAGES, TRUSTED_TYPES
 from pipeline.tracking.mlflow import datasets
 from pipeline.tracking.mlflow import store as mlflow_store
+
+AT_ONCE = 1000  # metrics that MLflow takes in one request
 
 
 class Flavor:
@@ -67,6 +71,7 @@ def publish(
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     folds: DataFrame,
+    losses: Sequence[float],
     figures: Mapping[str, Path],
     inputs: Sequence[DatasetInput],
 ) -> ModelInfo:
@@ -79,6 +84,7 @@ def publish(
         params: the step's parameters.
         metrics: what the model scored.
         folds: the metrics of each fold, if it was cross-validated.
+        losses: of each round of the fit, if it had some.
         figures: PNG files.
         inputs: the data that the model was fitted and measured on
             (:mod:`pipeline.tracking.mlflow.datasets`).
@@ -93,6 +99,10 @@ def publish(
         mlflow.log_metrics(dict(metrics))
         for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
             mlflow.log_metrics(measured, step=fold)
+        now = round(time.time() * 1000)
+        series = [Metric(LOSS, loss, now, number) for number, loss in enumerate(losses, 1)]
+        for first in range(0, len(series), AT_ONCE):
+            mlflow_store.client().log_batch(run.info.run_id, series[first : first + AT_ONCE])
         mlflow.set_tag("developer", origin.developer())
         mlflow_store.client().log_inputs(run.info.run_id, inputs)
         for figure in figures.values():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.metrics import LOSS
 from pipeline.models import scoring
 from pipeline.science import model_files
 from tests.support import strange
@@ -149,6 +151,25 @@ def test_a_regression_with_gaps_and_unknown_words(chain: tuple[Steps, dict[str, 
     assert run.data.params["params"] == "{'max_iter': 5, 'random_state': 1}"
     unseen = pd.DataFrame({"x": [np.nan], "word": ["never seen"], "truth": [True]})
     assert np.isfinite(served.predict(unseen)).all()
+
+
+def test_each_round_is_logged_on_both_trackers_and_told(chain: tuple[Steps, dict[str, Finished]]):
+    place, _ = chain
+    boosting = "sklearn.ensemble.GradientBoostingClassifier"
+    ended = place.step(STEP, estimator=boosting, params={"n_estimators": 6, "random_state": 1})
+    assert ended.status == 0, ended.err
+    told = [line for line in ended.out.splitlines() if line.startswith("round ")]
+    with store(place) as client:
+        run = last_run(client)
+        history = client.get_metric_history(run.info.run_id, LOSS)
+    assert [entry.step for entry in history] == [1, 2, 3, 4, 5, 6]
+    assert told == [f"round {entry.step}: loss {entry.value:.4g}" for entry in history]
+    query = "select step, metrics from metrics where run_id = ?"
+    with contextlib.closing(sqlite3.connect(place.state / "trackio" / "pokemon.db")) as tracker:
+        rows = tracker.execute(query, [ended.report["tracker_run"]]).fetchall()
+    series = {step: json.loads(text)[LOSS] for step, text in rows if LOSS in json.loads(text)}
+    assert series == {entry.step: entry.value for entry in history}
+    assert LOSS not in ended.report["metrics"]  # it is no result
 
 
 def test_each_fold_is_logged(chain: tuple[Steps, dict[str, Finished]]):
