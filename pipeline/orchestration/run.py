@@ -120,7 +120,7 @@ class Pipeline:
         main = self.config.main
         executor = Executor(
             self.id, self.folder, main.experiment_name, main.env_manager, self.backend, self.marker,
-            self.workers,
+            self.workers, self.tracked.prepare_end,
         )  # fmt: skip
         mark_dead()
         building = executor.build_ahead(self.chosen)

@@ -65,6 +65,11 @@ class TrackedRun:
             named=self._named,
         )
 
+    def prepare_end(self) -> None:
+        """Import what :meth:`end` needs, while a step runs."""
+        if not self._trial:
+            self._tracker.load()
+
     def end(
         self,
         context: StepContext,

@@ -98,6 +98,10 @@ class Tracker:
         if self.kind == "wandb":
             load(self.kind).prepare()
 
+    def load(self) -> None:
+        """Import the tracker's library, which takes long, where there is time."""
+        load(self.kind)
+
     def find(self, reference: str) -> Artifact | None:
         """The exact version that a reference means now; nothing is fetched or recorded."""
         found: Artifact | None = load(self.kind).find(self.project, reference)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,15 @@ class Ran:
 
 
 class Executor:
-    """A parent run in MLflow, and the steps run as its children."""
+    """A parent run in MLflow, and the steps run as its children.
+
+    Args:
+        run_id, folder: of the whole pipeline's run.
+        experiment: MLflow's.
+        env_manager, backend, workers: what the steps run in.
+        marker: where the parent run is noted.
+        meanwhile: is called while a step runs in a worker: what can be done then.
+    """
 
     def __init__(
         self,
@@ -72,10 +80,11 @@ class Executor:
         backend: Backend,
         marker: processes.Marker,
         workers: Workers,
+        meanwhile: Callable[[], None] = lambda: None,
     ):
         environments.prepare_process()
         variables.set_defaults(mlflow_retries.patience(settings.tracker_timeout()))
-        self.backend, self.workers = backend, workers
+        self.backend, self.workers, self._meanwhile = backend, workers, meanwhile
         self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
         with mlflow_store.told():
             self.experiment = mlflow_store.connect(experiment)
@@ -237,7 +246,7 @@ class Executor:
 
     def _own_backend(self, log: Path) -> dict[str, Any]:
         own = self.backend.name == backends.PREFORK
-        return prefork.options(self.workers, log) if own else {}
+        return prefork.options(self.workers, log, self._meanwhile) if own else {}
 
     def _run_elsewhere(
         self, step: str, parameters: Mapping[str, Any], context: StepContext

@@ -8,6 +8,7 @@ that starts threads, and for a command that is more than ``python script.py`` an
 import json
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text
 class PreforkedRun(SubmittedRun):
     """A step at work in a worker's child."""
 
-    def __init__(self, run_id: str, turn: Turn):
-        self._run_id, self._turn = run_id, turn
+    def __init__(self, run_id: str, turn: Turn, meanwhile: Callable[[], None]):
+        self._run_id, self._turn, self._meanwhile = run_id, turn, meanwhile
         self._status: int | None = None
 
     @property
@@ -63,6 +64,7 @@ class PreforkedRun(SubmittedRun):
     def wait(self) -> bool:
         """Wait for the end; whether it was a success."""
         if self._status is None:
+            self._meanwhile()
             try:
                 self._status = int(self._turn.answers.readline() or KILLED)
             except OSError:
@@ -111,7 +113,7 @@ class PreforkBackend(LocalBackend):
                 "folder": str(folder),
                 "log": backend_config["log"],
             }
-            submitted = PreforkedRun(id, turn)
+            submitted = PreforkedRun(id, turn, backend_config["meanwhile"])
             print(f"=== Running {command} in a worker ===", flush=True)  # to the log
             if submitted.begin(job):
                 if env_manager != "local":
@@ -123,9 +125,18 @@ class PreforkBackend(LocalBackend):
         )
 
 
-def options(workers: Workers, log: Path) -> dict[str, Any]:
-    """What ``mlflow.projects.run`` is given for a step that prints to a log file."""
-    return {"backend": PREFORK, "backend_config": {"workers": workers, "log": str(log)}}
+def options(
+    workers: Workers, log: Path, meanwhile: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """What ``mlflow.projects.run`` is given for a step that prints to a log file.
+
+    Args:
+        workers: have the step's worker.
+        log: the file.
+        meanwhile: is called while the step runs.
+    """
+    own = {"workers": workers, "log": str(log), "meanwhile": meanwhile}
+    return {"backend": PREFORK, "backend_config": own}
 
 
 def _activation(folder: Path, env_manager: str) -> dict[str, str]:
