@@ -55,7 +55,7 @@ def test_the_tutorial(tmp_path: Path):
     place = clone.root
     rows = "".join(f"{n % 7},{'new' if n % 3 else 'old'},{90 + 11 * (n % 7)}\n" for n in range(99))
     (place / "houses.csv").write_text(f"rooms,state,price\n{rows}")
-    env = clone.environment(BROWSER="true", COLUMNS="200")
+    env = clone.environment(BROWSER="true", COLUMNS="80")
     for command, shown in sessions():
         done = subprocess.run(
             typed(command), shell=True, cwd=place, env=env, capture_output=True, text=True,
