@@ -785,3 +785,24 @@ def test_any_object_is_kept_and_no_run_is_lost(
         run_id=runs[3].info.run_id, artifact_path=models.PICKLE, dst_path=str(tmp_path)
     )
     assert set(cloudpickle.loads(Path(path).read_bytes())) == {"low", "high"}
+
+
+def test_the_state_of_an_installed_library_is_in_the_callers_repository(top: Path, tmp_path: Path):
+    installed = tmp_path / "site-packages"
+    for package in ("pipeline", "wrapper"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, installed / package, ignore=ignored)
+    before = seen(installed)
+    (top / "train.py").write_text(SCRIPT)
+    (top / "rules.py").write_text(RULES)
+    place = Checkout(tmp_path / "home", shares_workers=False)
+    env = {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = place.python("train.py", "flavour", cwd=top, **env, **IDENTITY)
+    assert done.status == 0, done.err
+    assert seen(installed) == before
+    state = top / ".pipeline"
+    [experiment] = mlflow.MlflowClient(f"sqlite:///{state / 'mlflow.db'}").search_experiments(
+        filter_string="name = 'dev'"
+    )
+    assert Path(experiment.artifact_location.removeprefix("file://")).is_relative_to(state)
+    assert ".pipeline" not in git(top, "ls-tree", "-r", "--name-only", "main")
