@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,13 +26,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     for line, warning in planned.notes:
         run.note(line, warning)
     losses: list[float] = []
-
-    def tell(loss: float) -> None:
-        losses.append(loss)
-        print(f"round {len(losses)}: loss {loss:.4g}", flush=True)
-        run.log({LOSS: loss}, step=len(losses))
-
-    trained = planned.fit(tell)
+    trained = planned.fit(partial(follow, run, losses))
     run.summary.pop(LOSS, None)  # no result: estimators make different losses small
     for line in evaluation.lacking(trained.answers):
         run.note(line, warning=True)
@@ -88,6 +83,13 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )  # fmt: skip
     if not trial:
         run.set_alias(stored, mlflow_registration.CANDIDATE)
+
+
+def follow(run: steps.Run, losses: list[float], loss: float) -> None:
+    """Print and log the loss of one more round of the fit."""
+    losses.append(loss)
+    print(f"round {len(losses)}: loss {loss:.4g}", flush=True)
+    run.log({LOSS: loss}, step=len(losses))
 
 
 def arguments() -> argparse.ArgumentParser:
