@@ -19,13 +19,20 @@ from tests.support.runs import environment
 
 TOKEN = "token-of-the-tests"
 AZURE_ACCOUNT = "testaccount"
+BELOW_CLIENTS = range(10_000, 30_000)  # Linux gives them ports from 32768 on
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, and that the system gives to no client.
+
+    Whoever tries to connect to a port of a client's might connect to itself, and then the server
+    can't have it.
+    """
+    while True:
+        port = secrets.choice(BELOW_CLIENTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
