@@ -310,33 +310,36 @@ def main(folder: str, options: str) -> None:
     limits = Limits(**{field.name: told[field.name] for field in dataclasses.fields(Limits)})
     served = Served(Label(**told["label"]), Path(folder), limits, told["workers"])
     server = Server(served, told["wanted"], told["host"])
-    with socket.socket(socket.AF_INET6 if ":" in told["host"] else socket.AF_INET) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((told["host"], told["port"]))
-        except OSError as error:
-            raise SystemExit(
-                f"error: {told['host']} port {told['port']}: {error.strerror}\n"
-                "  give --port or --host, or end what listens there"
-            ) from error
-        host, port = listener.getsockname()[:2]
-        listener.listen(1024)
-        label = served.label
-        print(f"{label.name} version {label.version}  http://{host}:{port}/invocations", flush=True)
-        config = uvicorn.Config(
-            server.app,
-            log_level="warning",
-            http=limited(limits.timeout, limits.max_bytes),
-            access_log=False,
-            timeout_graceful_shutdown=GRACE,
-            timeout_keep_alive=max(1, round(limits.timeout)),
-            limit_concurrency=told["max_connections"],
-        )
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again at its end
-        try:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again at its end
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in told["host"] else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((told["host"], told["port"]))
+            except OSError as error:
+                raise SystemExit(
+                    f"error: {told['host']} port {told['port']}: {error.strerror}\n"
+                    "  give --port or --host, or end what listens there"
+                ) from error
+            host, port = listener.getsockname()[:2]
+            listener.listen(1024)
+            label = served.label
+            print(
+                f"{label.name} version {label.version}  http://{host}:{port}/invocations",
+                flush=True,
+            )
+            config = uvicorn.Config(
+                server.app,
+                log_level="warning",
+                http=limited(limits.timeout, limits.max_bytes),
+                access_log=False,
+                timeout_graceful_shutdown=GRACE,
+                timeout_keep_alive=max(1, round(limits.timeout)),
+                limit_concurrency=told["max_connections"],
+            )
             uvicorn.Server(config).run(sockets=[listener])
-        finally:
-            server.served.scorers.close()
+    finally:
+        server.served.scorers.close()
 
 
 def run(words: Sequence[str]) -> int:
