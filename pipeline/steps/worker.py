@@ -42,7 +42,7 @@ def main(script: str, address: str, modules: Sequence[str]) -> None:
         gc.disable()  # imports leave no garbage
         module = load(Path(script))
         for name in modules:
-            package, _, below = name.partition(".")
+            package, _, below = name.partition(".")  # a part, where its package is in use
             if not below or package in sys.modules:
                 importlib.import_module(name)
         gc.freeze()  # a collection in a child would copy every page that they share

@@ -3,32 +3,34 @@
 Nothing of this repository is imported ahead, nor what reads the environment when it is imported.
 """
 
+import importlib
 import os
 import runpy
 import sys
 from pathlib import Path
 
 import click  # noqa: F401 - imported for the programs, as all below
-import git  # noqa: F401
-import gradio_client  # noqa: F401
-import huggingface_hub.file_download
-import huggingface_hub.hf_api  # noqa: F401
 import hydra  # noqa: F401
 import mlflow.projects
-import mlflow.pyfunc
 import mlflow.sklearn
 import mlflow.store.model_registry.sqlalchemy_workspace_store
-import mlflow.store.tracking.sqlalchemy_workspace_store
-import mlflow.tracing.processor.otel  # noqa: F401
+import mlflow.store.tracking.sqlalchemy_workspace_store  # noqa: F401
 import pandas  # noqa: F401
-import PIL.Image  # noqa: F401
 import rich.progress  # noqa: F401
 import sklearn.ensemble
 import sklearn.model_selection  # noqa: F401
 import skops.io  # noqa: F401
-import starlette.applications
-import starlette.staticfiles  # noqa: F401
-import uvicorn  # noqa: F401
+
+# What programs and steps import late: MLflow's parts, and what Trackio imports, which itself reads
+# the environment. Where a step does without a package, so it does without its parts.
+AHEAD = (
+    "mlflow.pyfunc", "mlflow.tracing.processor.otel", "git", "hypothesis", "numpy", "orjson", "PIL",
+    "PIL.Image", "gradio_client", "uvicorn", "starlette", "starlette.applications",
+    "starlette.staticfiles", "huggingface_hub", "huggingface_hub.hf_api",
+    "huggingface_hub.file_download",
+)  # fmt: skip
+for name in AHEAD:
+    importlib.import_module(name)
 
 
 def main() -> None:

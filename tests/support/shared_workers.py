@@ -31,14 +31,6 @@ from tests.support.paths import ROOT
 # They build environments below the home that MLflow has found when it was imported
 BUILDERS = {"promote", "predict", "serve", "reproduce"}
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "OMP_", "MKL_", "OPENBLAS_", "MPL")
-# What steps import late: MLflow's parts, and what Trackio imports, which itself reads the
-# environment. A part of a package is imported where the package has been before it.
-AHEAD = (
-    "mlflow.pyfunc", "mlflow.tracing.processor.otel", "git", "hypothesis", "numpy", "orjson", "PIL",
-    "PIL.Image", "gradio_client", "uvicorn", "starlette", "starlette.applications",
-    "starlette.staticfiles", "huggingface_hub", "huggingface_hub.hf_api",
-    "huggingface_hub.file_download",
-)  # fmt: skip
 MANY = 200
 _started: dict[Path, tuple[Path, subprocess.Popen]] = {}
 _numbers = itertools.count()
@@ -100,7 +92,7 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
     folder = Path(tempfile.mkdtemp(dir=_folder()))
     for step in step_folders():
         name = worker_name(ROOT / step, sys.executable, variables)
-        (folder / name).symlink_to(_worker(ROOT / step / "script.py", *STORES, *AHEAD))
+        (folder / name).symlink_to(_worker(ROOT / step / "script.py", *STORES, *program.AHEAD))
     return {settings.WORKERS: str(folder)}
 
 
