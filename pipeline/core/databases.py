@@ -3,8 +3,9 @@
 import contextlib
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.core import errors, settings
 from pipeline.core.errors import PipelineError
@@ -80,17 +81,32 @@ def refuse_cut(file: Path, store: sqlite3.Connection) -> None:
         raise unreadable(file, "it is cut off")
 
 
-def mlflow_tags(file: Path, key: str) -> set[str]:
-    """The values that a tag has in a store of MLflow; none where the store is not there yet.
+def rows(
+    file: Path, query: str, values: Sequence[Any] = (), table: str | None = None
+) -> list[tuple[Any, ...]]:
+    """What a query finds; nothing where the file is not there yet, or not the table.
+
+    Args:
+        file: the database.
+        query, values: as SQLite takes them.
+        table: one that a store may lack, as before its first use.
 
     Raises:
-        PipelineError: it is damaged, or not MLflow's.
+        PipelineError: the database is damaged, or lacks what the query names.
     """
     if not file.exists():
-        return set()
+        return []
     with reading(file) as store:
         refuse_cut(file, store)
-        return {value for (value,) in store.execute("SELECT value FROM tags WHERE key = ?", [key])}
+        if table and not has_table(store, table):
+            return []
+        return store.execute(query, values).fetchall()
+
+
+def has_table(store: sqlite3.Connection, name: str) -> bool:
+    """Whether a database has a table."""
+    found = store.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
+    return found.fetchone() is not None
 
 
 def local() -> list[Path]:

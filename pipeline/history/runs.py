@@ -44,7 +44,10 @@ class History:
     def _store(self) -> "MlflowHistory | None":
         """MLflow's store, or None where all that it has is here: MLflow takes long to import."""
         file = settings.sqlite_path(settings.tracking_uri())
-        if file and databases.mlflow_tags(file, RUN_ID_TAG) <= self.local.keys():
+        query = "SELECT value FROM tags WHERE key = ?"
+        if file and all(
+            id in self.local for (id,) in databases.rows(file, query, [RUN_ID_TAG], table="tags")
+        ):
             return None
         from pipeline.history.mlflow_records import MlflowHistory
 

@@ -4,10 +4,8 @@ Their databases are asked directly, for both take long to import.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pipeline.core import addresses, databases, model_folder, settings
 from pipeline.core.dependencies import read_lock
@@ -63,6 +61,8 @@ def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
 def damaged_models() -> Iterator[str]:
     """What is wrong with the files of registered models that have an alias, on this machine."""
     file = settings.sqlite_path(settings.tracking_uri())
+    if file is None:
+        return  # they are elsewhere
     query = (
         "SELECT DISTINCT v.name, v.version, t.value, "
         "coalesce(l.artifact_location, v.storage_location, v.source) "
@@ -72,7 +72,7 @@ def damaged_models() -> Iterator[str]:
         "LEFT JOIN logged_models l ON v.source = 'models:/' || l.model_id "
         "WHERE t.key = 'model.digest'"
     )
-    for name, version, wanted, address in _rows(file, "logged_models", query) if file else ():
+    for name, version, wanted, address in databases.rows(file, query, table="logged_models"):
         folder = addresses.local_folder(address)
         if folder is None:
             continue
@@ -113,22 +113,8 @@ def _manifests() -> Iterator[tuple[str, str, int, str]]:
         "JOIN artifacts a ON a.id = v.artifact_id"
     )
     for file in sorted(settings.trackio_dir().glob("*.db")):
-        for name, version, manifest in _rows(file, "artifact_versions", query):
+        for name, version, manifest in databases.rows(file, query):
             yield file.stem, name, version, manifest
-
-
-def _rows(file: Path, table: str, query: str) -> list[tuple[Any, ...]]:
-    """What a query finds; nothing where the file or the table is not there."""
-    if not file.exists():
-        return []
-    with databases.reading(file) as store:
-        databases.refuse_cut(file, store)
-        return store.execute(query).fetchall() if _has_table(store, table) else []
-
-
-def _has_table(store: sqlite3.Connection, table: str) -> bool:
-    found = store.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
-    return found.fetchone() is not None
 
 
 def _absent(file: Path, table: str, query: str, wanted: list[Row]) -> list[Row]:
@@ -137,6 +123,6 @@ def _absent(file: Path, table: str, query: str, wanted: list[Row]) -> list[Row]:
         return wanted
     with databases.reading(file) as store:
         databases.refuse_cut(file, store)
-        if not _has_table(store, table):
+        if not databases.has_table(store, table):
             return wanted
         return [values for values in wanted if not store.execute(query, values).fetchone()]

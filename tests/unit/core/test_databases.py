@@ -32,6 +32,14 @@ def test_a_whole_database_and_none_are_fine(file: Path, tmp_path: Path):
     assert not (tmp_path / "none.db").exists()
 
 
+def test_rows_of_a_store_that_is_not_there_yet(file: Path, tmp_path: Path):
+    assert len(databases.rows(file, "SELECT * FROM runs", table="runs")) == 20
+    assert databases.rows(file, "SELECT * FROM tags", table="tags") == []
+    assert databases.rows(tmp_path / "none.db", "SELECT * FROM runs") == []
+    with pytest.raises(PipelineError, match="no such table"):
+        databases.rows(file, "SELECT * FROM tags")
+
+
 @pytest.mark.parametrize("damage", ["cut", "garbage", "folder", "page", "link"])
 def test_what_is_damaged_is_named(file: Path, tmp_path: Path, damage: str):
     content = file.read_bytes()
