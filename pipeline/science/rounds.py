@@ -35,7 +35,7 @@ def fit(model: Pipeline, features: pd.DataFrame, target: Any, tell: Tell | None)
         return model.fit(features, target, **_named(model, monitor=_monitor(tell)))
     if package == "lightgbm":
         return model.fit(features, target, **_named(model, callbacks=[_lightgbm(tell)]))
-    if package == "xgboost":
+    if package == "xgboost" and not estimator.early_stopping_rounds:  # that wants rows of its own
         return _fit_xgboost(model, features, target, tell)
     if isinstance(estimator, MLPClassifier | MLPRegressor | SGDClassifier | SGDRegressor):
         with _printing(estimator, tell):
@@ -70,8 +70,7 @@ def _fit_xgboost(model: Pipeline, features: pd.DataFrame, target: Any, tell: Tel
 
     class Told(TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
-            for losses in evals_log.get("validation_0", {}).values():
-                tell(float(losses[-1]))
+            tell(float(next(iter(evals_log["validation_0"].values()))[-1]))  # of the first metric
             return False  # to go on
 
     rows = model[:-1].fit_transform(features, target)

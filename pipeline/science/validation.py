@@ -23,7 +23,7 @@ from sklearn.model_selection import (
 )
 
 from pipeline.core.errors import PipelineError
-from pipeline.science import evaluation, splitting
+from pipeline.science import evaluation, rounds, splitting
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def train(
     target: pd.Series,
     how: How,
     positive: Any = None,
-    tell: Any = None,
+    tell: rounds.Tell | None = None,
 ) -> tuple[Any, dict[str, float], pd.DataFrame]:
     """Fit a pipeline, and measure it on training data as far as that is wanted.
 

@@ -99,12 +99,12 @@ def publish(
         mlflow.log_metrics(dict(metrics))
         for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
             mlflow.log_metrics(measured, step=fold)
-        now = round(time.time() * 1000)
+        client, now = mlflow_store.client(), round(time.time() * 1000)
         series = [Metric(LOSS, loss, now, number) for number, loss in enumerate(losses, 1)]
         for first in range(0, len(series), AT_ONCE):
-            mlflow_store.client().log_batch(run.info.run_id, series[first : first + AT_ONCE])
+            client.log_batch(run.info.run_id, series[first : first + AT_ONCE])
         mlflow.set_tag("developer", origin.developer())
-        mlflow_store.client().log_inputs(run.info.run_id, inputs)
+        client.log_inputs(run.info.run_id, inputs)
         for figure in figures.values():
             mlflow.log_artifact(str(figure), FIGURES)
         mlflow.log_artifact(str(preprocessor), "preprocessor")

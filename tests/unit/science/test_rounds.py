@@ -73,6 +73,19 @@ def test_what_was_to_be_printed_is_printed(capsys: pytest.CaptureFixture):
     assert capsys.readouterr().out.count("loss = ") == len(losses) == 3
 
 
+def test_a_round_that_is_measured_in_two_ways_is_told_once():
+    losses: list[float] = []
+    estimator = xgboost.XGBClassifier(n_estimators=3, eval_metric=["logloss", "error"], **SEED)
+    told = rounds.fit(pipeline(estimator), FEATURES, CLASSES, losses.append)
+    assert losses == told[-1].evals_result()["validation_0"]["logloss"]
+
+
+def test_the_training_rows_do_not_stop_a_fit_early():
+    estimator = xgboost.XGBClassifier(n_estimators=3, early_stopping_rounds=1, **SEED)
+    with pytest.raises(ValueError, match="at least 1 validation dataset"):
+        rounds.fit(pipeline(estimator), FEATURES, CLASSES, [].append)
+
+
 def test_an_estimator_without_rounds_tells_nothing():
     losses: list[float] = []
     fitted = rounds.fit(pipeline(LogisticRegression()), FEATURES, CLASSES, losses.append)
