@@ -36,8 +36,6 @@ class _Worker:
     def end(self) -> None:
         """End the process, whatever it does; a thread goes on until it has done that."""
         self.pool.shutdown(wait=False)
-        if isinstance(self.pool, ThreadPoolExecutor):
-            return
         pid = self.pid.result() if self.pid.exception() is None else None
         for child in multiprocessing.active_children():
             if child.pid == pid:

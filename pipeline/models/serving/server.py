@@ -304,6 +304,26 @@ def newest(served: Served, wanted: str) -> Served:
     return found
 
 
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that connections come to.
+
+    Raises:
+        SystemExit: the port is taken, or the host is not this machine.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SystemExit(
+            f"error: {host} port {port}: {error.strerror}\n"
+            "  give --port or --host, or end what listens there"
+        ) from error
+    listener.listen(1024)
+    return listener
+
+
 def main(folder: str, options: str) -> None:
     """Serve the model in a folder until SIGTERM or Ctrl-C; requests under way are answered."""
     told = json.loads(options)
@@ -312,22 +332,10 @@ def main(folder: str, options: str) -> None:
     server = Server(served, told["wanted"], told["host"])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again at its end
     try:
-        with socket.socket(socket.AF_INET6 if ":" in told["host"] else socket.AF_INET) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((told["host"], told["port"]))
-            except OSError as error:
-                raise SystemExit(
-                    f"error: {told['host']} port {told['port']}: {error.strerror}\n"
-                    "  give --port or --host, or end what listens there"
-                ) from error
+        with _listening(told["host"], told["port"]) as listener:
             host, port = listener.getsockname()[:2]
-            listener.listen(1024)
-            label = served.label
-            print(
-                f"{label.name} version {label.version}  http://{host}:{port}/invocations",
-                flush=True,
-            )
+            named = f"{served.label.name} version {served.label.version}"
+            print(f"{named}  http://{host}:{port}/invocations", flush=True)
             config = uvicorn.Config(
                 server.app,
                 log_level="warning",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 GRACE = 3.0  # seconds that a process has to end by itself
 SERVICE, SERVICE_GRACE = "wandb-core", 0.5
 TIDYING = 60.0  # seconds that another start may take to tidy up after a run
+REMOVALS = 3  # of a folder in which something appears meanwhile
 NAME = re.compile("pipeline-[0-9a-f]{8}")  # of a run's temporary folder
 
 
@@ -332,7 +333,7 @@ def remove_temporary(folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove the temporary folder of a run that is over, and end what still writes into it."""
-    for _ in range(watcher.ROUNDS):
+    for _ in range(REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
