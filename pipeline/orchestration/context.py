@@ -50,8 +50,6 @@ def export(config: "DictConfig", group: str, tracker: str) -> str | None:
     """
     state = Path(config.main.state_dir).absolute()
     store, notice = _mlflow_store(config.main.mlflow_uri, state)
-    if os.environ.get("TRACKIO_DIR"):  # each step runs in a folder of its own
-        variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir().absolute())})
     variables.set_defaults({"MLFLOW_DISABLE_TELEMETRY": "true"})
     variables.set_variables(
         {
@@ -68,6 +66,10 @@ def export(config: "DictConfig", group: str, tracker: str) -> str | None:
             "MLFLOW_TRACKING_URI": store,
         }
     )
+    if tracker == "trackio" or os.environ.get("TRACKIO_DIR"):
+        # whole, as each step runs in a folder of its own; and before a worker is started, which is
+        # for the variables as they are then
+        variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir().absolute())})
     return notice
 
 

@@ -88,6 +88,8 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
         "WANDB_RUN_GROUP": given.get("main.experiment_name", "dev"),
         "HYDRA_FULL_ERROR": "1",
     }
+    if told[settings.TRACKER] == "trackio":
+        told["TRACKIO_DIR"] = environment.get("TRACKIO_DIR") or f"{given['main.state_dir']}/trackio"
     variables = {**environment, **hardening.quiet_git(environment), **told}
     folder = Path(tempfile.mkdtemp(dir=_folder()))
     for step in step_folders():

@@ -24,6 +24,7 @@ from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.steps.folders import step_folders
 from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.paths import POKEMON, ROOT
+from tests.support.runs import Checkout
 
 PROJECT = """
 name: a step
@@ -491,6 +492,22 @@ def test_every_step_can_be_forked(forked: Step, name: str, tracker: str, monkeyp
         turn.connection.sendall(f"{json.dumps(job)}\n".encode())
         assert turn.answers.readline() == "0\n"
     assert "usage: script.py" in forked.log.read_text()
+
+
+def test_a_run_starts_each_steps_worker_once(tmp_path: Path):
+    """What the orchestrator sets and imports while a step runs leaves the next one's worker be."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if sys.orig_argv[1:2] == [os.environ['WORKER']]:\n"
+        "    with open(os.environ['STARTED'], 'a') as started:\n"
+        "        started.write(os.path.basename(os.path.dirname(sys.orig_argv[2])) + '\\n')\n"
+    )
+    started = tmp_path / "started"
+    tell = {"WORKER": str(workers.WORKER), "STARTED": str(started), "PYTHONPATH": str(tmp_path)}
+    place = Checkout(tmp_path / "home", shares_workers=False)
+    done = place.run("main.steps=[1,2,3]", "main.backend=prefork", **tell)
+    assert done.status == 0, done.err
+    assert sorted(started.read_text().split()) == step_folders()[:3]  # two start side by side
 
 
 def test_a_real_step(forked: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
