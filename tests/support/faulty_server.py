@@ -3,7 +3,7 @@
 import socket
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,6 +16,18 @@ class Page:
     faults: list[str | int]
     headers: dict[str, str]
     asked: int = 0
+    _news: threading.Condition = field(default_factory=threading.Condition)
+
+    def ask(self) -> None:
+        """Count a request."""
+        with self._news:
+            self.asked += 1
+            self._news.notify_all()
+
+    def await_asked(self, count: int) -> None:
+        """Wait until so many requests are here; a busy machine reads them late."""
+        with self._news:
+            assert self._news.wait_for(lambda: self.asked >= count, timeout=120)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         page = self.server.pages.get(self.path)
         if page is None:
             return self.send_error(404)
-        page.asked += 1
+        page.ask()
         fault = page.faults.pop(0) if page.faults else None
         self.close_connection = True
         if isinstance(fault, int):

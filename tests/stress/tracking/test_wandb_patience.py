@@ -49,6 +49,18 @@ def test_a_slow_line_that_makes_progress_is_waited_for(client: WandbServer):
     assert len(client.store.blobs) >= 1
 
 
+def test_a_file_of_two_gib_goes_up_in_parts(client: WandbServer):
+    with Path("large").open("wb") as file:
+        file.truncate(2 << 30)  # without a block on the disk
+    run = start()
+    assert run.log_artifact(Path("large"), "large", "raw_data").version == "v0"
+    run.finish()
+    (upload,) = client.store.uploads.values()
+    assert upload.complete
+    assert len(upload.taken) > 20
+    assert client.unanswered == []
+
+
 def test_a_line_that_stands_still_is_given_up(client: WandbServer):
     run = start()
     client.faults.hold("PUT /storage")

@@ -41,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # headers and body in one packet
+    etag: str | None = None  # of the part that is answered
 
     def do_GET(self) -> None:
         """Read bytes."""
@@ -133,10 +134,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def _store(self, key: str, body: bytes) -> tuple[int, Any]:
         """Keep bytes; those of an artifact's file must have the digest they are kept under."""
-        if "/" not in key and md5_hex(body) != key:
+        digest = md5_hex(body)
+        if "/" not in key and digest != key:
             return HTTPStatus.BAD_REQUEST, {"error": "the bytes do not have that digest"}
         with self.world.store.lock:
-            self.world.store.blobs[key] = body
+            if key.startswith("parts/"):
+                _, upload, number = key.split("/")
+                found = self.world.store.uploads[upload.removeprefix("upload-")]
+                self.etag = found.take(int(number), digest)
+                if self.etag is None:
+                    return HTTPStatus.BAD_REQUEST, {"error": "that part has another digest"}
+            else:
+                self.world.store.blobs[key] = body
         return HTTPStatus.OK, {}
 
     def _load(self, key: str) -> tuple[int, Any]:
@@ -157,6 +166,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if self.etag:
+            self.send_header("ETag", self.etag)
+            self.etag = None
         if status >= HTTPStatus.BAD_REQUEST and (seconds := self.world.faults.retry_after):
             # https://docs.wandb.ai/support: RateLimit-Reset and RateLimit-Remaining, beside HTTP's
             self.send_header("Retry-After", str(seconds))

@@ -16,6 +16,7 @@ from tests.support.wandb_server.execute import (
     Refused,
     connection,
 )
+from tests.support.wandb_server.multipart import Upload
 from tests.support.wandb_server.registry import ORGANIZATION, Registry
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.store import Entity, Project, Store
@@ -222,21 +223,36 @@ class Mutation(Node):
     def _file(self, given: Mapping[str, Any]) -> dict[str, Any]:
         key = hex_digest(given["md5"])
         born = self.store.births.setdefault(key, self.store.find(given["artifactID"], Artifact))
+        wanted, parts = not self.store.has(key), given.get("uploadPartsInput")
+        if wanted and parts:
+            self.store.uploads[key] = Upload.of(key, f"upload-{key}", parts)
+        storage = self.store.blob_url("parts")
         return {
             "name": given["name"],
             "displayName": given["name"],
             "storagePath": key,
-            "uploadUrl": None if key in self.store.blobs else self.store.blob_url(key),
+            "uploadUrl": self.store.blob_url(key) if wanted else None,
             "uploadHeaders": [],
-            "uploadMultipartUrls": None,
+            "uploadMultipartUrls": self.store.uploads[key].urls(storage)
+            if wanted and parts
+            else None,
             "artifact": born,
         }
+
+    def complete_multipart_upload_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Join the parts of a file."""
+        upload = self.store.uploads.get(given["storage_path"])
+        if upload is None or upload.id != given["upload_id"]:
+            raise GraphQLFailure(f"there is no upload {given['upload_id']}")
+        if not upload.finish(given["completed_parts"]):
+            raise GraphQLFailure(f"the parts of {upload.id} are not those that were taken")
+        return {"digest": upload.key}
 
     def commit_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
         """Make a version that has all its files visible."""
         artifact = self.store.find(given["artifact_id"], Artifact)
         for path in artifact.manifest:
-            if artifact.blob_key(path) not in self.store.blobs:
+            if not self.store.has(artifact.blob_key(path)):
                 raise GraphQLFailure(f"{path} of {artifact.id} has not been uploaded")
         if artifact.state == "PENDING":
             artifact.collection.append(artifact)

@@ -12,6 +12,7 @@ from tests.support.wandb_server.execute import (
     Node,
     connection,
 )
+from tests.support.wandb_server.multipart import Upload
 from tests.support.wandb_server.registry import ORGANIZATION, PREFIX, Registry
 from tests.support.wandb_server.runs import Run
 from tests.support.wandb_server.sweeps import Sweep
@@ -28,6 +29,7 @@ class Store:
         registries: the organization's, by name; :meth:`registry` adds one.
         blobs: stored bytes; a file of an artifact is kept under its MD5 in hex.
         births: which artifact first brought a blob, by the blob's key.
+        uploads: files that come in parts, by the blob's key.
     """
 
     def __init__(self, entity: str):
@@ -38,6 +40,7 @@ class Store:
         self.projects: dict[tuple[str, str], Project] = {}
         self.blobs: dict[str, bytes] = {}
         self.births: dict[str, Artifact] = {}
+        self.uploads: dict[str, Upload] = {}
         self.registries: dict[str, Registry] = {}
         self._nodes: dict[str, Node] = {}
 
@@ -95,6 +98,11 @@ class Store:
         for project in self.projects.values():
             for run in project.runs_by_id.values():
                 run.state = "crashed" if run.state == "running" else run.state
+
+    def has(self, key: str) -> bool:
+        """Whether a blob is here as a whole."""
+        upload = self.uploads.get(key)
+        return key in self.blobs or bool(upload and upload.complete)
 
     def blob_url(self, key: str) -> str:
         """Where a blob can be read and written without a key, as by a signed URL."""
