@@ -19,7 +19,8 @@ from tests.support.runs import environment
 
 TOKEN = "token-of-the-tests"
 AZURE_ACCOUNT = "testaccount"
-BELOW_CLIENTS = range(10_000, 30_000)  # Linux gives them ports from 32768 on
+# Linux gives clients ports from 32768 on; Ray's workers have those up to 19999
+FOR_SERVERS = range(20_000, 32_768)
 
 
 def free_port() -> int:
@@ -29,7 +30,7 @@ def free_port() -> int:
     can't have it.
     """
     while True:
-        port = secrets.choice(BELOW_CLIENTS)
+        port = secrets.choice(FOR_SERVERS)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
