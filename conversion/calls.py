@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from pipeline.config.schema import plain
 from pipeline.core.results import Reference, StepResult
-from pipeline.orchestration.run import standing_in
+from pipeline.orchestration.start import standing_in
 
 
 @dataclass

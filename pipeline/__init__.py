@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["main", "start"]
 
-_MODULES = {"main": "pipeline.config.entry", "start": "pipeline.orchestration.run"}
+_MODULES = {"main": "pipeline.config.entry", "start": "pipeline.orchestration.start"}
 
 
 def __getattr__(name: str) -> Any:

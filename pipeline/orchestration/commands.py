@@ -27,7 +27,7 @@ def explain(context: click.Context, overrides: tuple[str, ...], output: Path | N
     OVERRIDE is what main.py takes: split.test_size=0.3
     """
     from pipeline.config.overrides import quoted  # loads Hydra
-    from pipeline.orchestration.run import drawing_into
+    from pipeline.orchestration.explain import drawing_into
     from pipeline.reporting import graph
 
     state = context.find_root().params.get("state_dir")

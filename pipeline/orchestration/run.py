@@ -9,15 +9,12 @@ import gc
 import json
 import os
 import shlex
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock
 
@@ -26,10 +23,10 @@ from pipeline.cache.compare import Parts, Present, declared, known, unrecorded
 from pipeline.cache.finished import Cache, Lock, Record, fingerprint
 from pipeline.config import job as hydra_job
 from pipeline.config import references
-from pipeline.config.job import Job, current_job
+from pipeline.config.job import Job
 from pipeline.config.schema import plain
 from pipeline.core import hardening, settings
-from pipeline.core.errors import PipelineError, leave_pipe, reader_gone
+from pipeline.core.errors import PipelineError
 from pipeline.core.results import TRACKER_TAG, Reference, StepResult
 from pipeline.core.settings import ROOT
 from pipeline.orchestration import context, summary
@@ -39,7 +36,6 @@ from pipeline.orchestration.terminal import Screen, print_result
 from pipeline.orchestration.tracked import TrackedRun
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
-from pipeline.reporting import graph
 from pipeline.steps.folders import chosen_steps, step_folders
 from pipeline.tracking import Named
 from pipeline.tracking.mlflow import retries as mlflow_retries
@@ -76,8 +72,6 @@ class Pipeline:
         self.commit = origin.commit(ROOT)
         self.snapshot: snapshot.Snapshot | None = None
         self.results: dict[str, StepResult] = {}
-        self.reasons: dict[str, list[str]] = {}
-        self.graph: list[graph.Step] = []
         self.running: str | None = None
         self.trial = hydra_job.begin_trial(job)
         group = self.trial.sweep if self.trial else config.main.experiment_name
@@ -148,34 +142,25 @@ class Pipeline:
             PipelineError: the step failed; the message is its own, or the end of its log.
         """
         values = {key: plain(value) for key, value in parameters.items()}
-        if step in self.chosen and not self.config.main.explain:
+        if step in self.chosen:
             with self._attempt(step):
                 result = self._reuse_or_run(step, values)
         else:
-            found = known(step, values, self.tracker.store, self.backend.environment)
-            present = self.reuse.present(step, found)
-            look = self._explain if self.config.main.explain else self._skipped
-            result = look(step, found, present)
+            _, present = self._known(step, values)
+            result = self._skipped(step, present)
         self.results[step] = result
         self._show(result)
-        if self.config.main.explain:
-            self._draw(result, values)
         return result
 
-    def _draw(self, result: StepResult, values: Mapping[str, Any]) -> None:
-        """Note a step for the picture of what would run."""
-        names = {value for key, value in values.items() if key.endswith("artifact_name") and value}
-        made = {output["name"]: output["version"] for output in result.outputs}
-        inputs = [v.partition(":")[0] for v in values.values() if isinstance(v, Reference)]
-        outputs = dict.fromkeys(sorted(names - made.keys()), "") | made
-        reasons = self.reasons.get(result.step, ())
-        self.graph.append(graph.Step(result.step, inputs, outputs, result.status, reasons))
+    def _known(self, step: str, values: Mapping[str, Any]) -> tuple[Parts, Present]:
+        """What is known of a step before it runs, and what it would meet now."""
+        found = known(step, values, self.tracker.store, self.backend.environment)
+        return found, self.reuse.present(step, found)
 
     def _reuse_or_run(self, step: str, values: Mapping[str, Any]) -> StepResult:
         self.tracked.begin(self.context)
         values = {key: self._pinned(step, value) for key, value in values.items()}
-        found = known(step, values, self.tracker.store, self.backend.environment)
-        present = self.reuse.present(step, found)
+        found, present = self._known(step, values)
         with self._alone(step, present.key):
             if result := self.reuse.find(step, found, present):
                 return result
@@ -190,7 +175,7 @@ class Pipeline:
         """The packages that the step would run with; its environment is built to learn of them."""
         env_manager = self.config.main.env_manager
         found = workers.lock(ROOT / step, env_manager)
-        if found is None and not self.config.main.explain:
+        if found is None:
             self.executor.ensure_environment(step)
             found = workers.lock(ROOT / step, env_manager)
         return found or []
@@ -360,12 +345,7 @@ class Pipeline:
         )
         return taken
 
-    def _skipped(
-        self,
-        step: str,
-        found: Parts,  # noqa: ARG002 - given to _explain, which can stand in its place
-        present: Present,
-    ) -> StepResult:
+    def _skipped(self, step: str, present: Present) -> StepResult:
         """A step that was not chosen: its outputs as they are, from the run that fits best.
 
         Nobody reads what comes after the last chosen step, so there only what fits is handed on.
@@ -384,20 +364,8 @@ class Pipeline:
             result.warnings = [f"{step} is not chosen; using what run {result.pipeline_run} made"]
         return result
 
-    def _explain(self, step: str, found: Parts, present: Present) -> StepResult:
-        """Whether the step would run, and why; nothing is run."""
-        if step not in self.chosen:
-            self.screen.explain(step, ["it is not in main.steps"])
-            return self._skipped(step, found, present)
-        result, reasons = self.reuse.explain(step, found, present)
-        if result is None:
-            self.reasons[step] = reasons
-            self.screen.explain(step, reasons)
-            return StepResult(step, "would run")
-        result.status, result.seconds, result.warnings = "cached", None, []
-        return result
-
-    def __enter__(self) -> "Pipeline":
+    def _open(self) -> None:
+        """Begin to show what happens."""
         self.screen.__enter__()
         if self.cache.notice:
             self.screen.warn(self.cache.notice)
@@ -405,8 +373,9 @@ class Pipeline:
             for notice in filter(None, (tracking.notice(self.config.main.tracker), self.notice)):
                 self.screen.warn(notice)
         self.tracker.prepare()
-        if self.config.main.explain:
-            return self
+
+    def __enter__(self) -> Self:
+        self._open()
         summary.keep_config(self.folder, self.recorded, self.overrides)
         self._until_end.enter_context(mlflow_retries.announced(self.screen.warn))
         try:
@@ -430,11 +399,10 @@ class Pipeline:
         if kind is not None:
             status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
         recorded = False
-        if kind is None and not self.config.main.explain and summary.is_new_store():
+        if kind is None and summary.is_new_store():
             self._record_reuse()
         try:
-            if not self.config.main.explain:
-                self._record(status, error)
+            self._record(status, error)
             recorded = True
         except PipelineError as failure:
             if error is None:
@@ -447,11 +415,7 @@ class Pipeline:
                 self._track(error)
             finally:
                 self.temporary.end(recorded)
-        if self.config.main.explain:
-            shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's notes on what did not happen
-            if kind is None:
-                _draw.get()(self)
-        if kind is None and not self.config.main.explain and not self.trial:
+        if kind is None and not self.trial:
             self._show_result()
         elif status == "KILLED":
             self.screen.console.print(f"interrupted in {self.running}; run again to continue")
@@ -537,77 +501,3 @@ def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
                 f"tracker's {value} has {digests[value][:12]}",
                 "the tracker was changed meanwhile; main.force=true makes all of it anew",
             )
-
-
-def _print_graph(run: Pipeline) -> None:
-    run.screen.console.print()
-    for line in graph.as_text(run.graph):
-        run.screen.console.print(line, soft_wrap=True)
-
-
-_draw: ContextVar[Callable[[Pipeline], None]] = ContextVar("draw", default=_print_graph)
-_stand_in: ContextVar[Any] = ContextVar("stand_in", default=None)
-_lock: ContextVar[Lock] = ContextVar("lock", default=FileLock)
-
-
-@contextlib.contextmanager
-def start(config: "DictConfig") -> Iterator[Pipeline]:
-    """Begin a run of the pipeline; the object it gives runs a step when it is called.
-
-    Args:
-        config: the composed configuration.
-
-    Raises:
-        PipelineError: a setting that can't work, before anything is run.
-    """
-    if stand_in := _stand_in.get():
-        yield stand_in
-        return
-    from pipeline.config.checks import check, find_files
-
-    job = current_job()
-    try:
-        references.protect(config)
-        find_files(config)
-        named = Named() if job.sweep else Named.of(os.environ)
-        check(config, job.sweep or bool(named.sweep))
-        with processes.interruptible(), Pipeline(config, job, named, _lock.get()) as run:
-            yield run
-    except PipelineError as error:
-        if job.sweep:
-            raise  # a trial's failure is the sweep's to record
-        raise SystemExit(1) from error  # past Hydra, which would log it in its own way
-    except BrokenPipeError as error:
-        if not reader_gone(error):
-            raise
-        raise SystemExit(leave_pipe()) from error
-
-
-@contextlib.contextmanager
-def standing_in(recorder: Any) -> Iterator[None]:
-    """Let :func:`start` give ``recorder`` instead of a run, to see which steps ``go()`` calls."""
-    token = _stand_in.set(recorder)
-    try:
-        yield
-    finally:
-        _stand_in.reset(token)
-
-
-@contextlib.contextmanager
-def drawing_into(path: Path) -> Iterator[None]:
-    """Let explanations draw what would run into a file, rather than in the terminal."""
-    token = _draw.set(lambda run: graph.write(run.graph, path))
-    try:
-        yield
-    finally:
-        _draw.reset(token)
-
-
-@contextlib.contextmanager
-def locking_with(lock: Lock) -> Iterator[None]:
-    """Let the runs that :func:`start` begins lock their steps with ``lock``."""
-    token = _lock.set(lock)
-    try:
-        yield
-    finally:
-        _lock.reset(token)

@@ -30,7 +30,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.orchestration.context import step_context
-from pipeline.orchestration.run import locking_with
+from pipeline.orchestration.start import locking_with
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE
 from pipeline.sweeps.callback import sweep_among

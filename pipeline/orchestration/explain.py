@@ -1,0 +1,94 @@
+"""What a run of the pipeline would do, and why: ``python main.py explain``."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.cache.compare import Parts, Present
+from pipeline.config.schema import plain
+from pipeline.core.results import Reference, StepResult
+from pipeline.core.settings import ROOT
+from pipeline.orchestration.execution import workers
+from pipeline.orchestration.run import Pipeline
+from pipeline.reporting import graph
+
+
+class Explanation(Pipeline):
+    """Looks each step up as a run does, and runs nothing."""
+
+    def __call__(self, step: str, **parameters: Any) -> StepResult:
+        """Tell whether a step would run, and why.
+
+        Args:
+            step: the step's folder.
+            parameters: its parameters.
+
+        Returns:
+            What would be handed on; without outputs where the step would run.
+        """
+        values = {key: plain(value) for key, value in parameters.items()}
+        found, present = self._known(step, values)
+        if step not in self.chosen:
+            self.screen.explain(step, ["it is not in main.steps"])
+            result, reasons = self._skipped(step, present), []
+        else:
+            result, reasons = self._looked_up(step, found, present)
+        self.results[step] = result
+        self._show(result)
+        self.graph.append(_drawn(result, values, reasons))
+        return result
+
+    def _looked_up(self, step: str, found: Parts, present: Present) -> tuple[StepResult, list[str]]:
+        result, reasons = self.reuse.explain(step, found, present)
+        if result is None:
+            self.screen.explain(step, reasons)
+            return StepResult(step, "would run"), reasons
+        result.status, result.seconds, result.warnings = "cached", None, []
+        return result, []
+
+    def _lock(self, step: str) -> list[str]:
+        """The packages that the step would run with; none if its environment is not built yet."""
+        return workers.lock(ROOT / step, self.config.main.env_manager) or []
+
+    def __enter__(self) -> Self:
+        self.graph: list[graph.Step] = []
+        self._open()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self.screen.__exit__()
+        shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's notes on what did not happen
+        if kind is None:
+            _draw.get()(self)
+        self.screen.close()
+
+
+def _drawn(result: StepResult, values: Mapping[str, Any], reasons: list[str]) -> graph.Step:
+    """A step in the picture."""
+    names = {value for key, value in values.items() if key.endswith("artifact_name") and value}
+    made = {output["name"]: output["version"] for output in result.outputs}
+    inputs = [v.partition(":")[0] for v in values.values() if isinstance(v, Reference)]
+    outputs = dict.fromkeys(sorted(names - made.keys()), "") | made
+    return graph.Step(result.step, inputs, outputs, result.status, reasons)
+
+
+def _print(run: Explanation) -> None:
+    run.screen.console.print()
+    for line in graph.as_text(run.graph):
+        run.screen.console.print(line, soft_wrap=True)
+
+
+_draw: ContextVar[Callable[[Explanation], None]] = ContextVar("draw", default=_print)
+
+
+@contextlib.contextmanager
+def drawing_into(path: Path) -> Iterator[None]:
+    """Let explanations draw what would run into a file, rather than in the terminal."""
+    token = _draw.set(lambda run: graph.write(run.graph, path))
+    try:
+        yield
+    finally:
+        _draw.reset(token)

@@ -1,0 +1,81 @@
+"""Begins what ``main.py`` asks for: a run of the pipeline, or an explanation of one."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from pipeline.cache.finished import Lock
+from pipeline.config import references
+from pipeline.config.job import current_job
+from pipeline.core.errors import PipelineError, leave_pipe, reader_gone
+from pipeline.orchestration.execution import processes
+from pipeline.orchestration.run import Pipeline
+from pipeline.tracking import Named
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_stand_in: ContextVar[Any] = ContextVar("stand_in", default=None)
+_lock: ContextVar[Lock] = ContextVar("lock", default=FileLock)
+
+
+@contextlib.contextmanager
+def start(config: "DictConfig") -> Iterator[Pipeline]:
+    """Begin a run of the pipeline; the object it gives runs a step when it is called.
+
+    Args:
+        config: the composed configuration.
+
+    Raises:
+        PipelineError: a setting that can't work, before anything is run.
+    """
+    if stand_in := _stand_in.get():
+        yield stand_in
+        return
+    from pipeline.config.checks import check, find_files
+
+    job = current_job()
+    try:
+        references.protect(config)
+        find_files(config)
+        named = Named() if job.sweep else Named.of(os.environ)
+        check(config, job.sweep or bool(named.sweep))
+        kind = Pipeline
+        if config.main.explain:
+            from pipeline.orchestration.explain import Explanation
+
+            kind = Explanation
+        with processes.interruptible(), kind(config, job, named, _lock.get()) as run:
+            yield run
+    except PipelineError as error:
+        if job.sweep:
+            raise  # a trial's failure is the sweep's to record
+        raise SystemExit(1) from error  # past Hydra, which would log it in its own way
+    except BrokenPipeError as error:
+        if not reader_gone(error):
+            raise
+        raise SystemExit(leave_pipe()) from error
+
+
+@contextlib.contextmanager
+def standing_in(recorder: Any) -> Iterator[None]:
+    """Let :func:`start` give ``recorder`` instead of a run, to see which steps ``go()`` calls."""
+    token = _stand_in.set(recorder)
+    try:
+        yield
+    finally:
+        _stand_in.reset(token)
+
+
+@contextlib.contextmanager
+def locking_with(lock: Lock) -> Iterator[None]:
+    """Let the runs that :func:`start` begins lock their steps with ``lock``."""
+    token = _lock.set(lock)
+    try:
+        yield
+    finally:
+        _lock.reset(token)
