@@ -29,7 +29,15 @@ def main(folder: Path, number: signal.Signals) -> None:
         while answers[-1].status_code != 200 and len(answers) < MOST:
             answers.append(several.ask(body))
         print(json.dumps([[answer.status_code, answer.json()] for answer in answers]))
-        several.server.served.scorers.close()
+        scorers = several.server.served.scorers
+        late = scorers._start()  # which is loading the model, or would be
+        scorers._workers.append(late)
+        for process in late.processes:
+            os.kill(process.pid, number)
+        scorers.close()
+        for process in late.processes:
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
 
 
 if __name__ == "__main__":

@@ -13,14 +13,17 @@ from concurrent.futures import (
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
+    wait,
 )
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from pipeline.models.scoring import REASON, Cells, Loaded, Records
 
 ROWS_NAMED = 10
+LOADING = 60  # seconds that a new process is waited for
 Answer = Records | str  # predictions by row, or why there are none
 Score = Callable[[Loaded, list[Cells]], list[Any]]
 _mine: list[Loaded] = []  # a scoring process has one model
@@ -28,18 +31,22 @@ _mine: list[Loaded] = []  # a scoring process has one model
 
 @dataclass(eq=False)
 class _Worker:
-    """A thread or a process that scores one batch at a time; the process it is in, once ready."""
+    """A thread or a process that scores one batch at a time.
+
+    Attributes:
+        ready: done when it has loaded the model.
+        processes: the process that it is, if it is one.
+    """
 
     pool: Executor
-    pid: Future[int]
+    ready: Future[int]
+    processes: set[BaseProcess]
 
     def end(self) -> None:
         """End the process, whatever it does; a thread goes on until it has done that."""
         self.pool.shutdown(wait=False)
-        pid = self.pid.result() if self.pid.exception() is None else None
-        for child in multiprocessing.active_children():
-            if child.pid == pid:
-                child.kill()
+        for process in self.processes:
+            process.kill()
 
 
 class Scorers:
@@ -56,10 +63,11 @@ class Scorers:
 
     def __init__(self, loaded: Loaded, workers: int, limit: float):
         self._loaded, self._limit, self._in_processes = loaded, limit, workers > 1
+        self._starting = threading.Lock()
         self._workers = [self._start() for _ in range(max(2, workers))]
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         for worker in self._workers:
-            worker.pid.result()  # it has loaded the model
+            worker.ready.result()  # it has loaded the model
             self._idle.put_nowait(worker)
 
     def _start(self) -> _Worker:
@@ -67,7 +75,10 @@ class Scorers:
         if self._in_processes:
             spawn = multiprocessing.get_context("spawn")  # a fork with threads may hang
             pool = ProcessPoolExecutor(1, spawn, _begin, (self._loaded.folder,))
-        return _Worker(pool, pool.submit(os.getpid))
+        with self._starting:  # so that the new process is this worker's
+            before = {*multiprocessing.active_children()}
+            ready = pool.submit(os.getpid)
+            return _Worker(pool, ready, {*multiprocessing.active_children()} - before)
 
     async def score_valid(self, requests: list[Cells]) -> list[Answer | None]:
         """The answer to each request of a batch whose cells are surely valid.
@@ -118,7 +129,8 @@ class Scorers:
             print(f"warning: {said}: serve.workers=2 scores in processes", file=sys.stderr)
         new = self._start()
         self._workers[self._workers.index(worker)] = new
-        new.pid.exception()  # if it could not be started, the next batch is told
+        # if it could not be started, or hangs while it loads, the next batch is told
+        wait([new.ready], timeout=LOADING)
         return new
 
     def processes(self) -> list[int]:
