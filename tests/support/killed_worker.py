@@ -1,7 +1,8 @@
 """``python -m tests.support.killed_worker FOLDER SIGNAL``: kill or stop a server's processes.
 
-Prints the answers to the same rows before and after, up to the first predictions. It is a process
-of its own, with which the scoring processes and their resource tracker end.
+Prints the answers to the same rows before and after, up to the first predictions. A last process
+gets the signal while it loads the model, and has to end with the others. This is a process of its
+own, with which the scoring processes and their resource tracker end.
 """
 
 import json

@@ -140,8 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.world.store.lock:
             if key.startswith("parts/"):
                 _, upload, number = key.split("/")
-                found = self.world.store.uploads[upload.removeprefix("upload-")]
-                self.etag = found.take(int(number), digest)
+                self.etag = self.world.store.uploads[upload].take(int(number), digest)
                 if self.etag is None:
                     return HTTPStatus.BAD_REQUEST, {"error": "that part has another digest"}
             else:

@@ -15,27 +15,27 @@ class Upload:
     """One file, whose bytes are compared with what was announced, and not kept.
 
     Attributes:
-        key: the blob's.
-        id: the upload's.
+        key: the blob's, and the upload's id.
         announced: the MD5 of each part in hex, by its number.
         taken: the ETags of the parts that are here.
     """
 
     key: str
-    id: str
     announced: dict[int, str]
     taken: dict[int, str] = field(default_factory=dict)
     complete: bool = False
 
     @classmethod
-    def of(cls, key: str, id: str, parts: Sequence[Mapping[str, Any]]) -> "Upload":
+    def of(cls, key: str, parts: Sequence[Mapping[str, Any]]) -> "Upload":
         """An upload of the parts that a client announces."""
-        return cls(key, id, {part["partNumber"]: part["hexMD5"] for part in parts})
+        return cls(key, {part["partNumber"]: part["hexMD5"] for part in parts})
 
     def urls(self, storage: str) -> dict[str, Any]:
         """Where each part may be put, below the address of the storage."""
-        parts = [{"partNumber": n, "uploadUrl": f"{storage}/{self.id}/{n}"} for n in self.announced]
-        return {"uploadID": self.id, "uploadUrlParts": parts}
+        parts = [
+            {"partNumber": n, "uploadUrl": f"{storage}/{self.key}/{n}"} for n in self.announced
+        ]
+        return {"uploadID": self.key, "uploadUrlParts": parts}
 
     def take(self, number: int, digest: str) -> str | None:
         """Take a part; its ETag, or None if its bytes are not those announced."""

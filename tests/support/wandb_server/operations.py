@@ -224,28 +224,27 @@ class Mutation(Node):
         key = hex_digest(given["md5"])
         born = self.store.births.setdefault(key, self.store.find(given["artifactID"], Artifact))
         wanted, parts = not self.store.has(key), given.get("uploadPartsInput")
+        urls = None
         if wanted and parts:
-            self.store.uploads[key] = Upload.of(key, f"upload-{key}", parts)
-        storage = self.store.blob_url("parts")
+            upload = self.store.uploads[key] = Upload.of(key, parts)
+            urls = upload.urls(self.store.blob_url("parts"))
         return {
             "name": given["name"],
             "displayName": given["name"],
             "storagePath": key,
             "uploadUrl": self.store.blob_url(key) if wanted else None,
             "uploadHeaders": [],
-            "uploadMultipartUrls": self.store.uploads[key].urls(storage)
-            if wanted and parts
-            else None,
+            "uploadMultipartUrls": urls,
             "artifact": born,
         }
 
     def complete_multipart_upload_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
         """Join the parts of a file."""
-        upload = self.store.uploads.get(given["storage_path"])
-        if upload is None or upload.id != given["upload_id"]:
+        upload = self.store.uploads.get(given["upload_id"])
+        if upload is None or upload.key != given["storage_path"]:
             raise GraphQLFailure(f"there is no upload {given['upload_id']}")
         if not upload.finish(given["completed_parts"]):
-            raise GraphQLFailure(f"the parts of {upload.id} are not those that were taken")
+            raise GraphQLFailure(f"the parts of {upload.key} are not those that were taken")
         return {"digest": upload.key}
 
     def commit_artifact(self, given: dict[str, Any]) -> dict[str, Any]:

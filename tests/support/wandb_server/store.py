@@ -29,7 +29,7 @@ class Store:
         registries: the organization's, by name; :meth:`registry` adds one.
         blobs: stored bytes; a file of an artifact is kept under its MD5 in hex.
         births: which artifact first brought a blob, by the blob's key.
-        uploads: files that come in parts, by the blob's key.
+        uploads: files that come in parts, by their keys.
     """
 
     def __init__(self, entity: str):
