@@ -23,7 +23,7 @@ from typing import Any
 from pipeline.models.scoring import REASON, Cells, Loaded, Records
 
 ROWS_NAMED = 10
-LOADING = 60  # seconds that a new process is waited for
+LOADING = 600  # seconds for a new process: a large model on a busy machine must get there
 Answer = Records | str  # predictions by row, or why there are none
 Score = Callable[[Loaded, list[Cells]], list[Any]]
 _mine: list[Loaded] = []  # a scoring process has one model
