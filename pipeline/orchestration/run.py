@@ -414,7 +414,7 @@ class Pipeline:
             try:
                 self._track(error)
             finally:
-                self.temporary.end(recorded)
+                self.temporary.end(recorded, interrupted=status == "KILLED")
         if kind is None and not self.trial:
             self._show_result()
         elif status == "KILLED":

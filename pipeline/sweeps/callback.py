@@ -176,11 +176,11 @@ class Sweep(Callback):
             last = chosen_steps(config.main.steps, sweep=True)[-1]
             workers.of_trials().prepare(ROOT / last, config.main.env_manager)
 
-    def _tidy(self, recorded: bool = True) -> None:
+    def _tidy(self, recorded: bool = True, interrupted: bool = False) -> None:
         self._end_watch()
         workers.of_trials().close()
         if self._temporary:
-            self._temporary.end(recorded)
+            self._temporary.end(recorded, interrupted)
 
     def _end_watch(self) -> None:
         if self._watch:
@@ -323,7 +323,7 @@ class Sweep(Callback):
         with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
             _record().cut_off(self.run)
             recorded = True
-        self._tidy(recorded)
+        self._tidy(recorded, interrupted=True)
         say(f"sweep {self.id} has not ended; the same command goes on with it", file=sys.stderr)
 
 

@@ -308,10 +308,18 @@ class Temporary:
         tempfile.tempdir = str(path)
         variables.set_variables({"TMPDIR": tempfile.tempdir})
 
-    def end(self, recorded: bool = True) -> None:
-        """Remove the folder, and the marker of a run whose end could be recorded."""
+    def end(self, recorded: bool = True, interrupted: bool = False) -> None:
+        """Remove the folder, and the marker of a run whose end could be recorded.
+
+        Of one that is interrupted, a process that was just starting may be left; it is ended.
+        """
         if not self._path:
             return
+        if interrupted and self._watcher:
+            import psutil
+
+            # our own children have been told to end; W&B's service does so after this process
+            watcher.end_all(self._path, spared=psutil.Process().children())
         tempfile.tempdir = str(self._path.parent)
         variables.set_variables({"TMPDIR": self._variable})
         if self._watcher:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -46,16 +47,21 @@ def is_one(process: psutil.Process) -> bool:
 def main(folder: str) -> None:
     """Wait for the run's end, and end what it leaves."""
     sys.stdin.buffer.read()
+    end_all(Path(folder))
+
+
+def end_all(folder: Path, spared: Iterable[psutil.Process] = ()) -> None:
+    """Kill as :func:`end_processes` does, until no process is found any more."""
     idle = 0
     while idle < ROUNDS:
-        idle = 0 if end_processes(Path(folder)) else idle + 1
+        idle = 0 if end_processes(folder, spared) else idle + 1
         time.sleep(PAUSE)
 
 
-def end_processes(folder: Path) -> int:
+def end_processes(folder: Path, spared: Iterable[psutil.Process] = ()) -> int:
     """Kill every other process that keeps its temporary files in a folder; how many there were."""
-    found = [process for process in psutil.process_iter() if belongs(process, str(folder))]
-    others = [process for process in found if process.pid != os.getpid()]
+    found = {process for process in psutil.process_iter() if belongs(process, str(folder))}
+    others = found - {psutil.Process(), *spared}
     for process in others:
         process.kill()
     psutil.wait_procs(others, timeout=1)

@@ -1,10 +1,12 @@
 """The temporary folder of a run."""
 
+import contextlib
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.core import settings
@@ -16,6 +18,18 @@ print(flush=True)
 for number in itertools.count():
     folder = pathlib.Path(tempfile.gettempdir(), str(number % 99))
     folder.mkdir(exist_ok=True)
+"""
+
+STARTER = """
+import subprocess, sys
+words = [sys.executable, "-c", sys.argv[1]]
+print(subprocess.Popen(words, stdout=subprocess.DEVNULL).pid)
+"""
+MAKER = """
+import pathlib, tempfile
+folder = pathlib.Path(tempfile.gettempdir(), "below")
+while True:
+    folder.mkdir(parents=True, exist_ok=True)
 """
 
 
@@ -38,6 +52,22 @@ def test_a_process_that_still_writes_to_it_ends_with_it(tmp_path: Path):
             assert not list(tmp_path.glob("pipeline-*"))
         finally:
             writer.kill()
+
+
+def test_a_process_that_an_interruption_has_missed_ends_with_it(tmp_path: Path):
+    """It is not our child, and makes the folder again whenever that has gone."""
+    temporary = Temporary(Marker("one"))
+    temporary.begin()
+    words = [sys.executable, "-c", STARTER, MAKER]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    stray = psutil.Process(int(done.stdout))
+    try:
+        temporary.end(interrupted=True)
+        assert not stray.is_running()
+        assert not list(tmp_path.glob("pipeline-*"))
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            stray.kill()
 
 
 def test_a_trial_that_runs_again_removes_what_its_killed_process_had(tmp_path: Path):
