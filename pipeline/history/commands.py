@@ -200,7 +200,7 @@ def report(
     """Open the last report; or report on a model and new rows.
 
     With --model and --input: predictions, what came true, and drift, written to --output. Further
-    options are those of predict: --name, --sep, --encoding and --env-manager.
+    options are those of predict: --name, --sep, --encoding, --table and --env-manager.
     """
     import webbrowser
 

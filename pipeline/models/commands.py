@@ -112,10 +112,18 @@ def _move_tracker_aliases(name: str, wandb_registry: str | None) -> None:
 
 @click.command()
 @_model
-@click.option("--input", "rows", type=FILE, required=True, metavar="CSV", help="raw rows")
+@click.option(
+    "--input",
+    "rows",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="raw rows: CSV, Parquet, JSON, a workbook; packed too",
+)
 @click.option("--output", type=FILE, required=True, metavar="CSV", help="what to write")
-@click.option("--sep", help="between cells; default: as in the training data")
-@click.option("--encoding", help="of the file; default: as in the training data")
+@click.option("--sep", help="between the cells of CSV; default: as in the training data")
+@click.option("--encoding", help="of a CSV file; default: as in the training data")
+@click.option("--table", help="a workbook's sheet, or an archive's file; default: its only one")
 @click.option("--chunk", type=int, metavar="ROWS", help="rows at once")
 @click.option(
     "--safe-for-spreadsheets",
@@ -129,19 +137,20 @@ def predict(
     output: Path,
     sep: str | None,
     encoding: str | None,
+    table: str | None,
     chunk: int | None,
     safe_for_spreadsheets: bool,
     name: str,
     env_manager: str,
 ) -> None:
-    """Score a CSV file of raw rows."""
+    """Score a file of raw rows."""
     from pipeline.models import launch
 
     if chunk is not None and chunk < 1:
         raise PipelineError(f"--chunk {chunk} is no number of rows", "leave it out: 20000")
     options = {"sep": sep, "encoding": encoding, "chunk": chunk}
     options["safe_for_spreadsheets"] = safe_for_spreadsheets or None
-    for line in launch.predict(name, model, rows, output, env_manager, **options):
+    for line in launch.predict(name, model, rows, output, env_manager, table, **options):
         say(line)
 
 
@@ -151,6 +160,7 @@ def predict(
 @click.option("--output", type=FILE, required=True)
 @click.option("--sep")
 @click.option("--encoding")
+@click.option("--table")
 @_model_options
 def report_rows(
     model: str,
@@ -158,13 +168,14 @@ def report_rows(
     output: Path,
     sep: str | None,
     encoding: str | None,
+    table: str | None,
     name: str,
     env_manager: str,
 ) -> None:
     """Report on new rows: what ``python -m pipeline report --model`` calls."""
     from pipeline.models import new_data
 
-    for line in new_data.write(name, model, rows, output, env_manager, sep, encoding):
+    for line in new_data.write(name, model, rows, output, env_manager, sep, encoding, table):
         say(line)
 
 

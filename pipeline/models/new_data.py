@@ -35,15 +35,18 @@ def write(
     env_manager: str,
     sep: str | None = None,
     encoding: str | None = None,
+    table: str | None = None,
 ) -> list[str]:
     """Score a file, and write the report about it; lines for the user.
 
     Args:
         name, wanted: the registered model, and an alias or number of its version.
-        source: a CSV file of raw rows; with the target's column, they are measured.
+        source: raw rows, in any format that the pipeline takes; with the target's column, they
+            are measured.
         target: the HTML file.
         env_manager: who builds the model's environment.
-        sep, encoding: of the file; by default those of the model's training data.
+        sep, encoding: of a CSV file; by default those of the model's training data.
+        table: which one of an archive's files or a workbook's sheets it is.
 
     Raises:
         PipelineError: a file, the model, or a column is not there.
@@ -52,27 +55,31 @@ def write(
         raise PipelineError(f"--output {target} is no HTML file", "let it end in .html")
     if not target.absolute().parent.is_dir():
         raise PipelineError(f"there is no folder {target.absolute().parent}", "check --output")
+    launch.check_source(source)
     version = registry.find(name, wanted)
-    with tempfile.TemporaryDirectory(prefix="report-") as folder:
-        scored = Path(folder, "scored.csv")
-        lines = launch.predict(
-            name, str(version.number), source, scored, env_manager, sep=sep, encoding=encoding
-        )
-        files = registry.fetch(version)
-        about = (files / "extra_files" / model_folder.PREPARATION).read_text(encoding="utf-8")
-        loaded = Loaded(None, json.loads(about), files)  # cleans, and predicts nothing
-        form = dialect(
-            sep or loaded.cleaning.get("sep"), encoding or loaded.cleaning.get("encoding")
-        )
+    files = registry.fetch(version)
+    about = (files / "extra_files" / model_folder.PREPARATION).read_text(encoding="utf-8")
+    loaded = Loaded(None, json.loads(about), files)  # cleans, and predicts nothing
+    given = {"sep": sep or loaded.cleaning.get("sep")}
+    given["encoding"] = encoding or loaded.cleaning.get("encoding")
+    with (
+        tempfile.TemporaryDirectory(prefix="report-") as folder,
+        launch.as_csv(source, files, table) as written,
+    ):
+        scored, form = Path(folder, "scored.csv"), given | written.form
+        number = str(version.number)
+        lines = launch.predict(name, number, written.path, scored, env_manager, **form)
+        between, encoding = dialect(**form)
         rows = pd.read_csv(
-            scored, dtype=object, na_filter=False, sep=form[0],
-            encoding=form[1].removesuffix("-sig"),
+            scored, dtype=object, na_filter=False, sep=between,
+            encoding=encoding.removesuffix("-sig"),
         )  # fmt: skip
     text = report.render_new_data(collect(version, loaded, rows, source.name))
     with hardening.for_the_user():
         write_whole(target, text)
     counted = next(line for line in lines if " rows scored with " in line)
     return [
+        *written.notes,
         *(line for line in lines if line != counted),
         f"{counted.rpartition(': ')[0]}: {target}",
     ]

@@ -227,6 +227,27 @@ def read(
     return Raw(table, [snake_case(name) for name in texts], gaps, notes)
 
 
+def write_csv(path: Path, target: Path, part: str | None = None, decimal: str = ".") -> list[str]:
+    """Write a table of another format as CSV, with commas, in UTF-8; what was decided.
+
+    Args:
+        path: a file from :func:`unpack`, or a folder of Parquet parts.
+        target: the file to write.
+        part: the sheet of a workbook, or the key of a JSON object.
+        decimal: what stands before the decimals of a number.
+
+    Raises:
+        PipelineError: it is not a table.
+    """
+    raw = read(path, part=part)
+    table = raw.table
+    if decimal != ".":
+        for name in table.select_dtypes("Float64"):
+            table[name] = table[name].astype("string").str.replace(".", decimal)
+    table.to_csv(target, index=False)
+    return raw.notes
+
+
 def _check_titles(path: Path, table: pd.DataFrame) -> None:
     twice = [title for title, count in Counter(table.columns).items() if count > 1]
     if twice:

@@ -197,6 +197,36 @@ def test_the_command(registered: Registered, tmp_path: Path):
     assert "test data, when trained" in text
 
 
+def test_other_formats_are_scored_as_csv_is(registered: Registered, tmp_path: Path):
+    """Packed, typed, or in one of a workbook's sheets; by predict and by the report."""
+    place = registered.copy(tmp_path / "home")
+    table = pd.read_csv(POKEMON).head(40)
+    table.to_csv(place.home / "rows.csv", index=False)
+    table.to_csv(place.home / "rows.csv.gz", index=False)
+    table.to_parquet(place.home / "rows.parquet")
+    table.to_json(place.home / "rows.json", orient="records")
+    with pd.ExcelWriter(place.home / "rows.xlsx") as book:
+        pd.DataFrame({"note": ["weekly"]}).to_excel(book, sheet_name="About", index=False)
+        table.to_excel(book, sheet_name="Rows", index=False)
+    words = ("--model=candidate", "--env-manager=local")
+    answers = {}
+    for name in ("rows.csv", "rows.csv.gz", "rows.parquet", "rows.json", "rows.xlsx"):
+        given = (*words, f"--input={name}", *(["--table=Rows"] if "xlsx" in name else []))
+        out = place.pipeline("predict", *given, f"--output={name}.scored.csv")
+        assert "40 of 40 rows scored" in out
+        scored = pd.read_csv(place.home / f"{name}.scored.csv")
+        answers[name] = scored.filter(regex="prediction|probability").to_numpy().tolist()
+    assert all(answer == answers["rows.csv"] for answer in answers.values())
+    out = place.pipeline("report", *words, "--input=rows.xlsx", "--table=Rows", "--output=r.html")
+    assert "40 of 40 rows scored" in out
+    given = ("--input=rows.xlsx", "--output=no.csv")
+    out = place.pipeline("predict", *words, *given, "--table=Row", status=1)
+    assert "--table='Row' is not in the workbook rows.xlsx (did you mean 'Rows'?)" in out
+    out = place.pipeline("predict", *words, *given, status=1)
+    assert "the sheet 'About' is read; others: Rows (--table=NAME)" in out
+    assert not (place.home / "no.csv").exists()
+
+
 def test_files_that_can_not_be_read_or_written(tmp_path: Path):
     """Said before anything is looked up."""
     source = tmp_path / "new.csv"

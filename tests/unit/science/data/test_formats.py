@@ -90,6 +90,18 @@ def test_every_format_becomes_the_same_clean_table(tmp_path: Path, kind: str) ->
     assert raw.missing == {"City": {"NA": 1}}
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "json" in kind or kind[0] in "px"][1:])
+def test_every_format_can_be_written_as_csv(tmp_path: Path, kind: str) -> None:
+    """With the decimals of another file, as a model's training data may have had them."""
+    path = formats.unpack(write(tmp_path, kind), tmp_path / "unpacked")
+    assert formats.write_csv(path, tmp_path / "rows.csv", decimal=",") is not None
+    rows = formats.read(tmp_path / "rows.csv", as_text=True).table
+    assert rows["Price"].tolist()[:3] == ["1,5", "2,5", "3,25"]
+    assert rows["Zip"].tolist() == TABLE["Zip"].tolist()
+    assert rows["Rooms"].str.removesuffix(",0").tolist() == ["1", "2", pd.NA, "4"]
+    assert rows["Built"].tolist() == ["2001-02-03", "2002-03-04", pd.NA, "2004-05-06"]
+
+
 @pytest.fixture
 def workbook(tmp_path: Path) -> Path:
     """A workbook of two sheets."""
