@@ -62,7 +62,7 @@ def begin(
     address = file_address(source)
     settings: list[Decision] = [
         ("main", "dataset", name, "after which project, artifacts and model are named"),
-        ("data", "file_url", address, "where the table is"),
+        ("data", "file_url", portable(address), "where the table is"),
     ]
     settings += [("data", "query", query, "what the database is asked")] if query else []
     with tempfile.TemporaryDirectory(prefix="init-") as folder:
@@ -74,6 +74,15 @@ def begin(
         yield profile.write(table, name, decided)
     yield f"wrote {place.relative_to(ROOT)}"
     yield f"run it: python main.py data={name}"
+
+
+def portable(address: str) -> str:
+    """An address as it is written down: of a file in this repository, right in every clone."""
+    path = Path(unquote(urlsplit(address).path))
+    if not address.startswith("file:") or not path.is_relative_to(ROOT):
+        return address
+    inside = path.relative_to(ROOT).as_posix()
+    return f"${{root_url:{inside}}}" if re.fullmatch(r"[\w./-]+", inside) else address
 
 
 def fetched(address: str, query: str | None, folder: Path) -> Path:

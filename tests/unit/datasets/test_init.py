@@ -52,6 +52,21 @@ def test_a_table_as_spreadsheets_of_europe_write_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("houses.csv", "${root_url:houses.csv}"), ("my houses.csv", None), ("../houses.csv", None)],
+)
+def test_a_file_in_the_repository_is_found_in_every_clone(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, written: str | None
+) -> None:
+    """And a name that a reference can't hold, or a file elsewhere, has its whole address."""
+    inside = root / "repository"
+    inside.mkdir()
+    monkeypatch.setattr(init, "ROOT", inside)
+    address = (inside / name).resolve().as_uri()
+    assert init.portable(address) == (written or address)
+
+
 def test_odd_cells_become_settings(tmp_path: Path) -> None:
     rows = "".join(f'{n % 5},"${1000 + n:,}",{"?" if n == 7 else n * 2}\n' for n in range(40))
     written, _ = begun(tmp_path, f"rooms,price,size\n{rows}".encode(), "size", None, False)
