@@ -111,6 +111,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--validation", type=steps.json_value, default="0", help="share of rows to hold out")
     add("--cv", type=steps.json_value, default="", help="folds to measure by; empty: none")
     add("--seed", type=steps.json_value, default="42", help="of the held-out rows and the folds")
+    add("--learning_curve", type=steps.json_value, default="false", help="fit on fewer rows too")
     add("--name", default="pokemon-legendary", help="its name in MLflow's registry")
     add("--cleaning", type=steps.json_dict, default="{}", help="JSON: how 2-ETL cleaned the data")
     add("--artifact_name", default="model", help="name of the model artifact")

@@ -51,6 +51,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         artifacts,
         project=settings.project(),
         before=before,
+        name=args.artifact_name,
         drift_said=drift_said,
         commands=gathering.commands(args, arguments(), artifacts["raw"], run.context),
     )

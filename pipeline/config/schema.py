@@ -113,6 +113,7 @@ class Model:
     validation: float = MISSING
     cv: int | None = MISSING
     seed: int = MISSING
+    learning_curve: bool = MISSING
     name: str = MISSING
     cleaning: dict[str, Any] = MISSING
     artifact_name: str = MISSING

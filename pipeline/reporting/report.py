@@ -3,10 +3,14 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from pipeline.core.metrics import lower_is_better
+from pipeline.reporting import graph
 from pipeline.reporting.charts import SHARES, Axis, axis
 from pipeline.reporting.page import environment, metric
 from pipeline.science import report_data
@@ -18,6 +22,14 @@ STEPS = {  # and the roles of the artifacts that each of them makes
     "3-Split_dataset": ["train", "test"],
     "4-Training_model": ["model"],
 }
+REPORT = "5-Report"
+READ = {  # the roles of those that each step reads
+    "1-Download_data": [],
+    "2-ETL": ["raw"],
+    "3-Split_dataset": ["clean"],
+    "4-Training_model": ["train", "test"],
+    REPORT: ["model", "train", "test"],
+}
 
 
 def render(
@@ -27,6 +39,7 @@ def render(
     project: str,
     before: Any,
     commands: Mapping[str, Any],
+    name: str = "report.html",
     drift_said: str = "",
 ) -> str:
     """The report's text.
@@ -39,6 +52,7 @@ def render(
         before: the artifact of the report to compare with, or None.
         commands: what to type to make the model (``whole``) and the report (``alone``) again, and
             whether the code was changed (``dirty``).
+        name: of the report's own artifact.
         drift_said: what the training data was compared with, to see drift.
     """
     model, test = artifacts["model"], artifacts["test"]
@@ -59,10 +73,12 @@ def render(
         permuted=[spread(one) for one in insights.get("permuted", [])],
         permuted_score=insights.get("permuted_score", ""),
         dependence=insights.get("dependence", []),
+        learning=learning(insights.get("learning_curve")),
         before=before,
         same_test=earlier.get("test") == test.digest,
         changes=report_data.changes(numbers["metrics"], earlier.get("metrics", {})),
-        lineage=lineage(artifacts),
+        lineage=[artifacts[role] for role in chain(*STEPS.values()) if artifacts.get(role)],
+        picture=picture(artifacts, name),
         commands=commands,
         drift_said=drift_said,
         measured_on="test data",
@@ -155,11 +171,31 @@ def spread(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": one["name"], "value": one["mean"], **ends}
 
 
-def lineage(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The steps, and the exact versions that each one made."""
-    made = {step: [artifacts[role] for role in roles if artifacts.get(role)]
-            for step, roles in STEPS.items()}  # fmt: skip
-    return [{"step": step, "artifacts": versions} for step, versions in made.items() if versions]
+def learning(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The lines of a learning curve, if there is one."""
+    if not told or not told["points"]:
+        return None
+    lines = [
+        {"label": part, "points": [(one["rows"], one[part]) for one in told["points"]]}
+        for part in ("training", "validation")
+    ]
+    return {"metric": told["metric"], "lines": lines}
+
+
+def picture(artifacts: Mapping[str, Any], made: str) -> Markup:
+    """The steps and the exact versions that passed between them, as SVG."""
+    known = {role: artifact for role, artifact in artifacts.items() if artifact}
+    steps = [
+        graph.Step(
+            step,
+            [known[role].name for role in READ[step] if role in known],
+            {known[role].name: known[role].version for role in roles if role in known},
+        )
+        for step, roles in STEPS.items()
+        if known.keys() & roles
+    ]
+    steps.append(graph.Step(REPORT, [known[role].name for role in READ[REPORT]], {made: ""}))
+    return Markup(graph.as_svg(steps))
 
 
 def notes(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from pipeline.science.data import defects, kinds, leaks
 FIRST_ROWS = 100
 # The settings of the training step that a plan goes by
 SETTINGS = ("target", "drop", "categorical", "task", "positive", "estimator", "params", "allowed",
-            "encode", "validation", "cv", "seed")  # fmt: skip
+            "encode", "validation", "cv", "seed", "learning_curve")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Plan:
         encode: the encoder of each kind.
         how: how the model is measured on training rows.
         positive: of two classes the one that the metrics are of.
+        learning_curve: whether it is measured with fewer rows, too.
         notes: what was decided, a line each, and whether the user likely wants otherwise.
     """
 
@@ -60,6 +61,7 @@ class Plan:
     encode: dict[str, str]
     how: validation.How
     positive: Any = None
+    learning_curve: bool = False
     notes: list[tuple[str, bool]] = field(default_factory=list)
 
     @property
@@ -106,6 +108,7 @@ class Plan:
             useless=self.useless,
             encode=self.encode,
             tell=tell,
+            learning_curve=self.learning_curve,
         )
 
 
@@ -200,6 +203,7 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
         encode=encode,
         how=how,
         positive=positive,
+        learning_curve=asked["learning_curve"],
         notes=notes,
         **named,
     )

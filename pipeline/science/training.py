@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
@@ -68,6 +68,7 @@ def train(
     useless: Collection[str] = (),
     encode: Mapping[str, str] | None = None,
     tell: rounds.Tell | None = None,
+    learning_curve: bool = False,
 ) -> Trained:
     """Fit an estimator on one table, and measure it on another.
 
@@ -84,6 +85,7 @@ def train(
         useless: columns that the schema knows to be no features.
         encode: the encoder of each kind (:func:`pipeline.science.encoding.build`).
         tell: takes the loss of each round of the last fit (:mod:`pipeline.science.rounds`).
+        learning_curve: measure it with fewer rows, too.
     """
     kinds = kinds or {}
     raw, wanted = separate(train, target, [*drop, *useless])
@@ -103,6 +105,10 @@ def train(
     beside = insights.collect(
         model, features, wanted, test_features, answers, importances, build, positive
     )
+    if learning_curve:
+        fresh = build(clone(estimator))
+        curve = validation.learning_curve(fit_so, fresh, features, wanted, how, positive)
+        beside["learning_curve"] = curve
     return Trained(model, features, metrics, folds, answers, importances, held, beside)
 
 

@@ -5,8 +5,8 @@ something about the trial that was chosen.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,8 @@ from sklearn.model_selection import (
 
 from pipeline.core.errors import PipelineError
 from pipeline.science import evaluation, rounds, splitting
+
+CURVE_SHARES, CURVE_FOLDS = (0.1, 0.25, 0.5, 0.75, 1.0), 3  # of a learning curve
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,28 @@ def cross_validate(
     Raises:
         PipelineError: there are more folds than rows, or than rows of the rarest class.
     """
-    classes, folds = is_classifier(model), how.folds or 0
+    measured = []
+    for (fitted, known), (left, hidden) in _folds(is_classifier(model), features, target, how):
+        one = fit(clone(model), fitted, known)
+        measured.append(evaluation.metrics(evaluation.answers(one, left, hidden, positive)))
+    return pd.DataFrame(measured).rename_axis("fold")
+
+
+Rows = tuple[pd.DataFrame, pd.Series]  # features and target
+
+
+def _folds(
+    classes: bool, features: pd.DataFrame, target: pd.Series, how: How
+) -> Iterator[tuple[Rows, Rows]]:
+    """The rows to fit on and those to measure on, of each fold; classes keep their shares."""
+    folds = how.folds or 0
     rows = min(Counter(target).values()) if classes else len(target)
     if folds > rows:
         whose = "of the rarest class" if classes else "to train on"
         raise PipelineError(
             f"model.cv={folds}, and there are {rows} rows {whose}", "choose fewer folds"
         )
-    measured, key = [], how.key
+    key = how.key
     if key is not None and how.method == "time":  # folds go by the order of the rows
         order = key.reset_index(drop=True).sort_values(kind="stable").index
         features, target, key = features.iloc[order], target.iloc[order], None
@@ -175,11 +191,56 @@ def cross_validate(
             f"model.cv={folds}, and there are {key.nunique()} groups to train on",
             "choose fewer folds",
         )
-    for fitted, left in how.folds_of(classes).split(features, target, key):
-        one = fit(clone(model), features.iloc[fitted], target.iloc[fitted])
-        said = evaluation.answers(one, features.iloc[left], target.iloc[left], positive)
-        measured.append(evaluation.metrics(said))
-    return pd.DataFrame(measured).rename_axis("fold")
+    for places in how.folds_of(classes).split(features, target, key):
+        fitted, left = ((features.iloc[some], target.iloc[some]) for some in places)
+        yield fitted, left
+
+
+def learning_curve(
+    fit: Callable[..., Any],
+    model: Any,
+    features: pd.DataFrame,
+    target: pd.Series,
+    how: How,
+    positive: Any = None,
+) -> dict[str, Any]:
+    """How good the model is when it is fitted on fewer rows, as the mean over folds.
+
+    A part of a fold's rows is drawn, or is its latest where the method goes by time.
+
+    Args:
+        fit: fits a pipeline on features and target, and returns it.
+        model: the pipeline; a fresh copy of it is fitted for each part of each fold.
+
+    Returns:
+        ``metric``, and ``points``: the number of ``rows``, and the metric of these rows
+        (``training``) and of the fold that was left out (``validation``).
+
+    Raises:
+        PipelineError: there are fewer rows than folds.
+    """
+    metric, folds = "f1" if is_classifier(model) else "r2", how.folds or CURVE_FOLDS
+    each = is_classifier(model) and min(Counter(target).values()) >= folds
+    found = []
+    how = replace(how, folds=folds)
+    for (fitted, known), (left, hidden) in _folds(each, features, target, how):
+        if how.method != "time":
+            fitted = fitted.sample(frac=1, random_state=how.seed)
+        for share in CURVE_SHARES:
+            part = fitted.tail(max(round(share * len(fitted)), 2))
+            some = known.loc[part.index]
+            if is_classifier(model) and some.nunique() < 2:
+                continue
+            one = fit(clone(model), part, some)
+            told = {"share": share, "rows": len(part)}
+            for name, rows in {"training": (part, some), "validation": (left, hidden)}.items():
+                said = evaluation.answers(one, *rows, positive)
+                told[name] = evaluation.metrics(said)[metric]
+            found.append(told)
+    if not found:
+        return {"metric": metric, "points": []}
+    means = pd.DataFrame(found).groupby("share").mean().dropna().astype({"rows": int})
+    return {"metric": metric, "points": means.to_dict("records")}
 
 
 def spread(folds: pd.DataFrame) -> dict[str, float]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
 
 PATH = shutil.which("chromium") or shutil.which("chromium-browser")
 NEEDED = pytest.mark.skipif(
     PATH is None, reason="there is no chromium here: apt-get install chromium"
 )
+LOUD = ("serious", "critical")  # what axe calls these
 
 
 @contextmanager
@@ -22,3 +24,15 @@ def launched() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=PATH, args=arguments)
         yield browser
         browser.close()
+
+
+def loud(page: Page) -> list[str]:
+    """What axe finds that keeps people from reading a page."""
+    found = Axe().run(page).response
+    assert len(found["passes"]) > 5  # it has looked
+    return [
+        f"{one['id']}: {node['html'][:100]}"
+        for one in found["violations"]
+        if one["impact"] in LOUD
+        for node in one["nodes"]
+    ]

@@ -101,12 +101,15 @@ def test_one_pokemon_is_predicted_by_form(page: Page, address: str):
 
 
 def test_the_servers_page_predicts(page: Page, tmp_path: Path):
-    """It loads nothing from elsewhere, in any width."""
+    """It loads nothing from elsewhere, in any width, and can be read by everyone."""
     with odd_requests.client(tmp_path) as asked, odd_requests.listening(asked) as address:
         page.goto(address)
         page.get_by_role("button", name="Predict").click()
         expect(page.get_by_text("probability_True")).to_be_visible()
         fits(page)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert chromium.loud(page) == []
 
 
 def test_many_are_predicted_by_upload_and_drift_is_seen(

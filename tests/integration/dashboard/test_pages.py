@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from pipeline.history import page as comparisons
@@ -15,7 +14,6 @@ from tests.support.comparisons import seven
 from tests.support.paths import ROOT
 
 pytestmark = chromium.NEEDED
-LOUD = ("serious", "critical")
 
 
 def pokemon() -> str:
@@ -66,20 +64,8 @@ def test_a_page_can_be_read(name: str, browser: Browser, tmp_path: Path):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.evaluate(STICKING_OUT) == []
-            assert (scheme, width) not in LOOKED_AT or loud(page) == []
+            assert (scheme, width) not in LOOKED_AT or chromium.loud(page) == []
         context.close()
-
-
-def loud(page: Page) -> list[str]:
-    """What axe finds that keeps people from reading a page."""
-    found = Axe().run(page).response
-    assert len(found["passes"]) > 5  # it has looked
-    return [
-        f"{one['id']}: {node['html'][:100]}"
-        for one in found["violations"]
-        if one["impact"] in LOUD
-        for node in one["nodes"]
-    ]
 
 
 def test_a_table_of_trials_is_sorted_by_a_click(browser: Browser, tmp_path: Path):

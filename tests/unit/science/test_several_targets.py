@@ -25,6 +25,7 @@ TABLE["word"] = np.where(TABLE.a > 0, "up", "down")
 ASKED = {
     "drop": ["word"], "categorical": [], "task": "auto", "positive": None, "params": {},
     "allowed": ["sklearn"], "encode": {}, "validation": 0, "cv": None, "seed": 3,
+    "learning_curve": False,
 }  # fmt: skip
 
 

@@ -66,6 +66,30 @@ def test_folds_have_mean_and_spread():
     assert not any(name.startswith("val_") for name in results)
 
 
+@pytest.mark.parametrize("method", ["random", "time"])
+def test_a_learning_curve_ends_where_all_rows_are_fitted_on(method: str):
+    """As cross-validation measures it; before that on fewer rows, by time the latest ones."""
+    features, target = table(120)
+    key = features["a"] if method == "time" else None
+    how, seen = How(0, 4, 1, method, key), []
+
+    def fit(model, some: pd.DataFrame, goal: pd.Series):
+        seen.append(some)
+        return training.fit(model, some, goal)
+
+    model = encoding.build(LogisticRegression(), features, [])
+    curve = validation.learning_curve(fit, model, features, target.astype(int), how)
+    folds = validation.cross_validate(training.fit, model, features, target.astype(int), how)
+    points = curve["points"]
+    assert curve["metric"] == "f1"
+    assert points[-1]["validation"] == pytest.approx(folds.f1.mean())
+    assert [point["rows"] for point in points] == sorted(point["rows"] for point in points)
+    assert len(points) == len(validation.CURVE_SHARES)
+    if method == "time":
+        assert all(some["a"].is_monotonic_increasing for some in seen)
+        assert {some["a"].max() for some in seen[-5:]} == {seen[-1]["a"].max()}
+
+
 def test_more_folds_than_rows_of_a_class():
     with pytest.raises(PipelineError, match=r"model\.cv=40"):
         train(How(0, 40, 1))
