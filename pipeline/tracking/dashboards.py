@@ -29,12 +29,12 @@ def commands(host: str) -> dict[str, tuple[str, Sequence[str]]]:
     """For each dashboard its address and the command that serves it."""
     trackio_port, mlflow_port = free_port(host, TRACKIO_PORT), free_port(host, MLFLOW_PORT)
     show = (
-        "import trackio; trackio.show("
-        f"project={settings.project()!r}, host={host!r}, server_port={trackio_port}, "
+        f"import trackio; trackio.show(host={host!r}, server_port={trackio_port}, "
         "open_browser=False, block_thread=True)"
     )
     found: dict[str, tuple[str, Sequence[str]]] = {}
-    found["Trackio"] = (f"http://{host}:{trackio_port}", [sys.executable, "-c", show])
+    address = f"http://{host}:{trackio_port}/?project={project()}"
+    found["Trackio"] = (address, [sys.executable, "-c", show])
     uri = settings.tracking_uri()
     if uri.startswith("http"):
         found["MLflow"] = (uri, [])  # somebody's server, which needs no other
@@ -49,6 +49,13 @@ def commands(host: str) -> dict[str, tuple[str, Sequence[str]]]:
             [sys.executable, "-m", *server, "--port", str(mlflow_port), "--workers", "1"],
         )
     return found
+
+
+def project() -> str:
+    """The project of Trackio's to open: the one that is named, or that was written to last."""
+    written = settings.trackio_dir().glob("*.db")
+    last = max(written, key=lambda file: file.stat().st_mtime, default=None)
+    return settings.project() if last is None or "WANDB_PROJECT" in os.environ else last.stem
 
 
 def serve(host: str, open_browser: bool) -> None:
