@@ -8,6 +8,7 @@ import subprocess
 import sys
 import webbrowser
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
@@ -33,7 +34,7 @@ def commands(host: str) -> dict[str, tuple[str, Sequence[str]]]:
         "open_browser=False, block_thread=True)"
     )
     found: dict[str, tuple[str, Sequence[str]]] = {}
-    address = f"http://{host}:{trackio_port}/?project={project()}"
+    address = f"http://{host}:{trackio_port}/?project={quote(project(), safe='')}"
     found["Trackio"] = (address, [sys.executable, "-c", show])
     uri = settings.tracking_uri()
     if uri.startswith("http"):
