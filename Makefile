@@ -64,7 +64,7 @@ lock: .venv/complete  ## resolve pyproject.toml into the locks and the pins of c
 	@.venv/bin/python -m tools.pins
 
 clean:  ## remove local state: runs, artifacts, metrics, models
-	rm -rf .pipeline
+	@if [ -x .venv/bin/python ]; then .venv/bin/python -m pipeline clean; else rm -rf .pipeline; fi
 
 # A file for the version of Python that .venv has
 .venv/python-$(VERSION):

@@ -81,3 +81,12 @@ def gc(keep: int | None, yes: bool, output: tables.Output) -> None:
         say(f"removed; {state} has {maintenance.size(state)} (before: {before})")
     else:
         say("nothing has been removed; add --yes to remove this")
+
+
+@click.command()
+def clean() -> None:
+    """Remove the state folder: all runs, artifacts, metrics and models."""
+    from pipeline.orchestration import maintenance
+
+    maintenance.clean(settings.state_dir())
+    say(f"removed {settings.state_dir()}")

@@ -172,6 +172,26 @@ def _without_others(state: Path, found: Garbage) -> Garbage:
     return found
 
 
+def clean(state: Path) -> None:
+    """Remove a state folder with all that is in it.
+
+    Raises:
+        PipelineError: a run is under way, or no run of the pipeline has made this folder.
+    """
+    from pipeline.orchestration.execution import processes
+
+    if not state.is_dir():
+        return
+    if state != ROOT / ".pipeline" and not (state / "running").is_dir():
+        raise PipelineError(f"{state} is no folder of the pipeline's state", "check --state-dir")
+    if left := processes.alive():
+        raise PipelineError(f"a run is under way: {', '.join(left)}", "wait for it, or stop it")
+    if state.is_symlink():
+        state.unlink()
+    else:
+        shutil.rmtree(state)
+
+
 def _refuse_beside_a_run(state: Path) -> None:
     """Nothing can go while a run is under way; those that were killed are tidied up after."""
     if not list((state / "running").glob("*.json")):

@@ -375,6 +375,7 @@ class Pipeline:
         self.tracker.prepare()
 
     def __enter__(self) -> Self:
+        self.marker.hold()
         self._open()
         summary.keep_config(self.folder, self.recorded, self.overrides)
         self._until_end.enter_context(mlflow_retries.announced(self.screen.warn))

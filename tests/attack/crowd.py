@@ -14,6 +14,7 @@ MEANWHILE = (
     ("promote",),
     ("verify",),
     ("log",),
+    ("clean",),
 )
 
 

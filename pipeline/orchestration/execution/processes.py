@@ -217,12 +217,14 @@ class Marker:
 
     def is_alive(self) -> bool:
         """Whether the run's process is there."""
-        if not self.path.is_file():
-            return False
+        return self.path.is_file() and not self.is_free()
+
+    def is_free(self) -> bool:
+        """Whether no process holds the lock."""
         if not self.claim():
-            return True
+            return False
         self.release()
-        return False
+        return True
 
     def release(self) -> None:
         """Leave what is noted to the next start."""
@@ -253,6 +255,12 @@ def dead() -> Iterator[tuple[Marker, dict[str, str]]]:
                 yield marker, noted
         finally:
             marker.release()
+
+
+def alive() -> list[str]:
+    """The ids of the runs that are under way with this state folder, wherever they are kept."""
+    ids = {path.name.partition(".")[0] for path in _folder().glob("*.lock")}
+    return sorted(id for id in ids if not Marker(id).is_free())
 
 
 def _store() -> str:
@@ -314,6 +322,7 @@ class Temporary:
         Of one that is interrupted, a process that was just starting may be left; it is ended.
         """
         if not self._path:
+            self._marker.remove()
             return
         if interrupted and self._watcher:
             import psutil
