@@ -7,8 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from pipeline.core.metrics import lower_is_better
 from pipeline.reporting import graph
 from pipeline.reporting.charts import SHARES, Axis, axis
@@ -182,7 +180,7 @@ def learning(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"metric": told["metric"], "lines": lines}
 
 
-def picture(artifacts: Mapping[str, Any], made: str) -> Markup:
+def picture(artifacts: Mapping[str, Any], made: str) -> str:
     """The steps and the exact versions that passed between them, as SVG."""
     known = {role: artifact for role, artifact in artifacts.items() if artifact}
     steps = [
@@ -195,7 +193,7 @@ def picture(artifacts: Mapping[str, Any], made: str) -> Markup:
         if known.keys() & roles
     ]
     steps.append(graph.Step(REPORT, [known[role].name for role in READ[REPORT]], {made: ""}))
-    return Markup(graph.as_svg(steps))
+    return graph.as_svg(steps)
 
 
 def notes(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:
