@@ -10,6 +10,8 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -585,6 +587,28 @@ def test_a_full_disk(child, wandb_server):
     error = child(body).end()
     assert "could not read artifact 'x.csv:v0': [Errno 27] File too large" in error
     assert "free some space" in error
+
+
+# --- the server of the tests ------------------------------------------------------------------
+
+
+def refusal(url: str, data: bytes, method: str) -> urllib.error.HTTPError:
+    """How the server refuses a request that the SDK would not make."""
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(urllib.request.Request(url, data, method=method))
+    return raised.value
+
+
+def test_bytes_are_put_on_another_host_with_the_headers_that_it_asks_for(client, wandb_server):
+    run = start()
+    log(run, "one")
+    run.finish()
+    key = hashlib.md5(b"one").hexdigest()
+    assert wandb_server.store.blobs[key] == b"one"
+    place, own = wandb_server.store.blob_url(key), f"{wandb_server.url}/storage/{key}"
+    assert place != own
+    assert refusal(own, b"one", "PUT").code == 401
+    assert refusal(place, b"one", "PUT").code == 403
 
 
 def test_the_server_can_be_run_by_hand(environment):

@@ -20,7 +20,7 @@ from tests.support.wandb_server.store import Store
 
 __all__ = ["DROP", "WandbServer"]
 
-HOST = "127.0.0.1"
+HOST, STORAGE_HOST = "127.0.0.1", "localhost"
 
 
 class WandbServer:
@@ -57,7 +57,7 @@ class WandbServer:
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": self.api_key,
             "WANDB_ERROR_REPORTING": "false",
-            "NO_PROXY": HOST,
+            "NO_PROXY": f"{HOST},{STORAGE_HOST}",
         }
 
     @property
@@ -80,7 +80,7 @@ class WandbServer:
         handler = type("BoundHandler", (Handler,), {"world": self})
         self._http = _Listener((HOST, self._port), handler)
         self._port = self._http.server_address[1]
-        self.store.url = self.url
+        self.store.storage_url = f"http://{STORAGE_HOST}:{self._port}/storage"
         Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:

@@ -18,7 +18,7 @@ from tests.support.wandb_server.execute import (
     operation_name,
 )
 from tests.support.wandb_server.faults import DROP
-from tests.support.wandb_server.operations import Mutation, Query
+from tests.support.wandb_server.operations import UPLOAD_HEADERS, Mutation, Query
 
 if TYPE_CHECKING:
     from tests.support.wandb_server import WandbServer
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _route(self, path: str, query: dict[str, Any], body: bytes) -> tuple[int, Any]:
         """The status and the answer to a request that meets no fault."""
-        if path.startswith("/storage/"):
+        if self._is_of_storage():
             key = path.removeprefix("/storage/")
             return self._store(key, body) if self.command == "PUT" else self._load(key)
         if not self._authorized():
@@ -99,6 +99,10 @@ class Handler(BaseHTTPRequestHandler):
         if path.endswith("/file_stream"):
             return self._stream(path, json.loads(body))
         return HTTPStatus.NOT_FOUND, {"error": f"no such address: {path}"}
+
+    def _is_of_storage(self) -> bool:
+        """Whether the request is for the host that has the bytes, and not for W&B's own."""
+        return self.headers.get("Host") == urlsplit(self.world.store.storage_url).netloc
 
     def _authorized(self) -> bool:
         """Whether the request has the one good key."""
@@ -135,6 +139,9 @@ class Handler(BaseHTTPRequestHandler):
     def _store(self, key: str, body: bytes) -> tuple[int, Any]:
         """Keep bytes; those of an artifact's file must have the digest they are kept under."""
         digest = md5_hex(body)
+        required = [] if key.startswith("parts/") else UPLOAD_HEADERS
+        if any(self.headers.get(name) != value for name, value in required):
+            return HTTPStatus.FORBIDDEN, {"error": "these headers are not those that were signed"}
         if "/" not in key and digest != key:
             return HTTPStatus.BAD_REQUEST, {"error": "the bytes do not have that digest"}
         with self.world.store.lock:

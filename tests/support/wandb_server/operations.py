@@ -36,6 +36,12 @@ FEATURES = (
     "ARTIFACT_MEMBERSHIP_IN_LINK_ARTIFACT_RESPONSE",
 )
 
+# What a storage asks of each upload but those in parts, as S3's does of what a URL was signed with:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html. How the client is told:
+# ``Run.upload_file`` in wandb/apis/public/runs.py, file_transfer_default.go of wandb-core.
+UPLOAD_HEADERS = [("x-amz-server-side-encryption", "AES256")]
+SIGNED = [f"{name}:{value}" for name, value in UPLOAD_HEADERS]
+
 # What W&B says of the id of a deleted run: https://github.com/wandb/wandb/issues/4897
 DELETED = "run {} was previously created and deleted; try a new run name"
 
@@ -179,7 +185,7 @@ class Mutation(Node):
             {"name": name, "uploadUrl": self.store.blob_url(run.blob_key(name))}
             for name in given["files"]
         ]
-        return {"runID": run.id, "uploadHeaders": [], "files": files}
+        return {"runID": run.id, "uploadHeaders": SIGNED, "files": files}
 
     def create_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
         """Begin a version, or find the one that has this content already."""
@@ -213,7 +219,7 @@ class Mutation(Node):
         url = self.store.blob_url(artifact.manifest_key)
         return {
             "id": artifact.id,
-            "file": {"id": artifact.manifest_key, "uploadUrl": url, "uploadHeaders": []},
+            "file": {"id": artifact.manifest_key, "uploadUrl": url, "uploadHeaders": SIGNED},
         }
 
     def create_artifact_files(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -233,7 +239,7 @@ class Mutation(Node):
             "displayName": given["name"],
             "storagePath": key,
             "uploadUrl": self.store.blob_url(key) if wanted else None,
-            "uploadHeaders": [],
+            "uploadHeaders": SIGNED,
             "uploadMultipartUrls": urls,
             "artifact": born,
         }

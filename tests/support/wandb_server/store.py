@@ -24,7 +24,7 @@ class Store:
     Attributes:
         entity: the one user.
         entities: the user and the teams, by name; :meth:`team` adds one.
-        url: where the server answers, for the addresses it gives out.
+        storage_url: where bytes are read and written: a host of another name.
         projects: by the names of their owner and their own.
         registries: the organization's, by name; :meth:`registry` adds one.
         blobs: stored bytes; a file of an artifact is kept under its MD5 in hex.
@@ -35,7 +35,7 @@ class Store:
     def __init__(self, entity: str):
         self.entity = Entity(self, entity)
         self.entities = {entity: self.entity}
-        self.url = ""
+        self.storage_url = ""
         self.lock = RLock()
         self.projects: dict[tuple[str, str], Project] = {}
         self.blobs: dict[str, bytes] = {}
@@ -106,7 +106,7 @@ class Store:
 
     def blob_url(self, key: str) -> str:
         """Where a blob can be read and written without a key, as by a signed URL."""
-        return f"{self.url}/storage/{key}"
+        return f"{self.storage_url}/{key}"
 
 
 class Entity(Node):
