@@ -483,12 +483,12 @@ def test_a_registry_that_one_may_not_link_to(client, wandb_server):
 
 
 def test_a_server_that_fails_for_a_while_does_no_harm(client, wandb_server, tmp_path):
-    wandb_server.faults.fail_next(1)
+    wandb_server.faults.fail_next(1, 502)
     run = start()
     wandb_server.faults.fail_next(1, DROP)
     log(run)
     wandb_server.faults.only = "GET /storage"
-    wandb_server.faults.fail_next(2)
+    wandb_server.faults.fail_next(2, 429)
     run.use_artifact("clean.csv:v0", tmp_path / "in")
     wandb_server.faults.only = "file_stream"
     wandb_server.faults.fail_next(1)
@@ -609,6 +609,21 @@ def test_bytes_are_put_on_another_host_with_the_headers_that_it_asks_for(client,
     assert place != own
     assert refusal(own, b"one", "PUT").code == 401
     assert refusal(place, b"one", "PUT").code == 403
+
+
+def test_a_gateway_answers_with_a_page(client, wandb_server):
+    wandb_server.faults.fail_next(1, 502)
+    told = refusal(f"{wandb_server.url}/graphql", b"{}", "POST")
+    assert (told.code, told.headers["Content-Type"]) == (502, "text/html")
+    assert b"<title>502 Bad Gateway</title>" in told.read()
+
+
+def test_a_rate_limit_has_the_headers_of_wandb(client, wandb_server):
+    wandb_server.faults.retry_after = 7
+    wandb_server.faults.fail_next(1, 429)
+    told = refusal(f"{wandb_server.url}/graphql", b"{}", "POST").headers
+    assert (told["RateLimit-Remaining"], told["RateLimit-Reset"]) == ("0", "7")
+    assert told["Retry-After"] == "7"
 
 
 def test_the_server_can_be_run_by_hand(environment):

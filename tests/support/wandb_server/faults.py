@@ -1,9 +1,22 @@
 """What the server does wrong on purpose."""
 
 from collections import deque
+from http import HTTPStatus
 from threading import Event, Lock
 
 DROP = 0  # in place of a status: close the connection without an answer
+
+# What a gateway before the servers answers for them with 502, 503 and 504, in place of JSON:
+# http_error_502_page in https://github.com/nginx/nginx/blob/master/src/http/ngx_http_special_response.c
+GATEWAY = (502, 503, 504)
+PAGE = """<html>
+<head><title>{status} {phrase}</title></head>
+<body>
+<center><h1>{status} {phrase}</h1></center>
+<hr><center>nginx</center>
+</body>
+</html>
+"""
 
 
 class Faults:
@@ -50,6 +63,12 @@ class Faults:
             found = self._next.popleft() if self._next else self.status
             self.given += found is not None
             return found
+
+    def answer(self, status: int) -> dict[str, str] | str:
+        """What is answered with a status: JSON, or a page that a gateway makes."""
+        if status in GATEWAY:
+            return PAGE.format(status=status, phrase=HTTPStatus(status).phrase)
+        return {"error": "this fault was asked for"}
 
     def clear(self) -> None:
         """No fault any more."""

@@ -75,8 +75,10 @@ class Handler(BaseHTTPRequestHandler):
         query = json.loads(body) if path == "/graphql" else {}
         operation = operation_name(query.get("query", ""))
         status = self.world.faults.verdict(f"{self.command} {path} {operation}")
-        answer: Any = {"error": "this fault was asked for"}
-        if status is None:
+        answer: Any
+        if status is not None:
+            answer = self.world.faults.answer(status)
+        else:
             try:
                 status, answer = self._route(path, query, body)
             except Exception as error:  # a mistake of this server, or a question unheard of
@@ -167,8 +169,12 @@ class Handler(BaseHTTPRequestHandler):
         if status == DROP:
             self.close_connection = True
             return
-        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        kind = "application/octet-stream" if isinstance(answer, bytes) else "application/json"
+        if isinstance(answer, bytes):
+            kind, body = "application/octet-stream", answer
+        elif isinstance(answer, str):
+            kind, body = "text/html", answer.encode()
+        else:
+            kind, body = "application/json", json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -176,7 +182,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", self.etag)
             self.etag = None
         if status >= HTTPStatus.BAD_REQUEST and (seconds := self.world.faults.retry_after):
-            # https://docs.wandb.ai/support: RateLimit-Reset and RateLimit-Remaining, beside HTTP's
+            # Beside HTTP's header, W&B's, when it limits a project's rate:
+            # https://docs.wandb.ai/support/models/articles/rate-limit-exceeded-on-metric-logging
             self.send_header("Retry-After", str(seconds))
             self.send_header("RateLimit-Reset", str(seconds))
             self.send_header("RateLimit-Remaining", "0")
