@@ -47,6 +47,7 @@ A_WRONG_KEY = re.compile(r"\b40[13]\b|api key|not logged in", re.IGNORECASE)
 A_WRONG_PLACE = re.compile(r"permission denied|entity .* not found", re.IGNORECASE)
 A_RATE_LIMIT = re.compile(r"\b429\b|rate limit", re.IGNORECASE)
 A_TIMEOUT = re.compile("timed? ?out", re.IGNORECASE)
+A_PAGE = re.compile(r"(?is)<(?:!doctype )?html\b.*?(?:<title>(.*?)</title>.*)?$")
 A_DELETED_RUN = "was previously created and deleted"
 KILLED = 255  # the exit code after Ctrl-C, from which W&B tells a killed run from a failed one
 KILLED_WAIT = 2.5  # seconds for the end of a killed run; its process has 3
@@ -224,8 +225,12 @@ def _patience(seconds: float) -> dict[str, Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """The SDK's words, without its advice and without saying a cause twice."""
-    text = str(error).partition("Consider increasing")[0].strip()
+    """The SDK's words, without its advice, without saying a cause twice and without HTML.
+
+    Whatever stands between W&B and its users answers with a page, whose title says it.
+    """
+    text = str(error).partition("Consider increasing")[0]
+    text = A_PAGE.sub(lambda page: page[1] or "a web page", text).strip()
     return text.rpartition("while retrying: ")[2] or type(error).__name__
 
 

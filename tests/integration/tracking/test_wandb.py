@@ -500,6 +500,13 @@ def test_a_server_that_fails_for_a_while_does_no_harm(client, wandb_server, tmp_
     assert (found.state, found.summary["f1"]) == ("finished", 0.5)
 
 
+def test_a_gateways_page_is_named_by_its_title(child, wandb_server):
+    wandb_server.faults.status = 502
+    error = child("start()", timeout=3).end()
+    assert "could not start a run: HTTP 502: 502 Bad Gateway\ncheck the network" in error
+    assert "<" not in error
+
+
 def test_a_server_that_is_restarted_does_no_harm(child, wandb_server):
     running = child("run = start(); pause(); print(log(run).version); run.finish()")
     running.wait_for_pause()
