@@ -251,6 +251,23 @@ def test_an_alias_can_be_given_and_taken_away(client, wandb_server, tmp_path):
     run.finish()
 
 
+def test_a_version_that_was_deleted_is_missed_and_made_anew(client, wandb_server, tmp_path):
+    run = start()
+    log(run, "one")
+    log(run, "two")
+    for version, rest in (("v0", ["clean.csv:v1"]), ("v1", [])):
+        found = wandb.Api().artifact(f"tester/pokemon/clean.csv:{version}")
+        found.delete(delete_aliases=True)
+        assert wandb_server.store.find(found.id, object).state == "DELETED"
+        assert [*wandb_server.artifacts] == rest
+    assert find("pokemon", "clean.csv:v1") is find("pokemon", "clean.csv:latest") is None
+    with pytest.raises(PipelineError, match="csv:v0' was not found"):
+        run.use_artifact("clean.csv:v0", tmp_path / "in")
+    assert log(run, "one").version == "v2"
+    assert find("pokemon", "clean.csv:latest").version == "v2"
+    run.finish()
+
+
 def test_lineage_goes_both_ways(client, tmp_path):
     maker = start("2-ETL")
     log(maker)
@@ -631,6 +648,17 @@ def test_a_rate_limit_has_the_headers_of_wandb(client, wandb_server):
     told = refusal(f"{wandb_server.url}/graphql", b"{}", "POST").headers
     assert (told["RateLimit-Remaining"], told["RateLimit-Reset"]) == ("0", "7")
     assert told["Retry-After"] == "7"
+
+
+def test_history_is_sampled_unless_all_of_it_is_asked_for(client):
+    run = start()
+    for step in range(20):
+        run.log({"loss": 20.0 - step})
+    run.finish()
+    found = wandb.Api().run(f"tester/pokemon/{run.id}")
+    for sampled in (found.history(5, pandas=False), found.history(5, ["loss"], pandas=False)):
+        assert [row["_step"] for row in sampled] == [3, 7, 11, 15, 19]
+    assert len(found.history(pandas=False)) == len([*found.scan_history()]) == 20
 
 
 def test_the_server_can_be_run_by_hand(environment):

@@ -177,6 +177,14 @@ class Mutation(Node):
             artifact.collection.delete(artifact)
         return {"clientMutationId": None}
 
+    def delete_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Delete a version: ``Artifact.delete``, wandb/sdk/artifacts/artifact.py."""
+        artifact = self.store.find(given["artifact_id"], Artifact)
+        if artifact.alias_names and not given.get("delete_aliases"):
+            raise Refused(f"{artifact.name} has aliases: {', '.join(artifact.alias_names)}")
+        artifact.collection.delete(artifact)
+        return {"artifact": artifact}
+
     def create_run_files(self, given: dict[str, Any]) -> dict[str, Any]:
         """Say where a run's files may be uploaded."""
         run = self._run(given)

@@ -160,18 +160,21 @@ class Run(Node):
 
     def history(self, min_step: int = 0, max_step: int | None = None, samples=None) -> list[str]:
         """Rows of history as JSON."""
-        return [
-            json.dumps(row)
+        rows = [
+            row
             for row in self.history_rows
             if row["_step"] >= min_step and (max_step is None or row["_step"] < max_step)
         ]
+        return [json.dumps(row) for row in _sampled(rows, samples)]
 
     def sampled_history(self, specs: list[str]) -> list[list[dict[str, Any]]]:
-        """For each specification, the rows that have all of its keys."""
-        wanted = [json.loads(spec).get("keys") or [] for spec in specs]
-        return [
-            [row for row in self.history_rows if all(key in row for key in keys)] for keys in wanted
-        ]
+        """For each specification, rows that have all of its keys."""
+        answers = []
+        for spec in map(json.loads, specs):
+            keys = spec.get("keys") or []
+            rows = [row for row in self.history_rows if all(key in row for key in keys)]
+            answers.append(_sampled(rows, spec.get("samples")))
+        return answers
 
     def parquet_history(self, live_keys: list[str]) -> dict[str, Any]:
         """All history is live; nothing has been moved into files."""
@@ -198,6 +201,16 @@ class Run(Node):
     def blob_key(self, file: str) -> str:
         """Where a file of this run is stored."""
         return f"runs/{self.project.name}/{self.name}/{file}"
+
+
+def _sampled(rows: list[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
+    """So many rows at most, as ``Run.history`` in wandb/apis/public/runs.py asks for them.
+
+    W&B draws them; here they are equally far apart, and the last one is among them.
+    """
+    if not count or len(rows) <= count:
+        return rows
+    return [rows[(number + 1) * len(rows) // count - 1] for number in range(count)]
 
 
 class RunFile(Node):
