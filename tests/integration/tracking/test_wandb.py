@@ -3,6 +3,7 @@
 What was stored is asked of ``wandb.Api()`` or of the server, not of the code under test.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from pipeline.tracking.wandb.runs import WandbRun, find
 from pipeline.tracking.wandb.sdk import close
 from tests.support import shared_workers
 from tests.support.runs import HANGS
-from tests.support.wandb_server import DROP
+from tests.support.wandb_server import DROP, WandbServer
 
 OF_WANDB = 90  # seconds: what the SDK itself would wait at least
 CHILD = """
@@ -548,6 +549,28 @@ def test_a_wrong_key_is_refused_at_once(child, wandb_server, tmp_path):
     assert running.seconds < OF_WANDB
 
 
+def test_a_key_that_is_revoked_meanwhile(child, wandb_server):
+    running = child("run = start(); pause(); log(run)")
+    running.wait_for_pause()
+    wandb_server.api_key = "9" * 40
+    running.resume()
+    error = running.end()
+    assert "could not log artifact 'x.csv': " in error
+    assert "401" in error
+    assert "check WANDB_API_KEY" in error
+    assert "Traceback" not in error
+
+
+def test_a_login_that_wandb_has_kept_with_a_long_key(child, wandb_server, environment):
+    wandb_server.api_key = "local-" + "0123456789" * 8
+    host = wandb_server.url.removeprefix("http://")
+    login = f"machine {host}\n  login user\n  password {wandb_server.api_key}\n"
+    Path(environment["HOME"], ".netrc").write_text(login)
+    done = child("run = start(); log(run); run.finish()", WANDB_API_KEY="")
+    assert done.end() == ""
+    assert list(wandb_server.artifacts) == ["x.csv:v0"]
+
+
 def test_a_server_that_is_not_there(child, wandb_server):
     wandb_server.stop()
     running = child("start()", timeout=3)
@@ -633,6 +656,25 @@ def test_bytes_are_put_on_another_host_with_the_headers_that_it_asks_for(client,
     assert place != own
     assert refusal(own, b"one", "PUT").code == 401
     assert refusal(place, b"one", "PUT").code == 403
+
+
+@pytest.mark.parametrize(
+    "query", ["query Mood { viewer { mood } }", "mutation Mood { mood(input: {}) { id } }"]
+)
+def test_a_field_that_is_not_known_is_refused(query: str):
+    """And noted, so that no test passes in which the SDK has asked for one."""
+    with WandbServer() as server:
+        login = base64.b64encode(f"api:{server.api_key}".encode()).decode()
+        asked = urllib.request.Request(
+            f"{server.url}/graphql",
+            json.dumps({"query": query}).encode(),
+            {"Authorization": f"Basic {login}"},
+        )
+        with urllib.request.urlopen(asked) as answer:
+            told = json.load(answer)
+        assert told["data"] is None
+        assert 'Cannot query field "mood"' in told["errors"][0]["message"]
+        assert len(server.unanswered) == 1
 
 
 def test_a_gateway_answers_with_a_page(client, wandb_server):

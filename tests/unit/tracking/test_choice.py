@@ -34,6 +34,12 @@ def test_it_is_trackio_for_whoever_is_not_logged_in(monkeypatch: pytest.MonkeyPa
     assert tracking.choose("auto") == "wandb"
 
 
+@pytest.mark.parametrize("host", ["api.wandb.ai", "api.forge.coreweave.com"])
+def test_a_login_that_wandb_has_kept(host: str, tmp_path: Path):
+    Path(tmp_path, ".netrc").write_text(f"machine {host}\n  login user\n  password {'x' * 40}\n")
+    assert tracking.choose("auto") == tracking.choose("wandb") == "wandb"
+
+
 @pytest.mark.parametrize("mode", ["offline", "disabled", "dryrun"])
 def test_wandb_modes_that_cannot_read_back(mode: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WANDB_MODE", mode)
