@@ -1,5 +1,6 @@
 """A model that is promoted and rolled back on W&B: its aliases there, and in W&B's Registry."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,21 @@ from tests.support.wandb_server import WandbServer
 
 NAME = "pokemon-legendary"
 LINKED = ("--env-manager=local", "promotion.wandb_registry=model")
+ASKED = """
+import json, wandb
+api, aliases = wandb.Api(), ("production", "previous")
+places = {"project": "tester/pokemon/model"}
+places["registry"] = "Acme/wandb-registry-model/pokemon-legendary"
+told = {
+    place: {alias: api.artifact(f"{name}:{alias}").source_name for alias in aliases}
+    for place, name in places.items()
+}
+told["promotions"] = {
+    run.name: [run.state, sorted(artifact.name for artifact in run.used_artifacts())]
+    for run in api.runs("tester/pokemon", {"jobType": "promotion"})
+}
+print(json.dumps(told))
+"""
 
 
 @pytest.fixture
@@ -48,6 +64,14 @@ def test_a_promotion_and_a_rollback_move_the_aliases_of_the_linked_versions(
     told = place.pipeline("rollback", "--why", "false alarms", *LINKED, **env)
     assert "warning" not in told
     assert aliases() == {"production": "model:v0", "previous": "model:v1"}
+
+    own = {"WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true", **env}
+    asked = json.loads(place.printed("-c", ASKED, **own).splitlines()[-1])
+    assert asked["project"] == asked["registry"] == aliases()
+    assert asked["promotions"] == {
+        f"promotion-{NAME}-{number}": ["finished", [model, "test_data.csv:v0"]]
+        for number, model in ((1, "model:v0"), (2, "model:v1"))
+    }
 
     registry.read_only = True  # W&B's refusal keeps nobody from production
     told = place.pipeline("rollback", *LINKED, **env)
