@@ -1,8 +1,10 @@
 """A sweep and what it has recorded."""
 
 import contextlib
+import json
 import re
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
 
 import mlflow
@@ -35,13 +37,53 @@ class Swept:
         return [run for run in self.runs() if run.data.tags.get("pipeline.kind") == "sweep"]
 
 
-def check_swept(server: WandbServer, trials: int) -> None:
-    """In W&B a sweep's runs are finished, and the sweep's own one has the figures and the table."""
-    jobs = [run.job_type for run in server.runs.values()]
-    assert jobs.count("4-Training_model") == trials
-    assert {run.state for run in server.runs.values()} == {"finished"}
-    (sweep,) = (run for run in server.runs.values() if run.job_type == "sweep")
-    assert {"trials", "optimization_history", "best_val_f1"} <= set(sweep.summary)
+ASKED = """
+import json, wandb
+api = wandb.Api()
+runs = [
+    {
+        "name": run.name, "job": run.job_type, "state": run.state, "group": run.group,
+        "experiment": run.config["experiment"], "summary": [*run.summary.keys()],
+        "used": sorted(artifact.name for artifact in run.used_artifacts()),
+        "models": [one.name for one in run.logged_artifacts() if one.type == "model"],
+    }
+    for run in api.runs("tester/pokemon")
+]
+versions = api.artifacts("model", "tester/pokemon/model")
+print(json.dumps([runs, sorted(alias for one in versions for alias in one.aliases)]))
+"""
+
+
+def check_swept(
+    checkout: Checkout, server: WandbServer, trials: int, experiment: str, aliases: list[str]
+) -> None:
+    """In W&B a sweep leaves one finished run for each step that trials share, and what is theirs.
+
+    Args:
+        checkout: where it was run.
+        server: the server.
+        trials: how many models were trained.
+        experiment: the experiment's name, which the trials keep.
+        aliases: of all models.
+    """
+    own = {"WANDB_DIR": str(checkout.state), "WANDB_SILENT": "true", **server.environment()}
+    done = checkout.python("-c", ASKED, **own)
+    assert done.status == 0, done.err
+    runs, named = json.loads(done.out.splitlines()[-1])
+    shared = dict.fromkeys(["1-Download_data", "2-ETL", "3-Split_dataset", "sweep"], 1)
+    each = dict.fromkeys(["4-Training_model", "pipeline"], trials)
+    assert Counter(run["job"] for run in runs) == shared | each
+    assert {run["state"] for run in runs} == {"finished"}
+    assert {run["experiment"] for run in runs} == {experiment}
+    (sweep,) = (run for run in runs if run["job"] == "sweep")
+    assert {"trials", "optimization_history", "best_val_f1"} <= set(sweep["summary"])
+    id = sweep["name"].removeprefix("sweep-")
+    assert {run["group"] for run in runs if id in run["name"]} == {id}
+    trained = [run for run in runs if run["job"] == "4-Training_model"]
+    assert all(run["used"] == ["test_data.csv:v0", "train_data.csv:v0"] for run in trained)
+    models = sorted(model for run in trained for model in run["models"])
+    assert models == [f"model:v{number}" for number in range(trials)]
+    assert named == aliases
     assert not server.unanswered
 
 

@@ -77,7 +77,7 @@ def test_optuna_with_joblib(checkout: Checkout, server: WandbServer):
     words += ["hydra.sweeper.n_jobs=2", "model.params.n_estimators=range(2,6)"]
     done = checkout.run(*words, "main.tracker=wandb", **server.environment())
     assert done.status == 0, done.err
-    check_swept(server, 4)
+    check_swept(checkout, server, 4, "dev", ["latest"])
 
 
 MOMENTS = 10

@@ -180,7 +180,7 @@ def test_a_grid_leaves_its_trials_and_its_table(checkout: Checkout, server: Wand
     env = {**server.environment(), "WANDB_TAGS": "ours,theirs"}
     check_shared_workers(checkout.start("-m", *words, **env), 4)
     assert all(run.tags[:3] == ["ours", "theirs", "prod"] for run in server.runs.values())
-    check_swept(server, 5)  # the best one is trained again
+    check_swept(checkout, server, 5, "prod", ["candidate", "latest"])  # the best one, too
 
 
 def test_ctrl_c_ends_the_run_as_killed(checkout: Checkout, server: WandbServer):
