@@ -108,6 +108,7 @@ def test_a_step_that_runs_out_of_time_is_killed_in_wandb(checkout: Checkout, ser
     done = failed(checkout, server, *QUICK, "main.tracker_timeout=60", "main.timeout=15")
     assert "ran out of time" in done.err
     assert [run.state for run in server.runs.values()] == ["failed", "finished", "killed"]
+    assert not any(run.alerts for run in server.runs.values())  # nobody has asked for one
 
 
 def test_the_run_of_the_whole_pipeline_is_deleted_meanwhile(
