@@ -120,15 +120,22 @@ def _unresolved(error: InterpolationResolutionError) -> PipelineError:
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every text in a section, by its dotted key; not those of foreign mappings."""
+    """Every text in a section, by its dotted key; not those of foreign mappings.
+
+    A number is one, too, where a key looks like a secret's.
+    """
     if key.startswith(FOREIGN):
         return
-    if OmegaConf.is_dict(value):
-        for name in value:
+    if OmegaConf.is_dict(value) or OmegaConf.is_list(value):
+        for name in value if OmegaConf.is_dict(value) else range(len(value)):
             if not OmegaConf.is_missing(value, name):
                 yield from _texts(value[name], f"{key}.{name}")
-    elif isinstance(value, str):
-        yield key, value
+    elif isinstance(value, str) or (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and any(map(secrets.is_secret, key.split(".")[1:]))
+    ):
+        yield key, str(value)
 
 
 def protect_words(words: Iterable[str]) -> list[str]:

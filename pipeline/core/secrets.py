@@ -18,15 +18,30 @@ from pipeline.core.errors import PipelineError
 
 PREFIX = "PIPELINE_SECRET_"  # of the variables that secrets are moved into
 REFERENCE = re.compile(r"\$\{oc\.env:([A-Za-z_]\w*)(?:,([^${}]*))?\}")
-ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:/{2,}(?:\$\{[^}]*\}|[^\s,'\"\]}])+")
-# What is before an @; it names a folder in some of Azure's addresses, and is a name in a path
-LOGIN = re.compile(r"((?!wasbs?:|abfss?:|file:)[A-Za-z][\w+.-]*:/{2,})([^/?#]*)@", re.IGNORECASE)
-MOVED = re.compile(rf"[?&]?\$\{{oc\.env:{PREFIX}\w+\}}@?")
+BEGIN = r"(?:(?<![\w+.-])[A-Za-z][\w+.-]*:[/\\]+|(?<![^\s,'\"=\[])//)"  # also where it is mistyped
+ADDRESS = re.compile(rf"{BEGIN}(?:\$\{{[^}}]*\}}|,(?!\s|$|[/~.]|{BEGIN})|[^\s,'\"\]}}])+")
+ALONE = re.compile(
+    rf"\s*(?P<quote>['\"]?)\s*{BEGIN}(?!.*(?:[,\s]['\"]?{BEGIN}|,['\"]?[/~.])).*(?P=quote)",
+    re.DOTALL,
+)
+# What is before an @; it names a folder in some of Azure's addresses, and is a name in a path. A
+# password may have a slash in it, unless it is a port and a path.
+LOGIN = re.compile(
+    rf"((?!wasbs?:|abfss?:|file:){BEGIN})"
+    r"([^/?#\\]*|(?!\[)[^/?#:@\\]*:(?!\d*[,/?#])[^@]*)@",
+    re.IGNORECASE,
+)
+ENTRY = re.compile(
+    r"""(['"]?)([\w.-]+)\1\s*:\s*(?:"([^"]*)"|'([^']*)'|([^\s,{}\[\]'"$][^,}\]]*))"""
+)
+MOVED = re.compile(rf"[?&;#]?\$\{{oc\.env:{PREFIX}\w+\}}@?")
 WORDS = {
-    "apikey", "credential", "credentials", "passwd", "password", "secret", "sig", "signature",
+    "apikey", "auth", "authorization", "bearer", "credential", "credentials", "jwt", "passphrase",
+    "passwd", "password", "passwords", "pwd", "sas", "secret", "secrets", "sig", "signature",
     "token",
 }  # fmt: skip
-PAIRS = {("api", "key"), ("access", "key"), ("private", "key")}
+PAIRS = {(kind, key) for kind in ("api", "access", "private", "account", "shared", "subscription")
+         for key in ("key", "keys")}  # fmt: skip
 # What comes with a signature and is made anew with it: of Azure, Amazon and Google
 SIGNED = {
     "sv", "ss", "srt", "sp", "se", "st", "spr", "sr", "sip", "sdd", "skoid", "sktid", "skt", "ske",
@@ -69,9 +84,26 @@ def protect(key: str, text: str) -> tuple[str, dict[str, str]]:
         moved[name] = secret
         return reference(name)
 
-    if text and is_secret(key.rpartition(".")[2]) and not REFERENCE.fullmatch(text):
+    if not text or REFERENCE.fullmatch(text):
+        return text, moved
+    if any(map(is_secret, key.split(".")[1:] or [key])):  # also of a list or a mapping below it
         return move(text), moved
+    if ALONE.fullmatch(text):
+        quote = text.strip()[0] if text.strip()[0] in "'\"" else ""
+        before, address, after = text.partition(text.strip().strip(quote or None))
+        return f"{before}{_protect_address(address, move)}{after}", moved
+    if text.startswith(("{", "[")):
+        text = ENTRY.sub(lambda found: _protect_entry(found, move), text)
     return ADDRESS.sub(lambda found: _protect_address(found[0], move), text), moved
+
+
+def _protect_entry(entry: re.Match[str], move: Callable[[str], str]) -> str:
+    """An entry of a mapping that is written as text, such as ``{api_key: abc}``."""
+    value = next((group for group in entry.groups()[2:] if group), "")
+    if not value or not is_secret(entry[2]) or REFERENCE.fullmatch(value):
+        return entry[0]
+    start, _, end = entry[0].rpartition(value)
+    return f"{start}{move(value)}{end}"
 
 
 def _protect_address(text: str, move: Callable[[str], str]) -> str:
@@ -79,13 +111,26 @@ def _protect_address(text: str, move: Callable[[str], str]) -> str:
     if login and login[2] and not REFERENCE.fullmatch(login[2]):
         text = f"{login[1]}{move(login[2])}@{text[login.end() :]}"
     address, mark, fragment = text.partition("#")
-    address, _, query = address.partition("?")
-    parts = query.split("&")
-    signed = [part for part in parts if is_credential(part, parts) and not REFERENCE.search(part)]
-    if not signed:
-        return text
-    kept = [part for part in parts if part not in signed]
-    return f"{address}?{'&'.join([*kept, move('&'.join(signed))])}{mark}{fragment}"
+    address, question, query = address.partition("?")
+    place, slash, name = address.rpartition("/")
+    name, semicolon, parameters = name.partition(";")
+    parts = [_protect_query(part, move) for part in (parameters, query, fragment)]
+    return f"{place}{slash}{name}{semicolon}{parts[0]}{question}{parts[1]}{mark}{parts[2]}"
+
+
+def _protect_query(query: str, move: Callable[[str], str]) -> str:
+    """A query, or what is like one, with its credentials moved to its end."""
+    pieces = re.split(r"([&;])", query)
+    parts, marks = pieces[::2], ["", *pieces[1::2]]
+    signed = [is_credential(part, parts) and not REFERENCE.search(part) for part in parts]
+    if not any(signed):
+        return query
+    told = list(zip(marks, parts, signed, strict=True))
+    mark = next((one for one, _, is_signed in told if is_signed and one), "&")
+    kept = "".join(f"{one}{part}" for one, part, is_signed in told if not is_signed)
+    moved = move(mark.join(part for _, part, is_signed in told if is_signed))
+    kept = kept[1:] if signed[0] else kept  # without its mark
+    return f"{kept}{mark}{moved}" if kept else moved
 
 
 def is_credential(part: str, query: list[str]) -> bool:
@@ -140,6 +185,8 @@ def _value(found: re.Match[str]) -> str:
             f"the environment variable {name} {kind}, and is not set",
             f"set {name}, or give the setting anew",
         )
+    if name.startswith(PREFIX):  # what was moved may have named variables itself
+        value = REFERENCE.sub(_value, value)
     _resolved[value] = found[0]
     return value
 

@@ -98,7 +98,8 @@ def test_a_variable_reaches_its_step_by_name(tmp_path, server, pages):
 def test_a_password_is_refused_and_not_recorded(tmp_path):
     checkout = Checkout(tmp_path / "home")
     for address in (f" https://u:{SECRET}@host/x", f"http:///u:{SECRET}@host",
-                    f"git+http://u:{SECRET}@host/x"):  # fmt: skip
+                    f"git+http://u:{SECRET}@host/x", f"http:/u:{SECRET}@host/x",
+                    f"https://u:a/{SECRET}@host/x", f"'https://u:a, {SECRET}@host/x'"):  # fmt: skip
         done = checkout.run(f"data.file_url={address}")
         assert done.status == 1
         assert "user name or password" in done.err

@@ -20,7 +20,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipeline.core import databases, settings, variables
+from pipeline.core import databases, secrets, settings, variables
 from pipeline.core.addresses import local_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
@@ -70,7 +70,7 @@ def _reach(uri: str) -> None:
 
 def place() -> str:
     """Where MLflow keeps runs, without a user's name and password."""
-    return _plain(settings.tracking_uri()).partition("?")[0]
+    return secrets.without_login(settings.tracking_uri()).partition("?")[0]
 
 
 def _plain(text: str) -> str:

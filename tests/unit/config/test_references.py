@@ -6,6 +6,8 @@ from omegaconf import OmegaConf
 from pipeline.config import references, schema
 from pipeline.core.errors import PipelineError
 
+LISTED = ("FETCH_URLS_0", "FETCH_URLS_1", "FETCH_TOKEN_0", "FETCH_PASSWORD")
+
 
 @pytest.fixture(autouse=True)
 def variables(monkeypatch):
@@ -13,7 +15,7 @@ def variables(monkeypatch):
     monkeypatch.setenv("TOKEN", "a-secret")
     monkeypatch.setenv("COUNT", "7")
     monkeypatch.delenv("NOT_SET", raising=False)
-    for name in ("DATA_FILE_URL", "FETCH_API_KEY", "MAIN_BACKEND_CONFIG_TOKEN"):
+    for name in ("DATA_FILE_URL", "FETCH_API_KEY", "MAIN_BACKEND_CONFIG_TOKEN", *LISTED):
         monkeypatch.setenv(f"PIPELINE_SECRET_{name}", "")  # so that it is gone after the test
         monkeypatch.delenv(f"PIPELINE_SECRET_{name}")
 
@@ -62,6 +64,17 @@ def test_what_is_recorded_has_no_value_of_a_variable():
     assert recorded["model"]["params"] == {"token": "a word"}
     assert recorded["data"]["file_url"].startswith("https://host/x?id=3&")
     assert config.main.backend_config.token == "plain-secret"
+
+
+def test_secrets_in_lists_and_numbers_are_moved():
+    urls = ["https://host/x?sig=plain-secret", "https://host/y"]
+    config = settings(fetch={"urls": urls, "token": ["plain-secret"], "password": 271828, "n": 3})
+    references.protect(config)
+    recorded = str(references.recorded(config)["fetch"])
+    assert "plain-secret" not in recorded
+    assert "271828" not in recorded
+    assert "https://host/y" in recorded
+    assert config.fetch.n == 3
 
 
 def test_a_variable_that_is_not_set_is_named():

@@ -12,8 +12,10 @@ NAME = "PIPELINE_SECRET_DATA_FILE_URL"
 
 
 @pytest.mark.parametrize(
-    "key", ["password", "api_key", "apikey", "access-key", "accessKey", "sig", "auth_token"]
-)
+    "key",
+    ["password", "api_key", "apikey", "access-key", "accessKey", "sig", "auth_token", "api_keys",
+     "pwd", "auth", "Authorization", "passphrase", "sas", "subscription-key"],
+)  # fmt: skip
 def test_keys_of_secrets(key):
     assert secrets.is_secret(key)
 
@@ -34,6 +36,18 @@ def test_other_keys(key):
         (" https://u:P@h/x", " https://${oc.env:%s}@h/x", "u:P"),
         ("http:///u:P@h", "http:///${oc.env:%s}@h", "u:P"),
         ("git+http://u:P@h/x?a=1", "git+http://${oc.env:%s}@h/x?a=1", "u:P"),
+        ("http:/u:P@h/x", "http:/${oc.env:%s}@h/x", "u:P"),
+        ("http:\\\\u:P@h/x", "http:\\\\${oc.env:%s}@h/x", "u:P"),
+        ("//u:P@h/x", "//${oc.env:%s}@h/x", "u:P"),
+        ("https://u:P/Q#R?S@h/x", "https://${oc.env:%s}@h/x", "u:P/Q#R?S"),
+        ("'https://u:P,Q R@h/x'", "'https://${oc.env:%s}@h/x'", "u:P,Q R"),
+        ("https://u:P,Q@h/x", "https://${oc.env:%s}@h/x", "u:P,Q"),
+        ("https://h/x?id=3&sig=a,b]c'd e", "https://h/x?id=3&${oc.env:%s}", "sig=a,b]c'd e"),
+        ("https://h/x?id=3;token=k;v=7", "https://h/x?id=3;v=7;${oc.env:%s}", "token=k"),
+        ("https://h/token.csv;token=k", "https://h/token.csv;${oc.env:%s}", "token=k"),
+        ("https://h/x#access_token=k&v=7", "https://h/x#v=7&${oc.env:%s}", "access_token=k"),
+        ("{a: 1, api_key: 'k', b: 2}", "{a: 1, api_key: '${oc.env:%s}', b: 2}", "k"),
+        ('{"a": {"token": "k"}}', '{"a": {"token": "${oc.env:%s}"}}', "k"),
     ],
 )  # fmt: skip
 def test_what_says_who_may_read_is_moved(address, kept, moved):
@@ -48,6 +62,11 @@ def test_what_says_who_may_read_is_moved(address, kept, moved):
         "wasbs://container@account.blob.core.windows.net/folder",
         "file:///home/a@b/data.csv",
         "an e-mail to a@b.org",
+        "https://h:80/a@b.csv",
+        "http://[::1]:80/a@b.csv",
+        "https://h/token;v=1?table=a@b",
+        "postgresql://h:1,i:2/d?table=a@b",
+        "{a: b, tokens: ['c']}",
         "",
     ],
 )
@@ -59,12 +78,30 @@ def test_a_secret_as_a_whole_is_moved():
     kept, moved = secrets.protect("fetch.api_key", "abc")
     assert kept == "${oc.env:PIPELINE_SECRET_FETCH_API_KEY}"
     assert moved == {"PIPELINE_SECRET_FETCH_API_KEY": "abc"}
+    for key in ("fetch.token.0", "fetch.credentials.user"):
+        assert secrets.protect(key, "abc")[1]
+    assert secrets.protect("token.kind", "abc") == ("abc", {})  # a section of that name
+
+
+def test_a_container_of_azures_is_no_login():
+    assert not secrets.has_login("abfss://container@account.dfs.core.windows.net/x.csv")
+    assert secrets.has_login(" http:/u:P@h")
+
+
+def test_a_password_beside_a_name_may_come_from_a_variable(monkeypatch):
+    monkeypatch.setenv("PASSWORD", "of-the-day")
+    kept, moved = secrets.protect("data.file_url", "postgresql://me:${oc.env:PASSWORD}@h/d?table=t")
+    monkeypatch.setenv(NAME, moved[NAME])
+    found = secrets.resolve(kept)
+    assert found == "postgresql://me:of-the-day@h/d?table=t"
+    assert secrets.hide(found) == kept
 
 
 def test_each_address_of_a_text_has_a_variable_of_its_own():
     kept, moved = secrets.protect("data.file_url", "https://a/x?sig=one,https://b/x?sig=two")
     assert moved == {NAME: "sig=one", f"{NAME}_2": "sig=two"}
     assert kept == f"https://a/x?${{oc.env:{NAME}}},https://b/x?${{oc.env:{NAME}_2}}"
+    assert secrets.protect("data.file_url", "https://a/x?sig=one,/b.csv")[1] == {NAME: "sig=one"}
 
 
 @given(st.lists(WORDS, max_size=3), WORDS, st.lists(WORDS, max_size=3))
