@@ -31,6 +31,7 @@ OUTSIDE = re.compile(
     r".*(file(name)?|path|dir)|config|machines?|machine_list|mlist|workers|nodes|fs|forced_splits"
     r"|(input|output)_model|model_(in|out|input|output)|data|valid|test|train|save_binary"
 )
+GRIDS = ("param_grid", "param_distributions")  # parameters whose keys are another's parameters
 EXTRAS = {"lightgbm": "lightgbm", "xgboost": "xgboost-cpu"}  # modules of the extra `boosting`
 
 
@@ -82,12 +83,8 @@ def _make(key: str, path: object, params: dict[str, Any], allowed: Sequence[str]
                 f"{did_you_mean(param, known)}",
                 f"its parameters are: {', '.join(known)}",
             )
-        if takes_any and OUTSIDE.fullmatch(param):
-            raise PipelineError(
-                f"model.params: {param}={params[param]!r} would read or write files, or ask other "
-                "machines",
-                f"leave {param} out",
-            )
+        if takes_any:
+            _check_free(param, params[param])
     values = {name: _parameter(name, value, allowed) for name, value in params.items()}
     try:
         return found(**values)
@@ -95,6 +92,23 @@ def _make(key: str, path: object, params: dict[str, Any], allowed: Sequence[str]
         raise PipelineError(
             f"{key}={path!r} can't be made: {error}", "choose another class"
         ) from error
+
+
+def _check_free(param: str, value: object) -> None:
+    """Refuse a parameter of a class that hands on whatever it is given.
+
+    LightGBM writes them all into one line, ``name=value name=value``.
+    """
+    if OUTSIDE.fullmatch(param):
+        raise PipelineError(
+            f"model.params: {param}={value!r} would read or write files, or ask other machines",
+            f"leave {param} out",
+        )
+    if not param.isidentifier() or "=" in str(value):
+        raise PipelineError(
+            f"model.params: {param}={value!r} holds more than one parameter",
+            "name each parameter by itself, without a space or a =",
+        )
 
 
 def _estimator_class(key: str, path: object, allowed: Sequence[str]) -> type[BaseEstimator]:
@@ -145,6 +159,9 @@ def _parameter(name: str, value: object, allowed: Sequence[str]) -> object:
     if isinstance(value, dict) and "_target_" in value:
         return _named(name, value, allowed)
     if isinstance(value, dict):
+        if name in GRIDS:
+            for key, inner in value.items():
+                _check_free(str(key).rpartition("__")[2], inner)
         made = {str(key): _parameter(str(key), inner, allowed) for key, inner in value.items()}
         return [*made.items()] if name in NAMED else made
     if isinstance(value, list | tuple):

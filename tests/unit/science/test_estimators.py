@@ -110,6 +110,27 @@ def test_files_and_machines_of_other_packages_are_refused(name: str):
     assert f"{name}='/etc/passwd' would read or write files, or ask other machines" in told
 
 
+GRID = "sklearn.model_selection.GridSearchCV"
+SEARCH = "sklearn.model_selection.RandomizedSearchCV"
+BOOSTED = {"_target_": "lightgbm.LGBMClassifier"}
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "said"),
+    [
+        ("lightgbm.LGBMClassifier", {"max_bin": "255 fs=/etc/passwd"}, "more than one parameter"),
+        ("lightgbm.LGBMClassifier", {"a": [[1, "b fs=/etc/passwd"]]}, "more than one parameter"),
+        ("lightgbm.LGBMClassifier", {"max_bin=255 fs": "/etc/passwd"}, "more than one parameter"),
+        (GRID, {"estimator": BOOSTED, "param_grid": {"fs": ["/etc/passwd"]}}, "would read or"),
+        (GRID, {"estimator": BOOSTED, "param_grid": [{"a": ["b fs=/etc/passwd"]}]}, "more than"),
+        (SEARCH, {"estimator": BOOSTED, "param_distributions": {"a__machines": ["b"]}}, "machines"),
+    ],
+)
+def test_no_parameter_is_smuggled_in(path: str, params: dict, said: str):
+    """Within another one's name or value, or as a choice of a search."""
+    assert said in refused(path, params, ["sklearn", "lightgbm"])
+
+
 @pytest.mark.parametrize(
     ("path", "params", "said"),
     [
