@@ -105,6 +105,15 @@ def state_dir() -> Path:
     return Path(os.environ.get(STATE_DIR) or ROOT / ".pipeline").absolute()
 
 
+def cache_dir() -> Path:
+    """The pipeline's folder among the user's caches.
+
+    Raises:
+        RuntimeError: this user has no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlflow-pipeline"
+
+
 def project() -> str:
     """The tracker's project: ``WANDB_PROJECT``, as anyone who knows W&B expects."""
     return os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT

@@ -2,7 +2,7 @@
 
 Python takes bytecode for current if its file names the source's size and second of change, so a
 file that is changed within a second may be run as it was before. Here bytecode is found by the
-digest of the source itself.
+digest of the source itself, and sealed: nobody else's is run.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from types import CodeType
 
-from pipeline.core import observations, settings
+from pipeline.core import observations, seals, settings
 
 FOLDER = "bytecode"  # in the state folder
 
@@ -26,11 +26,11 @@ def load(path: Path, source: bytes) -> tuple[CodeType, dict[str, str]]:
     digest = hashlib.sha256(source).hexdigest()
     kept = _kept(path, digest)
     try:
-        known, code = marshal.loads(kept.read_bytes())
+        known, code = marshal.loads(seals.opened(kept.read_bytes()))
     except (OSError, ValueError, EOFError, TypeError):
         code = compile(source, path, "exec", dont_inherit=True)
         known = observations.code_digest(code)
-        _keep(kept, marshal.dumps((known, code)))
+        _keep(kept, seals.seal(marshal.dumps((known, code))))
     return code, {"bytes": digest, "code": known}
 
 

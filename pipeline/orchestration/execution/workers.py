@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
-from pipeline.core import settings
+from pipeline.core import seals, settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
@@ -212,7 +212,7 @@ def interpreter(step: Path, env_manager: str) -> str | None:
         return sys.executable
     path = _record(step)
     try:
-        python = path.read_text(encoding="utf-8")
+        python = seals.opened(path.read_bytes()).decode()
         if Path(python).is_absolute() and "\0" not in python:
             return python if Path(python).is_file() else None
         reason = "it names no file"
@@ -255,7 +255,7 @@ def record_interpreter(step: Path, python: Path) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     if record.is_dir():
         raise PipelineError(f"{record} is a folder, and a file of that name is needed", "move it")
-    write_whole(record, str(python))
+    write_whole(record, seals.seal(str(python).encode()))
 
 
 def _record(step: Path) -> Path:

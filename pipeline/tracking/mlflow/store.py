@@ -27,7 +27,6 @@ from pipeline.core.files import file_digest, write_whole
 
 DIGEST = ".sha256"  # of a template, beside it
 EXPERIMENT_KIND = "mlflow.experimentKind"  # by which MLflow's pages show runs, and not traces
-CACHE = "mlflow-pipeline"  # in the user's cache folder: one template for each MLflow version
 
 
 def client() -> mlflow.MlflowClient:
@@ -215,11 +214,10 @@ def _template() -> Path:
     """
     name = f"mlflow-{mlflow.__version__}.db"
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        file = cache / CACHE / name
+        file = settings.cache_dir() / name
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_whole(file, _make_template, _is_whole)
-    except (OSError, RuntimeError):  # Path.home() raises the latter: this user has none
+    except (OSError, RuntimeError):  # the latter where this user has no home
         file = settings.state_dir() / name
         file.parent.mkdir(parents=True, exist_ok=True)
         _make_whole(file, _make_template, _is_whole)
