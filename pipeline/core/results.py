@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
@@ -137,6 +139,28 @@ def damaged_files(name: str, folder: Path, files: Mapping[str, str]) -> list[str
     return problems
 
 
+@cache
+def _types(kind: type) -> dict[str, tuple[type, ...]]:
+    """What the values of a dataclass's fields may be, those in them aside."""
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        plain = tuple(get_origin(one) or one for one in kinds)
+        found[name] = (*plain, int) if float in plain else plain
+    return found
+
+
+def check_types(record: Any) -> None:
+    """Refuse a dataclass that was made of JSON with other types than its fields have.
+
+    Raises:
+        TypeError: a field is something else.
+    """
+    for name, kinds in _types(record.__class__).items():
+        if not isinstance(getattr(record, name), kinds):
+            raise TypeError(f"{name} is a {type(getattr(record, name)).__name__}")
+
+
 def checked(told: Mapping[str, Any]) -> StepResult:
     """A result from JSON.
 
@@ -144,6 +168,7 @@ def checked(told: Mapping[str, Any]) -> StepResult:
         TypeError, LookupError: it is none.
     """
     result = StepResult(**told)
+    check_types(result)
     for name in ("inputs", "outputs"):
         for artifact in getattr(result, name):
             _ = artifact["name"] + artifact["version"] + artifact["digest"]

@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.config.schema import current_name
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import UNUSABLE, parse_record
-from pipeline.core.results import StepResult, checked
+from pipeline.core.numbers import number
+from pipeline.core.results import StepResult, check_types, checked
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def record(text: str, place: object, folder: Path | None = None) -> RunRecord:
             name: checked({key: step[key] for key in known & step.keys()})
             for name, step in told["steps"].items()
         }
-        return RunRecord(
+        made = RunRecord(
             id=told["run_id"],
             status=told["status"],
             started=datetime.fromisoformat(told["started"]),
@@ -155,5 +156,10 @@ def record(text: str, place: object, folder: Path | None = None) -> RunRecord:
             folder=folder,
             summary=told,
         )
+        check_types(made)
+        _ = [number(value) for value in made.metrics.values()]
+        _ = made.test, made.artifacts, {**(told.get("snapshot") or {})}
+        _ = (told.get("based_on") or "") + ""
     except UNUSABLE as error:
         raise _damaged(place, error) from error
+    return made
