@@ -6,6 +6,7 @@ import subprocess
 import psutil
 import pytest
 
+from tests.support.clones import Clone, git
 from tests.support.faulty_server import Page, Server
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Checkout, Finished
@@ -93,6 +94,31 @@ def test_a_variable_reaches_its_step_by_name(tmp_path, server, pages):
     assert "data.file_url needs the environment variable TABLE_TOKEN" in missing.err
     assert not [command for command in pages.commands if SECRET in command]
     check(checkout, *ended, missing)
+
+
+def test_secrets_in_files_and_in_the_environment_are_kept_nowhere(tmp_path, server, pages):
+    """One in a file of conf/, in ``.env``, in Hydra's own settings, and in variables of others."""
+    clone = Clone.make(tmp_path)
+    text = (ROOT / "conf" / "data" / "pokemon.yaml").read_text(encoding="utf-8")
+    url = f"http://127.0.0.1:{server.server_port}/table.csv?id=3&sig={SECRET}-of-a-file"
+    data = re.sub(r"(?<=file_url: ).*", url, text)
+    (clone.root / "conf" / "data" / "mine.yaml").write_text(data, encoding="utf-8")
+    (clone.root / ".env").write_text(f"TABLE_TOKEN={SECRET}-of-dot-env\n")
+    others = ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_KEY", "DATABASE_PASSWORD", "OPENAI_API_KEY")
+    words = clone.words("data=mine", SMALL, "main.steps=[1,2,3,4,5]")
+    words = [word for word in words if not str(word).startswith("data.file_url")]
+    words.append(f"+hydra.job.env_set.API_KEY={SECRET}-of-hydra")
+    done = clone.python(*words, **{name: f"{SECRET}-of-{name}" for name in others})
+    assert done.status == 0, done.err
+    assert pages.asked == [f"/table.csv?id=3&sig={SECRET}-of-a-file"]
+    assert not [one for one in pages.commands if SECRET in one and "main.py" not in one]
+    shown = [clone.tool(*command) for command in (("log",), ("show", "last"), ("verify",))]
+    assert [one.status for one in shown] == [0, 0, 0]
+    check(clone, done, *shown)
+    refs = git(clone.root, "for-each-ref", "--format=%(refname)", "refs/pipeline").split()
+    assert refs
+    for ref in refs:  # what git ignores is no part of a run's code
+        assert ".env" not in git(clone.root, "ls-tree", "-r", "--name-only", ref).split()
 
 
 def test_a_password_is_refused_and_not_recorded(tmp_path):
