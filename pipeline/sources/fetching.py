@@ -1,9 +1,16 @@
 """Fetches a data set as it is, from wherever its address says, and checks that it can be one."""
 
+import bz2
+import contextlib
+import gzip
 import itertools
+import lzma
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.core.addresses import PLACES, check_file_url, is_query
@@ -13,6 +20,12 @@ from pipeline.core.formats import form_of, parts
 from pipeline.sources.errors import too_large
 
 WEB = ("http", "https")
+PACKED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}  # by how such a file begins
+LEVELS, CHUNK = 4, 1 << 20
 
 
 def fetch(
@@ -46,21 +59,53 @@ def fetch(
 
         return queries.fetch(url, query, target, max_bytes)
     if scheme == "file":
-        return copy(url, target, max_bytes)
-    if scheme in WEB:
+        known = copy(url, target, max_bytes)
+    elif scheme in WEB:
         from pipeline.sources import web
 
-        return web.fetch(url, target, max_bytes, timeout, retries)
-    if scheme in PLACES:
+        known = web.fetch(url, target, max_bytes, timeout, retries)
+    elif scheme in PLACES:
         from pipeline.sources import places
 
-        return places.fetch(url, target, max_bytes)
-    raise PipelineError(
+        known = places.fetch(url, target, max_bytes)
+    else:
+        raise _unknown(url)
+    if target.is_file() and unpacks_to_more(target, max_bytes):
+        raise too_large(url, max_bytes)
+    return known
+
+
+def _unknown(url: str) -> PipelineError:
+    return PipelineError(
         f"data.file_url={url!r}: only http, https and file addresses, cloud storage "
         f"({', '.join(PLACES[:-1])}) and databases with a query are fetched",
         "use an absolute file:///path/to/data.csv for a local file, and for a database "
         "?table=NAME at the end of its address, or data.query=...",
     )
+
+
+def unpacks_to_more(path: Path, most: int) -> bool:
+    """Whether a file is packed, also several times, and larger than so many bytes unpacked."""
+    try:
+        with contextlib.ExitStack() as opened:
+            if zipfile.is_zipfile(path):  # which unpacks no more of a file than it declares
+                archive = opened.enter_context(zipfile.ZipFile(path))
+                return any(file.file_size > most for file in archive.infolist())
+            stream: Any = opened.enter_context(path.open("rb"))
+            packed = False
+            for _ in range(LEVELS):
+                found = [
+                    one for begin, one in PACKED.items() if stream.peek(6)[:6].startswith(begin)
+                ]
+                if not found:
+                    break
+                packed, stream = True, opened.enter_context(found[0](stream))
+            size = 0
+            while packed and size <= most and (chunk := stream.read(CHUNK)):
+                size += len(chunk)
+            return size > most
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
+        return False  # damaged, which 2-ETL says
 
 
 def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:

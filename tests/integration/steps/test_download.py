@@ -2,12 +2,14 @@
 
 import contextlib
 import gzip
+import importlib
 import os
 import pty
 import socket
 import subprocess
 import sys
 import termios
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,20 @@ def test_the_size_counts_after_decompression(server: Server, target: Path, times
     url = server.page("/data.csv", body, **{"Content-Encoding": encoding})
     assert "larger than data.max_bytes=1000000" in refusal(fetch, url, target).what
     assert target.stat().st_size <= 10**6
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bz2", "lzma", "gzip twice", "zip"])
+def test_the_size_of_a_packed_file_counts(tmp_path: Path, target: Path, kind: str) -> None:
+    path, body = tmp_path / "packed", b"0" * 10**7
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("data.csv", body)
+    else:
+        packed = importlib.import_module(kind.split()[0]).compress(body)
+        path.write_bytes(gzip.compress(packed) if "twice" in kind else packed)
+    assert path.stat().st_size < 10**5
+    assert "larger than data.max_bytes=1000000" in refusal(fetch, path.as_uri(), target).what
+    fetch(path.as_uri(), target, max_bytes=10**7)
 
 
 def test_a_file_of_another_machine_is_refused(target: Path) -> None:
