@@ -1,7 +1,7 @@
 """Edits of files in the state folder, as a full disk, a crash or somebody else makes them.
 
-``python -m tests.attack.state FOLDER COUNT`` makes so many in a place of :func:`make`, and lets
-everything read the state folder after each.
+``python -m tests.attack.state FOLDER COUNT [SEED]`` makes so many in a place of :func:`make`, and
+lets everything read the state folder after each.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, given, seed
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -102,11 +102,18 @@ def readers(state: Path) -> dict[str, Callable[[], object]]:
 EDITS = st.builds(Edit, st.integers(0, 500), st.sampled_from(KINDS), st.binary(max_size=60))
 
 
-def main(folder: Path, count: int) -> None:
-    """Make edits one by one, and let everything read the state folder after each."""
+def main(folder: Path, count: int, number: int | None = None) -> None:
+    """Make edits one by one, and let everything read the state folder after each.
+
+    The edits are the same for the same number.
+    """
 
     @hypothesis_settings(
-        max_examples=count, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck]
+        max_examples=count,
+        deadline=None,
+        derandomize=number is None,
+        database=None,
+        suppress_health_check=[*HealthCheck],
     )
     @given(edit=EDITS)
     def edited(edit: Edit) -> None:
@@ -114,7 +121,7 @@ def main(folder: Path, count: int) -> None:
         problems = attempt(settings.state_dir(), folder / "outside", edit)
         assert not problems, problems
 
-    edited()
+    (edited if number is None else seed(number)(edited))()
     print(f"{count} edits")
 
 
@@ -165,4 +172,4 @@ def restore(kept: Path, state: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
