@@ -7,7 +7,7 @@ from pandas.api.types import is_string_dtype
 
 # What etl.parse may call a column, and what such cells have around their number
 DECORATIONS = {
-    "number": r"(?!)",
+    "number": "",
     "currency": r"[$€£¥₹₽₩₺]|(?<![A-Za-z])(?:[A-Z]{3}|kr|zł|Fr\.?|US\$)(?![A-Za-z])",
     "percent": r"\s*(?:%|percent|pct)$",
     "unit": r"\s*[A-Za-zµ°²³/]+[.²³]?$",
@@ -33,11 +33,13 @@ def plain(
         bare = bare.str.replace(r"^-\s+", "-", regex=True)
         between = re.escape(thousands) if thousands else "[.  '’]" if decimal == "," else "[,  '’]"
     else:
-        between = re.escape(thousands or "") or "(?!)"
+        between = re.escape(thousands or "")
     point = re.escape(decimal)
-    form = rf"[+-]?(?:\d+|\d{{1,3}}(?:{between}\d{{3}})+)?(?:{point}\d*)?(?:[eE][+-]?\d+)?"
+    groups = rf"|\d{{1,3}}(?:{between}\d{{3}})+" if between else ""
+    form = rf"[+-]?(?:\d+{groups})?(?:{point}\d*)?(?:[eE][+-]?\d+)?"
     fits = bare.str.fullmatch(form) & bare.str.contains(r"\d")
-    written = bare.str.replace(between, "", regex=True).str.replace(decimal, ".", regex=False)
+    written = bare.str.replace(between, "", regex=True) if between else bare
+    written = written.str.replace(decimal, ".", regex=False)
     return text.mask(fits.fillna(False).astype(bool), written)
 
 

@@ -59,7 +59,7 @@ def written(path: Path, folder: Path) -> dict[str, Any]:
     [*init.begin(str(path), name="table", force=True, profiled=False)]
     settings = yaml.safe_load((ROOT / "config.yaml").read_text())
     own = yaml.safe_load((folder / "conf" / "data" / "table.yaml").read_text())
-    assert own["data"]["file_url"] == file_address(str(path))
+    assert own["data"]["file_url"] == init.portable(file_address(str(path)))
     settings = {section: {**settings[section], **own.get(section, {})} for section in settings
                 if section != "defaults"}  # fmt: skip
     target = settings["model"]["target"]
