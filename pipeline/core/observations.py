@@ -14,6 +14,7 @@ observations again (:mod:`pipeline.cache.compare`). A :data:`Proof` holds them b
 Paths below the repository are relative to it.
 """
 
+import dis
 import hashlib
 import os
 import stat
@@ -32,6 +33,7 @@ Proof = dict[str, dict[str, Any]]
 CODE, FILE, FOLDER, SEARCH, KIND, LINK = KINDS = (
     "code", "file", "folder", "search", "kind", "link",
 )  # fmt: skip
+FIRST_LINE = "__firstlineno__"  # of a class
 ANY = "*"  # among the names of a search: each module that is there
 IGNORED = {".git", ".venv", "__pycache__"}  # as names, wherever they are
 
@@ -129,13 +131,23 @@ def _without_positions(value: Any) -> Any:
     if isinstance(value, CodeType):
         given = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount)
         called = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
-        body = (value.co_code, value.co_exceptiontable, value.co_flags, value.co_stacksize)
-        return value.co_name, given, called, body, _without_positions(value.co_consts)
+        done = _class_body(value) if FIRST_LINE in value.co_names else value.co_code
+        consts = () if FIRST_LINE in value.co_names else value.co_consts
+        body = (done, value.co_exceptiontable, value.co_flags, value.co_stacksize)
+        return value.co_name, given, called, body, _without_positions(consts)
     if isinstance(value, tuple):
         return tuple(map(_without_positions, value))
     if isinstance(value, frozenset):
         return "frozenset", sorted(map(repr, value))
     return type(value).__name__, value
+
+
+def _class_body(code: CodeType) -> list[Any]:
+    """What a class body does; from Python 3.13 on it also stores the number of its line."""
+    found = [one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"]
+    place = next(number for number, one in enumerate(found) if one.argval == FIRST_LINE)
+    del found[place - 1]
+    return [(one.opname, _without_positions(one.argval)) for one in found]
 
 
 def compiled(source: bytes, path: Path) -> CodeType | None:
