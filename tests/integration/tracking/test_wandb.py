@@ -4,6 +4,7 @@ What was stored is asked of ``wandb.Api()`` or of the server, not of the code un
 """
 
 import base64
+import copy
 import hashlib
 import json
 import os
@@ -303,6 +304,40 @@ def test_a_run_has_its_group_job_type_config_and_metrics(client, wandb_server):
     assert [(row["f1"], row["rows"]) for row in found.scan_history()] == [(0.75, 10)]
     assert run.url == f"{wandb_server.url}/tester/pokemon/runs/{run.id}"
     assert wandb_server.runs[run.id].exit_code == 0
+
+
+def test_a_server_behind_a_path(client, wandb_server, monkeypatch, tmp_path):
+    """As a proxy may lay it: all of its addresses begin with the path."""
+    wandb_server.prefix = "/team/wandb"
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    run = start()
+    log(run, "ours")
+    assert run.use_artifact("clean.csv:latest", tmp_path / "in").file().read_text() == "ours"
+    run.log({"f1": 0.5})
+    run.finish()
+    assert run.url == f"{wandb_server.url}/tester/pokemon/runs/{run.id}"
+    assert wandb_server.runs[run.id].exit_code == 0
+    assert wandb.Api().run(f"tester/pokemon/{run.id}").summary["f1"] == 0.5
+
+
+def test_hundreds_of_versions(client, wandb_server):
+    """More than W&B's API gives at once."""
+    run = start()
+    first = log(run)
+    with wandb_server.store.lock:
+        collection = wandb_server.artifacts["clean.csv:v0"].collection
+        for number in range(300):
+            another = copy.copy(collection.live[0])
+            another.digest = f"{number:032x}"
+            another.id = wandb_server.store.add("Artifact", another)
+            collection.append(another)
+            collection.point(["latest"], another)
+    assert [find("pokemon", f"clean.csv:{alias}").version for alias in ("latest", "v7", "v0")] == [
+        "v300", "v7", "v0",
+    ]  # fmt: skip
+    assert log(run, "other,content\n").version == "v301"
+    assert log(run) == first
+    run.finish()
 
 
 def test_a_team_has_projects_of_its_own(client, wandb_server, monkeypatch, tmp_path):

@@ -29,6 +29,7 @@ class WandbServer:
     Attributes:
         api_key: the one key that is accepted.
         entity: the name of the one user.
+        prefix: the path before all others, as behind a proxy: ``/wandb``.
         faults: what it does wrong on purpose.
         requests: all requests so far.
         unanswered: questions about which it knows nothing.
@@ -38,6 +39,7 @@ class WandbServer:
         self.api_key = "0123456789" * 4
         self.entity = entity
         self.verbose = verbose
+        self.prefix = ""
         self.faults = Faults()
         self.store = Store(entity)
         self.requests: list[Request] = []
@@ -49,7 +51,7 @@ class WandbServer:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://{HOST}:{self._port}"
+        return f"http://{HOST}:{self._port}{self.prefix}"
 
     def environment(self) -> dict[str, str]:
         """The variables that make a client use this server, and no other."""

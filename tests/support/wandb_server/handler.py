@@ -72,6 +72,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         path = unquote(urlsplit(self.path).path)
+        if not self._is_of_storage():
+            if not path.startswith(self.world.prefix):
+                return self._reply(HTTPStatus.NOT_FOUND, {"error": f"no such address: {path}"})
+            path = path.removeprefix(self.world.prefix)
         query = json.loads(body) if path == "/graphql" else {}
         operation = operation_name(query.get("query", ""))
         status = self.world.faults.verdict(f"{self.command} {path} {operation}")
