@@ -88,5 +88,5 @@ def clean() -> None:
     """Remove the state folder: all runs, artifacts, metrics and models."""
     from pipeline.orchestration import maintenance
 
-    maintenance.clean(settings.state_dir())
-    say(f"removed {settings.state_dir()}")
+    removed = maintenance.clean(settings.state_dir())
+    say(f"removed {settings.state_dir()}" if removed else "nothing to remove")

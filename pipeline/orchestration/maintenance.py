@@ -172,8 +172,8 @@ def _without_others(state: Path, found: Garbage) -> Garbage:
     return found
 
 
-def clean(state: Path) -> None:
-    """Remove a state folder with all that is in it.
+def clean(state: Path) -> bool:
+    """Remove a state folder with all that is in it; whether there was one.
 
     Raises:
         PipelineError: a run is under way, or no run of the pipeline has made this folder.
@@ -181,7 +181,7 @@ def clean(state: Path) -> None:
     from pipeline.orchestration.execution import processes
 
     if not state.is_dir():
-        return
+        return False
     if state != ROOT / ".pipeline" and not (state / "running").is_dir():
         raise PipelineError(f"{state} is no folder of the pipeline's state", "check --state-dir")
     if left := processes.alive():
@@ -190,6 +190,7 @@ def clean(state: Path) -> None:
         state.unlink()
     else:
         shutil.rmtree(state)
+    return True
 
 
 def _refuse_beside_a_run(state: Path) -> None:
