@@ -84,6 +84,6 @@ def test_one_that_is_read_only(read_only: Checkout, command: str):
 def test_one_of_another_user(foreign: Checkout, command: str):
     status, lines = told(foreign, command)
     assert status == 1
-    assert len(lines) < 4
+    assert len(lines) < 4, lines
     assert lines[-2].startswith(f"error: no permission: {foreign.state}")
     assert "check whose it is, and its permissions" in lines[-1]

@@ -190,6 +190,11 @@ class Marker:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=TIDYING)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process holds the lock."""
+        return self._lock.is_locked
+
     def read(self) -> dict[str, str]:
         """What is noted; nothing, and a warning, if the file is damaged."""
         try:
@@ -322,7 +327,8 @@ class Temporary:
         Of one that is interrupted, a process that was just starting may be left; it is ended.
         """
         if not self._path:
-            self._marker.remove()
+            if self._marker.is_held:
+                self._marker.remove()
             return
         if interrupted and self._watcher:
             import psutil
