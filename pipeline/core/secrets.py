@@ -21,7 +21,8 @@ REFERENCE = re.compile(r"\$\{oc\.env:([A-Za-z_]\w*)(?:,([^${}]*))?\}")
 BEGIN = r"(?:(?<![\w+.-])[A-Za-z][\w+.-]*:[/\\]+|(?<![^\s,'\"=\[])//)"  # also where it is mistyped
 ADDRESS = re.compile(rf"{BEGIN}(?:\$\{{[^}}]*\}}|,(?!\s|$|[/~.]|{BEGIN})|[^\s,'\"\]}}])+")
 ALONE = re.compile(
-    rf"\s*(?P<quote>['\"]?)\s*{BEGIN}(?!.*(?:[,\s]['\"]?{BEGIN}|,['\"]?[/~.])).*(?P=quote)",
+    rf"\s*(?P<quote>['\"]?)\s*"
+    rf"(?P<address>{BEGIN}(?!.*(?:[,\s]['\"]?{BEGIN}|,['\"]?[/~.])).*?)\s*(?P=quote)",
     re.DOTALL,
 )
 # What is before an @; it names a folder in some of Azure's addresses, and is a name in a path. A
@@ -88,10 +89,9 @@ def protect(key: str, text: str) -> tuple[str, dict[str, str]]:
         return text, moved
     if any(map(is_secret, key.split(".")[1:] or [key])):  # also of a list or a mapping below it
         return move(text), moved
-    if ALONE.fullmatch(text):
-        quote = text.strip()[0] if text.strip()[0] in "'\"" else ""
-        before, address, after = text.partition(text.strip().strip(quote or None))
-        return f"{before}{_protect_address(address, move)}{after}", moved
+    if alone := ALONE.fullmatch(text):
+        start, end = alone.span("address")
+        return f"{text[:start]}{_protect_address(alone['address'], move)}{text[end:]}", moved
     if text.startswith(("{", "[")):
         text = ENTRY.sub(lambda found: _protect_entry(found, move), text)
     return ADDRESS.sub(lambda found: _protect_address(found[0], move), text), moved

@@ -141,3 +141,12 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch):
     with pytest.raises(PipelineError, match="NOT_SET"):
         secrets.resolve("${oc.env:NOT_SET}")
     assert secrets.resolve("${oc.env:NOT_SET,some}") == "some"
+
+
+@pytest.mark.parametrize(
+    "text", ["' http://u:{0}@h/x'", '" http://u:{0}@h/x "', " http://u:{0}@h/x "]
+)
+def test_space_beside_an_address_hides_nothing(text: str):
+    protected, moved = secrets.protect("data.file_url", text.format("hidden"))
+    (name,) = moved
+    assert protected == text.format("").replace("u:", secrets.reference(name))
