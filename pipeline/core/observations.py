@@ -34,6 +34,7 @@ CODE, FILE, FOLDER, SEARCH, KIND, LINK = KINDS = (
     "code", "file", "folder", "search", "kind", "link",
 )  # fmt: skip
 FIRST_LINE = "__firstlineno__"  # of a class
+STORES_LINE = ("STORE_NAME", FIRST_LINE)
 ANY = "*"  # among the names of a search: each module that is there
 IGNORED = {".git", ".venv", "__pycache__"}  # as names, wherever they are
 
@@ -131,10 +132,9 @@ def _without_positions(value: Any) -> Any:
     if isinstance(value, CodeType):
         given = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount)
         called = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
-        done = _class_body(value) if FIRST_LINE in value.co_names else value.co_code
-        consts = () if FIRST_LINE in value.co_names else value.co_consts
-        body = (done, value.co_exceptiontable, value.co_flags, value.co_stacksize)
-        return value.co_name, given, called, body, _without_positions(consts)
+        rest = (value.co_exceptiontable, value.co_flags, value.co_stacksize)
+        done = _class_body(value) or (value.co_code, _without_positions(value.co_consts))
+        return value.co_name, given, called, rest, done
     if isinstance(value, tuple):
         return tuple(map(_without_positions, value))
     if isinstance(value, frozenset):
@@ -143,11 +143,14 @@ def _without_positions(value: Any) -> Any:
 
 
 def _class_body(code: CodeType) -> list[Any]:
-    """What a class body does; from Python 3.13 on it also stores the number of its line."""
+    """What a class body does, where it also stores the number of its line (from Python 3.13 on)."""
+    if FIRST_LINE not in code.co_names:
+        return []
     found = [one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"]
-    place = next(number for number, one in enumerate(found) if one.argval == FIRST_LINE)
-    del found[place - 1]
-    return [(one.opname, _without_positions(one.argval)) for one in found]
+    stored = [n for n, one in enumerate(found) if (one.opname, one.argval) == STORES_LINE]
+    for place in stored[:1]:  # what stands before it is the number
+        del found[place - 1]
+    return [(one.opname, _without_positions(one.argval)) for one in found] if stored else []
 
 
 def compiled(source: bytes, path: Path) -> CodeType | None:
