@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
@@ -106,8 +106,7 @@ def train(
         model, features, wanted, test_features, answers, importances, build, positive
     )
     if learning_curve:
-        fresh = build(clone(estimator))
-        curve = validation.learning_curve(fit_so, fresh, features, wanted, how, positive)
+        curve = validation.learning_curve(fit_so, model, features, wanted, how, positive)
         beside["learning_curve"] = curve
     return Trained(model, features, metrics, folds, answers, importances, held, beside)
 
