@@ -120,8 +120,7 @@ def as_csv(source: Path, model: Path, table: str | None = None) -> Iterator[Rows
         return
     from pipeline.science.data import formats
 
-    told = json.loads((model / "extra_files" / model_folder.PREPARATION).read_text("utf-8"))
-    decimal = told["cleaning"].get("decimal") or "."
+    decimal = model_folder.preparation(model)["cleaning"].get("decimal") or "."
     with tempfile.TemporaryDirectory(prefix="rows-") as folder:
         try:
             rows = Rows(formats.unpack(source, Path(folder, "unpacked"), table))

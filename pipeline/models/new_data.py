@@ -1,6 +1,5 @@
 """The report of a registered model on new rows: predictions, what came true, and drift."""
 
-import json
 import re
 import tempfile
 from collections import Counter
@@ -58,8 +57,7 @@ def write(
     launch.check_source(source)
     version = registry.find(name, wanted)
     files = registry.fetch(version)
-    about = (files / "extra_files" / model_folder.PREPARATION).read_text(encoding="utf-8")
-    loaded = Loaded(None, json.loads(about), files)  # cleans, and predicts nothing
+    loaded = Loaded(None, model_folder.preparation(files), files)  # cleans, and predicts nothing
     given = {"sep": sep or loaded.cleaning.get("sep")}
     given["encoding"] = encoding or loaded.cleaning.get("encoding")
     with (

@@ -62,9 +62,8 @@ class Loaded:
     @classmethod
     def from_folder(cls, folder: Path) -> "Loaded":
         """A model from files that :func:`pipeline.models.registry.fetch` has compared."""
-        told = (folder / "extra_files" / model_folder.PREPARATION).read_text(encoding="utf-8")
-        model = model_files.load(folder / model_folder.FILE, allowed())
-        return cls(model, json.loads(told), folder)
+        told = model_folder.preparation(folder)
+        return cls(model_files.load(folder / model_folder.FILE, allowed()), told, folder)
 
     @property
     def kinds(self) -> dict[str, str]:
