@@ -324,42 +324,55 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def main(folder: str, options: str) -> None:
-    """Serve the model in a folder until SIGTERM or Ctrl-C; requests under way are answered."""
+def main(folder: str, options: str) -> int:
+    """Serve the model in a folder until SIGTERM or Ctrl-C; requests under way are answered.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SystemExit: the port is taken, or the host is not this machine.
+    """
     told = json.loads(options)
     limits = Limits(**{field.name: told[field.name] for field in dataclasses.fields(Limits)})
     served = Served(Label(**told["label"]), Path(folder), limits, told["workers"])
     server = Server(served, told["wanted"], told["host"])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it again at its end
+    config = uvicorn.Config(
+        server.app,
+        log_level="warning",
+        http=limited(limits.timeout, limits.max_bytes),
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=max(1, round(limits.timeout)),
+        limit_concurrency=told["max_connections"],
+    )
+    http = uvicorn.Server(config)
+    received: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        received.append(number)  # uvicorn sends again what it has received
+        http.should_exit = True
+
     try:
         with _listening(told["host"], told["port"]) as listener:
+            # an exception is lost where Python ignores it, as within an import: a note is not
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, end)
             host, port = listener.getsockname()[:2]
             named = f"{served.label.name} version {served.label.version}"
             print(f"{named}  http://{host}:{port}/invocations", flush=True)
-            config = uvicorn.Config(
-                server.app,
-                log_level="warning",
-                http=limited(limits.timeout, limits.max_bytes),
-                access_log=False,
-                timeout_graceful_shutdown=GRACE,
-                timeout_keep_alive=max(1, round(limits.timeout)),
-                limit_concurrency=told["max_connections"],
-            )
-            uvicorn.Server(config).run(sockets=[listener])
+            http.run(sockets=[listener])
     finally:
         server.served.scorers.close()
+    return INTERRUPTED if signal.SIGINT in received else 0
 
 
 def run(words: Sequence[str]) -> int:
     """Serve until the end; the exit status."""
     try:
-        main(*words)
-    except KeyboardInterrupt:  # uvicorn raises it, too, once it has answered what was under way
+        return main(*words)
+    except KeyboardInterrupt:  # while the model was loaded
         return INTERRUPTED
-    except SystemExit as end:
-        if end.code:
-            raise
-    return 0
 
 
 if __name__ == "__main__":

@@ -175,6 +175,13 @@ def test_ctrl_c_is_no_error_of_the_server(model: Loaded, workers: int):
         assert server.process.wait(60) == 130
 
 
+def test_ctrl_c_before_the_first_answer(model: Loaded):
+    told = {"label": LABEL, "wanted": "1", **vars(read([], {"port": free_port()}))}
+    words = ["-m", "tests.support.interrupted_server", str(model.folder), json.dumps(told)]
+    ended = subprocess.run([sys.executable, *words], cwd=ROOT, timeout=120, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 def test_too_many_connections_and_the_end_of_a_server(model: Loaded):
     """SIGTERM: what is under way is answered, no one else is, and its workers end with it."""
     with serving(model, workers=2, max_connections=4) as server:
