@@ -31,6 +31,18 @@ from pipeline.core.errors import (
 )
 from pipeline.core.settings import ROOT, SWEEP_AGENT, check_path
 
+# A word of OmegaConf's error for a value of the wrong kind, and the kind that it wants
+KINDS = {
+    "to Float": "a number",
+    "to Integer": "a whole number",
+    "valid bool": "true or false",
+    "is not a ListConfig": "a list: [a, b]",
+    "ListConfig with": "a list: [a, b]",
+    "to Dict": "a mapping: {a: 1}",
+    "DictConfig with": "a mapping: {a: 1}",
+    "is not a subclass": "a section's settings",
+}
+
 
 def main(go: Callable[..., object]) -> None:
     """Run ``go``, decorated with ``hydra.main``, as the program's main function.
@@ -106,14 +118,14 @@ def explain(error: Exception) -> PipelineError:
     if isinstance(error, ConfigCompositionException):
         cause = error.__cause__
         key = getattr(cause, "full_key", None)
-        value = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", str(cause))
-        if value and key:
-            return PipelineError(
-                f"{key}={value[1]!r} is not {WORDS.get(value[2].lower(), value[2])}",
-                "config.yaml says what it means and shows a value",
-            )
         if unknown:
             return config.unknown_setting(unknown[1].rstrip("."))
+        if key and isinstance(cause, OmegaConfBaseException):
+            typed = text.partition("merging override ")[2] or key
+            return PipelineError(
+                f"{typed} is not {_kind(str(cause))}",
+                f"config.yaml says what {key} means and shows a value",
+            )
     if isinstance(error, MissingConfigException):
         missing = re.search(r"'(\w+)/([^']+)'", text)
         if missing:
@@ -124,11 +136,13 @@ def explain(error: Exception) -> PipelineError:
             )
     if isinstance(error, OverrideParseException):
         return PipelineError(
-            text.partition("\nSee ")[0],
+            f"can't read the override {str(error.override).lstrip('+')!r}",
             "an override is key=value; quote what the shell or Hydra would split: "
             "\"main.project_name='a, b'\"",
         )
     return PipelineError(text.strip())
 
 
-WORDS = {"float": "a number", "integer": "a whole number", "boolean": "true or false"}
+def _kind(text: str) -> str:
+    """The kind of value that OmegaConf wants, by the text of its error."""
+    return next((kind for word, kind in KINDS.items() if word in text), "a value that it takes")

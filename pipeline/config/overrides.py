@@ -38,15 +38,15 @@ def overrides(arguments: list[str]) -> list[str]:
     return [_added(readable(_located(word))) for word in references.protect_words(words)]
 
 
-# Mappings whose keys are columns, none of which Hydra knows beforehand
-OF_COLUMNS = ("etl.fill", "etl.parse")
+# Mappings that are empty in config.yaml, so that Hydra knows none of their keys
+OPEN_MAPPINGS = ("etl.fill", "etl.parse", "report.costs")
 
 
 def _added(word: str) -> str:
     """An override of such a mapping, in the form in which Hydra takes new keys."""
     key, _, value = word.partition("=")
-    whole = key in OF_COLUMNS and value.startswith("{") and value != "{}"
-    return f"++{word}" if whole or key.rpartition(".")[0] in OF_COLUMNS else word
+    whole = key in OPEN_MAPPINGS and value.startswith("{") and value != "{}"
+    return f"++{word}" if whole or key.rpartition(".")[0] in OPEN_MAPPINGS else word
 
 
 def _located(word: str) -> str:

@@ -4,6 +4,7 @@
 types that Hydra checks overrides against.
 """
 
+import difflib
 import os
 import re
 from dataclasses import dataclass, field, make_dataclass
@@ -146,7 +147,7 @@ class Report:
     mistakes: int = MISSING
     resamples: int = MISSING
     random_state: int = MISSING
-    costs: dict[str, Any] | None = MISSING
+    costs: dict[str, Any] = MISSING
     previous: str | None = MISSING
     artifact_name: str = MISSING
     artifact_type: str = MISSING
@@ -302,9 +303,19 @@ def unknown_setting(key: str) -> PipelineError:
             f"another one of the estimator's is added with a plus: +{key}=VALUE",
         )
     return PipelineError(
-        f"there is no setting {key!r}{did_you_mean(key, all_keys())}",
-        "python main.py --help lists every setting",
+        f"there is no setting {key!r}{_nearest(key)}", "python main.py --help lists every setting"
     )
+
+
+def _nearest(key: str) -> str:
+    """The setting that a key probably means: the nearest one of its section, if it is one's."""
+    section, _, name = key.partition(".")
+    prefix = f"{section}."
+    names = [known.removeprefix(prefix) for known in all_keys() if known.startswith(prefix)]
+    if not names:
+        return did_you_mean(key, all_keys())
+    near = difflib.get_close_matches(name.partition(".")[0], names, n=1, cutoff=0.6)
+    return f" (did you mean '{prefix}{near[0]}'?)" if near else ""
 
 
 def _parameters() -> list[str]:

@@ -50,9 +50,13 @@ def test_the_settings_as_they_come_are_accepted():
             ["'n_estimatrs'", "did you mean 'n_estimators'", "+model.params.n_estimatrs=VALUE"],
         ),
         (["model.parms.C=5"], ["did you mean 'model.params'"]),
+        (["model.parms.n_estimators=5"], ["did you mean 'model.params'"]),
+        (["main.force=maybe"], ["main.force=maybe is not true or false"]),
+        (["etl.missing=none"], ["etl.missing=none is not a list"]),
+        (["etl.fill=[1]"], ["etl.fill=[1] is not a mapping"]),
         (["+other.key=x"], ["'other'"]),
-        (["split.test_size=lots"], ["split.test_size='lots' is not a number"]),
-        (["split.random_state=1.5"], ["split.random_state='1.5' is not a whole number"]),
+        (["split.test_size=lots"], ["split.test_size=lots is not a number"]),
+        (["split.random_state=1.5"], ["split.random_state=1.5 is not a whole number"]),
         (["split.test_size=0"], ["split.test_size=0.0", "between 0 and 1"]),
         (["split.test_size=1.2"], ["split.test_size=1.2", "between 0 and 1"]),
         (["main.env_manager=cnda"], ["'cnda'", "did you mean 'conda'"]),
@@ -196,3 +200,10 @@ def test_columns_are_named_on_the_command_line(word: str, fill: dict):
     assert composed(*own, word).etl.fill == fill
     parse = composed(*own, "etl.parse={price: currency, share: percent}").etl.parse
     assert parse == {"price": "currency", "share": "percent"}
+
+
+def test_costs_are_given_on_the_command_line():
+    costs = composed("report.costs={false_positive: 1, false_negative: 5}").report.costs
+    assert costs == {"false_positive": 1, "false_negative": 5}
+    assert composed("report.costs.false_negative=5").report.costs == {"false_negative": 5}
+    assert composed().report.costs == {}
