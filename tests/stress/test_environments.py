@@ -61,7 +61,7 @@ def test_the_locks_are_for_each_python_and_platform(version: str, platform: str)
 
 @pytest.mark.parametrize(
     ("version", "told"),
-    [("", "is no Python: install it"), ("3.9", "is Python 3.9, and 3.11 to 3.14 will do")],
+    [("", "is not a Python: install it"), ("3.9", "is Python 3.9, and the pipeline needs")],
 )
 def test_make_refuses_another_python(tmp_path: Path, version: str, told: str):
     python = tmp_path / "bin" / "python"
