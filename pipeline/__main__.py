@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None, name: str = "python -m pipeline") -
     except Exception as error:
         if reader_gone(error):
             return leave_pipe()
-        told = databases.in_few_lines(error)
+        told = databases.as_pipeline_error(error)
         if told is None:
             raise
         report_error(told)

@@ -81,7 +81,7 @@ class AzureStore(Store):
             )
         self._root, self._folder = f"abfs://{found[1]}", f"{(found[2] or '').strip('/')}/{id}"
         connection = azure.connection(address)
-        with azure.told(address):
+        with azure.readable_errors(address):
             from azure.storage.blob import ContainerClient
 
             self._container = ContainerClient.from_connection_string(
@@ -101,7 +101,7 @@ class AzureStore(Store):
     ) -> dict[str, Any]:
         """Upload the file."""
         blob = f"{self._folder}/{name}".lstrip("/")
-        with azure.told(self._root), path.open("rb") as file:
+        with azure.readable_errors(self._root), path.open("rb") as file:
             self._container.upload_blob(blob, file)
         return {"address": f"{self._root}/{blob}", "digest": file_digest(path)}
 

@@ -48,11 +48,11 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
             )
         with mlflow_store.active_run(name) as run:
             id, address = run.info.run_id, run.info.artifact_uri
-            with azure.told(address):
+            with azure.readable_errors(address):
                 mlflow.artifacts.list_artifacts(run_id=id)  # a wrong key shows before the work
             result = function(*args, **kwargs)
             check(name, result)
-            with azure.told(address):
+            with azure.readable_errors(address):
                 mlflow.set_tag("developer", origin.developer())
                 log_metrics(id, result["metrics"])
                 models.log(result["model"], branch.top)

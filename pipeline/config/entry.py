@@ -24,8 +24,8 @@ from pipeline.core.errors import (
     PipelineError,
     did_you_mean,
     end_like_ctrl_c,
+    file_error,
     leave_pipe,
-    of_files,
     reader_gone,
     report_error,
 )
@@ -81,7 +81,7 @@ def main(go: Callable[..., object]) -> None:
             sys.exit(leave_pipe())
         fail(error, wants_traceback)
     except Exception as error:
-        told = databases.in_few_lines(error)
+        told = databases.as_pipeline_error(error)
         if told is None or wants_traceback:
             raise
         fail(told, wants_traceback)
@@ -103,7 +103,7 @@ def fail(error: Exception, traceback: bool) -> NoReturn:
     """Tell an error in a few lines, and exit with status 1."""
     if traceback:
         raise error
-    told = of_files(error) if isinstance(error, OSError) else explain(error)
+    told = file_error(error) if isinstance(error, OSError) else explain(error)
     told = error if isinstance(error, PipelineError) else told
     if os.environ.get(SWEEP_AGENT) and isinstance(error, ConfigCompositionException):
         told = PipelineError(told.what, f"{told.remedy}\n{overrides.OF_AN_AGENT}")

@@ -59,7 +59,7 @@ def guard_tracebacks() -> None:
 
 
 @contextlib.contextmanager
-def told(address: str) -> Iterator[None]:
+def readable_errors(address: str) -> Iterator[None]:
     """Tell failures of the storage behind an address; other addresses are nothing to us.
 
     Raises:

@@ -39,7 +39,7 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 def unreadable(file: Path, why: object) -> PipelineError:
     """The error for a database that can't be read."""
     if "readonly" in str(why):  # SQLite writes beside a database to read it
-        return errors.of_files(PermissionError(errno.EACCES, "it is read-only", str(file)))
+        return errors.file_error(PermissionError(errno.EACCES, "it is read-only", str(file)))
     return PipelineError(f"the database {file} can't be read: {why}", RESTORE)
 
 
@@ -126,9 +126,9 @@ def damaged(thorough: bool = False) -> list[PipelineError]:
     return found
 
 
-def in_few_lines(error: Exception) -> PipelineError | None:
-    """As :func:`pipeline.core.errors.in_few_lines`; a database that can't be read is named."""
-    told = errors.in_few_lines(error, settings.state_dir())
+def as_pipeline_error(error: Exception) -> PipelineError | None:
+    """As :func:`pipeline.core.errors.as_pipeline_error`; a database that can't be read is named."""
+    told = errors.as_pipeline_error(error, settings.state_dir())
     if told is None or isinstance(error, (PipelineError, OSError)):
         return told
     return next(iter(damaged()), told)

@@ -82,7 +82,7 @@ class PipelineError(Exception):
         return f"{self.what}\n{self.remedy}".rstrip()
 
 
-def in_few_lines(error: Exception, state: object) -> PipelineError | None:
+def as_pipeline_error(error: Exception, state: object) -> PipelineError | None:
     """A failure that a user can act on, whoever raised it; None for what is ours to mend.
 
     Args:
@@ -91,10 +91,10 @@ def in_few_lines(error: Exception, state: object) -> PipelineError | None:
     """
     if isinstance(error, PipelineError):
         return error
-    return of_files(error) if isinstance(error, OSError) else of_libraries(error, state)
+    return file_error(error) if isinstance(error, OSError) else database_error(error, state)
 
 
-def of_files(error: OSError) -> PipelineError:
+def file_error(error: OSError) -> PipelineError:
     """A failure to read or write a file, in terms of what to do about it."""
     place = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -109,13 +109,13 @@ def of_files(error: OSError) -> PipelineError:
     return PipelineError(str(error), "check the disk and its permissions, and run again")
 
 
-def of_libraries(error: Exception, state: object) -> PipelineError | None:
+def database_error(error: Exception, state: object) -> PipelineError | None:
     """A database that can't be used, as SQLite, SQLAlchemy or MLflow say it; None for the rest."""
     if type(error).__module__.partition(".")[0] not in ("sqlite3", "sqlalchemy", "mlflow"):
         return None
     what = str(error)
     if re.search("disk is full|no space left", what, re.IGNORECASE):
-        return of_files(OSError(errno.ENOSPC, "", str(state)))
+        return file_error(OSError(errno.ENOSPC, "", str(state)))
     what = what.partition("\n")[0][:300]
     return PipelineError(
         f"a database in {state} can't be used: {what}",

@@ -288,7 +288,7 @@ def _download(version: Version, into: Path) -> None:
     address = f"models:/{version.name}/{version.number}"
     place = mlflow_store.existing().get_model_version_download_uri(version.name, version.number)
     try:
-        with azure.told(place):
+        with azure.readable_errors(place):
             stored = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into / "all")))
     except (MlflowException, OSError) as error:
         raise PipelineError(

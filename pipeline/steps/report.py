@@ -46,7 +46,7 @@ def _log_report(report: Mapping[str, Any]) -> None:
         )
     client = mlflow.MlflowClient()
     try:
-        with azure.told(client.get_run(run_id).info.artifact_uri):
+        with azure.readable_errors(client.get_run(run_id).info.artifact_uri):
             client.log_dict(run_id, dict(report), REPORT)
     except mlflow.exceptions.MlflowException as error:
         raise PipelineError(f"MLflow does not take the report: {error}") from error

@@ -59,7 +59,7 @@ def main(
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        told = databases.in_few_lines(error)
+        told = databases.as_pipeline_error(error)
         if told is None:
             raise
         _fail(name, told, context)

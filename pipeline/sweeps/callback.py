@@ -340,7 +340,7 @@ def _record() -> Any:
 
 def _unexpected(what: str, error: Exception) -> PipelineError:
     """A failure that is no trial's; of files and databases in terms of what to do about it."""
-    told = databases.in_few_lines(error) or PipelineError(
+    told = databases.as_pipeline_error(error) or PipelineError(
         f"{what}: {type(error).__name__}: {error}", "HYDRA_FULL_ERROR=1 shows where"
     )
     told.__cause__ = error

@@ -139,7 +139,7 @@ def attempt(state: Path, outside: Path, edit: Edit) -> list[str]:
             ):
                 told = reader()
         except Exception as error:
-            if databases.in_few_lines(error) is None:
+            if databases.as_pipeline_error(error) is None:
                 problems.append(f"{label}: {name}: {type(error).__name__}: {error}")
             continue
         if name == "verify" and not told and path in named and not _same(path, named[path]):

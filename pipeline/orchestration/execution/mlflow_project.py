@@ -117,7 +117,7 @@ class Executor:
             mlflow.set_tags(told)
             mlflow.log_params(parameters)
             self._address = run.info.artifact_uri
-            with azure.told(self._address):
+            with azure.readable_errors(self._address):
                 mlflow.log_text(config, "config.yaml")
             on_failure.pop_all()
         self.parent = run.info.run_id
@@ -145,7 +145,7 @@ class Executor:
                 mlflow.set_tag(ERROR_TAG, str(error)[:LONGEST_PARAMETER])
             if metrics:
                 mlflow.log_metrics(dict(metrics))
-            with azure.told(self._address):
+            with azure.readable_errors(self._address):
                 mlflow.log_text(summary, SUMMARY)
             if results and error is None:
                 parent_run.describe(self.client, self.parent, data_set, results)
@@ -260,7 +260,7 @@ class Executor:
     def _fetch_report(self, run_id: str | None, path: Path) -> None:
         """Bring the report of a step that ran elsewhere to where one of here would be."""
         if run_id and self.backend.remote:
-            with azure.told(self._address):
+            with azure.readable_errors(self._address):
                 told = backends.report(self.client, run_id)
             if told is not None:
                 write_whole(path, json.dumps(told))
@@ -282,7 +282,7 @@ class Executor:
     def _attach(self, result: StepResult) -> None:
         """Put what a step ran with, and the tables it made, beside its MLflow run's model."""
         lock = settings.lock_file(result.environment).read_text(encoding="utf-8")
-        with azure.told(self._address):
+        with azure.readable_errors(self._address):
             self.client.log_text(result.mlflow_run, lock, LOCK)
             for table in self.folder.glob(f"{result.step}.*.csv"):
                 self.client.log_artifact(result.mlflow_run, str(table), TABLES)

@@ -93,7 +93,7 @@ def publish(
         What MLflow says of the model it has kept.
     """
     params = {**params, **{f"estimator.{k}": v for k, v in model[-1].get_params().items()}}
-    with mlflow_store.active_run(step) as run, azure.told(run.info.artifact_uri):
+    with mlflow_store.active_run(step) as run, azure.readable_errors(run.info.artifact_uri):
         logged = run.data.params  # by `mlflow run`
         mlflow.log_params({key: value for key, value in params.items() if key not in logged})
         mlflow.log_metrics(dict(metrics))

@@ -53,7 +53,7 @@ def register(
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    with azure.told(logged.artifact_path):
+    with azure.readable_errors(logged.artifact_path):
         stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
     tags = {
         **origin,

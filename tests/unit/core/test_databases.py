@@ -79,7 +79,7 @@ def test_one_that_is_being_written_is_waited_for(file: Path, monkeypatch: pytest
 
 def test_the_error_of_a_library_names_the_database(file: Path):
     error = sqlite3.DatabaseError("file is not a database")
-    assert "a database in" in databases.in_few_lines(error).what
+    assert "a database in" in databases.as_pipeline_error(error).what
     file.write_bytes(b"x" * 9000)
-    assert f"the database {file} can't be read" in databases.in_few_lines(error).what
-    assert databases.in_few_lines(KeyError("x")) is None
+    assert f"the database {file} can't be read" in databases.as_pipeline_error(error).what
+    assert databases.as_pipeline_error(KeyError("x")) is None

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from pipeline.core.errors import of_files, of_libraries
+from pipeline.core.errors import database_error, file_error
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,13 @@ from pipeline.core.errors import of_files, of_libraries
     ],
 )
 def test_files(error: OSError, said: str) -> None:
-    assert said in of_files(error).what
+    assert said in file_error(error).what
 
 
 def test_databases() -> None:
-    told = of_libraries(sqlite3.DatabaseError("file is not a database"), "/state")
+    told = database_error(sqlite3.DatabaseError("file is not a database"), "/state")
     assert told.what == "a database in /state can't be used: file is not a database"
     assert "verify" in told.remedy
-    told = of_libraries(sqlite3.OperationalError("database or disk is full"), "/state")
+    told = database_error(sqlite3.OperationalError("database or disk is full"), "/state")
     assert told.what == "the disk is full: /state"
-    assert of_libraries(ValueError("ours"), "/state") is None
+    assert database_error(ValueError("ours"), "/state") is None
