@@ -1,9 +1,8 @@
-"""What a step's result depends on, and whether all of it is still the same.
+"""What a step's result depends on, and whether all of it is unchanged.
 
-Some of it is known before the step runs: :func:`known`, whose digest is the key under which results
-are kept. The rest the step has to tell: what it read, with which packages, and by which environment
-variables. That is its :class:`~pipeline.core.dependencies.Evidence`, and a result is reused only
-where the evidence holds.
+:func:`key_parts` are known before the step runs; their digest is the cache key. The step itself
+records the rest as :class:`~pipeline.core.dependencies.Evidence`: files read, packages and
+environment variables. A result is reused only if the current state matches the evidence.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from pipeline.steps.folders import library, step_files
 Parts = dict[str, dict[str, Any]]
 
 
-def known(
+def key_parts(
     step: str, parameters: Mapping[str, Any], store: str, elsewhere: Mapping[str, Any]
 ) -> Parts:
     """What is known before a step runs, by kind and name.
@@ -66,7 +65,7 @@ def digest(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-class Present:
+class CurrentState:
     """What a step would meet now.
 
     Args:
@@ -92,7 +91,7 @@ class Present:
         """Keyed digests of variables: those named, and those that libraries go by."""
         return keyed(self._variables, names, key)
 
-    def holds(self, evidence: Evidence) -> bool:
+    def matches(self, evidence: Evidence) -> bool:
         """Whether the step would meet just what it met then."""
         return (
             self.values(evidence.variables, evidence.key) == evidence.variables
@@ -100,7 +99,7 @@ class Present:
             and not observations.changed(evidence.proof)
         )
 
-    def parts(self, evidence: Evidence) -> tuple[Parts, Parts]:
+    def changed_parts(self, evidence: Evidence) -> tuple[Parts, Parts]:
         """What differs, then and now, by kind and name."""
         values = self.values(evidence.variables, evidence.key)
         changed = observations.changed(evidence.proof)
@@ -108,7 +107,7 @@ class Present:
         now: Parts = {"variable": dict(values)}
         for kind, name in changed:
             then = evidence.proof[kind][name]
-            again = observations.again(kind, name, then)
+            again = observations.observe(kind, name, then)
             before.setdefault(kind, {})[name] = _text(kind, then)
             now.setdefault(kind, {})[name] = _text(kind, again)
         if evidence.environment not in ("", self.environment):
@@ -117,7 +116,7 @@ class Present:
         return before, now
 
 
-def unrecorded(step: str, present: Present) -> Evidence:
+def unrecorded(step: str, present: CurrentState) -> Evidence:
     """The evidence of a step that nobody watched, on another machine.
 
     Its own files count, and the parts of the library that they import.

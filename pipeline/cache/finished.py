@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.cache.compare import Parts, Present, differences, digest
+from pipeline.cache.compare import CurrentState, Parts, differences, digest
 from pipeline.core.dependencies import Evidence
 from pipeline.core.files import UNUSABLE, parse_record, write_whole
 from pipeline.core.results import StepResult, checked
@@ -105,7 +105,7 @@ class Cache:
                 )
         return ""
 
-    def alone(self, step: str, key: str) -> AbstractContextManager[Any]:
+    def lock(self, step: str, key: str) -> AbstractContextManager[Any]:
         """The lock to hold while a step is looked up or run, so that it is run once."""
         return self._lock(self._lock_path(step, key))
 
@@ -114,7 +114,7 @@ class Cache:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def under_way(self, step: str, key: str) -> bool:
+    def is_running(self, step: str, key: str) -> bool:
         """Whether another process on this machine is at this step, which nobody has finished."""
         if any((self.folder / step / key).glob("*.json")):
             return False
@@ -124,10 +124,10 @@ class Cache:
         except Timeout:
             return True
 
-    def get(self, step: str, present: Present) -> StepResult | None:
+    def get(self, step: str, present: CurrentState) -> StepResult | None:
         """The step as it was finished last with just what it would meet now."""
         for record in self._records(step, present.key):
-            if present.holds(record.evidence):
+            if present.matches(record.evidence):
                 return record.result
         return None
 
@@ -163,11 +163,11 @@ class Cache:
                 return record.result
         return None
 
-    def why(self, step: str, parts: Parts, present: Present) -> list[str]:
+    def why(self, step: str, parts: Parts, present: CurrentState) -> list[str]:
         """What differs from the nearest earlier run: the one with the fewest differences."""
         nearest = None
         for record, _ in zip(self._records(step), range(COMPARED), strict=False):
-            before, now = present.parts(record.evidence)
+            before, now = present.changed_parts(record.evidence)
             lines = differences(record.parts, parts) + differences(before, now)
             if nearest is None or len(lines) < len(nearest):
                 nearest = lines

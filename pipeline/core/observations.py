@@ -170,11 +170,11 @@ def code(source: bytes, path: Path) -> dict[str, str]:
     }
 
 
-def again(what: str, name: str, before: Any) -> Any:
+def observe(what: str, name: str, before: Any) -> Any:
     """An observation as it is now; ``before`` itself where it is the same."""
     path = path_of(name)
     if what == CODE:
-        return code_again(path, before)
+        return observe_code(path, before)
     if what == FILE:
         return file(path)
     if what == FOLDER:
@@ -186,7 +186,7 @@ def again(what: str, name: str, before: Any) -> Any:
     return kind(path, sized=before != "file")
 
 
-def code_again(path: Path, before: Mapping[str, str]) -> Mapping[str, str]:
+def observe_code(path: Path, before: Mapping[str, str]) -> Mapping[str, str]:
     """The observation of source as it is now; ``before`` itself where it does the same."""
     try:
         source = path.read_bytes()
@@ -204,5 +204,5 @@ def changed(proof: Proof) -> list[tuple[str, str]]:
         (kind, name)
         for kind in KINDS
         for name, before in proof.get(kind, {}).items()
-        if again(kind, name, before) != before
+        if observe(kind, name, before) != before
     ]

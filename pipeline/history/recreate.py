@@ -79,7 +79,7 @@ def _foreign(folder: Path, run: RunRecord) -> list[str]:
     for step in run.steps.values():
         if record := Cache(settings.state_dir()).find(step):
             for file, then in record.evidence.proof[observations.CODE].items():
-                if observations.code_again(folder / file, then) != then:
+                if observations.observe_code(folder / file, then) != then:
                     different.add(file)
     return sorted(different)
 

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.cache.compare import Parts, Present
+from pipeline.cache.compare import CurrentState, Parts
 from pipeline.config.schema import plain
 from pipeline.core.results import Reference, StepResult
 from pipeline.core.settings import ROOT
@@ -41,7 +41,9 @@ class Explanation(Pipeline):
         self.graph.append(_drawn(result, values, reasons))
         return result
 
-    def _looked_up(self, step: str, found: Parts, present: Present) -> tuple[StepResult, list[str]]:
+    def _looked_up(
+        self, step: str, found: Parts, present: CurrentState
+    ) -> tuple[StepResult, list[str]]:
         result, reasons = self.reuse.explain(step, found, present)
         if result is None:
             self.screen.explain(step, reasons)

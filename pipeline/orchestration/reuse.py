@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.cache import sources
-from pipeline.cache.compare import Parts, Present, digest
+from pipeline.cache.compare import CurrentState, Parts, digest
 from pipeline.cache.finished import Cache, Record, fingerprint
 from pipeline.config.job import Trial
 from pipeline.core.dependencies import Evidence, chosen, keep_lock, libraries
@@ -51,11 +51,11 @@ class Reuse:
         self.by_libraries = trial.variables if trial else libraries(variables)
         self._variables = chosen(variables, self.by_libraries)
 
-    def present(self, step: str, parts: Parts) -> Present:
+    def current_state(self, step: str, parts: Parts) -> CurrentState:
         """What a step would meet now, given what is known of it."""
-        return Present(digest(parts), self._variables, lambda: self._lock(step))
+        return CurrentState(digest(parts), self._variables, lambda: self._lock(step))
 
-    def find(self, step: str, parts: Parts, present: Present) -> StepResult | None:
+    def find(self, step: str, parts: Parts, present: CurrentState) -> StepResult | None:
         """The step as it was finished before, if it may be handed on."""
         if self._main.force and not (self._trial and self._trial.done):
             return None
@@ -76,7 +76,7 @@ class Reuse:
         return result
 
     def explain(
-        self, step: str, parts: Parts, present: Present
+        self, step: str, parts: Parts, present: CurrentState
     ) -> tuple[StepResult | None, list[str]]:
         """What would be handed on; or None, and why it would not."""
         result = self._known(step, parts, present)
@@ -94,10 +94,10 @@ class Reuse:
         told += self._lost(result)
         return None if told else result, told
 
-    def _known(self, step: str, parts: Parts, present: Present) -> StepResult | None:
+    def _known(self, step: str, parts: Parts, present: CurrentState) -> StepResult | None:
         return self._cache.get(step, present) or self._shared(step, parts, present)
 
-    def _shared(self, step: str, parts: Parts, present: Present) -> StepResult | None:
+    def _shared(self, step: str, parts: Parts, present: CurrentState) -> StepResult | None:
         """The step as others who share the tracker have finished it, from now on known here too."""
         reference = f"{records_of(step)}:{present.key}"
         if not self._tracker.shared or self._tracker.find(reference) is None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from filelock import FileLock
 
 from pipeline import tracking
-from pipeline.cache.compare import Parts, Present, declared, known, unrecorded
+from pipeline.cache.compare import CurrentState, Parts, declared, key_parts, unrecorded
 from pipeline.cache.finished import Cache, Lock, Record, fingerprint
 from pipeline.config import job as hydra_job
 from pipeline.config import references
@@ -152,10 +152,10 @@ class Pipeline:
         self._show(result)
         return result
 
-    def _known(self, step: str, values: Mapping[str, Any]) -> tuple[Parts, Present]:
+    def _known(self, step: str, values: Mapping[str, Any]) -> tuple[Parts, CurrentState]:
         """What is known of a step before it runs, and what it would meet now."""
-        found = known(step, values, self.tracker.store, self.backend.environment)
-        return found, self.reuse.present(step, found)
+        found = key_parts(step, values, self.tracker.store, self.backend.environment)
+        return found, self.reuse.current_state(step, found)
 
     def _reuse_or_run(self, step: str, values: Mapping[str, Any]) -> StepResult:
         self.tracked.begin(self.context)
@@ -215,9 +215,9 @@ class Pipeline:
     def _alone(self, step: str, key: str) -> Iterator[None]:
         """Keep other pipelines from running the same step at the same time."""
         self.screen.state(step, "waiting")
-        if self.trial and self.cache.under_way(step, key):
+        if self.trial and self.cache.is_running(step, key):
             self._prepare(self.chosen[-1])  # that one is the trial's own, and there is time now
-        with self.cache.alone(step, key):
+        with self.cache.lock(step, key):
             yield
 
     @contextlib.contextmanager
@@ -255,7 +255,7 @@ class Pipeline:
             self.executor.ensure_environment(step)
         self.screen.started(step, self.folder / f"{step}.log")
 
-    def _finish_step(self, ran: "Ran", found: Parts, present: Present) -> StepResult:
+    def _finish_step(self, ran: "Ran", found: Parts, present: CurrentState) -> StepResult:
         """Record what a step came to, for its MLflow run and for runs to come."""
         result, changed = ran.result, list(ran.changed)
         step = result.step
@@ -345,7 +345,7 @@ class Pipeline:
         )
         return taken
 
-    def _skipped(self, step: str, present: Present) -> StepResult:
+    def _skipped(self, step: str, present: CurrentState) -> StepResult:
         """A step that was not chosen: its outputs as they are, from the run that fits best.
 
         Nobody reads what comes after the last chosen step, so there only what fits is handed on.

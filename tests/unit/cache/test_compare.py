@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cache import compare
-from pipeline.cache.compare import Present, differences, digest
+from pipeline.cache.compare import CurrentState, differences, digest
 from pipeline.core import dependencies, observations, settings
 from pipeline.core.dependencies import Evidence
 from pipeline.core.results import Reference
@@ -37,7 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def known(**changed: Any) -> compare.Parts:
     """What is known of the split."""
     given = {"parameters": PARAMETERS, "store": "trackio local pokemon", "elsewhere": {}}
-    return compare.known("3-Split_dataset", **{**given, **changed})
+    return compare.key_parts("3-Split_dataset", **{**given, **changed})
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_what_the_project_declares_counts(root: Path, file: str) -> None:
     assert Path(file).name in line
 
 
-def present(variables: Mapping[str, str] | None = None, lock: list[str] = LOCK) -> Present:
+def present(variables: Mapping[str, str] | None = None, lock: list[str] = LOCK) -> CurrentState:
     """What a step meets."""
-    return Present("key", variables or {}, lambda: lock)
+    return CurrentState("key", variables or {}, lambda: lock)
 
 
 def seen(variables: Mapping[str, str] | None = None, read: tuple[str, ...] = ()) -> Evidence:
@@ -120,9 +120,11 @@ def seen(variables: Mapping[str, str] | None = None, read: tuple[str, ...] = ())
 )
 def test_every_package_counts(root: Path, lock: list[str], said: str) -> None:
     found = seen()
-    assert present().holds(found)
-    assert not present(lock=lock).holds(found)
-    assert any(line.startswith(said) for line in differences(*present(lock=lock).parts(found)))
+    assert present().matches(found)
+    assert not present(lock=lock).matches(found)
+    assert any(
+        line.startswith(said) for line in differences(*present(lock=lock).changed_parts(found))
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,8 +146,8 @@ def test_every_package_counts(root: Path, lock: list[str], said: str) -> None:
 )
 def test_variables(root: Path, before: dict, now: dict, holds: bool) -> None:
     found = seen(before, ("CHOICE", "PIPELINE_STEP"))
-    assert present(now).holds(found) is holds
-    lines = differences(*present(now).parts(found))
+    assert present(now).matches(found) is holds
+    lines = differences(*present(now).changed_parts(found))
     assert (not lines) is holds
     assert all(line.startswith("variable ") for line in lines)
 
@@ -153,4 +155,4 @@ def test_variables(root: Path, before: dict, now: dict, holds: bool) -> None:
 def test_no_value_of_a_variable_is_kept(root: Path) -> None:
     found = seen({"CHOICE": "my secret"}, ("CHOICE",))
     assert "secret" not in str(found)
-    assert "secret" not in str(differences(*present({"CHOICE": "a secret"}).parts(found)))
+    assert "secret" not in str(differences(*present({"CHOICE": "a secret"}).changed_parts(found)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache.compare import Parts, Present, digest
+from pipeline.cache.compare import CurrentState, Parts, digest
 from pipeline.cache.finished import Cache, Record
 from pipeline.core import observations
 from pipeline.core.dependencies import Evidence
@@ -20,9 +20,9 @@ def parts(**parameters: object) -> Parts:
     return {"parameter": parameters, "tracker": {"store": "here"}}
 
 
-def present(**parameters: object) -> Present:
+def present(**parameters: object) -> CurrentState:
     """What a step with these parameters meets."""
-    return Present(digest(parts(**parameters)), {}, list)
+    return CurrentState(digest(parts(**parameters)), {}, list)
 
 
 def put(cache: Cache, name: str, evidence: Evidence | None = None, **parameters: object) -> None:
@@ -140,7 +140,7 @@ def test_a_step_is_locked_by_the_lock_that_was_given(tmp_path: Path) -> None:
         held.remove(path)
 
     cache = Cache(tmp_path, lock)
-    with cache.alone("2-ETL", "one"), cache.alone("2-ETL", "two"):
+    with cache.lock("2-ETL", "one"), cache.lock("2-ETL", "two"):
         assert [path.stem for path in held] == ["one", "two"]
         assert {path.parent.name for path in held} == {"2-ETL"}
     assert not held
@@ -148,7 +148,7 @@ def test_a_step_is_locked_by_the_lock_that_was_given(tmp_path: Path) -> None:
 
 def test_others_on_this_machine_see_that_a_step_is_under_way(tmp_path: Path) -> None:
     cache, other = Cache(tmp_path), Cache(tmp_path)
-    with cache.alone("2-ETL", "one"):
-        assert other.under_way("2-ETL", "one")
-        assert not other.under_way("2-ETL", "two")
-    assert not other.under_way("2-ETL", "one")
+    with cache.lock("2-ETL", "one"):
+        assert other.is_running("2-ETL", "one")
+        assert not other.is_running("2-ETL", "two")
+    assert not other.is_running("2-ETL", "one")
