@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from pipeline.core import observations
-from pipeline.core.dependencies import Evidence, keyed, lock_digest, read_lock
+from pipeline.core.dependencies import Evidence, keyed_digests, lock_digest, read_lock
 from pipeline.core.files import file_digest
 from pipeline.core.results import Reference
 from pipeline.core.settings import ROOT
@@ -89,7 +89,7 @@ class CurrentState:
 
     def values(self, names: Iterable[str], key: str) -> dict[str, str]:
         """Keyed digests of variables: those named, and those that libraries go by."""
-        return keyed(self._variables, names, key)
+        return keyed_digests(self._variables, names, key)
 
     def matches(self, evidence: Evidence) -> bool:
         """Whether the step would meet just what it met then."""

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pipeline.cache.compare import CurrentState, Parts, differences, digest
 from pipeline.core.dependencies import Evidence
 from pipeline.core.files import UNUSABLE, parse_record, write_whole
-from pipeline.core.results import StepResult, checked
+from pipeline.core.results import StepResult, parse_result
 
 Lock = Callable[[Path], AbstractContextManager[Any]]
 
@@ -67,7 +67,7 @@ class Record:
         parts, evidence = told["parts"], Evidence(**told["evidence"])
         _ = parts["tracker"]["store"] + "", evidence.variables.items()
         _ = [names.items() for names in evidence.proof.values()]
-        return cls(checked(told["result"]), parts, evidence)
+        return cls(parse_result(told["result"]), parts, evidence)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON takes it."""

@@ -10,7 +10,7 @@ from pipeline.core import secrets
 from pipeline.core.addresses import PLACES, is_query
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest, content_digest, file_digest
-from pipeline.core.formats import parts
+from pipeline.core.formats import parquet_files
 from pipeline.core.settings import CONTENT, ETAG, NEVER
 from pipeline.sources import errors
 
@@ -53,7 +53,7 @@ def _digest(path: Path) -> str | None:
     """Digest of a file, or of a folder's Parquet parts; None if there are none."""
     if path.is_file():
         return file_digest(path)
-    files = {one.relative_to(path).as_posix(): file_digest(one) for one in parts(path)}
+    files = {one.relative_to(path).as_posix(): file_digest(one) for one in parquet_files(path)}
     return combined_digest(files) if files else None
 
 

@@ -49,27 +49,27 @@ class Evidence:
     key: str = ""
 
 
-def keyed(variables: Mapping[str, str], names: Iterable[str], key: str) -> dict[str, str]:
+def keyed_digests(variables: Mapping[str, str], names: Iterable[str], key: str) -> dict[str, str]:
     """Keyed digests of variables' values: of those named, and of those that libraries go by."""
-    names = {*names, *libraries(variables)}
+    names = {*names, *library_variables(variables)}
     return {
-        name: _keyed(name, variables[name], key) if name in variables else ""
+        name: _keyed_digest(name, variables[name], key) if name in variables else ""
         for name in sorted(names)
         if not _matches(name, OURS)
     }
 
 
-def _keyed(name: str, value: str, key: str) -> str:
+def _keyed_digest(name: str, value: str, key: str) -> str:
     text = f"{name}={value}".encode("utf-8", "surrogateescape")
     return hmac.new(key.encode(), text, "sha256").hexdigest()
 
 
-def libraries(variables: Mapping[str, str]) -> dict[str, str]:
+def library_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Those environment variables that libraries go by."""
     return {name: value for name, value in variables.items() if _matches(name, LIBRARIES)}
 
 
-def chosen(variables: Mapping[str, str], by_libraries: Mapping[str, str]) -> dict[str, str]:
+def user_variables(variables: Mapping[str, str], by_libraries: Mapping[str, str]) -> dict[str, str]:
     """Environment variables, with those that libraries go by as the user has set them.
 
     A sweep's launcher sets some for its workers, which are nobody's choice.

@@ -23,7 +23,7 @@ WORKBOOK = {
 TAR = slice(257, 262)  # where a tar archive says what it is
 
 
-def form_of(path: Path) -> str:
+def detect_format(path: Path) -> str:
     """The format of a file; ``csv`` for all other text, ``parquet`` for a folder of parts."""
     if path.is_dir():
         return "parquet"
@@ -45,8 +45,8 @@ def _is_workbook(path: Path) -> bool:
         return False
 
 
-def parts(folder: Path) -> list[Path]:
+def parquet_files(folder: Path) -> list[Path]:
     """The Parquet files of a folder and of its partitions, such as ``year=2024``."""
     found = [path for path in folder.glob("*.parquet") if path.is_file()]
-    found += [file for path in folder.glob("*=*") if path.is_dir() for file in parts(path)]
+    found += [file for path in folder.glob("*=*") if path.is_dir() for file in parquet_files(path)]
     return sorted(path for path in found if not path.name.startswith(("_", ".")))

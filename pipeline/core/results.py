@@ -38,7 +38,7 @@ class Reference(str):
         return reference
 
     @property
-    def known(self) -> bool:
+    def has_version(self) -> bool:
         """Whether it names a version; a step that is not run names none."""
         return not self.endswith(":?")
 
@@ -161,7 +161,7 @@ def check_types(record: Any) -> None:
             raise TypeError(f"{name} is a {type(getattr(record, name)).__name__}")
 
 
-def checked(told: Mapping[str, Any]) -> StepResult:
+def parse_result(told: Mapping[str, Any]) -> StepResult:
     """A result from JSON.
 
     Raises:

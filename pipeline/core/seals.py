@@ -21,7 +21,7 @@ def seal(data: bytes) -> bytes:
     return _digest(data) + data
 
 
-def opened(sealed: bytes) -> bytes:
+def unseal(sealed: bytes) -> bytes:
     """The data that this user has sealed.
 
     Raises:

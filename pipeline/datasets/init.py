@@ -15,7 +15,7 @@ from pipeline.core import secrets
 from pipeline.core.addresses import dataset_name, file_address
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
-from pipeline.core.formats import form_of
+from pipeline.core.formats import detect_format
 from pipeline.core.settings import ROOT
 from pipeline.datasets import profile
 from pipeline.science import tasks, training
@@ -139,7 +139,7 @@ def look(
     """
     form: dict[str, Any] = {"part": part}
     told: list[Decision] = []
-    if form_of(path) == "csv":
+    if detect_format(path) == "csv":
         with path.open("rb") as file:
             start = file.read(1 << 18)
         form["encoding"] = sniffing.encoding(start)

@@ -14,7 +14,7 @@ from pipeline.config.schema import current_name
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import UNUSABLE, parse_record
 from pipeline.core.numbers import number
-from pipeline.core.results import StepResult, check_types, checked
+from pipeline.core.results import StepResult, check_types, parse_result
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def record(text: str, place: object, folder: Path | None = None) -> RunRecord:
         told = parse_record(text)
         known = {field.name for field in fields(StepResult)}
         steps = {
-            name: checked({key: step[key] for key in known & step.keys()})
+            name: parse_result({key: step[key] for key in known & step.keys()})
             for name, step in told["steps"].items()
         }
         made = RunRecord(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core import hardening, model_folder, settings
 from pipeline.core.errors import PipelineError
-from pipeline.core.formats import form_of, parts
+from pipeline.core.formats import detect_format, parquet_files
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.models import environment as model_environment
@@ -84,7 +84,7 @@ def check_source(source: Path) -> None:
     Raises:
         PipelineError: there is no such file, nor a folder of Parquet files.
     """
-    if not source.is_file() and not (source.is_dir() and parts(source)):
+    if not source.is_file() and not (source.is_dir() and parquet_files(source)):
         raise PipelineError(f"there is no file {source}", "check --input")
 
 
@@ -115,7 +115,7 @@ def as_csv(source: Path, model: Path, table: str | None = None) -> Iterator[Rows
     Raises:
         PipelineError: it is no table.
     """
-    if form_of(source) == "csv":
+    if detect_format(source) == "csv":
         yield Rows(source)
         return
     from pipeline.science.data import formats
@@ -124,7 +124,7 @@ def as_csv(source: Path, model: Path, table: str | None = None) -> Iterator[Rows
     with tempfile.TemporaryDirectory(prefix="rows-") as folder:
         try:
             rows = Rows(formats.unpack(source, Path(folder, "unpacked"), table))
-            if form_of(rows.path) != "csv":
+            if detect_format(rows.path) != "csv":
                 written = Path(folder, source.name)
                 notes = formats.write_csv(rows.path, written, table, decimal)
                 rows = Rows(written, {"sep": ",", "encoding": "utf-8"}, notes)

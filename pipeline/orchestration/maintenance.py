@@ -275,7 +275,7 @@ def _unneeded_snapshots(gone: list[str], kept: list[dict[str, Any]]) -> list[str
     """The runs whose code made nothing that is kept."""
     steps = [step for summary in kept for step in summary["steps"].values()]
     needed = {step.get("pipeline_run") for step in steps}
-    there = snapshot.known(ROOT)
+    there = snapshot.run_ids(ROOT)
     return [id for id in gone if id in there and id not in needed]
 
 

@@ -11,7 +11,7 @@ from pipeline.cache import sources
 from pipeline.cache.compare import CurrentState, Parts, digest
 from pipeline.cache.finished import Cache, Record, fingerprint
 from pipeline.config.job import Trial
-from pipeline.core.dependencies import Evidence, chosen, keep_lock, libraries
+from pipeline.core.dependencies import Evidence, keep_lock, library_variables, user_variables
 from pipeline.core.results import StepResult, records_of
 from pipeline.tracking import Tracker, local_records
 
@@ -48,8 +48,8 @@ class Reuse:
     ):
         self._main, self._cache, self._tracker, self._trial = main, cache, tracker, trial
         self._lock, self._warn = lock, warn
-        self.by_libraries = trial.variables if trial else libraries(variables)
-        self._variables = chosen(variables, self.by_libraries)
+        self.by_libraries = trial.variables if trial else library_variables(variables)
+        self._variables = user_variables(variables, self.by_libraries)
 
     def current_state(self, step: str, parts: Parts) -> CurrentState:
         """What a step would meet now, given what is known of it."""

@@ -186,7 +186,7 @@ class Pipeline:
         Raises:
             PipelineError: there is none.
         """
-        if not isinstance(value, Reference) or value.known:
+        if not isinstance(value, Reference) or value.has_version:
             return value
         name = value.partition(":")[0]
         found = self.tracker.find(f"{name}:latest")

@@ -102,7 +102,7 @@ def find(folder: Path, run_id: str) -> tuple[Repository, str]:
     return repository, commit
 
 
-def known(folder: Path) -> set[str]:
+def run_ids(folder: Path) -> set[str]:
     """The runs whose code is kept in this repository; none where there is no repository."""
     try:
         refs = Repository(folder).run("for-each-ref", "--format=%(refname)", f"{REFS}/")

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.core.addresses import PLACES, check_file_url, is_query
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
-from pipeline.core.formats import form_of, parts
+from pipeline.core.formats import detect_format, parquet_files
 from pipeline.sources.errors import too_large
 
 WEB = ("http", "https")
@@ -116,7 +116,7 @@ def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
         raise PipelineError(
             f"data.file_url={url!r} is relative", "give the whole path: file:///path/to/data.csv"
         )
-    files = parts(source) if source.is_dir() else [source]
+    files = parquet_files(source) if source.is_dir() else [source]
     if not files or not files[0].is_file():
         more = "; the folder has no .parquet files" if source.is_dir() else ""
         raise PipelineError(
@@ -147,7 +147,7 @@ def check(path: Path, url: str, sha256: str | None) -> None:
             f"{url!r} has SHA-256 {found}, and data.sha256 is {sha256}",
             "the data changed: check it, then set data.sha256 to the new checksum or to null",
         )
-    form = form_of(path)
+    form = detect_format(path)
     if form in ("sqlite", "tar"):
         raise PipelineError(*REFUSED[form](url, path))
     if form == "csv":

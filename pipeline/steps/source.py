@@ -26,7 +26,7 @@ def load(path: Path, source: bytes) -> tuple[CodeType, dict[str, str]]:
     digest = hashlib.sha256(source).hexdigest()
     kept = _kept(path, digest)
     try:
-        known, code = marshal.loads(seals.opened(kept.read_bytes()))
+        known, code = marshal.loads(seals.unseal(kept.read_bytes()))
     except (OSError, ValueError, EOFError, TypeError):
         code = compile(source, path, "exec", dont_inherit=True)
         known = observations.code_digest(code)

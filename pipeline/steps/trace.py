@@ -360,8 +360,8 @@ class Trace:
         """The evidence so far; and what changed while the step ran, which proves nothing."""
         with self._alone():
             proof, changed = self._checked()
-        variables = dependencies.chosen(os.environ, context.variables)
-        values = dependencies.keyed(variables, self._variables, context.key)
+        variables = dependencies.user_variables(os.environ, context.variables)
+        values = dependencies.keyed_digests(variables, self._variables, context.key)
         lock = dependencies.lock_digest(self.environment)
         return Evidence(proof, lock, values, context.key), changed
 

@@ -194,7 +194,9 @@ class Sweep(Callback):
 
     def _tell_trials(self, config: DictConfig, done: list[int]) -> None:
         """Put what trials have to know into the overrides that all of them get."""
-        told = trial.SweepContext(self.id, self.run, done, dependencies.libraries(os.environ))
+        told = trial.SweepContext(
+            self.id, self.run, done, dependencies.library_variables(os.environ)
+        )
         variables = {
             trial.SWEEP_VARIABLE: told.to_json(),
             settings.WORKERS: str(workers.of_trials().folder or ""),

@@ -212,7 +212,7 @@ def interpreter(step: Path, env_manager: str) -> str | None:
         return sys.executable
     path = _record(step)
     try:
-        python = seals.opened(path.read_bytes()).decode()
+        python = seals.unseal(path.read_bytes()).decode()
         if Path(python).is_absolute() and "\0" not in python:
             return python if Path(python).is_file() else None
         reason = "it names no file"

@@ -29,7 +29,7 @@ from pandas.api.types import (
 )
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.formats import form_of, parts
+from pipeline.core.formats import detect_format, parquet_files
 from pipeline.science import memory
 from pipeline.science.data import cleaning, defects, tables
 from pipeline.science.data.tables import EXACT, snake_case
@@ -62,7 +62,7 @@ class Raw:
 def is_parts(folder: Path) -> bool:
     """Whether a folder holds a table in several Parquet files, and nothing else."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return len(files) > 1 and sorted(files) == parts(folder)
+    return len(files) > 1 and sorted(files) == parquet_files(folder)
 
 
 def unpack(path: Path, folder: Path, part: str | None = None, free: int | None = None) -> Path:
@@ -78,7 +78,7 @@ def unpack(path: Path, folder: Path, part: str | None = None, free: int | None =
         PipelineError: it can't be unpacked, nobody says which of several files is meant, or the
             table is larger than the memory.
     """
-    form, free = form_of(path), memory.available() if free is None else free
+    form, free = detect_format(path), memory.available() if free is None else free
     if form not in (*PACKED, "zip"):
         check_size(path, size_of(path, form), free)
         return path
@@ -101,7 +101,7 @@ def size_of(path: Path, form: str) -> int:
     """The bytes of a table's cells: of Parquet unpacked, else of the file."""
     if form != "parquet":
         return path.stat().st_size
-    files, size = parts(path) if path.is_dir() else [path], 0
+    files, size = parquet_files(path) if path.is_dir() else [path], 0
     for file in files:
         try:
             about = pyarrow.parquet.read_metadata(file)
@@ -188,7 +188,7 @@ def read(
     Raises:
         PipelineError: it is not a table in that format.
     """
-    form = form_of(path)
+    form = detect_format(path)
     if form == "csv":
         table = tables.read_raw(path, sep, encoding, missing, text_columns, as_text)
         defects.check_quotes(table, tables.dialect(sep, encoding)[0])
@@ -313,7 +313,7 @@ def _text(value: Any) -> str:
 
 
 def _read_parquet(path: Path, _: str | None) -> tuple[pd.DataFrame, list[str]]:
-    if path.is_dir() and not parts(path):
+    if path.is_dir() and not parquet_files(path):
         raise PipelineError(f"{path.name} has no .parquet files", "check data.file_url")
     table = pd.read_parquet(path, dtype_backend="numpy_nullable")
     named = [name for name in table.index.names if name is not None]

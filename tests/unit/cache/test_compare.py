@@ -105,7 +105,7 @@ def present(variables: Mapping[str, str] | None = None, lock: list[str] = LOCK) 
 def seen(variables: Mapping[str, str] | None = None, read: tuple[str, ...] = ()) -> Evidence:
     """The evidence of a step that read these variables, with the packages of ``LOCK``."""
     lock = dependencies.keep_lock(LOCK)
-    return Evidence({}, lock, dependencies.keyed(variables or {}, read, "key"), "key")
+    return Evidence({}, lock, dependencies.keyed_digests(variables or {}, read, "key"), "key")
 
 
 @pytest.mark.parametrize(

@@ -23,16 +23,16 @@ def test_a_seal_is_broken_by_a_change_and_by_another_user(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     sealed = seals.seal(b"some")
-    assert seals.opened(sealed) == b"some"
+    assert seals.unseal(sealed) == b"some"
     key = tmp_path / "cache" / "mlflow-pipeline" / "key"
     assert key.stat().st_mode & 0o777 == 0o600
     assert [*key.parent.iterdir()] == [key]
     for other in (b"", b"some", sealed[:-1], sealed + b"x", bytes(32) + b"some"):
         with pytest.raises(ValueError, match="by this user"):
-            seals.opened(other)
+            seals.unseal(other)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "theirs"))
     with pytest.raises(ValueError, match="by this user"):
-        seals.opened(sealed)
+        seals.unseal(sealed)
 
 
 def test_a_key_that_is_cut_is_made_again_and_one_that_can_not_be_kept_is_the_process_s(
@@ -44,7 +44,7 @@ def test_a_key_that_is_cut_is_made_again_and_one_that_can_not_be_kept_is_the_pro
     for folder in (tmp_path / "cut", tmp_path / "file"):
         (tmp_path / "file").touch()
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-        assert seals.opened(seals.seal(b"some")) == b"some"
+        assert seals.unseal(seals.seal(b"some")) == b"some"
     assert len(key.read_bytes()) == seals.SIZE
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.formats import form_of
+from pipeline.core.formats import detect_format
 from pipeline.science.data import cleaning, formats
 
 TABLE = pd.DataFrame(
@@ -188,9 +188,9 @@ def test_what_is_no_table(tmp_path: Path) -> None:
         assert said in str(refused.value)
     with tarfile.open(path, "w") as archive:
         archive.add(tmp_path / "out", "out")
-    assert form_of(path) == "tar"
+    assert detect_format(path) == "tar"
     path.write_text("[id],[name]\n1,x\n")
-    assert form_of(path) == "csv"
+    assert detect_format(path) == "csv"
 
 
 @pytest.mark.parametrize("kind", ["csv", "gzip", "xz in zip", "parquet", "parts"])
