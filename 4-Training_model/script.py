@@ -67,7 +67,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         description=f"Features for {planned.title}",
         metadata=planned.about,
     )
-    made = run.made(files[args.artifact_name], args.artifact_name)
+    made = run.first_made(files[args.artifact_name], args.artifact_name)
     about = {"params": args.params, "insights": trained.insights, **made}
     stored = run.log_artifact(
         files[args.artifact_name],

@@ -178,7 +178,7 @@ class Branch:
             try:
                 self._git.run(*words, f"--message={message}", env=env, as_user=True)
             except GitError as error:
-                told = "\n".join(error.said.splitlines()[-10:]) or error.what
+                told = "\n".join(error.stderr.splitlines()[-10:]) or error.what
                 raise PipelineError(
                     f"git refused the commit on {self.name!r}:\n{told}",
                     "put that right and call it again; hooks are checked as in `git commit`",

@@ -51,11 +51,11 @@ def current_job() -> Job:
 
     hydra = HydraConfig.get()
     number = hydra.job.num if hydra.mode is RunMode.MULTIRUN else None
-    words, choices = typed(hydra.overrides.task), dict(hydra.runtime.choices)
+    words, choices = raw_overrides(hydra.overrides.task), dict(hydra.runtime.choices)
     return Job(Path(hydra.runtime.output_dir), words, number, choices)
 
 
-def typed(overrides: Any) -> list[str]:
+def raw_overrides(overrides: Any) -> list[str]:
     """The words of a list of Hydra's as they were typed: a variable that one names stays a name."""
     from omegaconf import OmegaConf
 
@@ -67,16 +67,16 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def tell(sweep: Path, **event: Any) -> None:
+def report_event(sweep: Path, **event: Any) -> None:
     """Let the process that began a sweep know of something; each event has a ``kind``."""
     sweep.mkdir(parents=True, exist_ok=True)
     with (sweep / EVENTS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(event, default=str) + "\n")  # in one piece
 
 
-def teller(job: Job) -> Callable[[str], None]:
+def warning_reporter(job: Job) -> Callable[[str], None]:
     """What tells a trial's warnings to its sweep."""
-    return lambda text: tell(job.folder.parent, kind="warning", text=text)
+    return lambda text: report_event(job.folder.parent, kind="warning", text=text)
 
 
 @dataclass

@@ -18,7 +18,7 @@ def mark_dead() -> None:
     In MLflow they are KILLED; the temporary files of their steps are removed.
     """
     client = mlflow.MlflowClient()
-    for marker, noted in processes.dead():
+    for marker, noted in processes.killed_runs():
         if folder := noted.get(processes.TEMPORARY):
             processes.remove_temporary(Path(folder))
         try:

@@ -184,7 +184,7 @@ def clean(state: Path) -> bool:
         return False
     if state != ROOT / ".pipeline" and not (state / "running").is_dir():
         raise PipelineError(f"{state} is no folder of the pipeline's state", "check --state-dir")
-    if left := processes.alive():
+    if left := processes.active_runs():
         raise PipelineError(f"a run is under way: {', '.join(left)}", "wait for it, or stop it")
     if state.is_symlink():
         state.unlink()

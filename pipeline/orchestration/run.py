@@ -43,7 +43,7 @@ from pipeline.tracking.mlflow import retries as mlflow_retries
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pipeline.orchestration.execution.mlflow_project import Executor, Ran
+    from pipeline.orchestration.execution.mlflow_project import Executor, Outcome
 
 
 class Pipeline:
@@ -87,7 +87,9 @@ class Pipeline:
         )
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # refuses what is no address
-        self.screen = Screen(step_folders(), hydra_job.teller(job) if self.trial else None)
+        self.screen = Screen(
+            step_folders(), hydra_job.warning_reporter(job) if self.trial else None
+        )
         self.tracked = TrackedRun(
             self.tracker, self.recorded, named,
             trial=self.trial is not None, alert=config.main.alert, warn=self.screen.warn,
@@ -255,7 +257,7 @@ class Pipeline:
             self.executor.ensure_environment(step)
         self.screen.started(step, self.folder / f"{step}.log")
 
-    def _finish_step(self, ran: "Ran", found: Parts, present: CurrentState) -> StepResult:
+    def _finish_step(self, ran: "Outcome", found: Parts, present: CurrentState) -> StepResult:
         """Record what a step came to, for its MLflow run and for runs to come."""
         result, changed = ran.result, list(ran.changed)
         step = result.step
@@ -382,7 +384,7 @@ class Pipeline:
         try:
             if self.trial and not self.trial.done:
                 self._begin()
-            elif any(processes.dead()):
+            elif any(processes.killed_runs()):
                 _ = self.executor  # which tidies up after them
         except BaseException:
             self.temporary.end()

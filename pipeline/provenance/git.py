@@ -35,15 +35,15 @@ EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 class GitError(PipelineError):
-    """git could not do something; the message has git's own words.
+    """A git command that failed; the message is git's own.
 
     Attributes:
-        said: all that git, and the hooks, wrote to standard error.
+        stderr: the standard error of git and its hooks.
     """
 
-    def __init__(self, what: str, remedy: str = "", said: str = ""):
+    def __init__(self, what: str, remedy: str = "", stderr: str = ""):
         super().__init__(what, remedy)
-        self.said = said
+        self.stderr = stderr
 
 
 def git(
@@ -90,7 +90,7 @@ def git(
         ) from error
     if done.returncode:
         silent = f"git {arguments[0]} failed with exit status {done.returncode}"
-        raise GitError(_reason(done.stderr) or silent, said=done.stderr.strip())
+        raise GitError(_reason(done.stderr) or silent, stderr=done.stderr.strip())
     return done.stdout.removesuffix("\n")
 
 

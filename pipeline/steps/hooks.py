@@ -33,7 +33,7 @@ def caller(frame: FrameType) -> FrameType:
     return frame
 
 
-def asker(frame: FrameType) -> FrameType:
+def program_caller(frame: FrameType) -> FrameType:
     """The frame that did it, through the standard library or not."""
     frame = caller(frame)
     while frame.f_back and (_helps(module(frame)) or frame.f_code.co_filename[0] == "<"):
@@ -45,7 +45,7 @@ def _helps(name: str) -> bool:
     return name in HELPERS or name.partition(".")[0] in SETTINGS
 
 
-def asked_by(frame: FrameType) -> str:
+def helper_function(frame: FrameType) -> str:
     """The function of the standard library through which it was done; ``stat`` if none."""
     frame, name = caller(frame), "stat"
     while frame.f_back and module(frame) in HELPERS:
@@ -146,7 +146,7 @@ def environment(read: Callable[[str], None], wrote: Callable[[str], Any]) -> typ
 
         def __iter__(self) -> Iterator[Any]:
             # dict(os.environ) asks for the names and then for each value, at one place
-            by = asker(sys._getframe(1))
+            by = program_caller(sys._getframe(1))
             copying.place = id(by), by.f_lasti
             return super().__iter__()
 

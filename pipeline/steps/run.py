@@ -231,7 +231,7 @@ class Run:
             "tracker.store": self.tracker.store,
         }
 
-    def made(self, path: Path, name: str) -> dict[str, str]:
+    def first_made(self, path: Path, name: str) -> dict[str, str]:
         """When, in which run and from which commit an artifact's latest content was first made.
 
         Args:
@@ -254,12 +254,12 @@ class Run:
             self._tracker.update(summary, secrets.hide(config))
         self._tracker.finish(failed, error)
 
-    def prove(self) -> dict[str, Any]:
+    def evidence(self) -> dict[str, Any]:
         """What the orchestrator reuses the result by: the evidence, and what changed meanwhile.
 
         On a tracker that others share they get it too, as an artifact with the key as its alias.
         """
-        found = trace.found(self.context)
+        found = trace.evidence(self.context)
         if found is None:
             return {"evidence": None, "changed": []}
         evidence, changed = asdict(found[0]), found[1]

@@ -100,7 +100,7 @@ def _run(
         with contextlib.ExitStack() as on_failure:
             on_failure.push(lambda _, error, __: run.finish(failed=True, error=error))
             go(args, run)
-            proof = run.prove()
+            proof = run.evidence()
             on_failure.pop_all()
         run.finish()
         return run.report() | proof

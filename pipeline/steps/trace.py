@@ -198,7 +198,7 @@ class Trace:
         follow_symlinks: bool = True,
         **__: Any,
     ) -> None:
-        sized = hooks.asked_by(sys._getframe(1)) in SIZED
+        sized = hooks.helper_function(sys._getframe(1)) in SIZED
 
         def record(name: str) -> None:
             self._kind(name, sized)
@@ -219,7 +219,7 @@ class Trace:
         with self._alone() as alone, contextlib.suppress(OSError, ValueError):
             if not alone:
                 return
-            asker = hooks.asker(sys._getframe(2))
+            asker = hooks.program_caller(sys._getframe(2))
             if dir_fd is not None:
                 path = os.path.join(_described(dir_fd), os.fsdecode(path))  # noqa: PTH118
             name = self._name(path)
@@ -250,7 +250,11 @@ class Trace:
 
     def _read_variable(self, name: str) -> None:
         with self._alone() as alone:
-            if alone and name not in self._set and self._counts(hooks.asker(sys._getframe(1))):
+            if (
+                alone
+                and name not in self._set
+                and self._counts(hooks.program_caller(sys._getframe(1)))
+            ):
                 self._variables.add(name)
 
     def reads(self, name: str) -> None:
@@ -427,7 +431,7 @@ def environment() -> list[str]:
     return _current.environment if _current else origin.environment_lock()
 
 
-def found(context: StepContext) -> tuple[Evidence, list[str]] | None:
+def evidence(context: StepContext) -> tuple[Evidence, list[str]] | None:
     """The evidence of this process, and what changed meanwhile; None if nobody records it."""
     return _current.evidence(context) if _current else None
 

@@ -85,7 +85,7 @@ class Sweep(Callback):
         return {**vars(self), "_watch": None}
 
     def _write_event(self, **event: Any) -> None:
-        trial.tell(self.folder, **event)
+        trial.report_event(self.folder, **event)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Begin the sweep's run in MLflow, or go on with that of an earlier start."""
@@ -107,7 +107,9 @@ class Sweep(Callback):
 
     def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config)
-        typed = OverridesParser.create().parse_overrides(trial.typed(config.hydra.overrides.task))
+        typed = OverridesParser.create().parse_overrides(
+            trial.raw_overrides(config.hydra.overrides.task)
+        )
         self._fixed = {one.key_or_group for one in typed if not one.is_sweep_override()}
         swept = {one.key_or_group for one in typed if one.is_sweep_override()}
         params = config.hydra.sweeper.get("params") or {}
@@ -369,7 +371,7 @@ def _told(error: Any) -> str:
 def identity(config: DictConfig) -> str:
     """A digest of what is searched and of the code: a start with the same one is the same sweep."""
     given = config.hydra.overrides
-    overrides = trial.typed(given.task) + trial.typed(given.hydra)
+    overrides = trial.raw_overrides(given.task) + trial.raw_overrides(given.hydra)
     wanted = sorted(word for word in overrides if not word.lstrip("+~").startswith(MEANS))
     settings_only = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     files = [ROOT / "main.py", *sorted((ROOT / "pipeline").rglob("*.py"))]

@@ -1,7 +1,7 @@
 """A sweep's progress: a display on a terminal, and a line for each trial there and elsewhere.
 
 Trials run in this process or in others, so each writes what happens into one file in the sweep's
-folder (:func:`pipeline.config.job.tell`), and the process that began the sweep reads it.
+folder (:func:`pipeline.config.job.report_event`), and the process that began the sweep reads it.
 """
 
 import json

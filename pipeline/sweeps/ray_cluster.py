@@ -24,7 +24,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.config import schema as config
-from pipeline.config.job import typed
+from pipeline.config.job import raw_overrides
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import ROOT
@@ -245,7 +245,7 @@ def _numbered(trial: DictConfig, number: int) -> DictConfig:
 
 def _lost(trial: DictConfig, callbacks: Callbacks, error: Exception) -> JobReturn:
     """What a trial comes to whose workers died time and again."""
-    lost = JobReturn(typed(trial.hydra.overrides.task), status=JobStatus.FAILED)
+    lost = JobReturn(raw_overrides(trial.hydra.overrides.task), status=JobStatus.FAILED)
     lost.return_value = PipelineError(f"its workers died, the last one of {type(error).__name__}")
     callbacks.on_job_start(config=trial, task_function=None)
     callbacks.on_job_end(config=trial, job_return=lost)

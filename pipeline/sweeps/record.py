@@ -59,7 +59,7 @@ def begin(config: DictConfig, marker: Marker, commit: origin.Commit | None) -> s
     tags = {
         KIND: "sweep",
         trial.SWEEP: marker.id,
-        trial.OVERRIDES: " ".join(trial.typed(config.hydra.overrides.task)),
+        trial.OVERRIDES: " ".join(trial.raw_overrides(config.hydra.overrides.task)),
         "developer": origin.developer(),
     }
     if commit:

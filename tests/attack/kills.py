@@ -218,7 +218,7 @@ def of(process: psutil.Process) -> str:
         words = " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-    if watcher.is_one(process):
+    if watcher.is_watcher(process):
         return "watcher"
     return "step" if is_step(process) else "worker" if "worker.py" in words else "any"
 

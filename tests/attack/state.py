@@ -93,7 +93,7 @@ def readers(state: Path) -> dict[str, Callable[[], object]]:
         "verify": lambda: maintenance.verify(state),
         "log": lambda: history_log.log(console, history_log.entries(None, 20)),
         "show": lambda: history_log.show(console, history_runs.History().find("last")),
-        "dead runs": lambda: [any(processes.dead()), dead_runs.mark_dead()],
+        "dead runs": lambda: [any(processes.killed_runs()), dead_runs.mark_dead()],
         "count": summary.next_number,
         "gc": collected,
     }

@@ -46,7 +46,7 @@ LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes include
 
 
 @dataclass(frozen=True)
-class Ran:
+class Outcome:
     """A step that has run.
 
     Attributes:
@@ -156,7 +156,7 @@ class Executor:
             mlflow.end_run(status)
 
     @mlflow_store.told()
-    def run(self, step: str, parameters: Mapping[str, Any], context: StepContext) -> Ran:
+    def run(self, step: str, parameters: Mapping[str, Any], context: StepContext) -> Outcome:
         """Run a step to its end, as the MLflow project that its folder is.
 
         Raises:
@@ -189,7 +189,7 @@ class Executor:
             raise _failure(step, report, log, error, self.backend) from error
         return self._ran(step, submitted.run_id, report, log, time.monotonic() - started)
 
-    def _ran(self, step: str, id: str, report: Path, log: Path, seconds: float) -> Ran:
+    def _ran(self, step: str, id: str, report: Path, log: Path, seconds: float) -> Outcome:
         """What a step that has ended well reported.
 
         Args:
@@ -214,7 +214,7 @@ class Executor:
             self.client.log_artifact(id, str(self.folder / name))
         told |= {"pipeline_run": self.run_id, "mlflow_run": id}
         evidence = Evidence(**found) if found else None
-        return Ran(StepResult(step, "ran", seconds, **told), evidence, changed)
+        return Outcome(StepResult(step, "ran", seconds, **told), evidence, changed)
 
     def build_ahead(self, steps: Iterable[str]) -> list[str]:
         """Begin to build the environments that steps of this run lack; these steps."""

@@ -33,7 +33,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
 from pipeline.orchestration.execution import processes
 from pipeline.orchestration.execution.backends import PREFORK
-from pipeline.orchestration.execution.workers import Turn, Workers, interpreter
+from pipeline.orchestration.execution.workers import ForkedChild, Workers, interpreter
 
 KILLED = 137  # a shell's exit status for a killed process
 SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text
@@ -42,8 +42,8 @@ SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text
 class PreforkedRun(SubmittedRun):
     """A step at work in a worker's child."""
 
-    def __init__(self, run_id: str, turn: Turn, meanwhile: Callable[[], None]):
-        self._run_id, self._turn, self._meanwhile = run_id, turn, meanwhile
+    def __init__(self, run_id: str, child: ForkedChild, meanwhile: Callable[[], None]):
+        self._run_id, self._worker_child, self._meanwhile = run_id, child, meanwhile
         self._status: int | None = None
 
     @property
@@ -54,11 +54,11 @@ class PreforkedRun(SubmittedRun):
     def begin(self, job: dict[str, Any]) -> bool:
         """Hand the work over to a child; whether there is one."""
         try:
-            self._child = psutil.Process(self._turn.pid)
-            self._turn.connection.sendall(f"{json.dumps(job)}\n".encode())
+            self._process = psutil.Process(self._worker_child.pid)
+            self._worker_child.connection.sendall(f"{json.dumps(job)}\n".encode())
         except (OSError, psutil.NoSuchProcess):
             return False
-        processes.adopt(self._child)
+        processes.adopt(self._process)
         return True
 
     def wait(self) -> bool:
@@ -66,7 +66,7 @@ class PreforkedRun(SubmittedRun):
         if self._status is None:
             self._meanwhile()
             try:
-                self._status = int(self._turn.answers.readline() or KILLED)
+                self._status = int(self._worker_child.answers.readline() or KILLED)
             except OSError:
                 self._status = KILLED
         return self._status == 0
@@ -78,7 +78,7 @@ class PreforkedRun(SubmittedRun):
 
     def cancel(self) -> None:
         """End the child and all below it."""
-        processes.end(self._child)
+        processes.end(self._process)
 
 
 class PreforkBackend(LocalBackend):
@@ -99,11 +99,11 @@ class PreforkBackend(LocalBackend):
         project, env_manager = load_project(folder), backend_config[PROJECT_ENV_MANAGER]
         command = project.get_entry_point(entry_point).command
         plain = command.split()[:2] == ["python", "script.py"] and SHELL.isdisjoint(command)
-        turn = backend_config["workers"].connect(folder, env_manager) if plain else None
+        child = backend_config["workers"].connect(folder, env_manager) if plain else None
         id = get_or_create_run(
             None, project_uri, experiment_id, folder, version, entry_point, params
         ).info.run_id
-        if turn:
+        if child:
             storage = backend_config[PROJECT_STORAGE_DIR]
             (command,) = get_entry_point_command(project, entry_point, params, storage)
             variables = get_run_env_vars(id, experiment_id) | get_databricks_env_vars(tracking_uri)
@@ -113,7 +113,7 @@ class PreforkBackend(LocalBackend):
                 "folder": str(folder),
                 "log": backend_config["log"],
             }
-            submitted = PreforkedRun(id, turn, backend_config["meanwhile"])
+            submitted = PreforkedRun(id, child, backend_config["meanwhile"])
             print(f"=== Running {command} in a worker ===", flush=True)  # to the log
             if submitted.begin(job):
                 if env_manager != "local":

@@ -118,7 +118,7 @@ def end_children() -> None:
     import psutil
 
     children = psutil.Process().children()
-    kept = (watcher.is_one, _is_service)
+    kept = (watcher.is_watcher, _is_service)
     end(*(child for child in children if not any(test(child) for test in kept)), *_adopted)
 
 
@@ -243,7 +243,7 @@ class Marker:
         self.release()
 
 
-def dead() -> Iterator[tuple[Marker, dict[str, str]]]:
+def killed_runs() -> Iterator[tuple[Marker, dict[str, str]]]:
     """The markers of runs that were killed on this machine, and whose MLflow is the one in use.
 
     Each is locked meanwhile, so that no other start tidies up after the same run.
@@ -262,7 +262,7 @@ def dead() -> Iterator[tuple[Marker, dict[str, str]]]:
             marker.release()
 
 
-def alive() -> list[str]:
+def active_runs() -> list[str]:
     """The ids of the runs that are under way with this state folder, wherever they are kept."""
     ids = {path.name.partition(".")[0] for path in _folder().glob("*.lock")}
     return sorted(id for id in ids if not Marker(id).is_free())

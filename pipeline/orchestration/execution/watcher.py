@@ -36,7 +36,7 @@ def stop(watcher: subprocess.Popen) -> None:
     watcher.communicate()
 
 
-def is_one(process: psutil.Process) -> bool:
+def is_watcher(process: psutil.Process) -> bool:
     """Whether a process is a watcher."""
     try:
         return __file__ in process.cmdline()

@@ -45,7 +45,7 @@ COUNTED = (settings.STATE_DIR, settings.TRACKER)
 
 
 @dataclass(frozen=True)
-class Turn:
+class ForkedChild:
     """A child of a worker, which waits for its job.
 
     Attributes:
@@ -98,25 +98,25 @@ class Workers:
         )
         self._started[step] = address, process
 
-    def connect(self, step: Path, env_manager: str) -> Turn | None:
+    def connect(self, step: Path, env_manager: str) -> ForkedChild | None:
         """A turn of a step's worker, started now if need be; None where it can't be."""
         if python := interpreter(step, env_manager):
             with contextlib.suppress(OSError):
-                if turn := _turn(_shared(worker_name(step, python, os.environ))):
-                    return turn
+                if child := _connect(_shared(worker_name(step, python, os.environ))):
+                    return child
         self.prepare(step, env_manager)
-        if (turn := self._own(step)) is None and step in self._started:
+        if (child := self._own(step)) is None and step in self._started:
             self._end(step)  # it was stale
             self.prepare(step, env_manager)
-            turn = self._own(step)
-        return turn
+            child = self._own(step)
+        return child
 
-    def _own(self, step: Path) -> Turn | None:
+    def _own(self, step: Path) -> ForkedChild | None:
         """A turn of the worker that this process has started, as soon as it listens."""
         address, process = self._started.get(step, (None, None))
         while process and process.poll() is None:
             with contextlib.suppress(OSError):
-                return _turn(address)
+                return _connect(address)
             time.sleep(0.01)  # the worker is about to listen
         return None
 
@@ -176,7 +176,7 @@ def _shared(name: str) -> Path:
     return Path(os.environ.get(settings.WORKERS) or os.devnull, name)
 
 
-def _turn(address: Path) -> Turn | None:
+def _connect(address: Path) -> ForkedChild | None:
     """A turn of the worker at an address; None if the worker is stale.
 
     Raises:
@@ -192,7 +192,7 @@ def _turn(address: Path) -> Turn | None:
         if answer == STALE:
             return None
         on_failure.pop_all()
-    return Turn(connection, answers, int(answer))
+    return ForkedChild(connection, answers, int(answer))
 
 
 def worker_name(step: Path, python: str, variables: Mapping[str, str]) -> str:

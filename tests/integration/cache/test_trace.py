@@ -25,7 +25,7 @@ import json
 from dataclasses import asdict
 from pipeline.steps import StepContext, trace
 
-found, changed = trace.found(StepContext())
+found, changed = trace.evidence(StepContext())
 print(json.dumps({**asdict(found), "changed": changed}))
 """
 

@@ -35,11 +35,11 @@ def test_a_run_is_alive_while_its_process_holds_the_lock(running: Path):
     marker.note(mlflow_run="a")
     marker.note(temporary="b")
     assert Marker("one").is_alive()
-    assert not list(processes.dead())
+    assert not list(processes.killed_runs())
     assert not pickle.loads(pickle.dumps(marker)).claim()  # a copy in a trial's process
     marker.release()
     assert not Marker("one").is_alive()
-    ((dead, noted),) = processes.dead()
+    ((dead, noted),) = processes.killed_runs()
     assert dead.id == "one"
     assert (noted["mlflow_run"], noted["temporary"]) == ("a", "b")
 
@@ -48,11 +48,11 @@ def test_one_start_at_a_time_tidies_up(running: Path):
     marker = Marker("one")
     marker.note()
     marker.release()
-    first = processes.dead()
+    first = processes.killed_runs()
     assert next(first)[0].id == "one"
-    assert not list(processes.dead())
+    assert not list(processes.killed_runs())
     first.close()
-    assert [dead.id for dead, _ in processes.dead()] == ["one"]
+    assert [dead.id for dead, _ in processes.killed_runs()] == ["one"]
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"mlflow_store": "another"}])

@@ -50,12 +50,12 @@ def test_the_best_is_by_the_metric(minimized: bool, best: float):
 
 def test_events_come_through_the_folder(tmp_path: Path, capfd: pytest.CaptureFixture):
     """Each once and in order, but what an earlier start of the sweep has written."""
-    job.tell(tmp_path, kind="note", text="earlier")
+    job.report_event(tmp_path, kind="note", text="earlier")
     watch = Watch(tmp_path, 2, minimized=False)
     trial = job.Job(tmp_path / "0", [], number=0)
     for _ in range(2):
-        job.teller(trial)("careful")
-    job.tell(tmp_path, kind="ended", trial=0, given="a=1", value=1234.5, took="in 1.0 s")
+        job.warning_reporter(trial)("careful")
+    job.report_event(tmp_path, kind="ended", trial=0, given="a=1", value=1234.5, took="in 1.0 s")
     watch.close()
     watch.close()
     assert capfd.readouterr().out == "warning: careful\ntrial 0: a=1 -> 1,234 in 1.0 s\n"
