@@ -1,1 +1,1 @@
-"""What everything else builds on: errors, settings, files, results."""
+"""Base modules without dependencies on other packages: errors, settings, files, results."""

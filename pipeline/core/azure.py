@@ -1,4 +1,4 @@
-"""Azure: failures of its storage, told without its key; and the address of an ML workspace."""
+"""Azure: storage errors without secrets, and the MLflow store of an ML workspace."""
 
 import contextlib
 import json
@@ -14,16 +14,16 @@ from pipeline.core.errors import PipelineError
 CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
 SCHEMES = ("wasbs:", "abfs:")
 HIDDEN = "***"
-WORKSPACE_FILES = ("config.json", ".azureml/config.json")  # as Azure's portal and its SDK name it
+WORKSPACE_FILES = ("config.json", ".azureml/config.json")  # names that Azure's portal and SDK use
 WORKSPACE_KEYS = ("subscription_id", "resource_group", "workspace_name")
 PLUGIN = "azureml-mlflow"
 
 
 def connection(address: str) -> str:
-    """The connection string, for an address in Azure.
+    """The connection string for an address in Azure.
 
     Raises:
-        PipelineError: none is set.
+        PipelineError: the environment variable is not set.
     """
     if not os.environ.get(CONNECTION):
         raise PipelineError(
@@ -47,7 +47,7 @@ def redacted(text: str) -> str:
 
 
 def guard_tracebacks() -> None:
-    """Keep the secrets out of what Python prints of an error that nobody caught."""
+    """Remove Azure's secrets from the tracebacks that Python prints of uncaught errors."""
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         import traceback
@@ -60,10 +60,10 @@ def guard_tracebacks() -> None:
 
 @contextlib.contextmanager
 def readable_errors(address: str) -> Iterator[None]:
-    """Tell failures of the storage behind an address; other addresses are nothing to us.
+    """Convert errors of Azure's storage; other addresses are left alone.
 
     Raises:
-        PipelineError: in place of the library's error, which may name the connection string.
+        PipelineError: replaces the library's error, which may contain the connection string.
     """
     if not address.startswith(SCHEMES):
         yield
@@ -78,28 +78,28 @@ def readable_errors(address: str) -> Iterator[None]:
     try:
         yield
     except (AzureError, OSError, ValueError) as error:
-        what = redacted(str(error)).strip().partition("\n")[0]
+        message = redacted(str(error)).strip().partition("\n")[0]
         raise PipelineError(
-            f"Azure ({address}) failed: {what or type(error).__name__}",
+            f"Azure ({address}) failed: {message or type(error).__name__}",
             f"check {CONNECTION}, the container's name and the network",
-        ) from None  # the error itself would be shown with all it knows
+        ) from None  # the original error may show the connection string
 
 
 def workspace_file(folders: Iterable[Path]) -> Path | None:
-    """The first file that names an Azure ML workspace; a ``config.json`` of others is none."""
+    """The first file that names an Azure ML workspace; other ``config.json`` files are skipped."""
     for file in (folder / name for folder in folders for name in WORKSPACE_FILES):
         try:
-            given = json.loads(file.read_text(encoding="utf-8"))
+            workspace = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(given, dict) and all(given.get(key) for key in WORKSPACE_KEYS):
+        if isinstance(workspace, dict) and all(workspace.get(key) for key in WORKSPACE_KEYS):
             return file
     return None
 
 
 def has_plugin() -> bool:
-    """Whether MLflow can keep runs in an Azure ML workspace."""
-    from importlib import metadata  # slow, and rarely asked
+    """Whether MLflow's plugin for Azure ML workspaces is installed."""
+    from importlib import metadata  # slow to import and rarely needed
 
     try:
         metadata.version(PLUGIN)
@@ -109,19 +109,19 @@ def has_plugin() -> bool:
 
 
 def workspace_store(file: Path) -> str:
-    """The address by which MLflow's plugin finds a workspace.
+    """The address of a workspace for MLflow's plugin.
 
     Raises:
-        PipelineError: the file does not say in which region it is.
+        PipelineError: the file does not name the workspace's region.
     """
-    given = json.loads(file.read_text(encoding="utf-8"))
-    if address := given.get("mlflow_tracking_uri"):
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    if address := settings.get("mlflow_tracking_uri"):
         return str(address).replace("/mlflow/v1.0/", "/mlflow/v2.0/")
-    subscription, group, workspace = (given[key] for key in WORKSPACE_KEYS)
-    if not (region := given.get("location") or given.get("region")):
+    subscription, group, workspace = (settings[key] for key in WORKSPACE_KEYS)
+    if not (region := settings.get("location") or settings.get("region")):
         show = f"az ml workspace show -g {group} -n {workspace}"
         raise PipelineError(
-            f"{file} names the Azure ML workspace {workspace} and not its region",
+            f"{file} names the Azure ML workspace {workspace} but not its region",
             f'add "location": "...", which `{show} --query location` prints; or '
             "name another store: main.mlflow_uri, MLFLOW_TRACKING_URI",
         )

@@ -1,4 +1,4 @@
-"""The SQLite files of MLflow and Trackio, asked directly: that takes no import of either."""
+"""Queries of MLflow's and Trackio's SQLite files, without importing either library."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.core import errors, settings
 from pipeline.core.errors import PipelineError
 
-PATIENCE = 60.0  # seconds in which another process may be writing
+PATIENCE = 60.0  # seconds to wait for another process that is writing
 BUSY = ("locked", "busy")
 RESTORE = (
     "put a copy of it back; or move it away, and the next run begins a new one and runs again what "
@@ -20,13 +20,13 @@ RESTORE = (
 
 @contextlib.contextmanager
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that reads a database, and makes none.
+    """A connection for reading; a missing database is not created.
 
-    It may write, where this user may: SQLite undoes what a killed process left half written
-    before it reads anything, and refuses a connection that can't.
+    The connection is writable if the user may write: after a killed process SQLite has to roll
+    back a half-written transaction before it can read.
 
     Raises:
-        PipelineError: it is damaged, or no database.
+        PipelineError: the file is damaged, or is no database.
     """
     address = f"{file.absolute().as_uri()}?mode=rw"
     try:
@@ -36,22 +36,22 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
         raise unreadable(file, error) from error
 
 
-def unreadable(file: Path, why: object) -> PipelineError:
+def unreadable(file: Path, reason: object) -> PipelineError:
     """The error for a database that can't be read."""
-    if "readonly" in str(why):  # SQLite writes beside a database to read it
+    if "readonly" in str(reason):  # SQLite writes beside a database to read it
         return errors.file_error(PermissionError(errno.EACCES, "it is read-only", str(file)))
-    return PipelineError(f"the database {file} can't be read: {why}", RESTORE)
+    return PipelineError(f"the database {file} can't be read: {reason}", RESTORE)
 
 
 def check(file: Path, thorough: bool = False) -> None:
-    """Refuse a database that is cut or no database at all; one that is not there yet is fine.
+    """Refuse a truncated file or one that is no database; a missing file is accepted.
 
     Args:
         file: the database.
-        thorough: read all of it.
+        thorough: read the whole file.
 
     Raises:
-        PipelineError: what is wrong, and what restores it.
+        PipelineError: names the damage and how to restore the database.
     """
     if not file.exists() and not file.is_symlink():
         return
@@ -61,17 +61,17 @@ def check(file: Path, thorough: bool = False) -> None:
             rows = store.execute("PRAGMA quick_check(1)").fetchone() if thorough else ("ok",)
     except PipelineError as error:
         if any(word in error.what for word in BUSY):
-            return  # somebody is writing to it
+            return  # another process is writing to it
         raise
     if rows[0] != "ok":
         raise unreadable(file, rows[0])
 
 
 def refuse_cut(file: Path, store: sqlite3.Connection) -> None:
-    """Refuse a database whose file is shorter than it says.
+    """Refuse a database whose file is shorter than its header says.
 
     Raises:
-        PipelineError: it is.
+        PipelineError: the file is truncated.
     """
     store.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (pages,) = store.execute("PRAGMA page_count").fetchone()
@@ -84,12 +84,12 @@ def refuse_cut(file: Path, store: sqlite3.Connection) -> None:
 def rows(
     file: Path, query: str, values: Sequence[Any] = (), table: str | None = None
 ) -> list[tuple[Any, ...]]:
-    """What a query finds; nothing where the file is not there yet, or not the table.
+    """The rows of a query; none if the file or the table does not exist yet.
 
     Args:
         file: the database.
-        query, values: as SQLite takes them.
-        table: one that a store may lack, as before its first use.
+        query, values: SQL and its parameters.
+        table: a table that may be missing, such as before a store's first use.
 
     Raises:
         PipelineError: the database is damaged, or lacks what the query names.
@@ -105,30 +105,30 @@ def rows(
 
 def has_table(store: sqlite3.Connection, name: str) -> bool:
     """Whether a database has a table."""
-    found = store.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
-    return found.fetchone() is not None
+    cursor = store.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
+    return cursor.fetchone() is not None
 
 
 def local() -> list[Path]:
-    """The databases of this state folder that are there."""
+    """The databases of this state folder that exist."""
     files = [settings.sqlite_path(settings.tracking_uri()), *settings.trackio_dir().glob("*.db")]
     return sorted(file for file in files if file and file.exists())
 
 
 def damaged(thorough: bool = False) -> list[PipelineError]:
-    """What is wrong with the databases of this state folder."""
-    found = []
+    """The errors of this state folder's damaged databases."""
+    problems = []
     for file in local():
         try:
             check(file, thorough)
         except PipelineError as error:
-            found.append(error)
-    return found
+            problems.append(error)
+    return problems
 
 
 def as_pipeline_error(error: Exception) -> PipelineError | None:
-    """As :func:`pipeline.core.errors.as_pipeline_error`; a database that can't be read is named."""
-    told = errors.as_pipeline_error(error, settings.state_dir())
-    if told is None or isinstance(error, (PipelineError, OSError)):
-        return told
-    return next(iter(damaged()), told)
+    """Like :func:`pipeline.core.errors.as_pipeline_error`, but names the damaged database."""
+    readable = errors.as_pipeline_error(error, settings.state_dir())
+    if readable is None or isinstance(error, (PipelineError, OSError)):
+        return readable
+    return next(iter(damaged()), readable)

@@ -1,7 +1,7 @@
-"""What a step depends on, as it was recorded while the step ran: the evidence for its reuse.
+"""The evidence for a step's reuse: what the step depended on while it ran.
 
-:mod:`pipeline.steps.trace` records it inside the step; :mod:`pipeline.cache.compare` says whether
-it still holds.
+:mod:`pipeline.steps.trace` records the evidence inside the step, and
+:mod:`pipeline.cache.compare` compares it with the current state.
 """
 
 import fnmatch
@@ -15,7 +15,7 @@ from pipeline.core import settings
 from pipeline.core.files import write_whole
 from pipeline.core.observations import Proof
 
-# Environment variables that libraries go by, whoever reads them; docs/cache.md lists them.
+# Environment variables that change what libraries compute, whoever reads them: docs/cache.md
 LIBRARIES = (
     "BLIS_*", "CUBLAS_*", "CUDA_*", "KMP_*", "LANG", "LANGUAGE", "LC_*", "MKL_*", "NPY_*",
     "NUMBA_*", "NUMEXPR_*", "NUMPY_*", "NVIDIA_*", "OMP_*", "OPENBLAS_*", "PANDAS_*",
@@ -24,8 +24,8 @@ LIBRARIES = (
     "TF_ENABLE_ONEDNN_OPTS", "TORCH_*", "TZ",
     "VECLIB_*", "XLA_*",
 )  # fmt: skip
-# Those that tell one run from another, or where things are kept: they never count. Which tracker
-# and project it is counts by their address.
+# Variables that identify a run or a place. They never count; the tracker and its project count by
+# their address.
 OURS = (
     "PIPELINE_*", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "NETRC", "TMPDIR",
     "TRACKIO_*", "WANDB_*",
@@ -34,13 +34,13 @@ OURS = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a step was found to depend on while it ran.
+    """What a step depended on while it ran.
 
     Attributes:
-        proof: what it read below the repository; see :mod:`pipeline.core.observations`.
+        proof: what the step read below the repository; see :mod:`pipeline.core.observations`.
         environment: the digest of the lock of its packages; empty on another machine.
-        variables: the environment variables that count, with keyed digests of their values.
-        key: keys these digests.
+        variables: keyed digests of the environment variables that count.
+        key: the key of these digests.
     """
 
     proof: Proof
@@ -50,7 +50,7 @@ class Evidence:
 
 
 def keyed_digests(variables: Mapping[str, str], names: Iterable[str], key: str) -> dict[str, str]:
-    """Keyed digests of variables' values: of those named, and of those that libraries go by."""
+    """Keyed digests of the values of ``names`` and of all variables that libraries read."""
     names = {*names, *library_variables(variables)}
     return {
         name: _keyed_digest(name, variables[name], key) if name in variables else ""
@@ -65,17 +65,19 @@ def _keyed_digest(name: str, value: str, key: str) -> str:
 
 
 def library_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those environment variables that libraries go by."""
+    """The environment variables that change what libraries compute."""
     return {name: value for name, value in variables.items() if _matches(name, LIBRARIES)}
 
 
 def user_variables(variables: Mapping[str, str], by_libraries: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables, with those that libraries go by as the user has set them.
+    """Environment variables, with the libraries' variables as the user has set them.
 
-    A sweep's launcher sets some for its workers, which are nobody's choice.
+    A sweep's launcher sets some of these for its workers, and they must not count.
     """
-    others = {name: value for name, value in variables.items() if not _matches(name, LIBRARIES)}
-    return {**others, **by_libraries}
+    other_variables = {
+        name: value for name, value in variables.items() if not _matches(name, LIBRARIES)
+    }
+    return {**other_variables, **by_libraries}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -83,22 +85,22 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def lock_digest(lines: Iterable[str]) -> str:
-    """The digest by which the lock of an environment is kept."""
+    """The digest that names an environment's lock file."""
     return hashlib.sha256(_lock_text(lines).encode()).hexdigest()
 
 
 def keep_lock(lines: Sequence[str]) -> str:
-    """Keep an environment's lock, once however many steps ran with it; its digest."""
+    """Store an environment's lock, once for all steps that ran with it, and return its digest."""
     digest = lock_digest(lines)
     path = settings.lock_file(digest)
-    if read_lock(digest) != list(lines):  # it is missing or damaged
+    if read_lock(digest) != list(lines):  # missing or damaged
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _lock_text(lines))
     return digest
 
 
 def read_lock(digest: str, state: Path | None = None) -> list[str]:
-    """A lock that was kept; empty where it is gone or damaged."""
+    """The packages of a stored lock; empty if the file is missing or damaged."""
     try:
         lines = settings.lock_file(digest, state).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see: what failed, and what to do next."""
+"""The exception that users see: what failed, and what to do next."""
 
 import difflib
 import errno
@@ -12,53 +12,53 @@ from collections.abc import Iterable
 
 from pipeline.core.text import say
 
-INTERRUPTED = 130  # the exit status after Ctrl-C, in a shell
-READER_GONE = 141  # the same of a program whose output nobody reads any more
+INTERRUPTED = 130  # a shell's exit status after Ctrl-C
+READER_GONE = 141  # a shell's exit status after SIGPIPE
 
 
 def end_like_ctrl_c() -> None:
-    """From now on whoever asks this program to end does what Ctrl-C does."""
-    for asked in ending_signals():
-        signal.signal(asked, signal.default_int_handler)
+    """Raise KeyboardInterrupt on every signal to end, not on Ctrl-C alone."""
+    for number in ending_signals():
+        signal.signal(number, signal.default_int_handler)
 
 
 def end_once() -> None:
-    """From now on the first signal to end does what Ctrl-C does, and others are ignored.
+    """Raise KeyboardInterrupt on the first signal to end, and ignore later ones.
 
-    So the run in the tracker can be ended as killed. In a thread nothing is changed: the main
-    thread gets the signals.
+    So the run can end as killed in the tracker. Does nothing outside of the main thread, which
+    alone gets signals.
     """
 
     def stop(*_: object) -> None:
-        for asked in ending_signals():
-            signal.signal(asked, signal.SIG_IGN)
+        for number in ending_signals():
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        for asked in ending_signals():
-            signal.signal(asked, stop)
+        for number in ending_signals():
+            signal.signal(number, stop)
 
 
 def ending_signals() -> list[signal.Signals]:
-    """The signals by which a program is asked to end; SIGHUP only where nobody has it ignored."""
-    asked = [signal.SIGINT, signal.SIGTERM]
+    """The signals that ask a program to end; without SIGHUP if it is ignored, as under nohup."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
     hangs_up = getattr(signal, "SIGHUP", None)
-    if hangs_up and signal.getsignal(hangs_up) != signal.SIG_IGN:  # nohup does
-        asked.append(hangs_up)
-    return asked
+    if hangs_up and signal.getsignal(hangs_up) != signal.SIG_IGN:
+        numbers.append(hangs_up)
+    return numbers
 
 
 def reader_gone(error: Exception) -> bool:
-    """Whether a program can't go on because nobody reads its output any more (``| head``)."""
+    """Whether the reader of standard output has closed it, as ``| head`` does."""
     if not isinstance(error, BrokenPipeError):
         return False
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
-    return any(state & (select.POLLERR | select.POLLHUP) for _, state in output.poll(0))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
 def leave_pipe() -> int:
-    """Say nothing more, as nobody reads the output any more; the exit status."""
+    """Discard all further output, and return the exit status."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -83,10 +83,10 @@ class PipelineError(Exception):
 
 
 def as_pipeline_error(error: Exception, state: object) -> PipelineError | None:
-    """A failure that a user can act on, whoever raised it; None for what is ours to mend.
+    """The error as one that a user can act on; None for a bug of the pipeline.
 
     Args:
-        error: the failure.
+        error: any exception.
         state: the state folder, for the message.
     """
     if isinstance(error, PipelineError):
@@ -95,7 +95,7 @@ def as_pipeline_error(error: Exception, state: object) -> PipelineError | None:
 
 
 def file_error(error: OSError) -> PipelineError:
-    """A failure to read or write a file, in terms of what to do about it."""
+    """The error for a file that can't be read or written, with its remedy."""
     place = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PipelineError(
@@ -104,21 +104,21 @@ def file_error(error: OSError) -> PipelineError:
             "again: steps that have finished are kept",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "check whose it is, and its permissions; or choose another main.state_dir"
+        remedy = "check its owner and permissions, or choose another main.state_dir"
         return PipelineError(f"no permission:{place} ({error.strerror})", remedy)
     return PipelineError(str(error), "check the disk and its permissions, and run again")
 
 
 def database_error(error: Exception, state: object) -> PipelineError | None:
-    """A database that can't be used, as SQLite, SQLAlchemy or MLflow say it; None for the rest."""
+    """The error for a database failure of SQLite, SQLAlchemy or MLflow; None for other errors."""
     if type(error).__module__.partition(".")[0] not in ("sqlite3", "sqlalchemy", "mlflow"):
         return None
-    what = str(error)
-    if re.search("disk is full|no space left", what, re.IGNORECASE):
+    message = str(error)
+    if re.search("disk is full|no space left", message, re.IGNORECASE):
         return file_error(OSError(errno.ENOSPC, "", str(state)))
-    what = what.partition("\n")[0][:300]
+    message = message.partition("\n")[0][:300]
     return PipelineError(
-        f"a database in {state} can't be used: {what}",
+        f"a database in {state} can't be used: {message}",
         "restore it from a copy; python -m pipeline verify says what else is damaged, and make "
         "clean begins anew",
     )
@@ -129,7 +129,9 @@ def report_error(error: Exception) -> None:
     say(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` for the nearest of ``known``, or an empty string."""
-    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` for the nearest of ``options``, or an empty string."""
+    near = difflib.get_close_matches(
+        str(word), [str(option) for option in options], n=1, cutoff=0.6
+    )
     return f" (did you mean {near[0]!r}?)" if near else ""

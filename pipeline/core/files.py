@@ -1,4 +1,4 @@
-"""SHA-256 digests of files and folders: what makes two artifacts the same."""
+"""Digests of files and folders, atomic writes, and records in JSON files."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def content_digest(root: Path) -> str:
 
 
 def combined_digest(files: Mapping[str, str]) -> str:
-    """One digest for several files, given each one's by its relative path."""
+    """One digest for several files, from their digests by relative path."""
     if len(files) == 1:
         return next(iter(files.values()))
     lines = [f"{digest}  {path}\n" for path, digest in sorted(files.items())]
@@ -41,7 +41,7 @@ def combined_digest(files: Mapping[str, str]) -> str:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that nobody ever sees a part of it."""
+    """Write a file atomically: readers see the old content or the new content."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.partial")
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -52,21 +52,21 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def read_record(path: Path, *needed: str) -> dict[str, Any] | None:
-    """A JSON object from a file of the state folder; None if there is none.
+    """A JSON object from a file of the state folder; None if the file is missing.
 
-    A file that is cut, empty or something else counts as absent, with a warning.
+    A damaged file counts as absent, with a warning.
 
     Args:
         path: the file.
-        needed: the keys that it has to have.
+        needed: required keys.
     """
     try:
         return parse_record(path.read_text(encoding="utf-8"), *needed)
     except FileNotFoundError:
         return None
     except (OSError, *UNUSABLE) as error:
-        told = f"{path} is damaged ({type(error).__name__}: {error}) and counts as absent"
-        say(f"warning: {told}", file=sys.stderr)
+        message = f"{path} is damaged ({type(error).__name__}: {error}) and counts as absent"
+        say(f"warning: {message}", file=sys.stderr)
         return None
 
 
@@ -77,21 +77,21 @@ def parse_record(text: str, *needed: str) -> dict[str, Any]:
     """A JSON object from a text.
 
     Raises:
-        ValueError, TypeError, LookupError, RecursionError: it is something else.
+        ValueError, TypeError, LookupError, RecursionError: the text is no such object.
     """
-    told = json.loads(text)
-    if not isinstance(told, dict):
-        raise TypeError(f"a JSON object is needed, not {type(told).__name__}")
+    record = json.loads(text)
+    if not isinstance(record, dict):
+        raise TypeError(f"a JSON object is needed, not {type(record).__name__}")
     for name in needed:
-        _ = told[name]
-    return told
+        _ = record[name]
+    return record
 
 
 LAST_LINES = 15
 
 
 def last_lines(log: Path | None, count: int = LAST_LINES) -> list[str]:
-    """The last lines that a step said; progress bars as they stood at the end."""
+    """The last lines of a step's log, with progress bars in their final state."""
     if log is None or not log.is_file():
         return []
     with log.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What each program of the pipeline does first: it keeps its files to its owner, and git quiet."""
+"""Hardens each program of the pipeline: private files, and no programs run by git."""
 
 import contextlib
 import os
@@ -10,19 +10,19 @@ from pathlib import Path
 from pipeline.core import settings, variables
 
 PRIVATE = 0o077
-# What a checkout's own configuration can name programs with, which git would run
+# Settings with which a checkout's configuration can name programs that git runs
 GIT = (("core.fsmonitor", "false"), ("core.hooksPath", os.devnull))
-FILTER = {"clean": "", "smudge": "", "process": "", "required": "false"}  # does nothing
+FILTER = {"clean": "", "smudge": "", "process": "", "required": "false"}  # a filter without effect
 LFS = ("lfs.extension.", "lfs.customtransfer.", "lfs.standalone")  # programs that Git LFS runs
 CHECKOUT = ("local", "worktree")  # the scopes of a checkout's own configuration
 COUNT, KEY, VALUE = "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"
 
 
 def harden() -> None:
-    """Let others read no file that this process and its children write, and git run no program.
+    """Make new files private to the user, and stop git from running programs.
 
-    A tracker's folder of the user's own choice may be shared with others: then files are as the
-    user's umask says, and the state folder alone is closed.
+    If a store lies outside of the state folder, it may be shared with others: then the user's
+    umask stays, and only the state folder is private.
     """
     variables.set_variables(quiet_git(os.environ, no_filters(settings.ROOT, os.environ)))
     before = os.umask(PRIVATE)
@@ -40,16 +40,16 @@ def _is_shared() -> bool:
 
 
 def users_umask() -> int:
-    """The umask of the user who started the program; -1, which changes nothing, if not hardened."""
+    """The umask of the user who started the program; -1 if the program is not hardened."""
     text = os.environ.get(settings.UMASK, "")
     return int(text, 8) & 0o777 if text and set(text) <= set("01234567") else -1
 
 
 @contextlib.contextmanager
 def for_the_user() -> Iterator[None]:
-    """Write files that the user has asked for as any other program would."""
-    wanted = users_umask()
-    before = os.umask(wanted) if wanted >= 0 else -1
+    """Write the files that the user asked for with the user's own umask."""
+    umask = users_umask()
+    before = os.umask(umask) if umask >= 0 else -1
     try:
         yield
     finally:
@@ -58,7 +58,7 @@ def for_the_user() -> Iterator[None]:
 
 
 def close_state() -> None:
-    """Let nobody else into the state folder, unless it is one that holds more than state."""
+    """Close the state folder to other users, unless the checkout or current folder is in it."""
     folder = settings.state_dir()
     if not folder.is_dir() or any(
         place.is_relative_to(folder.resolve()) for place in (settings.ROOT, Path.cwd())
@@ -71,31 +71,33 @@ def close_state() -> None:
 
 
 def quiet_git(
-    environment: Mapping[str, str], more: Iterable[tuple[str, str]] = ()
+    environment: Mapping[str, str], extra_options: Iterable[tuple[str, str]] = ()
 ) -> dict[str, str]:
-    """The variables by which every git below this process, whoever starts it, runs no program.
+    """Environment variables that keep git, in all processes below, from running programs.
 
     Args:
-        environment: the variables that are there.
-        more: further options, such as :func:`no_filters`.
+        environment: the present environment variables.
+        extra_options: further options, such as :func:`no_filters`.
     """
-    given = _git_options(environment)
-    return _as_variables(given + [pair for pair in (*GIT, *more) if pair not in given])
+    options = _git_options(environment)
+    return _as_variables(options + [pair for pair in (*GIT, *extra_options) if pair not in options])
 
 
 def no_filters(folder: Path, environment: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The options by which the filters of a checkout's own configuration do nothing.
+    """Git options that disable the filters of a checkout's own configuration.
 
-    Whoever made the checkout has named those programs. Filters of the user's own configuration,
-    where ``git lfs install`` puts Git LFS, run; but not Git LFS with programs of the checkout's.
+    The author of the checkout chose those programs. Filters of the user's configuration still run,
+    such as Git LFS, unless the checkout names programs for Git LFS.
     """
-    words = ["git", "config", "--list", "--name-only", "--show-scope", "-z"]
+    command = ["git", "config", "--list", "--name-only", "--show-scope", "-z"]
     try:
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, check=False)
+        process = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, check=False
+        )
     except OSError:
-        return []  # no git, which then runs nothing
-    told = done.stdout.decode("utf-8", "surrogateescape")
-    scopes, names = told.split("\0")[::2], told.split("\0")[1::2]
+        return []  # git is not installed
+    output = process.stdout.decode("utf-8", "surrogateescape")
+    scopes, names = output.split("\0")[::2], output.split("\0")[1::2]
     own = [name for scope, name in zip(scopes, names, strict=False) if scope in CHECKOUT]
     filters = {name[len("filter.") :].rpartition(".")[0] for name in own if name[:7] == "filter."}
     if any(name.startswith(LFS) for name in own):
@@ -105,10 +107,12 @@ def no_filters(folder: Path, environment: Mapping[str, str]) -> list[tuple[str, 
 
 
 def users_git(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment without :func:`quiet_git`, for a git that is to run as its user would."""
-    given = _git_options(environment)
-    others = {k: v for k, v in environment.items() if k != COUNT and not k.startswith((KEY, VALUE))}
-    return others | _as_variables([pair for pair in given if not _is_ours(pair)])
+    """An environment without :func:`quiet_git`, to run git as the user would."""
+    options = _git_options(environment)
+    other_variables = {
+        k: v for k, v in environment.items() if k != COUNT and not k.startswith((KEY, VALUE))
+    }
+    return other_variables | _as_variables([pair for pair in options if not _is_ours(pair)])
 
 
 def _is_ours(pair: tuple[str, str]) -> bool:
@@ -123,7 +127,7 @@ def _git_options(environment: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _as_variables(options: list[tuple[str, str]]) -> dict[str, str]:
-    named = {COUNT: str(len(options))} if options else {}
+    result = {COUNT: str(len(options))} if options else {}
     for number, (key, value) in enumerate(options):
-        named |= {f"{KEY}{number}": key, f"{VALUE}{number}": value}
-    return named
+        result |= {f"{KEY}{number}": key, f"{VALUE}{number}": value}
+    return result

@@ -1,4 +1,4 @@
-"""The files of a logged model that are read again: their names, and one digest of them all."""
+"""The files of a logged model that the pipeline reads: their names and their digest."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 from pipeline.core.files import combined_digest, file_digest
 
-FILE = "model.skops"  # as MLflow's flavor names it
+FILE = "model.skops"  # the name that MLflow's flavor uses
 PREPARATION = "preparation.json"  # beside the model: how raw rows become its features
-CODE = ("cleaning.py", "tables.py", "cells.py")  # beside it: what cleaned the training data
+CODE = ("cleaning.py", "tables.py", "cells.py")  # beside the model: the cleaning code
 
-# Where they are, below the folder; the rest is for people and for MLflow.
+# Paths below the model folder; all other files are for MLflow and for people.
 FILES = (FILE, "requirements.txt", f"extra_files/{PREPARATION}")
-CODE_FILES = tuple(f"extra_files/{name}" for name in CODE)  # earlier models have none
+CODE_FILES = tuple(f"extra_files/{name}" for name in CODE)  # missing in earlier models
 
 
 def preparation(folder: Path) -> dict[str, Any]:
@@ -21,12 +21,12 @@ def preparation(folder: Path) -> dict[str, Any]:
     Raises:
         OSError: the file is missing.
     """
-    told: dict[str, Any] = json.loads((folder / "extra_files" / PREPARATION).read_text("utf-8"))
-    return told
+    content: dict[str, Any] = json.loads((folder / "extra_files" / PREPARATION).read_text("utf-8"))
+    return content
 
 
 def digest(folder: Path) -> str:
-    """One digest of all that is read of a logged model.
+    """One digest of all files of a logged model that the pipeline reads.
 
     Raises:
         OSError: a file is missing.

@@ -1,4 +1,4 @@
-"""What a step produced: :class:`StepResult`, the record that is cached, summarised and compared."""
+"""The result of a step: the record that is cached, summarised and compared."""
 
 import math
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from pipeline.core.metrics import measured_as
 # Artifacts of a step's MLflow run
 LOCK, TABLES, FIGURES = "environment.lock.txt", "tables", "figures"
 ERROR_TAG, RUN_ID_TAG = "pipeline.error", "pipeline.run_id"
-TRACKER_TAG = "pipeline.tracker"  # of the run of a whole pipeline; its steps' runs have none
+TRACKER_TAG = "pipeline.tracker"  # on the pipeline's run only, not on its steps' runs
 SUMMARY = "summary.json"
-RECORD = "record.json"  # in the artifact by which others find a finished step
+RECORD = "record.json"  # the file in a step's record artifact
 
 
 def records_of(step: str) -> str:
-    """The artifact that holds a step's records for others, the key of each as its alias."""
+    """The artifact with a step's records for other users; aliases are the cache keys."""
     return f"{step}-records"
 
 
@@ -32,20 +32,20 @@ class Reference(str):
     digest: str
 
     def __new__(cls, text: str, digest: str) -> "Reference":
-        """A reference to ``text``, whose content has this digest."""
+        """Make a reference to ``text``, with the digest of its content."""
         reference = super().__new__(cls, text)
         reference.digest = digest
         return reference
 
     @property
     def has_version(self) -> bool:
-        """Whether it names a version; a step that is not run names none."""
+        """Whether the reference names a version; an output of a step that did not run has none."""
         return not self.endswith(":?")
 
 
 @dataclass
 class StepResult:
-    """What a step came to; ``result["clean_data.csv"]`` is the exact version it produced."""
+    """The result of a step; ``result["clean_data.csv"]`` is the exact version it produced."""
 
     step: str
     status: str  # ran, cached, failed, killed, skipped, or in an explanation "would run"
@@ -58,10 +58,10 @@ class StepResult:
     metrics: dict[str, float] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    notes: list[dict[str, Any]] = field(default_factory=list)  # decisions about the data, text each
-    environment: str | None = None  # digest of the lock of the packages it ran with
+    notes: list[dict[str, Any]] = field(default_factory=list)  # decisions about the data
+    environment: str | None = None  # digest of the lock of its packages
     tables: list[str] = field(default_factory=list)
-    mlflow_files: dict[str, str] = field(default_factory=dict)  # in the state folder; digests
+    mlflow_files: dict[str, str] = field(default_factory=dict)  # digests, by path in state_dir
     tracker_run: str | None = None
     tracker_url: str | None = None
 
@@ -78,43 +78,46 @@ class StepResult:
         )
 
     def metric(self, name: str | None) -> float | None:
-        """A metric by name, as it was measured on training rows.
+        """The metric's validation or cross-validation value, else its test value.
 
-        It is that of the test data if no training rows were held out. None means the usual one, and
-        None comes back where there is none.
+        Args:
+            name: the metric; None: ``f1`` or ``r2``.
+
+        Returns:
+            The value; None if the step did not run or has no such metric by default.
 
         Raises:
-            PipelineError: it was not measured, can't be on these rows, or is not a number.
+            PipelineError: the metric was not measured, is undefined on these rows, or is NaN.
         """
         if name is None:
             name = next((usual for usual in ("f1", "r2") if usual in self.metrics), None)
         if name is None or self.status in ("skipped", "would run"):
             return None
-        found = measured_as(name, self.metrics)
-        if found is None and name in self.metrics:
+        key = measured_as(name, self.metrics)
+        if key is None and name in self.metrics:
             raise PipelineError(
                 f"{name} is undefined on the training rows that trials are measured on: a class is "
                 "missing there",
                 "hold out more (model.validation=0.3), measure by folds (model.cv=3), or choose "
                 "another search.metric",
             )
-        if found is None:
+        if key is None:
             raise PipelineError(
                 f"search.metric={name!r} was not measured",
                 f"use one of: {', '.join(self.metrics)}",
             )
-        if math.isnan(self.metrics[found]):
+        if math.isnan(self.metrics[key]):
             raise PipelineError(
-                f"{found} is not a number (NaN) for this model and these rows",
+                f"{key} is not a number (NaN) for this model and these rows",
                 "choose another search.metric, or give it more rows to be measured on",
             )
-        return self.metrics[found]
+        return self.metrics[key]
 
 
 def damage(result: StepResult) -> list[str]:
-    """What is wrong with what a step has left on this machine: each file that is gone or changed.
+    """The files of a step's outputs that are missing or changed on this machine.
 
-    An output without ``stored`` files is on a server, which has to be asked instead.
+    An output without ``stored`` files is on a server and is not checked here.
     """
     problems = []
     for output in result.outputs:
@@ -125,7 +128,7 @@ def damage(result: StepResult) -> list[str]:
 
 
 def damaged_files(name: str, folder: Path, files: Mapping[str, str]) -> list[str]:
-    """Each file that is gone or changed, of some by their places in a folder, with digests."""
+    """The problems of files, given their digests by path below a folder."""
     problems = []
     for place, digest in files.items():
         path = folder / place
@@ -134,40 +137,40 @@ def damaged_files(name: str, folder: Path, files: Mapping[str, str]) -> list[str
                 problems.append(f"{name} has been changed on disk: {path}")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             problems.append(f"{name} is missing its file {path}")
-        except OSError as error:  # a loop of links, or a file of somebody else
+        except OSError as error:  # a loop of links, or no permission
             problems.append(f"{name} has a file that can't be read: {path} ({error.strerror})")
     return problems
 
 
 @cache
 def _types(kind: type) -> dict[str, tuple[type, ...]]:
-    """What the values of a dataclass's fields may be, those in them aside."""
-    found = {}
+    """The types of a dataclass's fields, without the types of their items."""
+    types = {}
     for name, hint in get_type_hints(kind).items():
         kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        plain = tuple(get_origin(one) or one for one in kinds)
-        found[name] = (*plain, int) if float in plain else plain
-    return found
+        plain = tuple(get_origin(option) or option for option in kinds)
+        types[name] = (*plain, int) if float in plain else plain
+    return types
 
 
 def check_types(record: Any) -> None:
-    """Refuse a dataclass that was made of JSON with other types than its fields have.
+    """Refuse a dataclass made from JSON whose values have other types than its fields.
 
     Raises:
-        TypeError: a field is something else.
+        TypeError: a field has another type.
     """
     for name, kinds in _types(record.__class__).items():
         if not isinstance(getattr(record, name), kinds):
             raise TypeError(f"{name} is a {type(getattr(record, name)).__name__}")
 
 
-def parse_result(told: Mapping[str, Any]) -> StepResult:
-    """A result from JSON.
+def parse_result(record: Mapping[str, Any]) -> StepResult:
+    """A result from its JSON record.
 
     Raises:
-        TypeError, LookupError: it is none.
+        TypeError, LookupError: the record is damaged.
     """
-    result = StepResult(**told)
+    result = StepResult(**record)
     check_types(result)
     for name in ("inputs", "outputs"):
         for artifact in getattr(result, name):

@@ -1,7 +1,7 @@
-"""Seals on files of the state folder that are run: bytecode, and where an interpreter is.
+"""Seals files of the state folder that decide what is run: bytecode and interpreter paths.
 
-A state folder may be a copy of somebody else's. What is run from it has to be this user's own, so
-it is kept with a keyed digest, whose key is in the user's cache folder.
+A state folder may be copied from another user, and only this user's own files may be run. So they
+are stored with a keyed digest, whose key is in the user's cache folder.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ SIZE = 32  # bytes of a key, and of a seal
 
 
 def seal(data: bytes) -> bytes:
-    """Data with the seal of this user before it."""
+    """Prefix data with this user's seal."""
     return _digest(data) + data
 
 
 def unseal(sealed: bytes) -> bytes:
-    """The data that this user has sealed.
+    """The data behind this user's seal.
 
     Raises:
-        ValueError: it was changed, or somebody else has sealed it.
+        ValueError: the data was changed, or sealed by another user.
     """
     data = sealed[SIZE:]
     if not hmac.compare_digest(sealed[:SIZE], _digest(data)):
@@ -36,18 +36,18 @@ def unseal(sealed: bytes) -> bytes:
 def _digest(data: bytes) -> bytes:
     try:
         folder = settings.cache_dir()
-    except RuntimeError:  # this user has no home
+    except RuntimeError:  # the user has no home folder
         folder = Path(os.devnull)
     return hashlib.blake2b(data, key=_key(folder), digest_size=SIZE).digest()
 
 
 @cache
 def _key(folder: Path) -> bytes:
-    """The user's key, made when it is first needed; this process's own where it can't be kept."""
+    """The user's key, created on first use; a random key if none can be stored."""
     file = folder / "key"
     fresh = os.urandom(SIZE)
     try:
-        if file.is_file() and file.stat().st_size != SIZE:  # it was cut
+        if file.is_file() and file.stat().st_size != SIZE:  # truncated
             file.unlink()
         if not file.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

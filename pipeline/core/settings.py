@@ -1,6 +1,6 @@
-"""Where state is kept and what the environment says, for the orchestrator and the steps alike.
+"""Places and environment variables that the orchestrator and the steps share.
 
-What a step is told of its run is in :mod:`pipeline.steps.context`.
+The context of one step is in :mod:`pipeline.steps.context`.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE_DIR = "PIPELINE_STATE_DIR"
 TRACKER = "PIPELINE_TRACKER"
 SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
-UMASK = "PIPELINE_UMASK"  # the user's own; a run's keeps others out
-WORKERS = "PIPELINE_WORKERS"  # the folder of the step workers that a sweep has started
+UMASK = "PIPELINE_UMASK"  # the user's umask; a run uses a stricter one
+WORKERS = "PIPELINE_WORKERS"  # the folder of a sweep's step workers
 
 # Set by W&B's agent for each run of its sweep.
 SWEEP_AGENT = "WANDB_SWEEP_ID"
 
-# MLflow's store, where the user has named one: main.mlflow_uri.
+# MLflow's store, if the user has chosen one: main.mlflow_uri.
 MLFLOW_URI = "PIPELINE_MLFLOW_URI"
 # Where MLflow keeps the files of new experiments: main.artifact_root.
 ARTIFACT_ROOT = "PIPELINE_ARTIFACT_ROOT"
 
-# Set by whoever has a slow or a far tracker: the seconds after which it counts as out of reach.
+# Seconds to wait for a tracker's answer: main.tracker_timeout.
 TRACKER_TIMEOUT = "PIPELINE_TRACKER_TIMEOUT"
 
 # config.yaml's main.project_name and main.experiment_name, for a step that runs alone.
@@ -36,24 +36,24 @@ DEFAULT_PROJECT = "pokemon"
 DEFAULT_EXPERIMENT = "dev"
 DEFAULT_MODEL = "pokemon-legendary"
 
-# conf/data/pokemon.yaml's, whose artifacts keep the names they have always had.
+# The default data set and its target, whose artifacts have fixed names.
 DEFAULT_DATASET, DEFAULT_TARGET = "pokemon", "legendary"
 
-# How an address is asked whether its content is the same: main.revalidate
+# How to check whether an address's content has changed: main.revalidate
 REVALIDATE = ETAG, CONTENT, NEVER = ("etag", "content", "never")
 
 DATABASE = "mlflow.db"  # MLflow's, in the state folder
 
 
-# What a path can't have, and who can't take it
+# Text that a path must not contain, and the library that misreads it
 REFUSED = {"#": "MLflow", "?": "MLflow", "%": "MLflow", "${": "Hydra"}
 
 
 def check_path(what: str, path: Path) -> None:
-    """Refuse a path that a library would take for something else.
+    """Refuse a path that a library would misread.
 
     Raises:
-        PipelineError: it has one of these characters.
+        PipelineError: the path contains a text of :data:`REFUSED`.
     """
     for text, library in REFUSED.items():
         if text in str(path):
@@ -63,19 +63,19 @@ def check_path(what: str, path: Path) -> None:
             )
 
 
-# What can name an artifact or a model, which become names of files
+# Valid names of artifacts and models, which become file names
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
 
 def check_name(what: str, name: str) -> None:
-    """Refuse a name that would mean another place as a path.
+    """Refuse a name that would be another path as a file name.
 
     Args:
-        what: what is named so, such as ``an artifact``.
+        what: the kind of thing, for the message, such as ``an artifact``.
         name: the name.
 
     Raises:
-        PipelineError: it has other characters, or is ``.`` or ``..``.
+        PipelineError: the name has other characters, or is ``.`` or ``..``.
     """
     if not NAME.fullmatch(name):
         raise PipelineError(
@@ -84,18 +84,18 @@ def check_name(what: str, name: str) -> None:
         )
 
 
-LONGEST_NAME = 100  # W&B takes 128 characters, and some are added
+LONGEST_NAME = 100  # W&B allows 128 characters, and suffixes are added
 
 
-def safe_name(text: str, *taken: str) -> str:
-    """A text as the name of an artifact or a model; no two texts become the same one.
+def safe_name(text: str, *reserved: str) -> str:
+    """A text as the name of an artifact or a model; different texts give different names.
 
     Args:
-        text: such as ``pokemon-legendary``, which stays as it is.
-        taken: names that mean something else.
+        text: such as ``pokemon-legendary``, which is a valid name already.
+        reserved: names that must not result.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST_NAME]
-    if name == text and name not in taken and NAME.fullmatch(name):
+    if name == text and name not in reserved and NAME.fullmatch(name):
         return name
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
@@ -106,16 +106,16 @@ def state_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """The pipeline's folder among the user's caches.
+    """The pipeline's cache folder of this user.
 
     Raises:
-        RuntimeError: this user has no home.
+        RuntimeError: the user has no home folder.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlflow-pipeline"
 
 
 def project() -> str:
-    """The tracker's project: ``WANDB_PROJECT``, as anyone who knows W&B expects."""
+    """The tracker's project: ``WANDB_PROJECT``, as in W&B."""
     return os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
 
 
@@ -128,33 +128,33 @@ def tracking_uri() -> str:
     """MLflow's store: ``MLFLOW_TRACKING_URI``, an Azure ML workspace, or SQLite in state_dir.
 
     Raises:
-        PipelineError: the workspace's file does not suffice.
+        PipelineError: the workspace's file does not name its region.
     """
-    if named := os.environ.get("MLFLOW_TRACKING_URI"):
-        return absolute_store(named)
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return absolute_store(uri)
     return workspace_store()[0] or f"sqlite:///{state_dir() / DATABASE}"
 
 
 def workspace_store() -> tuple[str | None, str | None]:
-    """The store in the Azure ML workspace that ``config.json`` names, and what to say of it.
+    """The store of the Azure ML workspace in ``config.json``, and a notice for the user.
 
-    The file is in the current folder or at the root. The store is None without such a file, and
-    where MLflow's plugin for it is not installed.
+    The file is in the current folder or in the repository's root. The store is None without the
+    file or without MLflow's plugin.
 
     Raises:
-        PipelineError: the file does not suffice.
+        PipelineError: the file does not name the workspace's region.
     """
     file = azure.workspace_file([Path.cwd(), ROOT])
     if file is None:
         return None, None
     if not azure.has_plugin():
-        told = f"{file} names an Azure ML workspace, and {azure.PLUGIN} is not installed"
-        return None, f"{told}: MLflow's store is in {state_dir()}"
+        reason = f"{file} names an Azure ML workspace, and {azure.PLUGIN} is not installed"
+        return None, f"{reason}: MLflow's store is in {state_dir()}"
     return azure.workspace_store(file), f"MLflow's store is the Azure ML workspace of {file}"
 
 
 def absolute_store(uri: str) -> str:
-    """The address of an MLflow store, with the whole path if it is a file or folder here."""
+    """The address of an MLflow store, with an absolute path if it is a local file or folder."""
     if path := sqlite_path(uri):
         return f"sqlite:///{path.absolute()}{''.join(uri.partition('?')[1:])}"
     if re.match(r"file:(?!/)", uri):
@@ -163,15 +163,15 @@ def absolute_store(uri: str) -> str:
 
 
 def mlflow_on_server() -> bool:
-    """Whether MLflow's store is a server, which others reach too."""
+    """Whether MLflow's store is a server, which other machines can reach."""
     return tracking_uri().startswith(("http:", "https:", "databricks", "azureml:"))
 
 
 def artifact_root() -> str | None:
-    """Where MLflow keeps the files of new experiments; None: as its server says, or state_dir.
+    """Where MLflow keeps the files of new experiments; None: the server's default, or state_dir.
 
     Raises:
-        PipelineError: the variable holds no address.
+        PipelineError: the variable is not the address of a folder.
     """
     text = os.environ.get(ARTIFACT_ROOT) or None
     wasbs = r"wasbs://[^@/?#]+@[^@/?#]+\.blob\.core\.[^@/?#]+(/[^@?#]*)?"
@@ -189,21 +189,21 @@ def trackio_dir() -> Path:
 
 
 def lock_file(digest: str, state: Path | None = None) -> Path:
-    """Where the lock of an environment that steps ran with is kept."""
+    """The path of an environment's lock, by its digest."""
     return (state or state_dir()) / "environments" / f"{digest}.txt"
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The database file of a SQLite store, or None for any other."""
+    """The database file of a SQLite store, or None for another store."""
     path = uri.partition("?")[0].removeprefix("sqlite:///")  # options such as ?timeout=30 follow
     return Path(path) if uri.startswith("sqlite:///") else None
 
 
 def tracker_timeout() -> float:
-    """How many seconds a tracker may leave us without an answer.
+    """Seconds to wait for a tracker's answer.
 
     Raises:
-        PipelineError: the variable does not hold a positive number.
+        PipelineError: the variable is not a positive number.
     """
     text = os.environ.get(TRACKER_TIMEOUT) or "60"
     try:

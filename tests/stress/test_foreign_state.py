@@ -86,4 +86,4 @@ def test_one_of_another_user(foreign: Checkout, command: str):
     assert status == 1
     assert len(lines) < 4, lines
     assert lines[-2].startswith(f"error: no permission: {foreign.state}")
-    assert "check whose it is, and its permissions" in lines[-1]
+    assert "check its owner and permissions" in lines[-1]

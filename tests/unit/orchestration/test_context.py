@@ -71,7 +71,7 @@ def test_an_azure_workspace_needs_its_region(folder: Path, monkeypatch: pytest.M
     (folder / ".azureml").mkdir()
     file = folder / ".azureml" / "config.json"
     file.write_text(json.dumps(WORKSPACE))
-    with pytest.raises(PipelineError, match="names the Azure ML workspace ml and not its region"):
+    with pytest.raises(PipelineError, match="names the Azure ML workspace ml but not its region"):
         _mlflow_store(None, folder)
     given = {**WORKSPACE, "mlflow_tracking_uri": "azureml://x.api.azureml.ms/mlflow/v1.0/y"}
     file.write_text(json.dumps(given))
