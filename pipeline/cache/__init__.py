@@ -1,1 +1,1 @@
-"""Finished steps, and the proof that they can be reused."""
+"""The cache of finished steps, and the checks that decide about their reuse."""

@@ -25,34 +25,34 @@ Parts = dict[str, dict[str, Any]]
 
 
 def key_parts(
-    step: str, parameters: Mapping[str, Any], store: str, elsewhere: Mapping[str, Any]
+    step: str, parameters: Mapping[str, Any], store: str, remote_environment: Mapping[str, Any]
 ) -> Parts:
-    """What is known before a step runs, by kind and name.
+    """The parts of a step's cache key, by kind and name.
 
-    Names, places and groups are left out: an input counts by its content, not by its version.
+    An input counts by its content, not by its version. Names, places and groups don't count.
 
     Args:
         step: the step's folder.
         parameters: its parameters; a :class:`Reference` counts by its digest.
-        store: the tracker and project that its outputs are in.
-        elsewhere: what decides about the environment on another machine; empty here.
+        store: the tracker and project of its outputs.
+        remote_environment: settings that decide the environment on another machine; else empty.
     """
     inputs = {k: v.digest for k, v in parameters.items() if isinstance(v, Reference)}
     return {
-        "declared": declared(step, bool(elsewhere)),
+        "declared": declared(step, bool(remote_environment)),
         "parameter": {k: v for k, v in parameters.items() if k not in inputs},
         "input": inputs,
         "tracker": {"store": store},
-        "backend": dict(elsewhere),
+        "backend": dict(remote_environment),
     }
 
 
 def declared(step: str, remote: bool = False) -> dict[str, str]:
-    """The MLproject, and the files that it names as ``inputs``, by path, with their digests."""
+    """Digests of the MLproject and of the files that it lists as ``inputs``, by path."""
     folder = ROOT / step
     project = folder / "MLproject"
     text = project.read_text(encoding="utf-8")
-    declares = "inputs" in text  # most don't, and to parse takes longest of all
+    declares = "inputs" in text  # skip slow YAML parsing, as most files have none
     patterns = (declares and (yaml.safe_load(text) or {}).get("inputs")) or ()
     files = [project, *([folder / "conda.yml"] if remote else [])]
     for pattern in patterns:
@@ -60,18 +60,18 @@ def declared(step: str, remote: bool = False) -> dict[str, str]:
     return {observations.name_of(str(path)): file_digest(path) for path in files}
 
 
-def digest(found: Mapping[str, Any]) -> str:
-    """One digest of all that was found."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+def digest(content: Mapping[str, Any]) -> str:
+    """The digest of a mapping that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class CurrentState:
-    """What a step would meet now.
+    """The state in which a step would run now.
 
     Args:
-        key: the digest of what is known before it runs.
+        key: the step's cache key.
         variables: the environment variables.
-        lock: gives the lock of the packages that it would run with; asked for once, if at all.
+        lock: returns the lock of the step's packages; called at most once.
     """
 
     def __init__(self, key: str, variables: Mapping[str, str], lock: Callable[[], list[str]]):
@@ -88,11 +88,11 @@ class CurrentState:
         return lock_digest(self.packages)
 
     def values(self, names: Iterable[str], key: str) -> dict[str, str]:
-        """Keyed digests of variables: those named, and those that libraries go by."""
+        """Keyed digests of ``names`` and of the variables that libraries read."""
         return keyed_digests(self._variables, names, key)
 
     def matches(self, evidence: Evidence) -> bool:
-        """Whether the step would meet just what it met then."""
+        """Whether the state is the one that the evidence recorded."""
         return (
             self.values(evidence.variables, evidence.key) == evidence.variables
             and evidence.environment in ("", self.environment)
@@ -100,52 +100,52 @@ class CurrentState:
         )
 
     def changed_parts(self, evidence: Evidence) -> tuple[Parts, Parts]:
-        """What differs, then and now, by kind and name."""
+        """The parts that differ, before and now, by kind and name."""
         values = self.values(evidence.variables, evidence.key)
         changed = observations.changed(evidence.proof)
         before: Parts = {"variable": dict(evidence.variables)}
         now: Parts = {"variable": dict(values)}
         for kind, name in changed:
             then = evidence.proof[kind][name]
-            again = observations.observe(kind, name, then)
+            observed = observations.observe(kind, name, then)
             before.setdefault(kind, {})[name] = _text(kind, then)
-            now.setdefault(kind, {})[name] = _text(kind, again)
+            now.setdefault(kind, {})[name] = _text(kind, observed)
         if evidence.environment not in ("", self.environment):
             before["environment"] = _versions(read_lock(evidence.environment))
             now["environment"] = _versions(self.packages) or {"packages": "not installed yet"}
         return before, now
 
 
-def unrecorded(step: str, present: CurrentState) -> Evidence:
-    """The evidence of a step that nobody watched, on another machine.
+def unrecorded(step: str, current: CurrentState) -> Evidence:
+    """The evidence of a step that was not traced because it ran on another machine.
 
-    Its own files count, and the parts of the library that they import.
+    The step's own files count, and the modules of ``pipeline`` that they import.
     """
     folder = ROOT / step
     files = [*step_files(folder), *library(folder / "script.py")]
-    found = {observations.name_of(str(path)): file_digest(path) for path in files}
-    return Evidence({observations.FILE: found}, "", present.values((), present.key), present.key)
+    digests = {observations.name_of(str(path)): file_digest(path) for path in files}
+    return Evidence({observations.FILE: digests}, "", current.values((), current.key), current.key)
 
 
 def _versions(lock: Iterable[str]) -> dict[str, str]:
-    """The versions in a lock, by name."""
+    """The versions in a lock, by package."""
     pairs = (line.partition("==") for line in lock)
     return {name if mark else "python": version or name for name, mark, version in pairs}
 
 
-def _text(kind: str, observed: Any) -> str:
-    """An observation in a few words."""
+def _text(kind: str, observation: Any) -> str:
+    """An observation as short text."""
     if kind == observations.CODE:
-        return str(observed["bytes"] or observed["code"])
+        return str(observation["bytes"] or observation["code"])
     if kind == observations.SEARCH:
-        return ", ".join(observed["found"]) or "(none)"
-    return observed or "(none)"
+        return ", ".join(observation["found"]) or "(none)"
+    return observation or "(none)"
 
 
 def differences(before: Parts, now: Parts) -> list[str]:
-    """Each part that differs, with its old and its new value.
+    """The parts that differ, one line each with the old and the new value.
 
-    They are compared as the digest takes them: 1 and 1.0 differ, and null and nothing.
+    Values are compared as JSON, as in the digest: 1 differs from 1.0, and null from a missing key.
     """
     lines = []
     for kind in now:

@@ -1,8 +1,7 @@
-"""Finished steps, each with the evidence that its result can be reused.
+"""The cache: records of finished steps, each with the evidence for its reuse.
 
-Each is a small file, whole or not there at all. They are kept by step and by the digest of what is
-known before it runs. Several can lie under one key: going back to a branch finds what was made
-there.
+Each record is a small file, written atomically, in a folder per step and cache key. One key can
+have several records, so that a return to a branch finds the results made there.
 """
 
 import json
@@ -23,13 +22,13 @@ from pipeline.core.results import StepResult, parse_result
 
 Lock = Callable[[Path], AbstractContextManager[Any]]
 
-FOLDER = "finished"  # in the state folder: a folder for each step, in it one for each key
-EARLIER = ("cache", "steps")  # where earlier versions kept records, which prove too little
-COMPARED = 20  # records that an explanation looks through for the nearest
+FOLDER = "finished"  # in the state folder, with the subfolders STEP/KEY
+EARLIER = ("cache", "steps")  # folders of earlier versions' records, which are ignored
+COMPARED = 20  # newest records that an explanation compares
 
 
 class Damaged(Exception):
-    """A record's file holds no record."""
+    """A record's file is damaged."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class Record:
     """A finished step.
 
     Attributes:
-        result: what it came to.
-        parts: what was known before it ran.
-        evidence: what it was found to depend on.
+        result: the step's result.
+        parts: the parts of its cache key.
+        evidence: what the step depended on.
     """
 
     result: StepResult
@@ -48,11 +47,11 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """A record from its file.
+        """Read a record from its file.
 
         Raises:
-            Damaged: it holds something else, or can't be read.
-            FileNotFoundError: it is gone.
+            Damaged: the file holds no record or can't be read.
+            FileNotFoundError: the file does not exist.
         """
         try:
             return cls.from_json(parse_record(path.read_text(encoding="utf-8")))
@@ -62,30 +61,30 @@ class Record:
             raise Damaged(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "Record":
-        """A record from what :meth:`to_json` gave."""
-        parts, evidence = told["parts"], Evidence(**told["evidence"])
+    def from_json(cls, content: dict[str, Any]) -> "Record":
+        """A record from the value of :meth:`to_json`."""
+        parts, evidence = content["parts"], Evidence(**content["evidence"])
         _ = parts["tracker"]["store"] + "", evidence.variables.items()
         _ = [names.items() for names in evidence.proof.values()]
-        return cls(parse_result(told["result"]), parts, evidence)
+        return cls(parse_result(content["result"]), parts, evidence)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON takes it."""
+        """The record as a mapping for JSON."""
         return asdict(self)
 
 
 def fingerprint(parts: Parts, evidence: Evidence) -> str:
-    """One digest of all that a result depends on."""
+    """The digest of everything that a result depends on."""
     return digest({"parts": parts, "evidence": asdict(evidence)})
 
 
 class Cache:
-    """The finished steps that this state folder knows of.
+    """The records of finished steps in a state folder.
 
     Args:
         state: the state folder.
-        lock: keeps others from running a step at the same time; across machines it is not a file's.
-        warn: tells of a record that can't be used.
+        lock: makes the lock of a step; a file lock, or one that works across machines.
+        warn: reports a record that can't be used.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class Cache:
 
     @property
     def notice(self) -> str:
-        """A line on an earlier version's records, until this version has records of its own."""
+        """A message about records of an earlier version, until this version has written its own."""
         for earlier in self._earlier:
             if earlier.is_dir() and not self.folder.exists():
                 return (
@@ -106,7 +105,7 @@ class Cache:
         return ""
 
     def lock(self, step: str, key: str) -> AbstractContextManager[Any]:
-        """The lock to hold while a step is looked up or run, so that it is run once."""
+        """The lock to hold while a step is looked up or run, so that it runs once."""
         return self._lock(self._lock_path(step, key))
 
     def _lock_path(self, step: str, key: str) -> Path:
@@ -115,7 +114,7 @@ class Cache:
         return path
 
     def is_running(self, step: str, key: str) -> bool:
-        """Whether another process on this machine is at this step, which nobody has finished."""
+        """Whether another process on this machine runs a step that has no record yet."""
         if any((self.folder / step / key).glob("*.json")):
             return False
         try:
@@ -124,18 +123,18 @@ class Cache:
         except Timeout:
             return True
 
-    def get(self, step: str, present: CurrentState) -> StepResult | None:
-        """The step as it was finished last with just what it would meet now."""
-        for record in self._records(step, present.key):
-            if present.matches(record.evidence):
+    def get(self, step: str, current: CurrentState) -> StepResult | None:
+        """The newest result whose evidence matches the current state."""
+        for record in self._records(step, current.key):
+            if current.matches(record.evidence):
                 return record.result
         return None
 
     def put(self, record: Record, key: str) -> None:
-        """Remember a finished step."""
+        """Store the record of a finished step."""
         path = self._path(record.result, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():  # not made here: it stays
+        if path.is_dir():  # not written by the cache, so it stays
             self._warn(f"{path} is a folder; the step is run again the next time")
             return
         write_whole(path, json.dumps(record.to_json(), indent=1))
@@ -144,11 +143,11 @@ class Cache:
         return self.folder / result.step / key / f"{result.fingerprint}.json"
 
     def forget(self, result: StepResult, key: str) -> None:
-        """Drop a step whose outputs are gone or damaged."""
+        """Remove the record of a result whose outputs are missing or damaged."""
         self._path(result, key).unlink(missing_ok=True)
 
     def touch(self, result: StepResult, key: str) -> None:
-        """Make a step that was handed on the latest of its kind."""
+        """Mark the record of a reused result as the newest."""
         os.utime(self._path(result, key))
 
     def find(self, result: StepResult) -> Record | None:
@@ -157,24 +156,24 @@ class Cache:
         return next(self._read(paths), None)
 
     def latest(self, step: str, store: str | None = None) -> StepResult | None:
-        """The step as it was finished last, in this tracker and project, or in any."""
+        """The newest result of a step; with ``store``, in that tracker and project."""
         for record in self._records(step):
             if store in (None, record.parts["tracker"]["store"]):
                 return record.result
         return None
 
-    def why(self, step: str, parts: Parts, present: CurrentState) -> list[str]:
-        """What differs from the nearest earlier run: the one with the fewest differences."""
+    def why(self, step: str, parts: Parts, current: CurrentState) -> list[str]:
+        """The differences to the record that has the fewest."""
         nearest = None
         for record, _ in zip(self._records(step), range(COMPARED), strict=False):
-            before, now = present.changed_parts(record.evidence)
+            before, now = current.changed_parts(record.evidence)
             lines = differences(record.parts, parts) + differences(before, now)
             if nearest is None or len(lines) < len(nearest):
                 nearest = lines
         return nearest or ["it has not been run before"]
 
     def _records(self, step: str, key: str = "*") -> Iterator[Record]:
-        """Earlier runs of a step, the newest first."""
+        """The records of a step, the newest first."""
         paths = (self.folder / step).glob(f"{key}/*.json")
         return self._read(sorted(paths, key=_changed, reverse=True))
 
@@ -183,13 +182,13 @@ class Cache:
             try:
                 yield Record.read(path)
             except FileNotFoundError:
-                continue  # removed meanwhile
+                continue  # removed by another process
             except Damaged as error:
                 self._warn(f"{error}; it is not used")
 
 
 def _changed(path: Path) -> float:
-    """When a record was written or used last; it may have been removed meanwhile, or be damaged."""
+    """The time at which a record was last written or reused; 0 if the file is gone."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -1,15 +1,15 @@
-"""What can be observed of a file or folder, and the proof that all of it is still the same.
+"""Observations of files and folders, by which the cache detects a change.
 
-A step records observations while it runs (:mod:`pipeline.steps.trace`); the cache makes the same
-observations again (:mod:`pipeline.cache.compare`). A :data:`Proof` holds them by kind:
+A step records observations while it runs (:mod:`pipeline.steps.trace`), and the cache repeats them
+(:mod:`pipeline.cache.compare`). A :data:`Proof` holds them by kind:
 
-- ``code``: source that was imported: the digests of its bytes and of its compiled form;
-- ``file``: a file that was opened: the digest of its bytes; empty: there is none;
-- ``folder``: a folder that was listed: the digest of its names, and of which of them are folders;
-- ``search``: a folder in which the import system looked for modules: their names, and which of the
-  folder's entries bear one of them;
-- ``kind``: a path that was tested: a folder, a file, a file of a size; empty: nothing is there;
-- ``link``: a path that was resolved: where it leads; empty: it is no link.
+- ``code``: imported source: the digests of its bytes and of its compiled form;
+- ``file``: an opened file: the digest of its bytes; empty: it does not exist;
+- ``folder``: a listed folder: the digest of its entries' names and types;
+- ``search``: a folder in which the import system looked for modules: the modules' names, and the
+  folder's matching entries;
+- ``kind``: a tested path: a folder, a file, a file of a size; empty: it does not exist;
+- ``link``: a resolved path: its target; empty: it is no link.
 
 Paths below the repository are relative to it.
 """
@@ -33,30 +33,30 @@ Proof = dict[str, dict[str, Any]]
 CODE, FILE, FOLDER, SEARCH, KIND, LINK = KINDS = (
     "code", "file", "folder", "search", "kind", "link",
 )  # fmt: skip
-FIRST_LINE = "__firstlineno__"  # of a class
+FIRST_LINE = "__firstlineno__"  # a class attribute since Python 3.13
 STORES_LINE = ("STORE_NAME", FIRST_LINE)
-ANY = "*"  # among the names of a search: each module that is there
-IGNORED = {".git", ".venv", "__pycache__"}  # as names, wherever they are
+ANY = "*"  # in the names of a search: every module
+IGNORED = {".git", ".venv", "__pycache__"}  # folder names that never count
 
 
 def path_of(name: str) -> Path:
-    """The path that an observation's name means."""
+    """The path of an observation's name."""
     return ROOT / name
 
 
 def name_of(path: str) -> str:
-    """A path as an observation's name."""
+    """The name of a path in observations."""
     root = f"{ROOT}{os.sep}"
     return path.removeprefix(root) if path != str(ROOT) else "."
 
 
 def own_state() -> tuple[str, ...]:
-    """The folders that hold this project's own state, which never counts."""
+    """The folders of this project's own state, which never count."""
     return str(settings.state_dir()), str(settings.trackio_dir().absolute())
 
 
 def file(path: Path) -> str:
-    """The digest of a file's bytes; empty where there is no file that can be read."""
+    """The digest of a file's bytes; empty if it can't be read."""
     try:
         return file_digest(path)
     except OSError:
@@ -64,47 +64,47 @@ def file(path: Path) -> str:
 
 
 def names(path: Path) -> list[str] | None:
-    """The names in a folder, without those that never count; None where there is no folder.
+    """The names of a folder's entries, without ignored ones; None if there is no such folder.
 
-    That of a folder ends with a slash.
+    Names of folders end with a slash.
     """
     try:
         with os.scandir(path) as entries:
-            found = [entry for entry in entries if entry.name not in IGNORED]
+            visible = [entry for entry in entries if entry.name not in IGNORED]
     except OSError:
         return None
     state = own_state()
-    return sorted(f"{e.name}{'/' * e.is_dir()}" for e in found if e.path not in state)
+    return sorted(f"{e.name}{'/' * e.is_dir()}" for e in visible if e.path not in state)
 
 
-def folder(found: Iterable[str] | None) -> str:
-    """The digest of the names in a folder; empty where there is none."""
-    if found is None:
+def folder(entries: Iterable[str] | None) -> str:
+    """The digest of the names in a folder; empty if there is no such folder."""
+    if entries is None:
         return ""
-    return hashlib.sha256("\0".join(sorted(found)).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256("\0".join(sorted(entries)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def search(path: Path, wanted: Iterable[str]) -> list[str]:
-    """The entries of a folder that importing one of the wanted modules would find.
+def search(path: Path, names_sought: Iterable[str]) -> list[str]:
+    """The entries of a folder that an import of the given modules would match.
 
-    Of a package that is its ``__init__``; a folder without one can be a part of several.
+    A package matches by its ``__init__``, a namespace package by its folder.
     """
-    modules, suffixes = set(wanted), all_suffixes()
-    found = []
+    modules, suffixes = set(names_sought), all_suffixes()
+    matches = []
     for name in names(path) or ():
         module = name.partition("/")[0].partition(".")[0]
         if module not in modules and ANY not in modules:
             continue
         if name == f"{module}/":
             inits = (f"{name}__init__{suffix}" for suffix in suffixes)
-            found.append(next((init for init in inits if Path(path, init).is_file()), name))
+            matches.append(next((init for init in inits if Path(path, init).is_file()), name))
         elif name[len(module) :] in suffixes:
-            found.append(name)
-    return found
+            matches.append(name)
+    return matches
 
 
 def kind(path: Path, sized: bool = True) -> str:
-    """What a path is: ``folder``, ``file of 12 bytes`` or just ``file``, or nothing."""
+    """The kind of a path: ``folder``, ``file of 12 bytes`` or ``file``; empty if it is missing."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -115,7 +115,7 @@ def kind(path: Path, sized: bool = True) -> str:
 
 
 def link(path: Path) -> str:
-    """Where a link leads; empty for what is none."""
+    """The target of a link; empty if the path is no link."""
     try:
         return name_of(str(path.readlink()))
     except (OSError, ValueError):
@@ -123,18 +123,18 @@ def link(path: Path) -> str:
 
 
 def code_digest(code: CodeType) -> str:
-    """The digest of compiled code without its positions: comments and blank lines don't count."""
+    """The digest of compiled code without line numbers, so that comments don't count."""
     return hashlib.sha256(repr(_without_positions(code)).encode("utf-8", "replace")).hexdigest()
 
 
 def _without_positions(value: Any) -> Any:
-    """What makes two code objects do the same, in an order that is always the same."""
+    """The parts of a code object that decide its behaviour, in a stable order."""
     if isinstance(value, CodeType):
-        given = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount)
-        called = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
-        rest = (value.co_exceptiontable, value.co_flags, value.co_stacksize)
-        done = _class_body(value) or (value.co_code, _without_positions(value.co_consts))
-        return value.co_name, given, called, rest, done
+        arguments = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount)
+        variables = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
+        flags = (value.co_exceptiontable, value.co_flags, value.co_stacksize)
+        instructions = _class_body(value) or (value.co_code, _without_positions(value.co_consts))
+        return value.co_name, arguments, variables, flags, instructions
     if isinstance(value, tuple):
         return tuple(map(_without_positions, value))
     if isinstance(value, frozenset):
@@ -143,18 +143,33 @@ def _without_positions(value: Any) -> Any:
 
 
 def _class_body(code: CodeType) -> list[Any]:
-    """What a class body does, where it also stores the number of its line (from Python 3.13 on)."""
+    """The instructions of a class body without its line number, which Python 3.13 stores."""
     if FIRST_LINE not in code.co_names:
         return []
-    found = [one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"]
-    stored = [n for n, one in enumerate(found) if (one.opname, one.argval) == STORES_LINE]
-    for place in stored[:1]:  # what stands before it is the number
-        del found[place - 1]
-    return [(one.opname, _without_positions(one.argval)) for one in found] if stored else []
+    instructions = [
+        instruction
+        for instruction in dis.get_instructions(code)
+        if instruction.opname != "EXTENDED_ARG"
+    ]
+    line_stores = [
+        n
+        for n, instruction in enumerate(instructions)
+        if (instruction.opname, instruction.argval) == STORES_LINE
+    ]
+    for index in line_stores[:1]:  # the instruction before loads the line number
+        del instructions[index - 1]
+    return (
+        [
+            (instruction.opname, _without_positions(instruction.argval))
+            for instruction in instructions
+        ]
+        if line_stores
+        else []
+    )
 
 
 def compiled(source: bytes, path: Path) -> CodeType | None:
-    """A module's code as the import system compiles it; None where it is no Python."""
+    """A module's code as the import system compiles it; None for invalid source."""
     try:
         return compile(source, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
@@ -162,32 +177,32 @@ def compiled(source: bytes, path: Path) -> CodeType | None:
 
 
 def code(source: bytes, path: Path) -> dict[str, str]:
-    """The observation of source that is imported."""
-    found = compiled(source, path)
+    """The observation of imported source."""
+    module_code = compiled(source, path)
     return {
         "bytes": hashlib.sha256(source).hexdigest(),
-        "code": code_digest(found) if found else "",
+        "code": code_digest(module_code) if module_code else "",
     }
 
 
-def observe(what: str, name: str, before: Any) -> Any:
-    """An observation as it is now; ``before`` itself where it is the same."""
+def observe(observed_kind: str, name: str, before: Any) -> Any:
+    """Repeat an observation; returns ``before`` itself if nothing changed."""
     path = path_of(name)
-    if what == CODE:
+    if observed_kind == CODE:
         return observe_code(path, before)
-    if what == FILE:
+    if observed_kind == FILE:
         return file(path)
-    if what == FOLDER:
+    if observed_kind == FOLDER:
         return folder(names(path))
-    if what == SEARCH:
+    if observed_kind == SEARCH:
         return {**before, "found": search(path, before["names"].split())}
-    if what == LINK:
+    if observed_kind == LINK:
         return link(path)
     return kind(path, sized=before != "file")
 
 
 def observe_code(path: Path, before: Mapping[str, str]) -> Mapping[str, str]:
-    """The observation of source as it is now; ``before`` itself where it does the same."""
+    """Repeat the observation of source; returns ``before`` if the compiled code is the same."""
     try:
         source = path.read_bytes()
     except OSError:
@@ -199,7 +214,7 @@ def observe_code(path: Path, before: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def changed(proof: Proof) -> list[tuple[str, str]]:
-    """The kind and name of each observation that is another one now."""
+    """The kind and name of each observation that has changed."""
     return [
         (kind, name)
         for kind in KINDS

@@ -36,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def known(**changed: Any) -> compare.Parts:
     """What is known of the split."""
-    given = {"parameters": PARAMETERS, "store": "trackio local pokemon", "elsewhere": {}}
+    given = {"parameters": PARAMETERS, "store": "trackio local pokemon", "remote_environment": {}}
     return compare.key_parts("3-Split_dataset", **{**given, **changed})
 
 
@@ -49,7 +49,7 @@ def known(**changed: Any) -> compare.Parts:
             "input input_artifact: abc -> def",
         ),
         ({"store": "trackio local other"}, "tracker store: trackio local pokemon -> "),
-        ({"elsewhere": {"image": "a:2"}}, "backend image: (none) -> a:2"),
+        ({"remote_environment": {"image": "a:2"}}, "backend image: (none) -> a:2"),
     ],
 )
 def test_settings(root: Path, changed: dict, said: str) -> None:
