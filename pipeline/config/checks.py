@@ -1,6 +1,6 @@
 """Checks of the composed configuration that types alone can't express.
 
-Each function raises :class:`PipelineError`, which names the key, the value, and what it may be.
+Each function raises :class:`PipelineError` with the key, its value and the allowed values.
 """
 
 import re
@@ -21,11 +21,11 @@ ENV_MANAGERS = ("uv", "local", "virtualenv", "conda")
 
 
 def check(config: DictConfig, sweep: bool = False) -> None:
-    """Refuse values that have the right type and can't work.
+    """Refuse values that have the right type but can't work.
 
     Args:
         config: the composed configuration.
-        sweep: whether it is that of a trial.
+        sweep: whether the run is a trial of a sweep.
     """
     _check_keys(config)
     _check_main(config.main)
@@ -36,19 +36,19 @@ def check(config: DictConfig, sweep: bool = False) -> None:
 
 
 def find_files(config: DictConfig) -> None:
-    """Write the whole address of the data in place of a path, for each step has its own folder."""
+    """Replace a path in data.file_url by its absolute address, as each step has its own folder."""
     if not OmegaConf.is_missing(config.data, "file_url"):
-        whole = file_address(config.data.file_url)
-        if whole != config.data.file_url:
-            config.data.file_url = whole
+        address = file_address(config.data.file_url)
+        if address != config.data.file_url:
+            config.data.file_url = address
 
 
 def check_measuring(config: DictConfig, sweep: bool) -> None:
-    """Refuse a metric that nobody measures, and impossible ways of measuring it.
+    """Refuse an unknown search.metric, and impossible settings for its measurement.
 
     Args:
         config: the composed configuration.
-        sweep: whether trials are compared by it, which have to be measured on training rows.
+        sweep: whether the run is a trial, whose metric has to come from training rows.
     """
     metric, model = config.search.metric, config.model
     if metric is not None and metric not in METRICS:
@@ -76,7 +76,7 @@ def check_measuring(config: DictConfig, sweep: bool) -> None:
 
 
 def _check_keys(config: DictConfig) -> None:
-    """Refuse keys that no step and nobody else reads, as ``+`` on the command line can add."""
+    """Refuse keys that nothing reads, such as those added with ``+`` on the command line."""
     for section, kind in get_type_hints(Config).items():
         for key in config[section]:
             if key not in kind.__dataclass_fields__:
@@ -92,11 +92,11 @@ def _check_keys(config: DictConfig) -> None:
 
 
 def _check_main(main: DictConfig) -> None:
-    for key, known in (("env_manager", ENV_MANAGERS), ("revalidate", REVALIDATE)):
-        if main[key] not in known:
+    for key, choices in (("env_manager", ENV_MANAGERS), ("revalidate", REVALIDATE)):
+        if main[key] not in choices:
             raise PipelineError(
-                f"unknown main.{key}={main[key]!r}{did_you_mean(main[key], known)}",
-                f"use one of: {', '.join(known)}",
+                f"unknown main.{key}={main[key]!r}{did_you_mean(main[key], choices)}",
+                f"use one of: {', '.join(choices)}",
             )
     check_path("main.state_dir", Path(main.state_dir).absolute())
     if (main.artifact_root or "").startswith("wasbs:") and main.env_manager != "local":
@@ -104,10 +104,10 @@ def _check_main(main: DictConfig) -> None:
             "main.artifact_root is in Azure, whose library the steps' own environments lack",
             "set main.env_manager=local, or let an MLflow server keep the files: docs/azure.md",
         )
-    for key, what in (("dataset", "data set"), ("project_name", "project")):
+    for key, kind in (("dataset", "data set"), ("project_name", "project")):
         if not re.fullmatch(r"[A-Za-z0-9_-]+", main[key]):
             raise PipelineError(
-                f"main.{key}={main[key]!r} can't name a {what}",
+                f"main.{key}={main[key]!r} can't name a {kind}",
                 "use letters, digits, dash and underscore",
             )
     if len(main.project_name) > LONGEST_PROJECT:
@@ -146,7 +146,9 @@ def _check_data(config: DictConfig) -> None:
             f"data.query is for a database, and data.file_url={url!r} is none",
             "give a database's address (postgresql://host/database), or data.query=null",
         )
-    if secrets.has_login(url) and not is_query(url, query):  # a database's is kept as a variable
+    if secrets.has_login(url) and not is_query(
+        url, query
+    ):  # a database's login is moved into a variable
         raise PipelineError(
             "data.file_url contains a user name or password, which every run would record",
             "leave it out of the address and put it into ~/.netrc, which is read for you",

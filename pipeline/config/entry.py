@@ -1,4 +1,4 @@
-"""The program around ``go()``: overrides made readable for Hydra, ``--help``, short errors."""
+"""The program around ``go()``: rewrites overrides for Hydra, prints ``--help`` and short errors."""
 
 import atexit
 import gc
@@ -47,12 +47,11 @@ KINDS = {
 def main(go: Callable[..., object]) -> None:
     """Run ``go``, decorated with ``hydra.main``, as the program's main function.
 
-    Makes the overrides on the command line readable for Hydra and prints errors in a few lines.
-    Exits with 1 after an error and 130 after Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment
-    the traceback is shown.
+    Rewrites the command line's overrides for Hydra and prints errors in a few lines. Exits with 1
+    after an error and 130 after Ctrl-C. HYDRA_FULL_ERROR=1 in the environment shows the traceback.
     """
     hardening.harden()
-    end_like_ctrl_c()  # so that a sweep's workers end, too
+    end_like_ctrl_c()  # a sweep's workers have to end, too
     atexit.register(gc.freeze)  # or Python searches all of MLflow for garbage before it exits
     azure.guard_tracebacks()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -81,38 +80,38 @@ def main(go: Callable[..., object]) -> None:
             sys.exit(leave_pipe())
         fail(error, wants_traceback)
     except Exception as error:
-        told = databases.as_pipeline_error(error)
-        if told is None or wants_traceback:
+        readable = databases.as_pipeline_error(error)
+        if readable is None or wants_traceback:
             raise
-        fail(told, wants_traceback)
+        fail(readable, wants_traceback)
 
 
 def usage(summary: str) -> str:
-    """What ``--help`` prints: the examples, the files to choose from, and every setting.
+    """The text of ``--help``: the examples, the files to choose from, and every setting.
 
-    Hydra's own text lists every folder below this one that holds a YAML file.
+    Hydra's own help would list every folder below the repository that holds a YAML file.
     """
     groups = (f"  {name}={'|'.join(config.options(name))}" for name in ("data", "model"))
     settings = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    shown = settings[settings.index("\nmain:") : settings.index("\nhydra:")]
-    chosen = "\n".join(groups)
-    return f"{summary.strip()}\n\nFiles in conf/:\n{chosen}\n\nSettings:\n{shown}"
+    sections = settings[settings.index("\nmain:") : settings.index("\nhydra:")]
+    choices = "\n".join(groups)
+    return f"{summary.strip()}\n\nFiles in conf/:\n{choices}\n\nSettings:\n{sections}"
 
 
 def fail(error: Exception, traceback: bool) -> NoReturn:
-    """Tell an error in a few lines, and exit with status 1."""
+    """Print an error in a few lines, and exit with status 1."""
     if traceback:
         raise error
-    told = file_error(error) if isinstance(error, OSError) else explain(error)
-    told = error if isinstance(error, PipelineError) else told
+    readable = file_error(error) if isinstance(error, OSError) else explain(error)
+    readable = error if isinstance(error, PipelineError) else readable
     if os.environ.get(SWEEP_AGENT) and isinstance(error, ConfigCompositionException):
-        told = PipelineError(told.what, f"{told.remedy}\n{overrides.OF_AN_AGENT}")
-    report_error(told)
+        readable = PipelineError(readable.what, f"{readable.remedy}\n{overrides.OF_AN_AGENT}")
+    report_error(readable)
     sys.exit(1)
 
 
 def explain(error: Exception) -> PipelineError:
-    """Hydra's and OmegaConf's errors in terms of the keys that a user typed."""
+    """An error of Hydra or OmegaConf, in terms of the keys that the user typed."""
     text = str(error)
     unknown = re.search(r"Could not (?:override|append to config|delete).*?'([^']+)'", text)
     if isinstance(error, ConfigCompositionException):
@@ -124,15 +123,15 @@ def explain(error: Exception) -> PipelineError:
             typed = text.partition("merging override ")[2] or key
             return PipelineError(
                 f"{typed} is not {_kind(str(cause))}",
-                f"config.yaml says what {key} means and shows a value",
+                f"config.yaml explains {key} and shows a value",
             )
     if isinstance(error, MissingConfigException):
         missing = re.search(r"'(\w+)/([^']+)'", text)
         if missing:
-            known = config.options(missing[1])
+            names = config.options(missing[1])
             return PipelineError(
-                f"there is no {missing[1]}={missing[2]}{did_you_mean(missing[2], known)}",
-                f"conf/{missing[1]} has: {', '.join(known)}",
+                f"there is no {missing[1]}={missing[2]}{did_you_mean(missing[2], names)}",
+                f"conf/{missing[1]} has: {', '.join(names)}",
             )
     if isinstance(error, OverrideParseException):
         return PipelineError(

@@ -1,4 +1,4 @@
-"""What a run knows of itself beside its configuration."""
+"""A run's own data beside its configuration: its id, its folder, its trial of a sweep."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any, cast
 PARENT = "mlflow.parentRunId"
 SWEEP, NUMBER, OVERRIDES = "pipeline.sweep", "pipeline.trial", "pipeline.overrides"
 SWEEP_VARIABLE = "PIPELINE_SWEEP"
-EVENTS = "progress.jsonl"  # in a sweep's folder: what its trials tell while they run
+EVENTS = "progress.jsonl"  # in a sweep's folder: events of its trials while they run
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Job:
     """One run of ``go()``, as Hydra started it.
 
     Attributes:
-        folder: what it leaves behind goes here.
-        overrides: the words that were typed, those for Hydra itself left out.
-        number: the trial's, in a sweep.
-        choices: the file of each config group: ``{"data": "pokemon"}``.
+        folder: the run's output folder.
+        overrides: the overrides as typed, without those for Hydra itself.
+        number: the trial's number in a sweep; None for a single run.
+        choices: the chosen file of each config group: ``{"data": "pokemon"}``.
     """
 
     folder: Path
@@ -39,13 +39,13 @@ class Job:
 
     @property
     def id(self) -> str:
-        """A run is named after its folder; a trial after the sweep's folder and its number."""
+        """The folder's name; for a trial, the name of the sweep's folder and the trial's number."""
         name = self.folder.name
         return f"{self.folder.parent.name}-{name}" if name.isdigit() else name
 
 
 def current_job() -> Job:
-    """The job that Hydra is at."""
+    """The job that Hydra runs now."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -56,39 +56,41 @@ def current_job() -> Job:
 
 
 def raw_overrides(overrides: Any) -> list[str]:
-    """The words of a list of Hydra's as they were typed: a variable that one names stays a name."""
+    """Hydra's list of overrides as typed: references to variables are not resolved."""
     from omegaconf import OmegaConf
 
     return cast("list[str]", OmegaConf.to_container(overrides, resolve=False))
 
 
 def new_run_id() -> str:
-    """A run's name: when it started (UTC), and six letters that tell it from its neighbours."""
+    """A new run id: the time (UTC) and six random hexadecimal digits."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def report_event(sweep: Path, **event: Any) -> None:
-    """Let the process that began a sweep know of something; each event has a ``kind``."""
+    """Report an event to the process that started the sweep; each event has a ``kind``."""
     sweep.mkdir(parents=True, exist_ok=True)
     with (sweep / EVENTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(event, default=str) + "\n")  # in one piece
+        file.write(json.dumps(event, default=str) + "\n")  # one write, so that lines don't mix
 
 
 def warning_reporter(job: Job) -> Callable[[str], None]:
-    """What tells a trial's warnings to its sweep."""
+    """The function that reports a trial's warnings to its sweep."""
     return lambda text: report_event(job.folder.parent, kind="warning", text=text)
 
 
 @dataclass
 class Trial:
-    """One set of overrides.
+    """A trial of a sweep: one set of overrides.
 
     Attributes:
-        sweep: the id of the sweep, and its group in the tracker.
+        sweep: the sweep's id, which is its group in the tracker.
         parent: the sweep's run in MLflow.
-        done: whether an earlier start of the same sweep has finished and recorded it.
-        variables: the environment variables that libraries go by, as the sweep was started with.
-        mlflow_run: its own run in MLflow, once it has begun.
+        number: the trial's number in the sweep.
+        overrides: the trial's overrides.
+        done: whether an earlier start of the sweep has finished and recorded the trial.
+        variables: the libraries' environment variables at the start of the sweep.
+        mlflow_run: the trial's run in MLflow, once it has begun.
     """
 
     sweep: str
@@ -101,11 +103,11 @@ class Trial:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What was set, by key."""
+        """The values of the overrides, by key."""
         return parameters(self.overrides)
 
     def tags(self) -> dict[str, str]:
-        """What tells, on its MLflow run, where it belongs."""
+        """The tags of the trial's MLflow run."""
         return {
             PARENT: self.parent,
             SWEEP: self.sweep,
@@ -115,11 +117,11 @@ class Trial:
 
 
 def parameters(overrides: Iterable[str]) -> dict[str, str]:
-    """Overrides by key, their values in plain text: ``["+a='b c'"]`` is ``{"a": "b c"}``."""
+    """Overrides by key, with plain values: ``["+a='b c'"]`` becomes ``{"a": "b c"}``."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return {one.key_or_group: _plain(one.value()) for one in parsed}
+    parsed_overrides = OverridesParser.create().parse_overrides(list(overrides))
+    return {override.key_or_group: _plain(override.value()) for override in parsed_overrides}
 
 
 def _plain(value: Any) -> str:
@@ -132,13 +134,13 @@ def _plain(value: Any) -> str:
 
 @dataclass(frozen=True)
 class SweepContext:
-    """What a sweep tells its trials: one JSON object in ``PIPELINE_SWEEP``.
+    """The context that a sweep passes to its trials, as JSON in ``PIPELINE_SWEEP``.
 
     Attributes:
         id: the sweep's id.
         mlflow_run: the sweep's run in MLflow.
         done: the numbers of the trials that an earlier start has finished.
-        variables: the environment variables that libraries go by, as the sweep was started with.
+        variables: the libraries' environment variables at the start of the sweep.
     """
 
     id: str
@@ -152,28 +154,28 @@ class SweepContext:
 
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> "SweepContext | None":
-        """The context that is among environment variables; None outside of a sweep."""
+        """The context in a mapping of environment variables; None outside of a sweep."""
         text = variables.get(SWEEP_VARIABLE)
         return cls(**json.loads(text)) if text else None
 
     def trial(self, number: int, overrides: list[str]) -> Trial:
         """The trial with a number."""
-        done = number in self.done
-        return Trial(self.id, self.mlflow_run, number, overrides, done, self.variables)
+        is_done = number in self.done
+        return Trial(self.id, self.mlflow_run, number, overrides, is_done, self.variables)
 
 
 _trial: ContextVar[Trial | None] = ContextVar("trial", default=None)
 
 
 def begin_trial(job: Job) -> Trial | None:
-    """The trial that a job is, from now on :func:`current_trial`; None for a single run."""
+    """Make a job's trial the :func:`current_trial` and return it; None for a single run."""
     sweep = SweepContext.of(os.environ)
-    found = sweep.trial(job.number, job.overrides) if sweep and job.number is not None else None
-    _trial.set(found)
-    return found
+    trial = sweep.trial(job.number, job.overrides) if sweep and job.number is not None else None
+    _trial.set(trial)
+    return trial
 
 
 def current_trial(sweep: str, number: int) -> Trial | None:
-    """The trial that has begun last here, if it is this one."""
+    """This process's current trial, if it has this sweep and number."""
     trial = _trial.get()
     return trial if trial and (trial.sweep, trial.number) == (sweep, number) else None

@@ -1,7 +1,7 @@
-"""Overrides as people type them, made readable for Hydra.
+"""Rewrites overrides as users type them into Hydra's grammar.
 
-Hydra's own grammar stumbles over an ``=`` or ``&`` in a value, and over JSON's quoted keys; and
-`mlflow run` hands over all overrides as one line, ``hydra_options``, to be parted into words.
+Hydra can't parse an ``=`` or ``&`` in a value, or JSON's quoted keys. `mlflow run` passes all
+overrides as one text, ``hydra_options``, which has to be split into words.
 """
 
 import json
@@ -23,11 +23,11 @@ OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]+)=(.*)", re.DOTALL)
 
 
 def overrides(arguments: list[str]) -> list[str]:
-    """A program's arguments as Hydra should see them: readable, and without secrets.
+    """A program's arguments in Hydra's grammar and without secrets.
 
     Args:
-        arguments: overrides and Hydra's own options; ``--hydra_options=TEXT`` stands for all the
-            words in the text, see :func:`split_options`.
+        arguments: overrides and Hydra's own options; ``--hydra_options=TEXT`` is replaced by the
+            words of the text, see :func:`split_options`.
     """
     words = []
     for argument in arguments:
@@ -43,35 +43,35 @@ OPEN_MAPPINGS = ("etl.fill", "etl.parse", "report.costs")
 
 
 def _added(word: str) -> str:
-    """An override of such a mapping, in the form in which Hydra takes new keys."""
+    """An override of such a mapping, in Hydra's form for new keys."""
     key, _, value = word.partition("=")
-    whole = key in OPEN_MAPPINGS and value.startswith("{") and value != "{}"
-    return f"++{word}" if whole or key.rpartition(".")[0] in OPEN_MAPPINGS else word
+    is_mapping = key in OPEN_MAPPINGS and value.startswith("{") and value != "{}"
+    return f"++{word}" if is_mapping or key.rpartition(".")[0] in OPEN_MAPPINGS else word
 
 
 def _located(word: str) -> str:
-    """A path to the data as a whole address: a trial's current folder may be another one."""
+    """An override of data.file_url with an absolute address, as trials may have other folders."""
     key, equals, value = word.partition("=")
     if key.lstrip("+") != "data.file_url" or set(value) & set("'\"[]{}(),$?\\"):
         return word
     return f"{key}{equals}{file_address(value)}"
 
 
-# Variables of W&B that name what a setting names
+# Settings that W&B's environment variables can set
 NAMED_BY = {"main.project_name": "WANDB_PROJECT", "main.experiment_name": "WANDB_RUN_GROUP"}
 
 
 OF_AN_AGENT = (
     "the parameters of W&B's sweep are keys of config.yaml, such as model.params.max_depth, and\n"
-    "its command hands them over with ${args_no_hyphens}: examples/sweep.yaml"
+    "its command has to pass them with ${args_no_hyphens}: examples/sweep.yaml"
 )
 
 
 def refuse_flags(words: list[str], environment: Mapping[str, str]) -> None:
-    """Refuse ``--key=value``, which a sweep of W&B without a ``command`` makes of its parameters.
+    """Refuse ``--key=value``, the form that a W&B sweep without a ``command`` uses.
 
     Raises:
-        PipelineError: this is a sweep's agent's run, and a word is one.
+        PipelineError: W&B's agent started this run, and a word has that form.
     """
     flag = next((word for word in words if re.match(r"--\w[\w.]*=", word)), None)
     if flag and environment.get(SWEEP_AGENT):
@@ -79,25 +79,25 @@ def refuse_flags(words: list[str], environment: Mapping[str, str]) -> None:
 
 
 def with_defaults(words: list[str], environment: Mapping[str, str]) -> list[str]:
-    """Add the settings that W&B's variables name, unless an override names them."""
+    """Add the settings that W&B's variables set, unless an override sets them."""
     typed = {word.lstrip("+~").partition("=")[0] for word in words}
     values = {key: environment.get(name) for key, name in NAMED_BY.items() if key not in typed}
     added = [f"{key}={quoted(value)}" for key, value in values.items() if value]
     first = next((n for n, word in enumerate(words) if OVERRIDE.fullmatch(word)), len(words))
-    return words[:first] + added + words[first:]  # beside the others, as Hydra wants them
+    return words[:first] + added + words[first:]  # Hydra needs all overrides together
 
 
 def readable(word: str) -> str:
-    """An override whose value Hydra can read: JSON rewritten, odd text quoted."""
-    found = OVERRIDE.fullmatch(word)
-    if not found:
+    """An override in Hydra's grammar: JSON is rewritten, other text is quoted if necessary."""
+    match = OVERRIDE.fullmatch(word)
+    if not match:
         return word
-    key, value = found.groups()
+    key, value = match.groups()
     if value.startswith(("[", "{")):
         try:
             return f"{key}={quoted(json.loads(value))}"
         except ValueError:
-            return word  # Hydra's own form, or a mistake that Hydra names best
+            return word  # Hydra's own form, or an error that Hydra reports
     return word if value[:1] in ("'", '"') or _parses(word) else f"{key}={quoted(value)}"
 
 
@@ -110,12 +110,12 @@ def _parses(word: str) -> bool:
 
 
 def _key(key: str) -> str:
-    """A dictionary's key in Hydra's grammar, in which keys can't be quoted."""
+    """A dictionary key in Hydra's grammar, which has escapes but no quotes for keys."""
     return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
 
 
 def quoted(value: Any) -> str:
-    """A value from JSON in Hydra's grammar, whose keys are never quoted."""
+    """A JSON value in Hydra's grammar."""
     if isinstance(value, dict):
         items = [f"{_key(key)}: {quoted(item)}" for key, item in value.items()]
         return f"{{{', '.join(items)}}}"
@@ -129,12 +129,11 @@ def quoted(value: Any) -> str:
 
 
 def split_options(text: str) -> list[str]:
-    """Part a line of overrides into words, each readable for Hydra.
+    """Split a text of overrides into words in Hydra's grammar.
 
-    Words end at white space outside of quotes and brackets. A word that begins with a quote is
-    quoted for a shell, and loses its quotes. In any other word quotes around a value are the
-    shell's too, and go, unless Hydra needs them (``main.project_name='a, b'``); inside a list or a
-    dictionary they stay.
+    White space outside of quotes and brackets separates words. A word that begins with a quote is
+    quoted for a shell, and its quotes are removed. Quotes around a value are removed too, unless
+    Hydra needs them (``main.project_name='a, b'``). Quotes inside a list or dictionary stay.
 
     Raises:
         PipelineError: a quote or bracket is not closed.
@@ -166,7 +165,7 @@ def split_options(text: str) -> list[str]:
 
 
 def _without_quotes(word: str) -> str:
-    """A word without its shell quotes; those that Hydra needs stay."""
+    """A word without its shell quotes; quotes that Hydra needs stay."""
     if word[0] in "'\"":
         return "".join(shlex.split(word))
     value = word.partition("=")[2]

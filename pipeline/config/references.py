@@ -1,4 +1,4 @@
-"""Settings from the environment, and secrets in settings: see :mod:`pipeline.core.secrets`."""
+"""References to environment variables in settings, and secrets: :mod:`pipeline.core.secrets`."""
 
 import contextlib
 import re
@@ -23,8 +23,8 @@ from omegaconf.resolvers import oc
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 
-ORCHESTRATOR = ("hydra", "main", "provenance", "search")  # sections that are no step's
-NAMES = ("name", "type", "target")  # ends of keys that the orchestrator itself reads in a step's
+ORCHESTRATOR = ("hydra", "main", "provenance", "search")  # sections that belong to no step
+NAMES = ("name", "type", "target")  # ends of step keys that the orchestrator reads, too
 # Mappings whose keys are a user's columns or an estimator's parameters
 FOREIGN = ("etl.fill", "etl.parse", "etl.schema", "model.cleaning", "model.params", "search.space")
 NUMBERS = (BooleanNode, EnumNode, FloatNode, IntegerNode)
@@ -32,7 +32,7 @@ _recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 
 def register() -> None:
-    """Have ``${oc.env:NAME}`` in a step's settings resolved by the step, not before."""
+    """Keep ``${oc.env:NAME}`` in a step's settings as a reference, which the step resolves."""
     OmegaConf.register_new_resolver("oc.env", _env, replace=True)
     OmegaConf.register_new_resolver("oc.decode", _decode, replace=True)
 
@@ -45,7 +45,7 @@ def _env(key: str, *default: Any, _parent_: Any, _node_: Node) -> str | None:
 
 
 def _is_handed_on(parent: Any, node: Node) -> bool:
-    """Whether a setting is recorded now, or is one of a step's that only the step reads."""
+    """Whether a setting stays a reference: it is being recorded, or only its step reads it."""
     section = parent._get_full_key(None).partition(".")[0]  # noqa: SLF001 - OmegaConf's, for resolvers
     if section == "hydra":
         return False
@@ -56,7 +56,7 @@ def _is_handed_on(parent: Any, node: Node) -> bool:
 
 
 def _decode(text: str | None, _parent_: Any, _node_: Node) -> Any:
-    """OmegaConf's own; what comes to text stays a reference."""
+    """OmegaConf's ``oc.decode``, but a value that is text stays a reference."""
     resolved = secrets.resolve(text)
     value = oc.decode(resolved, _parent_, _node_)
     return text if isinstance(value, str) and resolved != text else value
@@ -64,7 +64,7 @@ def _decode(text: str | None, _parent_: Any, _node_: Node) -> Any:
 
 @contextlib.contextmanager
 def recording() -> Iterator[None]:
-    """Have all settings from the environment given as references."""
+    """Keep all settings from the environment as references within a block."""
     token = _recording.set(True)
     try:
         yield
@@ -73,20 +73,20 @@ def recording() -> Iterator[None]:
 
 
 def recorded(config: DictConfig) -> dict[str, Any]:
-    """The configuration as it is stored and shown: resolved, but for what is from the environment.
+    """The configuration for records: resolved, except for references to the environment.
 
     Args:
-        config: the composed configuration, whose secrets were moved by :func:`protect`.
+        config: the composed configuration, without secrets: see :func:`protect`.
     """
     with recording():
         return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
 
 
 def protect(config: DictConfig) -> None:
-    """Move secrets that stand in a configuration into environment variables.
+    """Move the secrets of a configuration into environment variables.
 
     Raises:
-        PipelineError: a setting refers to a variable or to another setting that is not there.
+        PipelineError: a setting refers to a missing variable or setting.
     """
     try:
         texts = [
@@ -98,10 +98,10 @@ def protect(config: DictConfig) -> None:
     except InterpolationResolutionError as error:
         raise _unresolved(error) from error
     for key, text in texts:
-        kept = secrets.keep(key, text)
-        if kept != text:
+        protected = secrets.keep(key, text)
+        if protected != text:
             with read_write(config), open_dict(config):
-                OmegaConf.update(config, key, kept)
+                OmegaConf.update(config, key, protected)
 
 
 def _unresolved(error: InterpolationResolutionError) -> PipelineError:
@@ -109,7 +109,7 @@ def _unresolved(error: InterpolationResolutionError) -> PipelineError:
     if missing and missing[1].startswith(secrets.PREFIX):
         return PipelineError(
             f"{error.full_key} was given with a secret, which is not recorded",
-            f"give it anew, or set {missing[1]} to the secret",
+            f"give it again, or set {missing[1]} to the secret",
         )
     if missing:
         return PipelineError(
@@ -120,9 +120,9 @@ def _unresolved(error: InterpolationResolutionError) -> PipelineError:
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every text in a section, by its dotted key; not those of foreign mappings.
+    """Every text of a section, by dotted key, except in foreign mappings.
 
-    A number is one, too, where a key looks like a secret's.
+    A number is included if its key looks like that of a secret.
     """
     if key.startswith(FOREIGN):
         return
@@ -139,15 +139,15 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def protect_words(words: Iterable[str]) -> list[str]:
-    """Overrides with references in place of their secrets, which are moved like :func:`protect`'s.
+    """Overrides with references in place of secrets, which are moved as by :func:`protect`.
 
-    Hydra, which keeps the words and hands them to a sweep's trials, then never has a secret.
+    So the overrides that Hydra stores and passes to a sweep's trials hold no secrets.
     """
-    kept = []
+    protected_words = []
     for word in words:
         key, equals, value = word.partition("=")
         name = key.lstrip("+~")
         if equals and not name.startswith(FOREIGN):
             value = secrets.keep(name, value)
-        kept.append(f"{key}{equals}{value}")
-    return kept
+        protected_words.append(f"{key}{equals}{value}")
+    return protected_words

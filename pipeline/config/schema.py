@@ -1,7 +1,7 @@
-"""The configuration: the type of each key, what a value may be, and how Hydra finds the files.
+"""The configuration's schema: the type of each key, and the resolvers that config.yaml uses.
 
-``config.yaml`` holds the defaults and says what each key means; the classes here only give the
-types that Hydra checks overrides against.
+``config.yaml`` holds the defaults and explains each key. The classes here give only the types that
+Hydra checks overrides against.
 """
 
 import difflib
@@ -74,7 +74,7 @@ class Etl:
     thousands: str = MISSING
     parse: dict[str, str] = MISSING
     duplicates: str = MISSING
-    required: list[Any] | None = MISSING  # an element may be all of several targets
+    required: list[Any] | None = MISSING  # an item may be a list of targets
     fill: dict[str, Any] = MISSING
     schema: list[dict[str, Any]] = MISSING
     artifact_name: str = MISSING
@@ -169,10 +169,12 @@ class Config:
 
 
 def own_sections() -> list[str]:
-    """The sections of config.yaml that belong to steps which were added, and have no types."""
+    """The sections of config.yaml that users added for their own steps; they have no types."""
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    others = {"defaults", "hydra", *Config.__dataclass_fields__}
-    return [name for name in re.findall(r"^(\w+):", text, re.MULTILINE) if name not in others]
+    typed_sections = {"defaults", "hydra", *Config.__dataclass_fields__}
+    return [
+        name for name in re.findall(r"^(\w+):", text, re.MULTILINE) if name not in typed_sections
+    ]
 
 
 def structure() -> type:
@@ -183,7 +185,7 @@ def structure() -> type:
     return make_dataclass("Config", own, bases=(Config,)) if own else Config
 
 
-# Keys of earlier versions, and the ones that replace them
+# Keys of earlier versions, and their new names
 RENAMED = {
     "data.sep": "etl.sep",
     "data.encoding": "etl.encoding",
@@ -191,7 +193,7 @@ RENAMED = {
     "model.space": "search.space",
     "model.timeout": "main.timeout",
 }
-# Keys of earlier versions that no other key replaces, and what to do instead
+# Keys of earlier versions without a new name, and what to do instead
 REMOVED = {"main.standby": "main.backend=local starts no worker ahead of its step: docs/prefork.md"}
 
 
@@ -212,7 +214,7 @@ def register() -> None:
 
 
 def _in_sweep(value: float, *, by_agent: bool) -> float:
-    """A number that counts in the trials of a sweep, and is 0 in a single run."""
+    """The value in a trial of a sweep; 0 in a single run."""
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
         return value
     return value if by_agent else 0.0
@@ -223,42 +225,42 @@ def _url(root: DictConfig) -> str:
 
 
 def _dataset(*, _root_: DictConfig) -> str:
-    """The name of the data set at an address."""
+    """The name of the data set, from its address."""
     return dataset_name(_url(_root_))
 
 
 def _separator(*, _root_: DictConfig) -> str:
-    """What is between the cells of a text file, by its name."""
+    """The separator of a text file, from its suffix."""
     return "\\t" if re.match(r"\.(tsv|tab)\b", file_suffix(_url(_root_))) else ","
 
 
 def _raw_name(*, _root_: DictConfig) -> str:
-    """The name of the raw artifact: the data set's, with the end of its file's."""
+    """The name of the raw artifact: the data set's name with its file's suffix."""
     return f"{_root_.main.dataset}{file_suffix(_url(_root_), _root_.data.query)}"
 
 
 def _table_name(usual: str, part: str, *, _root_: DictConfig) -> str:
-    """The name of a table's artifact: the usual one for the default data set, else its own."""
+    """The name of a table's artifact: ``usual`` for the default data set, else DATASET-PART.csv."""
     dataset = _root_.main.dataset
     return usual if dataset == DEFAULT_DATASET else f"{dataset}-{part}.csv"
 
 
 def _model_name(*, _root_: DictConfig) -> str:
-    """A model's name: of its data set, or of the project with the default one, and its target."""
+    """A model's name: the data set (or the project, if it is the default one) and the target."""
     main = _root_.main
     first = main.project_name if main.dataset == DEFAULT_DATASET else main.dataset
     return safe_name(f"{first}-{_joined(_root_.model.target)}")
 
 
 def _joined(value: Any) -> str:
-    """One name, or several as one; W&B takes no ``+`` in a name."""
+    """One name, or several joined by dots, as W&B allows no ``+`` in a name."""
     return value if isinstance(value, str) else ".".join(map(str, value))
 
 
 def _own_name(usual: str, own: str, *, _root_: DictConfig) -> str:
-    """The name of an artifact: the usual one for the default data set and target, else its own.
+    """The name of an artifact: ``usual`` for the default data set and target, else ``own``.
 
-    So the versions of one model are one collection, and an alias is on one of them.
+    So each model has its own collection of versions, in which an alias names one version.
     """
     if (_root_.main.dataset, _root_.model.target) == (DEFAULT_DATASET, DEFAULT_TARGET):
         return usual
@@ -273,7 +275,7 @@ def all_keys() -> list[str]:
 
 
 def current_name(key: str) -> str:
-    """The name of a dotted key today; keys below a renamed one move with it."""
+    """The current name of a dotted key, which may lie below a renamed key."""
     for old, new in RENAMED.items():
         if key == old or key.startswith(f"{old}."):
             return key.replace(old, new, 1)
@@ -291,7 +293,7 @@ def unknown_setting(key: str) -> PipelineError:
     if new != key:
         return PipelineError(
             f"the setting {key!r} is now called {new!r}",
-            "use the new name; config.yaml says what it means",
+            "use the new name; config.yaml explains it",
         )
     if "." not in key and (near := did_you_mean(key, GROUPS)):
         files = "; ".join(f"{group}={'|'.join(options(group))}" for group in GROUPS)
@@ -300,7 +302,7 @@ def unknown_setting(key: str) -> PipelineError:
         name = key.removeprefix(PARAMS)
         return PipelineError(
             f"the file of conf/model sets no parameter {name!r}{did_you_mean(name, _parameters())}",
-            f"another one of the estimator's is added with a plus: +{key}=VALUE",
+            f"to add another parameter of the estimator, write a plus: +{key}=VALUE",
         )
     return PipelineError(
         f"there is no setting {key!r}{_nearest(key)}", "python main.py --help lists every setting"
@@ -319,10 +321,10 @@ def _nearest(key: str) -> str:
 
 
 def _parameters() -> list[str]:
-    """The parameters that files in conf/model set."""
+    """The estimator parameters that files in conf/model set."""
     files = (OmegaConf.load(path) for path in sorted((ROOT / "conf" / "model").glob("*.yaml")))
-    found = (OmegaConf.select(file, "model.params") for file in files)
-    return [*dict.fromkeys(str(name) for params in found if params for name in params)]
+    settings = (OmegaConf.select(file, "model.params") for file in files)
+    return [*dict.fromkeys(str(name) for params in settings if params for name in params)]
 
 
 def options(group: str) -> list[str]:
