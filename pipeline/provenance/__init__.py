@@ -1,1 +1,1 @@
-"""Who ran which code: git, snapshots, origin."""
+"""The provenance of a run: git, snapshots of its code, developer and packages."""

@@ -1,4 +1,4 @@
-"""Who runs this, from which code, and with which packages."""
+"""The origin of a run: its developer, commit, repository and packages."""
 
 import contextlib
 import getpass
@@ -19,7 +19,7 @@ from pipeline.core.settings import ROOT
 from pipeline.core.text import printable
 from pipeline.provenance.git import GitError, git
 
-NO_PATH = ("#", "import ", "import\t")  # lines of a .pth file that name no folder
+NO_PATH = ("#", "import ", "import\t")  # beginnings of lines in a .pth file that name no folder
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Commit:
     dirty: bool
 
 
-def _asked(folder: Path, *arguments: str) -> str:
-    """The output of a git command; nothing where git or what was asked for is not there."""
+def _git_output(folder: Path, *arguments: str) -> str:
+    """The output of a git command; empty if it fails."""
     try:
         return git(folder, *arguments)
     except GitError:
@@ -40,7 +40,7 @@ def _asked(folder: Path, *arguments: str) -> str:
 
 def developer() -> str:
     """Git's user name, else the login name."""
-    name = _asked(Path(), "config", "user.name")
+    name = _git_output(Path(), "config", "user.name")
     if name:
         return printable(name)
     try:
@@ -50,59 +50,59 @@ def developer() -> str:
 
 
 def changed_since(sha: str, root: Path, *paths: str) -> bool:
-    """Whether files differ from what they were at a commit; not, where that can't be told."""
-    known = _asked(root, "rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}")
-    return bool(known and _asked(root, "diff", "--name-only", known, "--", *paths))
+    """Whether files have changed since a commit; False if the commit is unknown."""
+    commit_id = _git_output(root, "rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}")
+    return bool(commit_id and _git_output(root, "diff", "--name-only", commit_id, "--", *paths))
 
 
 def commit(root: Path) -> Commit | None:
     """The commit of the working tree at ``root``, or None outside a git repository."""
-    sha = _asked(root, "rev-parse", "--verify", "HEAD")
+    sha = _git_output(root, "rev-parse", "--verify", "HEAD")
     if not sha:
         return None
-    return Commit(sha, dirty=bool(_asked(root, "status", "--porcelain")))
+    return Commit(sha, dirty=bool(_git_output(root, "status", "--porcelain")))
 
 
 def repository(root: Path) -> str:
-    """The address of the repository that the working tree is from, without a password; or none."""
-    return secrets.without_login(_asked(root, "remote", "get-url", "origin"))
+    """The address of the remote ``origin``, without a password; empty if there is none."""
+    return secrets.without_login(_git_output(root, "remote", "get-url", "origin"))
 
 
 def environment_lock() -> list[str]:
-    """This process's environment: a line on the interpreter, then each package, exactly.
+    """The lock of this process's environment: the interpreter, then each package's version.
 
-    The form is that of a requirements file, so that uv or pip can build it again.
+    The format is that of a requirements file, so that uv or pip can rebuild the environment.
     """
     folders = [path for path in map(Path, sys.path) if ROOT not in (path, path.parent)]
     return [interpreter(platform.python_version()), *packages(folders)]
 
 
 def interpreter(version: str) -> str:
-    """An environment's line on its interpreter."""
+    """The line of a lock that names the interpreter."""
     return f"# Python {version}, {platform.system()} {platform.machine()}"
 
 
 def packages(folders: Iterable[Path]) -> list[str]:
     """The packages that are installed in these folders, as ``name==version``, sorted.
 
-    The names of their folders say it all; reading each one's metadata takes a hundred times as
-    long. A package that was built from local files may change at the same version, so the digest of
-    what was installed follows it; one that is installed editable counts by what is read of it.
+    Names and versions come from the folders' names, which is a hundred times faster than reading
+    metadata. A package built from local files may change without a new version, so a digest of its
+    installed files is added. An editable installation counts by the files that the step reads.
     """
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     folders = list(folders)
     for folder in folders:
         for info in _names(folder, (".dist-info", ".egg-info")):
             name, dash, version = info.rpartition(".")[0].partition("-")
-            if dash:  # what comes first on the path is what is imported
-                line = version.partition("-")[0] + _content(f"{folder}/{info}")
-                found.setdefault(name.lower().replace("_", "-"), line)
-    lines = [f"{name}=={version}" for name, version in sorted(found.items())]
-    return [*lines, *_more_paths(folders)]
+            if dash:  # the first one on the path is imported
+                line = version.partition("-")[0] + _content_digest(f"{folder}/{info}")
+                versions.setdefault(name.lower().replace("_", "-"), line)
+    lines = [f"{name}=={version}" for name, version in sorted(versions.items())]
+    return [*lines, *_pth_digest(folders)]
 
 
-def _more_paths(folders: Iterable[Path]) -> list[str]:
-    """A line on the folders that ``.pth`` files add to Python's path, but for this checkout's."""
+def _pth_digest(folders: Iterable[Path]) -> list[str]:
+    """A line with the digest of the folders that ``.pth`` files add, without this checkout's."""
     added = []
     for folder in folders:
         for name in sorted(_names(folder, (".pth",))):
@@ -115,20 +115,20 @@ def _more_paths(folders: Iterable[Path]) -> list[str]:
 
 
 def editable(folders: Iterable[Path]) -> list[str]:
-    """The folders of the projects that are installed editable."""
+    """The project folders of editable installations."""
     infos = (f"{folder}/{info}" for folder in folders for info in _names(folder, (".dist-info",)))
-    told = map(_direct_url, infos)
+    records = map(_direct_url, infos)
     return [
-        unquote(urlsplit(one["url"]).path)
-        for one in told
-        if one.get("dir_info", {}).get("editable")
+        unquote(urlsplit(record["url"]).path)
+        for record in records
+        if record.get("dir_info", {}).get("editable")
     ]
 
 
 def _names(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    """The names in a folder that end so.
+    """The names in a folder that have one of the endings.
 
-    A run looks through hundreds of them for each step, and making a Path of each takes longest.
+    Uses ``os.listdir``, because a run checks hundreds of names and creating Paths is slow.
     """
     try:
         return [name for name in os.listdir(folder) if name.endswith(endings)]  # noqa: PTH208
@@ -136,22 +136,22 @@ def _names(folder: Path, endings: tuple[str, ...]) -> list[str]:
         return []
 
 
-def _content(package: str) -> str:
-    """What tells a package that was built from local files from another one of its version."""
-    told = _direct_url(package)
-    if not told or told.get("dir_info", {}).get("editable"):
+def _content_digest(package: str) -> str:
+    """The digest of a package that was built from local files; else empty."""
+    source = _direct_url(package)
+    if not source or source.get("dir_info", {}).get("editable"):
         return ""
     record = Path(package, "RECORD")
     return f"  # installed files {file_digest(record)[:16]}" if record.is_file() else ""
 
 
 def _direct_url(package: str) -> dict[str, Any]:
-    """Where a package was installed from, if not from an index (PEP 610)."""
+    """The origin of a package that was not installed from an index (PEP 610); else empty."""
     file = f"{package}/direct_url.json"
     if not os.path.exists(file):  # noqa: PTH110
         return {}
     try:
-        told: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return told
+    return record

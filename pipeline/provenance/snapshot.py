@@ -1,4 +1,4 @@
-"""The exact code of a run, kept in git under ``refs/pipeline/<run id>``."""
+"""Stores the exact code of a run in git, under ``refs/pipeline/<run id>``."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from pipeline.provenance.origin import developer
 REFS = "refs/pipeline"
 FETCH = f"git fetch origin '{REFS}/*:{REFS}/*'"
 MB = 1_000_000
-LISTED = 10  # large files that a message names
+LISTED = 10  # maximum number of files in a message
 
 
 class TooLarge(PipelineError):
-    """Untracked files that would make the repository large."""
+    """Untracked files are too large for the repository."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Snapshot:
     """A commit of the working tree as it stood when a run began.
 
     Attributes:
-        ref: what refers to it.
-        commit: its SHA.
-        parent: the commit that was checked out; None before the first one.
-        dirty: whether the tree differed from that commit.
-        diff: by how much: ``2 files changed, 10 insertions(+)``; empty if it did not.
+        ref: the ref of the commit.
+        commit: the commit's SHA.
+        parent: the commit that was checked out; None in a repository without commits.
+        dirty: whether the working tree differed from ``parent``.
+        diff: a summary of the difference: ``2 files changed, 10 insertions(+)``; empty if none.
     """
 
     ref: str
@@ -37,26 +37,26 @@ class Snapshot:
     diff: str
 
     def tags(self) -> dict[str, str]:
-        """What dashboards show of it."""
+        """The snapshot as tags of an MLflow run."""
         dirty = str(self.dirty).lower()
-        told = {"snapshot": self.commit, "ref": self.ref, "dirty": dirty, "diff": self.diff}
-        return {f"git.{name}": value for name, value in told.items()}
+        values = {"snapshot": self.commit, "ref": self.ref, "dirty": dirty, "diff": self.diff}
+        return {f"git.{name}": value for name, value in values.items()}
 
 
 def take(
     folder: Path, run_id: str, message: str, max_file_mb: float, exclude: Iterable[Path] = ()
 ) -> Snapshot:
-    """Keep a folder as it stands: uncommitted and untracked files too, ignored ones not.
+    """Commit a folder with its uncommitted and untracked files, without ignored files.
 
     Args:
         folder: a folder in a git repository.
-        run_id: the run that it is kept for.
+        run_id: the run's id.
         message: the commit's message.
         max_file_mb: untracked files above this size are refused.
-        exclude: folders to leave out, such as one that holds state.
+        exclude: folders to leave out, such as the state folder.
 
     Raises:
-        TooLarge: there are such files; nothing has been kept.
+        TooLarge: there are such files; nothing has been stored.
         GitError: there is no repository, or git can't write to it.
     """
     repository, exclude = Repository(folder), list(exclude)
@@ -77,20 +77,20 @@ def _refuse_large(repository: Repository, limit: float, exclude: Iterable[Path])
     ]
     if not large:
         return
-    shown = [f"{sizes[p] / MB:,.1f} MB  {p.relative_to(repository.folder)}" for p in large[:LISTED]]
-    more = [f"and {len(large) - LISTED} more"] if len(large) > LISTED else []
+    lines = [f"{sizes[p] / MB:,.1f} MB  {p.relative_to(repository.folder)}" for p in large[:LISTED]]
+    omitted = [f"and {len(large) - LISTED} more"] if len(large) > LISTED else []
     raise TooLarge(
         f"{len(large)} untracked file(s) above provenance.max_file_mb={limit:g} would be kept in "
-        "git with this run's code:\n" + "\n".join(shown + more),
+        "git with this run's code:\n" + "\n".join(lines + omitted),
         "name them in .gitignore, move them out of the folder, or raise provenance.max_file_mb",
     )
 
 
 def find(folder: Path, run_id: str) -> tuple[Repository, str]:
-    """The repository and the commit that a run's code is kept in.
+    """The repository and the commit of a run's code.
 
     Raises:
-        PipelineError: there is none here.
+        PipelineError: the repository has no code of this run.
     """
     repository = Repository(folder)
     commit = repository.commit(f"{REFS}/{run_id}")
@@ -103,7 +103,7 @@ def find(folder: Path, run_id: str) -> tuple[Repository, str]:
 
 
 def run_ids(folder: Path) -> set[str]:
-    """The runs whose code is kept in this repository; none where there is no repository."""
+    """The ids of the runs whose code is in this repository; none without a repository."""
     try:
         refs = Repository(folder).run("for-each-ref", "--format=%(refname)", f"{REFS}/")
     except GitError:
@@ -112,6 +112,6 @@ def run_ids(folder: Path) -> set[str]:
 
 
 def forget(folder: Path, runs: Iterable[str]) -> None:
-    """Let git drop the code of runs, in its own time."""
+    """Delete the refs of runs, so that git can remove their code."""
     for run in runs:
         Repository(folder).run("update-ref", "-d", f"{REFS}/{run}")

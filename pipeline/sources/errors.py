@@ -1,4 +1,4 @@
-"""What can go wrong with any source."""
+"""Errors that every kind of source can raise."""
 
 from pipeline.core.errors import PipelineError
 
@@ -8,12 +8,12 @@ class Unreachable(PipelineError):
 
 
 class TooLarge(PipelineError):
-    """There are more bytes than are accepted."""
+    """The data is larger than data.max_bytes."""
 
 
 def too_large(url: str, max_bytes: int) -> TooLarge:
-    """The error for more bytes than are accepted."""
+    """The error for data larger than ``max_bytes``."""
     return TooLarge(
         f"data.file_url={url!r} is larger than data.max_bytes={max_bytes}",
-        "raise data.max_bytes if that is the file you want",
+        "raise data.max_bytes if this is the right file",
     )

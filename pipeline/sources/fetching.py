@@ -1,4 +1,4 @@
-"""Fetches a data set as it is, from wherever its address says, and checks that it can be one."""
+"""Fetches a data set unchanged from its address, and checks that it can be a table."""
 
 import bz2
 import contextlib
@@ -24,7 +24,7 @@ PACKED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
-}  # by how such a file begins
+}  # decompressors, by magic number
 LEVELS, CHUNK = 4, 1 << 20
 
 
@@ -39,19 +39,19 @@ def fetch(
     """Fetch a data set into ``target``: a file, or a folder of Parquet parts.
 
     Args:
-        url: its address: of a web server, a file, cloud storage or a database.
-        target: where it is to be.
-        max_bytes: the largest size that is accepted.
-        timeout: seconds without an answer of a web server.
-        retries: further tries of a web server.
-        query: what to ask a database for; None: its address names a table.
+        url: the address of a web server, a file, cloud storage or a database.
+        target: the path to write.
+        max_bytes: the largest accepted size.
+        timeout: seconds to wait for a web server's answer.
+        retries: further attempts after a failed request to a web server.
+        query: SQL for a database; None: the address names a table.
 
     Returns:
-        What is known of this version, such as a web server's ``etag``.
+        The version that was fetched, such as a web server's ``etag``.
 
     Raises:
-        Unreachable: no answer after all tries.
-        PipelineError: there is no such data set, or it is larger than ``max_bytes``.
+        Unreachable: no answer after all attempts.
+        PipelineError: the data set does not exist, or is larger than ``max_bytes``.
     """
     scheme = url.partition(":")[0].lower()
     if is_query(url, query):
@@ -59,20 +59,20 @@ def fetch(
 
         return queries.fetch(url, query, target, max_bytes)
     if scheme == "file":
-        known = copy(url, target, max_bytes)
+        version = copy(url, target, max_bytes)
     elif scheme in WEB:
         from pipeline.sources import web
 
-        known = web.fetch(url, target, max_bytes, timeout, retries)
+        version = web.fetch(url, target, max_bytes, timeout, retries)
     elif scheme in PLACES:
         from pipeline.sources import places
 
-        known = places.fetch(url, target, max_bytes)
+        version = places.fetch(url, target, max_bytes)
     else:
         raise _unknown(url)
     if target.is_file() and unpacks_to_more(target, max_bytes):
         raise too_large(url, max_bytes)
-    return known
+    return version
 
 
 def _unknown(url: str) -> PipelineError:
@@ -84,32 +84,34 @@ def _unknown(url: str) -> PipelineError:
     )
 
 
-def unpacks_to_more(path: Path, most: int) -> bool:
-    """Whether a file is packed, also several times, and larger than so many bytes unpacked."""
+def unpacks_to_more(path: Path, max_bytes: int) -> bool:
+    """Whether a compressed file, maybe in several layers, unpacks to more than ``max_bytes``."""
     try:
         with contextlib.ExitStack() as opened:
-            if zipfile.is_zipfile(path):  # which unpacks no more of a file than it declares
+            if zipfile.is_zipfile(path):  # zipfile reads no more bytes than declared
                 archive = opened.enter_context(zipfile.ZipFile(path))
-                return any(file.file_size > most for file in archive.infolist())
+                return any(file.file_size > max_bytes for file in archive.infolist())
             stream: Any = opened.enter_context(path.open("rb"))
             packed = False
             for _ in range(LEVELS):
-                found = [
-                    one for begin, one in PACKED.items() if stream.peek(6)[:6].startswith(begin)
+                openers = [
+                    opener
+                    for magic, opener in PACKED.items()
+                    if stream.peek(6)[:6].startswith(magic)
                 ]
-                if not found:
+                if not openers:
                     break
-                packed, stream = True, opened.enter_context(found[0](stream))
+                packed, stream = True, opened.enter_context(openers[0](stream))
             size = 0
-            while packed and size <= most and (chunk := stream.read(CHUNK)):
+            while packed and size <= max_bytes and (chunk := stream.read(CHUNK)):
                 size += len(chunk)
-            return size > most
+            return size > max_bytes
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
-        return False  # damaged, which 2-ETL says
+        return False  # damaged, which 2-ETL reports
 
 
 def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
-    """Copy a ``file:`` address into ``target``; of a folder its Parquet parts."""
+    """Copy a ``file:`` address to ``target``; for a folder, its Parquet files."""
     check_file_url("data.file_url", url)
     source = Path(unquote(urlsplit(url).path))
     if not source.is_absolute():
@@ -118,39 +120,39 @@ def copy(url: str, target: Path, max_bytes: int) -> dict[str, str]:
         )
     files = parquet_files(source) if source.is_dir() else [source]
     if not files or not files[0].is_file():
-        more = "; the folder has no .parquet files" if source.is_dir() else ""
+        detail = "; the folder has no .parquet files" if source.is_dir() else ""
         raise PipelineError(
-            f"data.file_url={url!r}: there is no file {source}{more}",
+            f"data.file_url={url!r}: there is no file {source}{detail}",
             "check the path; an address begins with https:// or http://",
         )
     if sum(file.stat().st_size for file in files) > max_bytes:
         raise too_large(url, max_bytes)
     try:
         for file in files:
-            place = target / file.relative_to(source) if source.is_dir() else target
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+            destination = target / file.relative_to(source) if source.is_dir() else target
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, destination)
     except OSError as error:
         raise PipelineError(f"data.file_url={url!r} can't be read: {error}") from error
     return {}
 
 
 def check(path: Path, url: str, sha256: str | None) -> None:
-    """Refuse what can't be the data set, before it becomes an artifact.
+    """Refuse a file that can't be the data set, before it becomes an artifact.
 
     Raises:
-        PipelineError: another checksum, an empty file, a web page, or a header with no rows.
+        PipelineError: a wrong checksum, an empty file, a web page, or a header without rows.
     """
-    found = content_digest(path)
-    if sha256 and found != sha256.lower():
+    digest = content_digest(path)
+    if sha256 and digest != sha256.lower():
         raise PipelineError(
-            f"{url!r} has SHA-256 {found}, and data.sha256 is {sha256}",
+            f"{url!r} has SHA-256 {digest}, and data.sha256 is {sha256}",
             "the data changed: check it, then set data.sha256 to the new checksum or to null",
         )
-    form = detect_format(path)
-    if form in ("sqlite", "tar"):
-        raise PipelineError(*REFUSED[form](url, path))
-    if form == "csv":
+    file_format = detect_format(path)
+    if file_format in ("sqlite", "tar"):
+        raise PipelineError(*REFUSED[file_format](url, path))
+    if file_format == "csv":
         _check_text(path, url)
 
 
@@ -175,6 +177,6 @@ def _check_text(path: Path, url: str) -> None:
             )
         file.seek(0)
         lines = (line for chunk in file for line in chunk.split(b"\r"))
-        told = (line for line in lines if line.strip(b"\0\n "))  # UTF-16 is full of zeros
-        if len(list(itertools.islice(told, 2))) < 2:
+        filled_lines = (line for line in lines if line.strip(b"\0\n "))  # UTF-16 is full of zeros
+        if len(list(itertools.islice(filled_lines, 2))) < 2:
             raise PipelineError(f"{url!r} has a header and no rows", "check data.file_url")

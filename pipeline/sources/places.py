@@ -1,7 +1,7 @@
-"""Fetches from cloud storage by fsspec, which has an implementation for each scheme.
+"""Fetches from cloud storage with fsspec, which has an implementation for each scheme.
 
-Credentials and options are the libraries' own: their files, and variables such as
-``AWS_PROFILE`` or ``FSSPEC_S3_ANON``. None of them is a setting, so none is recorded.
+Credentials and options come from the libraries' own files and environment variables, such as
+``AWS_PROFILE`` or ``FSSPEC_S3_ANON``. They are not settings, so they are not recorded.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ PACKAGES |= dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
 
 
 def fetch(url: str, target: Path, max_bytes: int) -> dict[str, str]:
-    """Fetch a file into ``target``; of a folder its Parquet parts, as files of a folder.
+    """Fetch a file to ``target``; for a folder, its Parquet files.
 
     Returns:
-        ``etag``: what the storage says of this version.
+        ``etag``: a digest of the storage's information about the files.
 
     Raises:
-        PipelineError: it can't be read, or is larger than ``max_bytes``.
+        PipelineError: the address can't be read, or the data is larger than ``max_bytes``.
     """
-    system, path = opened(url)
+    system, path = open_filesystem(url)
     try:
-        files = listed(system, path)
+        files = list_files(system, path)
         if sum(file["size"] or 0 for file in files.values()) > max_bytes:
             raise too_large(url, max_bytes)
         for name in files:
-            place = target / name if name else target
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _copy(system, f"{path}/{name}" if name else path, place)
+            destination = target / name if name else target
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            _copy(system, f"{path}/{name}" if name else path, destination)
     except PipelineError:
         raise
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library has its own errors
         raise unreadable(url, error) from error
     if not files:
         raise PipelineError(
@@ -49,19 +49,19 @@ def fetch(url: str, target: Path, max_bytes: int) -> dict[str, str]:
 
 
 def version(url: str) -> str:
-    """What the storage says of the version that is there now.
+    """The ``etag`` of the present version; see :func:`fetch`.
 
     Raises:
-        PipelineError: it can't be read.
+        PipelineError: the address can't be read.
     """
-    system, path = opened(url)
+    system, path = open_filesystem(url)
     try:
-        return _version(listed(system, path))
-    except Exception as error:  # each library has its own
+        return _version(list_files(system, path))
+    except Exception as error:  # each library has its own errors
         raise unreadable(url, error) from error
 
 
-def opened(url: str) -> tuple[Any, str]:
+def open_filesystem(url: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it.
 
     Raises:
@@ -79,7 +79,7 @@ def opened(url: str) -> tuple[Any, str]:
             f"install {package} with main.env_manager=local, or add it to "
             "1-Download_data/conda.yml",
         ) from error
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library has its own errors
         raise unreadable(url, error) from error
     return system, path.rstrip("/")
 
@@ -94,13 +94,13 @@ def _s3() -> Any:
     return ArrowFSWrapper(fs.S3FileSystem(anonymous=anonymous, endpoint_override=endpoint))
 
 
-def listed(system: Any, path: str) -> dict[str, dict[str, Any]]:
-    """What the storage says of a file; of a folder, of each of its Parquet parts, by its name."""
+def list_files(system: Any, path: str) -> dict[str, dict[str, Any]]:
+    """The storage's information about a file, or about each Parquet file of a folder, by name."""
     system.invalidate_cache()
     if not system.isdir(path):
         return {"": system.info(path)}
-    found = system.find(path, detail=True)
-    files = {PurePosixPath(name).relative_to(path).as_posix(): i for name, i in found.items()}
+    details = system.find(path, detail=True)
+    files = {PurePosixPath(name).relative_to(path).as_posix(): i for name, i in details.items()}
     hidden = ("_", ".")
     return {
         name: info
@@ -110,21 +110,23 @@ def listed(system: Any, path: str) -> dict[str, dict[str, Any]]:
 
 
 def _version(files: dict[str, dict[str, Any]]) -> str:
-    told = {name: {**info, "name": name} for name, info in files.items()}
-    text = "\n".join(f"{name} {sorted(info.items(), key=str)}" for name, info in told.items())
+    named_infos = {name: {**info, "name": name} for name, info in files.items()}
+    text = "\n".join(
+        f"{name} {sorted(info.items(), key=str)}" for name, info in named_infos.items()
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _copy(system: Any, path: str, place: Path) -> None:
-    with system.open(path, "rb") as source, place.open("wb") as file:
+def _copy(system: Any, path: str, destination: Path) -> None:
+    with system.open(path, "rb") as source, destination.open("wb") as file:
         while chunk := source.read(CHUNK):
             file.write(chunk)
 
 
 def unreadable(url: str, error: Exception) -> PipelineError:
-    """The error of a library, in one line."""
-    told = " ".join(f"{type(error).__name__}: {error}".split())
+    """The error for an address that can't be read, with the library's message in one line."""
+    message = " ".join(f"{type(error).__name__}: {error}".split())
     return PipelineError(
-        f"data.file_url={url!r} can't be read: {told[:300]}",
-        "check the address, and that you may read it: docs/your_own_table.md",
+        f"data.file_url={url!r} can't be read: {message[:300]}",
+        "check the address and your credentials: docs/your_own_table.md",
     )

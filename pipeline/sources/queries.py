@@ -1,4 +1,4 @@
-"""Asks a database for a table and keeps the answer as Parquet."""
+"""Queries a database and stores the result as Parquet."""
 
 import json
 import re
@@ -15,51 +15,53 @@ from sqlalchemy import exc
 from pipeline.core.errors import PipelineError
 from pipeline.sources.errors import too_large
 
-ROWS = 50_000  # that are fetched at once
+ROWS = 50_000  # rows per fetch
 
 
 def fetch(url: str, query: str | None, target: Path, max_bytes: int) -> dict[str, str]:
-    """Write the answer to a query to ``target``, as Parquet; the same answer, the same bytes.
+    """Write the result of a query to ``target`` as Parquet; equal results give equal bytes.
 
     Args:
-        url: SQLAlchemy's address of a database; ``table`` or ``query`` at its end says what to
-            ask for, unless ``query`` does.
-        query: in SQL.
+        url: SQLAlchemy's address of a database, with ``?table=`` or ``?query=`` unless ``query``
+            is given.
+        query: SQL.
         target: the file.
-        max_bytes: how much memory the answer may take.
+        max_bytes: the largest accepted size of the result in memory.
 
     Returns:
         ``asked``, the query in SQL.
 
     Raises:
-        PipelineError: there is no such database, driver or table, or it does not answer.
+        PipelineError: the database, driver or table does not exist, or the query fails.
     """
-    address, asked = parted(url, query)
+    address, statement = split_query(url, query)
     engine = _engine(address)
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
-            answer = connection.execute(asked)
-            titles, size = list(map(str, answer.keys())), 0
+            result = connection.execute(statement)
+            titles, size = list(map(str, result.keys())), 0
             rows: list[sa.Row[Any]] = []
-            for part in answer.partitions(ROWS):
+            for part in result.partitions(ROWS):
                 rows += part
                 size += sum(_size(value) for row in part for value in row)
                 if size > max_bytes:
                     raise too_large(url, max_bytes)
     except exc.SQLAlchemyError as error:
         raise PipelineError(
-            f"{_shown(url)} can't be asked: {_said(error)}",
+            f"{_display_address(url)} can't be queried: {_message(error)}",
             "check the address, its ?table= or data.query",
         ) from error
     finally:
         engine.dispose()
-    sql = " ".join(str(asked).split())
+    sql = " ".join(str(statement).split())
     if not rows:
-        raise PipelineError(f"{_shown(url)} answers with no rows to: {sql}", "check the query")
-    twice = sorted({title for title in titles if titles.count(title) > 1})
-    if twice:
         raise PipelineError(
-            f"the query gives several columns titled {', '.join(map(repr, twice))}",
+            f"{_display_address(url)} answers with no rows to: {sql}", "check the query"
+        )
+    duplicates = sorted({title for title in titles if titles.count(title) > 1})
+    if duplicates:
+        raise PipelineError(
+            f"the query gives several columns titled {', '.join(map(repr, duplicates))}",
             "name them: SELECT a.id AS a_id, ...",
         )
     columns = [_column([*values]) for values in zip(*rows, strict=True)]
@@ -67,26 +69,26 @@ def fetch(url: str, query: str | None, target: Path, max_bytes: int) -> dict[str
     return {"asked": sql}
 
 
-def parted(url: str, query: str | None) -> tuple[str, sa.TextClause | sa.Select[Any]]:
-    """The address of the database alone, and what it is asked.
+def split_query(url: str, query: str | None) -> tuple[str, sa.TextClause | sa.Select[Any]]:
+    """The address of the database alone, and the query.
 
     Raises:
-        PipelineError: it is asked for nothing, or twice.
+        PipelineError: there is no query, or more than one.
     """
     address, _, options = url.partition("?")
     pairs = parse_qsl(options, keep_blank_values=True)
-    told = {key: value for key, value in pairs if key in ("table", "query") and value}
-    told |= {"data.query": query} if query else {}
-    if len(told) != 1:
+    queries = {key: value for key, value in pairs if key in ("table", "query") and value}
+    queries |= {"data.query": query} if query else {}
+    if len(queries) != 1:
         raise PipelineError(
-            f"{_shown(url)} is asked by {' and '.join(told) or 'nothing'}",
+            f"{_display_address(url)} needs one query and has {' and '.join(queries) or 'none'}",
             "give one of them: ?table=NAME at the end of the address, or data.query='SELECT ...'",
         )
-    rest = [(key, value) for key, value in pairs if key not in ("table", "query")]
-    address += f"?{urlencode(rest)}" if rest else ""
-    if "table" not in told:
-        return address, sa.text(next(iter(told.values())).replace(":", r"\:"))
-    schema, _, name = told["table"].rpartition(".")
+    other_options = [(key, value) for key, value in pairs if key not in ("table", "query")]
+    address += f"?{urlencode(other_options)}" if other_options else ""
+    if "table" not in queries:
+        return address, sa.text(next(iter(queries.values())).replace(":", r"\:"))
+    schema, _, name = queries["table"].rpartition(".")
     return address, sa.select(sa.text("*")).select_from(sa.table(name, schema=schema or None))
 
 
@@ -117,7 +119,7 @@ def _engine(address: str) -> sa.Engine:
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """A column of an answer in one type; mixed ones become text."""
+    """A column of a result with one type; mixed types become text."""
     if any(isinstance(value, Decimal) for value in values):
         values = [float(value) if isinstance(value, Decimal) else value for value in values]
     try:
@@ -134,11 +136,11 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
-def _shown(url: str) -> str:
-    """An address without login and options, for people to read."""
+def _display_address(url: str) -> str:
+    """An address without login and options, for messages."""
     return re.sub(r"//[^@/?]*@", "//", url).partition("?")[0]
 
 
-def _said(error: exc.SQLAlchemyError) -> str:
-    told = str(getattr(error, "orig", None) or error)
-    return " ".join(told.split("\n")[0].split())
+def _message(error: exc.SQLAlchemyError) -> str:
+    message = str(getattr(error, "orig", None) or error)
+    return " ".join(message.split("\n")[0].split())

@@ -14,25 +14,25 @@ from pipeline.core.text import say
 from pipeline.sources.errors import Unreachable, too_large
 
 CHUNK = 1 << 16
-BACKOFF = 0.5  # seconds before the second further try; doubled for each one after it
-LONGEST_WAIT = 60  # seconds, whatever the server asks for
+BACKOFF = 0.5  # seconds before the second retry; doubled for each later one
+LONGEST_WAIT = 60  # seconds between two attempts, also if the server asks for more
 
 
 class CutOff(Exception):
-    """An answer that stopped before its end, which urllib3 does not ask for again."""
+    """A response that stopped before its end; urllib3 does not retry these."""
 
 
 def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) -> dict[str, str]:
-    """Stream ``url`` into ``target``.
+    """Stream ``url`` to ``target``.
 
-    Connection errors, cut-off answers and 5xx are tried again ``retries`` times, with back-off.
+    Connection errors, cut-off responses and 5xx are retried ``retries`` times, with back-off.
 
     Returns:
-        What the server says of this version: ``etag`` and ``last_modified``, where it does.
+        The server's ``etag`` and ``last_modified``, if it sends them.
 
     Raises:
-        Unreachable: no answer after all tries.
-        PipelineError: a status that is an error, or more than ``max_bytes``.
+        Unreachable: no answer after all attempts.
+        PipelineError: an error status, or more than ``max_bytes``.
     """
     policy = Retry(
         total=retries,
@@ -56,7 +56,7 @@ def fetch(url: str, target: Path, max_bytes: int, timeout: float, retries: int) 
             except (requests.ConnectionError, requests.Timeout) as error:
                 failure = error
                 break
-            except (requests.RequestException, ValueError) as error:  # a host that can't be one
+            except (requests.RequestException, ValueError) as error:  # an invalid host name
                 raise PipelineError(
                     f"data.file_url={url!r} can't be fetched: {error}", "check the address"
                 ) from error
@@ -70,25 +70,27 @@ def stream(
     session: requests.Session, url: str, target: Path, max_bytes: int, timeout: float
 ) -> dict[str, str]:
     """One GET into ``target``, with a progress bar on a terminal."""
-    with session.get(url, stream=True, timeout=timeout) as answer:
-        if answer.status_code >= 400:
+    with session.get(url, stream=True, timeout=timeout) as response:
+        if response.status_code >= 400:
             raise PipelineError(
-                f"data.file_url={url!r} answered {answer.status_code} {answer.reason}",
+                f"data.file_url={url!r} answered {response.status_code} {response.reason}",
                 "check the address",
             )
-        length = answer.headers.get("Content-Length", "")
+        length = response.headers.get("Content-Length", "")
         expected = int(length) if length.isdecimal() else None
         if expected and expected > max_bytes:
             raise too_large(url, max_bytes)
         bar = tqdm(total=expected, unit="B", unit_scale=True, disable=None, desc=target.name)
         with target.open("wb") as file, bar:
             try:
-                for chunk in answer.iter_content(CHUNK):
-                    if file.tell() + len(chunk) > max_bytes:  # it is decompressed by now
+                for chunk in response.iter_content(CHUNK):
+                    if file.tell() + len(chunk) > max_bytes:  # size after decompression
                         raise too_large(url, max_bytes)
                     file.write(chunk)
                     bar.update(len(chunk))
             except requests.RequestException as error:
                 raise CutOff(f"the answer was cut off: {error}") from error
         names = {"etag": "ETag", "last_modified": "Last-Modified"}
-        return {key: answer.headers[name] for key, name in names.items() if name in answer.headers}
+        return {
+            key: response.headers[name] for key, name in names.items() if name in response.headers
+        }

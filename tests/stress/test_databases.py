@@ -25,7 +25,7 @@ def test_the_login_of_a_database_is_recorded_nowhere(tmp_path: Path) -> None:
     assert first.status == 0, first.err
     statuses = [step["status"] for step in second.summary["steps"].values()]
     assert statuses[:2] == ["cached", "cached"]
-    assert "can't be asked" in third.out + third.err
+    assert "can't be queried" in third.out + third.err
     assert "using what was fetched before" in third.out + third.err
     told = "".join(done.out + done.err for done in (first, second, third)).encode()
     kept = b"".join(path.read_bytes() for path in checkout.state.rglob("*") if path.is_file())
