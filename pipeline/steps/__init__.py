@@ -1,10 +1,10 @@
-"""What a step's script imports: its argument parser, its run, and the shell around ``go``."""
+"""The imports of a step's script: argument parser, run, and the main function around ``go``."""
 
 from pipeline.steps import trace
 from pipeline.steps.context import StepContext
 
 if StepContext.from_environment().trace:
-    trace.start()  # before what follows is imported, so that it is recorded
+    trace.start()  # first, so that the following imports are recorded
 
 from pipeline.steps.arguments import (
     json_dict,

@@ -9,9 +9,9 @@ T = TypeVar("T", list[Any], dict[str, Any])
 
 
 def json_value(text: str) -> Any:
-    """An argument that is JSON (``[1, 2]``, ``{"a": 1}``, ``0.2``); empty means None.
+    """Parse JSON (``[1, 2]``, ``{"a": 1}``, ``0.2``); empty text means None.
 
-    ``@path`` reads it from a file, for values too long for a command line.
+    ``@path`` reads the JSON from a file, for values too long for a command line.
     """
     if text.startswith("@"):
         text = Path(text[1:]).read_text(encoding="utf-8")
@@ -22,17 +22,17 @@ def json_value(text: str) -> Any:
 
 
 def json_list(text: str) -> list[Any]:
-    """An argument that is a JSON list; empty means an empty one."""
+    """Parse a JSON list; empty text means an empty list."""
     return _json_of(list, text)
 
 
 def json_dict(text: str) -> dict[str, Any]:
-    """An argument that is a JSON object; empty means an empty one."""
+    """Parse a JSON object; empty text means an empty object."""
     return _json_of(dict, text)
 
 
 def json_or_text(text: str) -> Any:
-    """A text argument, or a JSON list or object."""
+    """Parse a JSON list or object; other text stays text."""
     return json_value(text) if text.startswith(("[", "{", "@")) else text
 
 
@@ -44,20 +44,20 @@ def _json_of(kind: type[T], text: str) -> T:
 
 
 def json_names(text: str) -> list[str] | None:
-    """An argument that is a JSON list of names, of which some may be lists; empty means None."""
+    """Parse a JSON list of names and lists of names into a flat list; empty text means None."""
     value = json_value(text)
     if value is None or not isinstance(value, list):
         return value
-    return [name for one in value for name in (one if isinstance(one, list) else [one])]
+    return [name for item in value for name in (item if isinstance(item, list) else [item])]
 
 
 def optional(text: str) -> str | None:
-    """A text argument for which an empty string means None."""
+    """A text; empty text means None."""
     return text or None
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """An argument parser that shows defaults in ``--help`` and takes no abbreviations."""
+    """An argument parser that shows defaults in ``--help`` and allows no abbreviations."""
     return argparse.ArgumentParser(
         description=(description or "").strip().splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

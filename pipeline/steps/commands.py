@@ -1,4 +1,4 @@
-"""The command that begins a step."""
+"""The command ``new-step``."""
 
 import click
 

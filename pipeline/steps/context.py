@@ -1,4 +1,4 @@
-"""What a step is told by the program that starts it: one JSON object in ``PIPELINE_STEP``."""
+"""The context that a step gets from the orchestrator, as JSON in ``PIPELINE_STEP``."""
 
 import json
 import os
@@ -9,33 +9,33 @@ from pipeline.core.errors import PipelineError
 from pipeline.provenance import origin
 
 VARIABLE = "PIPELINE_STEP"
-BY_MLFLOW = "mlflow:"  # a report that becomes a file of the step's MLflow run, of this name:
-REPORT = "report.json"
-HANDED_OVER = "handed_over.json"  # in the folder of a step that runs on another machine
+BY_MLFLOW = "mlflow:"  # a value of StepContext.report: log the report to the step's MLflow run
+REPORT = "report.json"  # the report's name there
+HANDED_OVER = "handed_over.json"  # arguments and context of a step on another machine
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where a step belongs; a step that runs alone has the defaults.
+    """The run that a step belongs to; a step that runs alone has the defaults.
 
     Attributes:
-        run_id: the pipeline's run.
-        report: the file for the step's report, or ``BY_MLFLOW``; empty: nobody reads it.
-        copies: a folder in which the step leaves a copy of each artifact it logs.
+        run_id: the pipeline's run id.
+        report: the file for the step's report, or ``BY_MLFLOW``; empty: no report.
+        copies: a folder for copies of the artifacts that the step logs.
         commit: the commit of the working tree.
         dirty: whether the working tree differs from that commit.
-        snapshot: the commit that keeps the code as it runs.
+        snapshot: the commit with the exact code of the run.
         snapshot_ref: the ref of that commit.
-        diff: by how much it differs from ``commit``: ``2 files changed, ...``.
-        overrides: the overrides that decide about the results; None: they are not known.
-        based_on: the run from which this one goes on.
-        developer: who started the step; empty: the user of this machine.
+        diff: the summary of its difference to ``commit``: ``2 files changed, ...``.
+        overrides: the overrides that the results depend on; None: unknown.
+        based_on: the run that this run reproduces or continues.
+        developer: who started the run; empty: the user of this machine.
         trace: whether to record what the step reads; see :mod:`pipeline.steps.trace`.
-        key: the digest of what is known of the step before it runs.
-        experiment: what the run's results belong to; empty: the tracker's group.
+        key: the step's cache key.
+        experiment: the experiment of the run; empty: the tracker's group.
         data_set: the file in conf/data.
         model_name: the file in conf/model.
-        variables: the environment variables that libraries go by, as the user has set them.
+        variables: the environment variables that libraries read, as the user has set them.
         trial: whether the run is a trial of a sweep, whose model is no candidate.
     """
 
@@ -59,8 +59,8 @@ class StepContext:
     trial: bool = False
 
     def labels(self) -> dict[str, str]:
-        """Where a run belongs, for those who filter runs in the tracker's dashboard."""
-        known = {
+        """The context as labels of a tracker run, to filter runs in dashboards."""
+        values = {
             "pipeline_run_id": self.run_id,
             "git_commit": self.commit,
             "git_snapshot": self.snapshot,
@@ -75,7 +75,7 @@ class StepContext:
         }
         return {
             "developer": self.developer or origin.developer(),
-            **{key: value for key, value in known.items() if value},
+            **{key: value for key, value in values.items() if value},
         }
 
     @classmethod
@@ -83,7 +83,7 @@ class StepContext:
         """The context in ``PIPELINE_STEP``, or the defaults.
 
         Raises:
-            PipelineError: the variable holds something else.
+            PipelineError: the variable holds no context.
         """
         text = os.environ.get(VARIABLE) or "{}"
         try:
@@ -95,9 +95,11 @@ class StepContext:
             ) from error
 
     def to_json(self) -> str:
-        """The context as the value of ``PIPELINE_STEP``; what is as usual is left out.
+        """The context as the value of ``PIPELINE_STEP``, without default values.
 
-        So code of an earlier version, which ``reproduce`` starts, meets no field that it lacks.
+        So code of an earlier version, started by ``reproduce``, gets no unknown fields.
         """
-        usual = asdict(StepContext())
-        return json.dumps({key: told for key, told in asdict(self).items() if told != usual[key]})
+        defaults = asdict(StepContext())
+        return json.dumps(
+            {key: value for key, value in asdict(self).items() if value != defaults[key]}
+        )

@@ -1,4 +1,4 @@
-"""Which steps there are, and which of them a run is to bring to their results."""
+"""The step folders: which exist, which a run selects, and which files each one uses."""
 
 import ast
 import os
@@ -13,34 +13,34 @@ from typing import Any
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
 
-NOT_IN_SWEEPS = ("5-Report",)  # unless main.steps names it: nobody reads a report per trial
+NOT_IN_SWEEPS = ("5-Report",)  # unless main.steps names it, as trials need no report
 
 
 def step_folders() -> list[str]:
-    """The steps, in order: folders that begin with a number and hold an MLproject."""
+    """The steps in order: folders with a number, a dash and an MLproject."""
     folders = [path.parent.name for path in ROOT.glob("[0-9]*-*/MLproject")]
     return sorted(folders, key=lambda name: int(name.partition("-")[0]))
 
 
-def chosen_steps(wanted: Any, sweep: bool = False) -> list[str]:
-    """The steps that ``main.steps`` picks, in order.
+def chosen_steps(selection: Any, sweep: bool = False) -> list[str]:
+    """The steps that ``main.steps`` selects, in order.
 
     Args:
-        wanted: ``all``, or names, which may be a step's folder (``2-ETL``), its number (``2``),
-            or the beginning of what follows it (``etl``, ``split``, ``train``).
-        sweep: whether this is a trial of a sweep, for which ``all`` leaves the report out.
+        selection: ``all``, or names: a step's folder (``2-ETL``), its number (``2``), or the
+            beginning of its name (``etl``, ``split``, ``train``).
+        sweep: whether the run is a trial, for which ``all`` leaves the report out.
 
     Raises:
-        PipelineError: a name that no step has, or that several have.
+        PipelineError: a name matches no step, or several.
     """
     folders = step_folders()
-    if wanted == "all":
+    if selection == "all":
         return [folder for folder in folders if not (sweep and folder in NOT_IN_SWEEPS)]
-    names = [wanted] if isinstance(wanted, str | int) else list(wanted)
+    names = [selection] if isinstance(selection, str | int) else list(selection)
     chosen = set()
     for name in map(str, names):
         text = name.lower()
-        found = [
+        matches = [
             folder
             for folder in folders
             if text
@@ -49,22 +49,22 @@ def chosen_steps(wanted: Any, sweep: bool = False) -> list[str]:
                 or folder.partition("-")[2].lower().startswith(text)
             )
         ]
-        if len(found) != 1:
+        if len(matches) != 1:
             raise PipelineError(
                 f"main.steps names {name!r}, which is no step{did_you_mean(name, folders)}",
                 f"the steps are: {', '.join(folders)}",
             )
-        chosen.add(found[0])
+        chosen.add(matches[0])
     if not chosen:
         raise PipelineError("main.steps is empty", f"the steps are: {', '.join(folders)}")
     return [folder for folder in folders if folder in chosen]
 
 
 def check_new_step(target: Path) -> None:
-    """Refuse a folder that can't be a step of a checkout of this project.
+    """Refuse a path that can't become a step of this project.
 
     Raises:
-        PipelineError: another form of name, a number that is taken, or a folder elsewhere.
+        PipelineError: an invalid name, a used number, or a folder outside of the project.
     """
     name = target.name
     if not re.fullmatch(r"[0-9]+-[A-Za-z]\w*", name):
@@ -84,7 +84,7 @@ def check_new_step(target: Path) -> None:
 
 
 def write_step(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write a step's folder, whole or not at all; what else was in it stays."""
+    """Write a step's folder atomically; other files in the folder stay."""
     with tempfile.TemporaryDirectory(prefix=".step-", dir=target.parent) as folder:
         new, old = Path(folder, "new"), Path(folder, "old")
         if target.is_dir():
@@ -101,12 +101,12 @@ BYTECODE = "__pycache__"
 
 
 def step_files(folder: Path) -> list[Path]:
-    """A step's own files, in whatever folder below its own; hidden ones and bytecode are not."""
-    found = []
-    for place, folders, names in os.walk(folder):
+    """All files below a step's folder, without hidden files and bytecode."""
+    files = []
+    for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != BYTECODE]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in files if path.is_file())
 
 
 @cache
@@ -114,15 +114,15 @@ def library(script: Path) -> tuple[Path, ...]:
     """The files of the ``pipeline`` package that a step imports, directly or not.
 
     Args:
-        script: the step's; what it keeps in files beside or below it counts as well.
+        script: the step's script; modules beside or below it count as well.
     """
-    found: set[Path] = set()
+    modules: set[Path] = set()
     todo = [path for path in step_files(script.parent) if path.suffix == ".py"]
     while todo:
-        for path in _imports(todo.pop()) - found:
-            found.add(path)
+        for path in _imports(todo.pop()) - modules:
+            modules.add(path)
             todo.append(path)
-    return tuple(sorted(found))
+    return tuple(sorted(modules))
 
 
 @cache
@@ -144,7 +144,7 @@ def _imports(file: Path) -> frozenset[Path]:
 
 
 def _absolute(node: ast.ImportFrom, file: Path) -> str:
-    """The module that ``from ... import`` names; a relative one starts at the file's folder."""
+    """The absolute name of the module in ``from ... import``, resolved if it is relative."""
     if not node.level:
         return node.module or ""
     package = file.relative_to(ROOT).parent.parts
@@ -153,9 +153,9 @@ def _absolute(node: ast.ImportFrom, file: Path) -> str:
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """The statements of a module, however deep.
+    """The statements of a module, including nested ones.
 
-    ``ast.walk`` takes thrice as long, for it goes through every expression too.
+    ``ast.walk`` takes three times as long, because it visits every expression too.
     """
     todo = [tree]
     while todo:

@@ -1,7 +1,7 @@
-"""Lets Python tell what a program does: its imports, path tests and variables.
+"""Hooks into Python that report a program's imports, path tests and environment variables.
 
-Each function takes what is to be told. The frame that did something is found past this module and
-:mod:`pipeline.steps.trace`, and, where the program is meant, past the standard library.
+Each hook takes the function to call. Frames of this module and of :mod:`pipeline.steps.trace` are
+skipped to find the caller, and those of helper modules to find the program's own code.
 """
 
 import functools
@@ -14,27 +14,27 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, FrameType
 from typing import Any
 
-# Modules that are passed over to find who did something
+# Modules whose frames are skipped to find the caller
 OWN = {__name__, "pipeline.steps.trace", "contextlib"}
-# Modules of the standard library through which others test paths and read variables
+# Modules of the standard library that test paths and read variables for their callers
 HELPERS = {
     "os", "posixpath", "genericpath", "pathlib", "glob", "shutil", "string", "collections",
     "collections.abc", "threading", "concurrent.futures.thread", "concurrent.futures._base",
     "multiprocessing.pool",
 }  # fmt: skip
-# Packages that read variables for those who call them
+# Packages that read variables for their callers
 SETTINGS = {"antlr4", "click", "decouple", "dotenv", "environs", "omegaconf", "pydantic_settings"}
 
 
 def caller(frame: FrameType) -> FrameType:
-    """The frame that did what is being recorded."""
+    """The frame that caused the recorded event."""
     while frame.f_back and module(frame) in OWN:
         frame = frame.f_back
     return frame
 
 
 def program_caller(frame: FrameType) -> FrameType:
-    """The frame that did it, through the standard library or not."""
+    """The frame of program code that caused the event, past helper modules."""
     frame = caller(frame)
     while frame.f_back and (_helps(module(frame)) or frame.f_code.co_filename[0] == "<"):
         frame = frame.f_back
@@ -46,7 +46,7 @@ def _helps(name: str) -> bool:
 
 
 def helper_function(frame: FrameType) -> str:
-    """The function of the standard library through which it was done; ``stat`` if none."""
+    """The helper function through which the event was caused; ``stat`` if none."""
     frame, name = caller(frame), "stat"
     while frame.f_back and module(frame) in HELPERS:
         frame, name = frame.f_back, frame.f_code.co_name
@@ -54,12 +54,12 @@ def helper_function(frame: FrameType) -> str:
 
 
 def module(frame: FrameType) -> str:
-    """The name of the module that a frame runs."""
+    """The name of a frame's module."""
     return str(frame.f_globals.get("__name__", ""))
 
 
 def shows_source(frame: FrameType | None) -> bool:
-    """Whether a file is read to show lines of it, in a warning or a traceback."""
+    """Whether a file is read to show its lines in a warning or a traceback."""
     names = set()
     while frame:
         names.add(module(frame))
@@ -68,7 +68,7 @@ def shows_source(frame: FrameType | None) -> bool:
 
 
 def running(file: str) -> CodeType | None:
-    """The code of a module that is being run."""
+    """The code of a module that is being executed, or None."""
     frame: FrameType | None = sys._getframe(1)
     while frame:
         if frame.f_code.co_name == "<module>" and frame.f_code.co_filename == file:
@@ -78,10 +78,10 @@ def running(file: str) -> CodeType | None:
 
 
 class Lookups(importlib.abc.MetaPathFinder):
-    """A finder that finds nothing, and tells what is looked for."""
+    """A finder that finds nothing and reports the modules that are looked up."""
 
-    def __init__(self, told: Callable[[str, Any], None]):
-        self._told = told
+    def __init__(self, report: Callable[[str, Any], None]):
+        self._report = report
 
     def find_spec(
         self,
@@ -89,65 +89,65 @@ class Lookups(importlib.abc.MetaPathFinder):
         path: Any,
         target: Any = None,  # noqa: ARG002 - given by the import system
     ) -> None:
-        """Tell of a module, and where it is looked for."""
+        """Report a module and the places where Python looks for it."""
         if fullname not in sys.builtin_module_names:
-            self._told(fullname.rpartition(".")[2], sys.path if path is None else path)
+            self._report(fullname.rpartition(".")[2], sys.path if path is None else path)
 
 
-def load_by(loaded: Callable[[str], CodeType | None]) -> None:
-    """Have source below the repository loaded by ``loaded``, whoever imports it."""
-    usual = SourceFileLoader.get_code
+def load_by(load: Callable[[str], CodeType | None]) -> None:
+    """Let ``load`` return the code of source files; None leaves a file to Python."""
+    original = SourceFileLoader.get_code
 
-    @functools.wraps(usual)
+    @functools.wraps(original)
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
-        return loaded(self.get_filename(fullname)) or usual(self, fullname)
+        return load(self.get_filename(fullname)) or original(self, fullname)
 
     setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010 - an assignment to a method
 
 
-def wrap(name: str, told: Callable[..., None]) -> None:
-    """Have a function of :mod:`os` tell what it is asked for."""
-    usual = getattr(os, name)
+def wrap(name: str, report: Callable[..., None]) -> None:
+    """Let a function of :mod:`os` report its arguments."""
+    original = getattr(os, name)
 
-    @functools.wraps(usual)
-    def asked(*arguments: Any, **options: Any) -> Any:
-        told(*arguments, **options)
-        return usual(*arguments, **options)
+    @functools.wraps(original)
+    def reporting(*arguments: Any, **options: Any) -> Any:
+        report(*arguments, **options)
+        return original(*arguments, **options)
 
     for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks,
                       os.supports_effective_ids):  # fmt: skip
-        if usual in supported:
-            supported.add(asked)
-    setattr(os, name, asked)
+        if original in supported:
+            supported.add(reporting)
+    setattr(os, name, reporting)
 
 
-def environment(read: Callable[[str], None], wrote: Callable[[str], Any]) -> type:
-    """The class of an ``os.environ`` that tells which variables are read and set."""
+def environment(on_read: Callable[[str], None], on_write: Callable[[str], Any]) -> type:
+    """A class for ``os.environ`` that reports which variables are read and set."""
     copying = threading.local()
 
     class Environment(os._Environ[str]):  # noqa: SLF001 - os.environ's class has no other name
         def __getitem__(self, key: Any) -> Any:
-            by = sys._getframe(1)
-            whole = by.f_code.co_name in ("copy", "__or__", "__ror__", "__iter__", "__repr__")
-            if not (whole and module(by) in HELPERS) and (
-                (id(by), by.f_lasti) != getattr(copying, "place", None)
+            frame = sys._getframe(1)
+            bulk = frame.f_code.co_name in ("copy", "__or__", "__ror__", "__iter__", "__repr__")
+            if not (bulk and module(frame) in HELPERS) and (
+                (id(frame), frame.f_lasti) != getattr(copying, "place", None)
             ):
-                read(os.fsdecode(key))
+                on_read(os.fsdecode(key))
             return super().__getitem__(key)
 
         def __setitem__(self, key: Any, value: Any) -> None:
             super().__setitem__(key, value)
-            wrote(os.fsdecode(key))
+            on_write(os.fsdecode(key))
 
         def __delitem__(self, key: Any) -> None:
-            read(os.fsdecode(key))  # whether it is there
+            on_read(os.fsdecode(key))  # a deletion depends on whether the variable is set
             super().__delitem__(key)
-            wrote(os.fsdecode(key))
+            on_write(os.fsdecode(key))
 
         def __iter__(self) -> Iterator[Any]:
-            # dict(os.environ) asks for the names and then for each value, at one place
-            by = program_caller(sys._getframe(1))
-            copying.place = id(by), by.f_lasti
+            # dict(os.environ) reads the names and then each value, from one instruction
+            frame = program_caller(sys._getframe(1))
+            copying.place = id(frame), frame.f_lasti
             return super().__iter__()
 
     return Environment

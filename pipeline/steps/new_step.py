@@ -16,14 +16,14 @@ FILES = ("MLproject", "conda.yml", "script.py")
 
 
 def begin(name: str, after: str) -> Iterator[str]:
-    """Write the folder and the unit test of a step; what to say of them.
+    """Write the folder and the unit test of a step; yields lines for the user.
 
     Args:
-        name: of the folder, such as ``6-Explain``.
-        after: the step whose artifact it reads, named as ``main.steps`` does.
+        name: the folder's name, such as ``6-Explain``.
+        after: the step whose artifact it reads, as in ``main.steps``.
 
     Raises:
-        PipelineError: the name can't be a new step's, or there is no step ``after``; nothing is
+        PipelineError: the name is invalid or in use, or there is no step ``after``; nothing is
             written.
     """
     try:
@@ -42,7 +42,7 @@ def begin(name: str, after: str) -> Iterator[str]:
     config = (ROOT / "config.yaml").read_text(encoding="utf-8")
     if re.search(rf"^{section}:", config, re.MULTILINE) or not section.isidentifier():
         raise PipelineError(
-            f"{name} would have the section {section!r} of config.yaml, which is another's",
+            f"{name} needs the section {section!r} of config.yaml, which is taken or invalid",
             "choose another name",
         )
     artifact = _artifact(earlier)
@@ -57,13 +57,13 @@ def begin(name: str, after: str) -> Iterator[str]:
     call = f'run("{name}", input_artifact={artifact}, **config.{section})'
     yield f"        {call}\n"
     variable = artifact.partition("[")[0]
-    if variable == _unnamed(earlier):
+    if variable == _new_variable(earlier):
         yield f'and write {variable} = run("{earlier}", ...) there, to have a name for it\n'
     yield "then: python main.py"
 
 
 def _filled(file: str, name: str, section: str) -> str:
-    """A file of the template, for a step."""
+    """The text of a template file, filled in for a step."""
     text = (TEMPLATE / file).read_text(encoding="utf-8")
     text = re.sub(r"(\S+)==PIN", lambda pin: f"{pin[1]}=={locked()[pin[1]]}", text)
     words = {"STEP_NAME": name, "SECTION": section, "PYTHON": _python()}
@@ -71,13 +71,13 @@ def _filled(file: str, name: str, section: str) -> str:
 
 
 def _python() -> str:
-    """The Python that the other steps name."""
-    found = re.search(r"python=(\S+)", (ROOT / "conda.yml").read_text(encoding="utf-8"))
-    return found[1] if found else "3.11"
+    """The Python version of the other steps."""
+    match = re.search(r"python=(\S+)", (ROOT / "conda.yml").read_text(encoding="utf-8"))
+    return match[1] if match else "3.11"
 
 
 def _artifact(step: str) -> str:
-    """How main.py names the artifact of a step, as code."""
+    """The expression for a step's artifact in main.py."""
     tree = ast.parse((ROOT / "main.py").read_text(encoding="utf-8"))
     name = next(
         (
@@ -89,22 +89,22 @@ def _artifact(step: str) -> str:
         ),
         None,
     )
-    taken = (
+    subscripts = (
         ast.unparse(node)
         for node in ast.walk(tree)
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == name
     )
     section = step.partition("-")[2].lower()
-    return next(taken, f"{name or _unnamed(step)}[config.{section}.artifact_name]")
+    return next(subscripts, f"{name or _new_variable(step)}[config.{section}.artifact_name]")
 
 
-def _unnamed(step: str) -> str:
-    """A name for the result of a step that main.py gives none."""
+def _new_variable(step: str) -> str:
+    """A variable name for the result of a step that main.py does not assign."""
     return f"{step.partition('-')[2].lower()}_step"
 
 
 def _calls(value: ast.expr, step: str) -> bool:
-    """Whether code runs a step."""
+    """Whether an expression runs a step."""
     return isinstance(value, ast.Call) and any(
         isinstance(argument, ast.Constant) and argument.value == step for argument in value.args
     )

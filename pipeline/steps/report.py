@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_report(report: Mapping[str, Any], context: StepContext) -> None:
-    """Hand the report to the orchestrator, whole or not at all."""
+    """Write the report for the orchestrator, atomically."""
     if context.report == BY_MLFLOW:
         _log_report(report)
     elif context.report:
@@ -24,7 +24,7 @@ def write_report(report: Mapping[str, Any], context: StepContext) -> None:
 
 
 def keep_table(name: str, table: "pd.DataFrame", context: StepContext) -> None:
-    """Leave a table as CSV where the orchestrator finds it, so that two runs' can be compared."""
+    """Store a table as CSV for the orchestrator, so that runs can be compared."""
     if context.report == BY_MLFLOW:
         import mlflow
 
@@ -41,7 +41,7 @@ def _log_report(report: Mapping[str, Any]) -> None:
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if not run_id:
         raise PipelineError(
-            "MLFLOW_RUN_ID is not set, so nobody would learn what this step has made",
+            "MLFLOW_RUN_ID is not set, so this step can't report its outputs",
             "the backend has to set it, and MLFLOW_TRACKING_URI: docs/remote.md",
         )
     client = mlflow.MlflowClient()

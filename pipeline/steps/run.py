@@ -1,4 +1,4 @@
-"""A step's run: W&B's verbs on the tracker in use, and the record of what the step did."""
+"""A step's run: W&B's methods on the tracker in use, and the step's report."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ from pipeline.steps.context import BY_MLFLOW, StepContext
 from pipeline.steps.report import keep_table
 from pipeline.tracking import Artifact, Tracker
 
-MADE = ("made", "run", "commit")  # in an artifact's metadata
+MADE = ("made", "run", "commit")  # keys of an artifact's metadata
 
 
 class Config(dict[str, Any]):
@@ -42,17 +42,17 @@ class Config(dict[str, Any]):
 
 
 class Run:
-    """A step's run in the tracker, and the record of what it used and produced.
+    """A step's run in the tracker, and the record of its inputs and outputs.
 
-    The verbs are those of ``wandb.Run``, whichever tracker is in use.
+    The methods are those of ``wandb.Run``, for every tracker.
 
     Attributes:
-        folder: a temporary folder for the step's files, removed when it ends.
-        context: where the step belongs: the pipeline's run, the commit.
-        tracker: the tracker's project that the run is in.
+        folder: a temporary folder for the step's files, removed at the end of the run.
+        context: the pipeline's run and commit that the step belongs to.
+        tracker: the tracker's project.
         job_type: the step's name.
-        config: the run's settings, at first the step's parameters.
-        summary: the run's metrics: the last value logged of each, unless it is set here.
+        config: the run's settings, initially the step's parameters.
+        summary: the run's metrics: the last logged values, unless set here.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Run:
         """Fetch an artifact (``name:v3``, ``name:alias``, ``name:latest``) as an input.
 
         Raises:
-            PipelineError: it does not exist, is damaged, or is not of this type.
+            PipelineError: the artifact does not exist, is damaged, or has another type.
         """
         into = self.folder / "inputs" / str(len(self._inputs))
         artifact = self._tracker.use_artifact(reference, into)
@@ -97,7 +97,7 @@ class Run:
         return artifact
 
     def find(self, reference: str | None) -> Artifact | None:
-        """What is known of an artifact, or None; it is neither fetched nor recorded as an input."""
+        """Look an artifact up, without fetching it or recording it as an input; None if missing."""
         return self.tracker.find(reference) if reference else None
 
     def log_artifact(
@@ -113,51 +113,53 @@ class Run:
         """Log a file or folder as an artifact.
 
         Args:
-            artifact_or_path: its path; or a ``wandb.Artifact`` or ``trackio.Artifact``, which says
-                the rest itself.
-            name: its name; by default the file's.
+            artifact_or_path: a path; or a ``wandb.Artifact`` or ``trackio.Artifact``, whose own
+                name, type, description and metadata are used.
+            name: the artifact's name; default: the file's name.
             type: such as ``processed_data``.
-            aliases: more names for this version, beside ``latest``.
-            description: a sentence about it.
-            metadata: what to record beside it, with the step's notes so far.
+            aliases: further aliases of this version, beside ``latest``.
+            description: a sentence about the artifact.
+            metadata: further metadata; the step's notes so far are added.
         """
         if isinstance(artifact_or_path, str | os.PathLike):
             path = Path(artifact_or_path)
         else:
-            given = artifact_or_path
+            artifact_object = artifact_or_path
             path = self.folder / "outputs" / str(len(self._outputs))
-            _copy_files(tracking.files_of(given), path)
-            name, type = given.name, given.type
-            description, metadata = given.description or "", given.metadata
+            _copy_files(tracking.files_of(artifact_object), path)
+            name, type = artifact_object.name, artifact_object.type
+            description, metadata = artifact_object.description or "", artifact_object.metadata
         name = name or path.name
-        noted = {"notes": list(self._decided)} if self._decided else {}
-        about = (
+        notes = {"notes": list(self._decided)} if self._decided else {}
+        details = (
             type or "unspecified",
             secrets.shown(description),
-            secrets.shown({**noted, **(metadata or {})} or None),
+            secrets.shown({**notes, **(metadata or {})} or None),
             aliases,
         )
-        artifact = self._tracker.log_artifact(path, name, *about)
+        artifact = self._tracker.log_artifact(path, name, *details)
         self._outputs.append(artifact)
         if self.context.copies:
             _keep_copy(path, Path(self.context.copies, name))
         return artifact
 
     def set_alias(self, artifact: Artifact, alias: str) -> None:
-        """Let an alias mean this version of an artifact from now on."""
+        """Move an alias to this version of an artifact."""
         try:
             self.tracker.set_alias(artifact.reference, alias)
-        except PipelineError as error:  # the registry counts; a Trackio server can't move it back
+        except (
+            PipelineError
+        ) as error:  # the registry decides; a Trackio server can't move aliases back
             self.warn(f"the tracker's alias {alias!r} is not moved: {error.what}")
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
-        """Log values by name: numbers as metrics, and what is to be looked at.
+        """Log metrics, images and tables by name.
 
         Args:
             values: numbers; a ``Path`` of a PNG file, a ``DataFrame``, or a ``Series`` with a
                 number per label, which is drawn as bars; figures, images and tables of the
                 tracker's library.
-            step: the place of the values in a series, such as an epoch.
+            step: the position of the values in a series, such as an epoch.
         """
         self._tracker.log(values, step)
         numbers = {name: value for name, value in values.items() if isinstance(value, Real)}
@@ -169,9 +171,9 @@ class Run:
                 keep_table(f"{self.job_type}.{name}.csv", value, self.context)
 
     def keep(self, path: Path) -> None:
-        """Keep a copy of a file with the step's MLflow run and, in a pipeline, in its folder.
+        """Store a file in the step's MLflow run and, in a pipeline, in the run's folder.
 
-        The orchestrator, which has MLflow in memory, hands the file on to it.
+        In a pipeline the orchestrator logs the file, as it has MLflow loaded.
         """
         target = self.context.report
         if target and target != BY_MLFLOW:
@@ -185,29 +187,29 @@ class Run:
             with mlflow_store.active_run(""):
                 mlflow.log_artifact(str(path))
 
-    def used_source(self, url: str, **known: Any) -> None:
-        """Say what was read from outside the tracker, so that it is noticed when it changes.
+    def used_source(self, url: str, **version: Any) -> None:
+        """Record a source outside of the tracker, so that its changes are noticed.
 
         Args:
-            url: its address.
-            known: what tells this version of it: see :func:`pipeline.cache.sources.changed`.
+            url: the source's address.
+            version: its version: see :func:`pipeline.cache.sources.changed`.
         """
-        self._sources.append({"url": secrets.hide(url), **known})
+        self._sources.append({"url": secrets.hide(url), **version})
 
     def warn(self, message: str) -> None:
-        """Tell the user something in one line, now and in the pipeline's summary."""
+        """Show a warning of one line, now and in the pipeline's summary."""
         message = secrets.shown(message)
         say(f"warning: {message}", file=sys.stderr)
         self._notes.append(message)
 
     def note(self, message: str, warning: bool = False) -> None:
-        """Say what the step has decided about the data, now and in the pipeline's summary.
+        """Show a decision about the data, now and in the pipeline's summary.
 
-        A note holds for a result that is reused, too.
+        Notes are stored with the result, so a reused result has them too.
 
         Args:
             message: one line.
-            warning: it is likely that the user wants something else.
+            warning: whether the user probably wants something else.
         """
         message = secrets.shown(message)
         say(f"{'warning' if warning else 'note'}: {message}", file=sys.stderr)
@@ -224,7 +226,7 @@ class Run:
         return list(self._outputs)
 
     def origin(self) -> dict[str, str]:
-        """Where a model of this run comes from, as tags: the pipeline's run, commit and tracker."""
+        """The origin of a model of this run, as tags: the pipeline's run, commit and tracker."""
         return {
             RUN_ID_TAG: self.context.run_id,
             "git.commit": self.context.commit or getattr(origin.commit(ROOT), "sha", ""),
@@ -232,7 +234,7 @@ class Run:
         }
 
     def first_made(self, path: Path, name: str) -> dict[str, str]:
-        """When, in which run and from which commit an artifact's latest content was first made.
+        """When, in which run and from which commit an artifact's content was first made.
 
         Args:
             path: the content.
@@ -241,13 +243,15 @@ class Run:
         latest = self.find(f"{name}:latest")
         if latest and latest.digest == content_digest(path) and "made" in latest.metadata:
             return {key: latest.metadata[key] for key in MADE if key in latest.metadata}
-        star = "*" if self.context.dirty and self.context.commit else ""
+        dirty_mark = "*" if self.context.dirty and self.context.commit else ""
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        told = zip(MADE, (now, self.context.run_id, self.context.commit + star), strict=True)
-        return {key: text for key, text in told if text}
+        values = zip(
+            MADE, (now, self.context.run_id, self.context.commit + dirty_mark), strict=True
+        )
+        return {key: text for key, text in values if text}
 
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
-        """End the run in the tracker: as finished, as failed because of an error, or as killed."""
+        """End the run in the tracker as finished, failed or killed, depending on the error."""
         summary = _changed(self._logged, self.summary)
         config = _changed(self._settings, self.config)
         if (summary or config) and not failed:
@@ -255,23 +259,23 @@ class Run:
         self._tracker.finish(failed, error)
 
     def evidence(self) -> dict[str, Any]:
-        """What the orchestrator reuses the result by: the evidence, and what changed meanwhile.
+        """The evidence for the result's reuse, and the inputs that changed during the step.
 
-        On a tracker that others share they get it too, as an artifact with the key as its alias.
+        On a shared tracker the evidence is also logged as an artifact, with the cache key as alias.
         """
-        found = trace.evidence(self.context)
-        if found is None:
+        recorded = trace.evidence(self.context)
+        if recorded is None:
             return {"evidence": None, "changed": []}
-        evidence, changed = asdict(found[0]), found[1]
+        evidence, changed = asdict(recorded[0]), recorded[1]
         if self.tracker.shared and self.context.key and not changed:
             path = self.folder / RECORD
             path.write_text(json.dumps({"evidence": evidence, "report": self.report()}))
-            about = (records_of(self.job_type), "step_record", "how the step's result is reused")
-            self._tracker.log_artifact(path, *about, aliases=[self.context.key])
+            details = (records_of(self.job_type), "step_record", "how the step's result is reused")
+            self._tracker.log_artifact(path, *details, aliases=[self.context.key])
         return {"evidence": evidence, "changed": changed}
 
     def report(self) -> dict[str, Any]:
-        """What the orchestrator records: inputs and outputs by exact version, metrics."""
+        """The report for the orchestrator: inputs and outputs by exact version, metrics."""
         return {
             "inputs": [_record(artifact) for artifact in self._inputs],
             "outputs": [_record(artifact) for artifact in self._outputs],
@@ -295,12 +299,12 @@ def _record(artifact: Artifact) -> dict[str, Any]:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What was set since, or set otherwise."""
+    """The values that are new or changed."""
     return {key: value for key, value in now.items() if key not in before or before[key] != value}
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a summary as Python's own, NumPy's among them."""
+    """The numbers of a summary as Python numbers, converted from NumPy if necessary."""
     return {
         name: value.item() if hasattr(value, "item") else cast(float, value)
         for name, value in summary.items()
@@ -309,7 +313,7 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _copy_files(files: Mapping[str, Path], folder: Path) -> None:
-    """Lay files out in a folder, by their names in an artifact."""
+    """Copy files into a folder, under their names in an artifact."""
     for name, path in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -317,7 +321,7 @@ def _copy_files(files: Mapping[str, Path], folder: Path) -> None:
 
 
 def _keep_copy(path: Path, target: Path) -> None:
-    """Copy an artifact: as a file, if it is one file of that name, else as a folder."""
+    """Copy an artifact: as a file if it is one file with that name, else as a folder."""
     if path.is_dir():
         shutil.copytree(path, target)
     elif path.name == target.name:

@@ -1,8 +1,7 @@
-"""What a step's script uses: typed arguments, a run in the tracker, and a report.
+"""The main function of a step's script: parses arguments, opens the run and writes the report.
 
-A script parses its arguments with :func:`parser`, and gives :func:`main` a function
-``go(args, run)``: pure science between ``run.use_artifact`` and
-``run.log_artifact``.
+A script passes its parser and a function ``go(args, run)`` to :func:`main`. ``go`` reads artifacts
+with ``run.use_artifact``, calls the science and logs the result with ``run.log_artifact``.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from pipeline.steps.run import Run
 
 
 def _handed_over(folder: Path) -> dict[str, Any]:
-    """What a step on another machine was sent; nothing here."""
+    """Arguments, environment and context sent to a step on another machine; else empty."""
     path = folder / HANDED_OVER
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -38,7 +37,7 @@ def main(
     Args:
         file: the script's ``__file__``; its folder names the step.
         arguments: the script's parser.
-        go: reads artifacts from the run, calls the science, logs what came out.
+        go: reads artifacts from the run, calls the science and logs the results.
     """
     folder = Path(file).resolve().parent
     handed = _handed_over(folder)
@@ -52,21 +51,21 @@ def main(
     context = StepContext()
     try:
         context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
-        given = _protected(args)
-        args = argparse.Namespace(**secrets.resolve(given, trace.reads))
+        protected = _protected(args)
+        args = argparse.Namespace(**secrets.resolve(protected, trace.reads))
         _check_names(args)
-        write_report(_run(name, args, given, go, context), context)
+        write_report(_run(name, args, protected, go, context), context)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        told = databases.as_pipeline_error(error)
-        if told is None:
+        readable = databases.as_pipeline_error(error)
+        if readable is None:
             raise
-        _fail(name, told, context)
+        _fail(name, readable, context)
 
 
 def _protected(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments with references in place of secrets, also where someone gave one in plain."""
+    """The arguments with references in place of secrets, including plain-text secrets."""
     return {
         key: secrets.keep(key, value) if isinstance(value, str) else value
         for key, value in vars(args).items()
@@ -74,16 +73,16 @@ def _protected(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_names(args: argparse.Namespace) -> None:
-    """Refuse names of artifacts that would mean another place as the name of a file."""
+    """Refuse artifact names that are no valid file names."""
     for key, value in vars(args).items():
         if key.endswith("artifact_name") and isinstance(value, str):
             settings.check_name(f"an artifact ({key})", value)
 
 
 def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:
-    """Tell an error to the orchestrator and to whoever reads along, and exit."""
+    """Report an error to the orchestrator and on standard error, and exit."""
     error = PipelineError(secrets.shown(error.what), secrets.shown(error.remedy))
-    with contextlib.suppress(OSError, PipelineError):  # then the exit status has to do
+    with contextlib.suppress(OSError, PipelineError):  # the exit status still reports the failure
         write_report({"error": {"what": error.what, "remedy": error.remedy}}, context)
     raise SystemExit(printable(f"error in {name}: {error}")) from None
 
@@ -91,12 +90,12 @@ def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:
 def _run(
     name: str,
     args: argparse.Namespace,
-    given: dict[str, Any],
+    recorded: dict[str, Any],
     go: Callable[[argparse.Namespace, Run], None],
     context: StepContext,
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-        run = Run(name, args, Path(folder), context, given)
+        run = Run(name, args, Path(folder), context, recorded)
         with contextlib.ExitStack() as on_failure:
             on_failure.push(lambda _, error, __: run.finish(failed=True, error=error))
             go(args, run)

@@ -1,8 +1,8 @@
-"""Imports source without bytecode that was not made from it.
+"""Imports source with bytecode that is certain to belong to it.
 
-Python takes bytecode for current if its file names the source's size and second of change, so a
-file that is changed within a second may be run as it was before. Here bytecode is found by the
-digest of the source itself, and sealed: nobody else's is run.
+Python accepts bytecode if the size and time (in seconds) of its source match, so a file that is
+changed twice within a second may run in its old version. Here bytecode is found by the digest of
+the source, and sealed, so that only this user's own bytecode is run.
 """
 
 import hashlib
@@ -18,31 +18,31 @@ FOLDER = "bytecode"  # in the state folder
 
 
 def load(path: Path, source: bytes) -> tuple[CodeType, dict[str, str]]:
-    """A module's code, and what is observed of it.
+    """A module's code, and its observation.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: the source is invalid.
     """
     digest = hashlib.sha256(source).hexdigest()
-    kept = _kept(path, digest)
+    cached = _cache_path(path, digest)
     try:
-        known, code = marshal.loads(seals.unseal(kept.read_bytes()))
+        code_digest, code = marshal.loads(seals.unseal(cached.read_bytes()))
     except (OSError, ValueError, EOFError, TypeError):
         code = compile(source, path, "exec", dont_inherit=True)
-        known = observations.code_digest(code)
-        _keep(kept, seals.seal(marshal.dumps((known, code))))
-    return code, {"bytes": digest, "code": known}
+        code_digest = observations.code_digest(code)
+        _store(cached, seals.seal(marshal.dumps((code_digest, code))))
+    return code, {"bytes": digest, "code": code_digest}
 
 
-def _kept(path: Path, digest: str) -> Path:
-    """Where the bytecode is, by all that decides about it."""
-    decisive = f"{sys.implementation.cache_tag}-{sys.flags.optimize} {path} {digest}"
-    name = hashlib.sha256(decisive.encode("utf-8", "surrogateescape")).hexdigest()
+def _cache_path(path: Path, digest: str) -> Path:
+    """The path of the bytecode: by Python version, optimisation, source path and digest."""
+    key = f"{sys.implementation.cache_tag}-{sys.flags.optimize} {path} {digest}"
+    name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
     return settings.state_dir() / FOLDER / name
 
 
-def _keep(path: Path, data: bytes) -> None:
-    """Keep bytecode for the next process; where that can't be done, the next one compiles too."""
+def _store(path: Path, data: bytes) -> None:
+    """Store bytecode for later processes; without it they compile the source again."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,10 @@
-"""Records what a step loads, opens, lists, looks for and tests below the repository.
+"""Records what a step loads, opens, lists, looks up and tests below the repository.
 
-Started before a step's script is imported, by the worker or by :mod:`pipeline.steps`. Python tells
-an audit hook of each file that is opened and each folder that is listed; modules are seen by a
-finder and loaded by :mod:`pipeline.steps.source`; ``os.stat`` and ``os.environ`` are wrapped, for
-they tell no hook. Digests are of the bytes as they are read. What is below ``PYTHONPATH`` or an
-editable installation counts like what is below the repository. Files that native code opens, and
-other processes, are not seen: docs/cache.md.
+The worker or :mod:`pipeline.steps` starts the trace before a step's script is imported. Python's
+audit hook reports opened files and listed folders. A finder reports imports, whose source is loaded
+by :mod:`pipeline.steps.source`. ``os.stat`` and ``os.environ`` have no audit events, so they are
+wrapped. Folders in ``PYTHONPATH`` and editable installations count like the repository. Files that
+native code or other processes open are not recorded: docs/cache.md.
 """
 
 import contextlib
@@ -28,14 +27,14 @@ from pipeline.provenance import origin
 from pipeline.steps import hooks, source
 from pipeline.steps.context import StepContext
 
-# Parts of the library that say where things are kept, not what is computed: which variables they
-# read and which paths they test does not count.
+# Packages that decide where things are stored, not what is computed: the variables that they read
+# and the paths that they test don't count.
 INFRASTRUCTURE = tuple(
     str(ROOT / "pipeline" / name) + os.sep for name in ("core", "provenance", "steps", "tracking")
 )
-SIZED = ("stat", "getsize")  # the others only ask what is there
-OURS = ("pipeline.", "git.")  # the library, and what tells the commit of the code
-PATH_HOOK = ".__path_hook__"  # setuptools puts entries into sys.path that are no folders
+SIZED = ("stat", "getsize")  # functions that return a size; others only test for existence
+OURS = ("pipeline.", "git.")  # the library, and GitPython, which reads the commit
+PATH_HOOK = ".__path_hook__"  # setuptools adds entries to sys.path that are no folders
 IMPORTS = {
     "importlib._bootstrap",
     "importlib._bootstrap_external",
@@ -46,10 +45,10 @@ IMPORTS = {
 
 
 class Trace:
-    """The record of one process.
+    """The trace of one process.
 
     Attributes:
-        environment: the packages at the beginning.
+        environment: the lock of the packages at the start.
     """
 
     def __init__(self) -> None:
@@ -61,17 +60,17 @@ class Trace:
         self._searched: dict[str, set[str]] = {}
         self._kinds: dict[str, str] = {}
         self._links: dict[str, str] = {}
-        self._looked_up: dict[str, str] = {}  # files that libraries have tested
+        self._looked_up: dict[str, str] = {}  # files that libraries have tested for
         self._variables: set[str] = set()
-        self._own: set[str] = set()  # paths that the step has made itself
-        self._set: set[str] = set()  # variables that it has set
+        self._own: set[str] = set()  # paths that the step itself has created
+        self._set: set[str] = set()  # variables that the step has set
         self._parents: dict[str, str] = {}
         self._names: dict[str, str | None] = {}
         self._busy = threading.local()
         self.begin()
 
     def begin(self) -> None:
-        """Go by the present environment variables: what is state, and what is temporary."""
+        """Read the state and temporary folders, which don't count, from the present environment."""
         folders = [*observations.own_state(), tempfile.gettempdir()]
         folders += map(os.path.realpath, tuple(folders))
         root, ends = f"{ROOT}{os.sep}", (f"{path}{os.sep}" for path in folders)
@@ -83,36 +82,36 @@ class Trace:
         self._set.clear()
 
     def start(self) -> None:
-        """Record from now on, and what is loaded already."""
+        """Record the modules that are loaded already, and everything from now on."""
         self._add_loaded()
         sys.meta_path.insert(0, hooks.Lookups(self._looked_for))
         hooks.load_by(self._loaded)
         for variables in (os.environ, os.environb):
             variables.__class__ = hooks.environment(self._read_variable, self._set.add)
         for name in ("stat", "lstat", "access"):
-            hooks.wrap(name, self._tested)
+            hooks.wrap(name, self._path_tested)
         for name in ("lstat", "readlink"):
             hooks.wrap(name, self._followed)
         hooks.wrap("open", self._opened_below)
         sys.addaudithook(self._audit)
 
-    # What happens
+    # Events
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Python's audit hook; it must not raise, or what is audited would fail."""
+        """Python's audit hook; it must not raise, or the audited operation would fail."""
         if event not in self._EVENTS:
             return
         if event == "open" and getattr(self._busy, "folder", False):
             self._busy.folder = False
             return
-        with self._alone() as alone:
-            if alone:
+        with self._program_event() as outermost:
+            if outermost:
                 with contextlib.suppress(OSError, ValueError):
                     self._EVENTS[event](self, *arguments)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether this is not within what we do ourselves."""
+    def _program_event(self) -> Iterator[bool]:
+        """Whether the event is the program's own, not caused by the trace itself."""
         before = getattr(self._busy, "here", False)
         self._busy.here = True
         try:
@@ -124,18 +123,18 @@ class Trace:
         name = self._name(path)
         if name is None or name in self._files or self._is_own(name) or name.endswith(PATH_HOOK):
             return
-        found = observations.file(observations.path_of(name))
-        if flags & (os.O_TRUNC | os.O_EXCL) or (flags & os.O_CREAT and not found):
+        digest = observations.file(observations.path_of(name))
+        if flags & (os.O_TRUNC | os.O_EXCL) or (flags & os.O_CREAT and not digest):
             self._own.add(name)
         elif not hooks.shows_source(sys._getframe(1)):
-            self._files[name] = found
+            self._files[name] = digest
 
     def _opened_below(self, path: Any, flags: int, *_: Any, dir_fd: int | None = None) -> None:
-        """``os.open``; the audit hook is not told of ``dir_fd``, and leaves that case to this."""
+        """``os.open`` with ``dir_fd``, which the audit event does not contain."""
         self._busy.folder = dir_fd is not None
         if dir_fd is not None:
-            with self._alone(), contextlib.suppress(OSError, ValueError):
-                self._opened(os.path.join(_described(dir_fd), os.fsdecode(path)), None, flags)  # noqa: PTH118
+            with self._program_event(), contextlib.suppress(OSError, ValueError):
+                self._opened(os.path.join(_descriptor_path(dir_fd), os.fsdecode(path)), None, flags)  # noqa: PTH118
 
     def _connected(self, database: Any) -> None:
         if isinstance(database, str) and database.startswith("file:"):
@@ -153,20 +152,20 @@ class Trace:
         elif name not in self._folders and not self._is_own(name):
             self._folders[name] = observations.names(observations.path_of(name))
 
-    def _made(self, path: Any, *_: Any) -> None:
+    def _created(self, path: Any, *_: Any) -> None:
         if name := self._name(path):
             self._own.add(name)
 
     def _renamed(self, _: Any, target: Any, *__: Any) -> None:
-        self._made(target)
+        self._created(target)
 
     def _linked(self, path: Any, target: Any, *folders: int) -> None:
         if folders == (-1, -1):  # the file is read by another name
             self._opened(path, None, os.O_RDONLY)
-            self._made(target)
+            self._created(target)
 
     def _native(self, name: Any) -> None:
-        if name is not None and "/" in os.fsdecode(name):  # others are the system's
+        if name is not None and "/" in os.fsdecode(name):  # others are system libraries
             self._opened(name, None, os.O_RDONLY)
 
     def _library(self, _module: str, file: Any, *_: Any) -> None:
@@ -174,7 +173,7 @@ class Trace:
             self._opened(file, None, os.O_RDONLY)
 
     def _looked_for(self, module: str, places: Any) -> None:
-        with self._alone():
+        with self._program_event():
             for place in places:
                 name = self._name(place or ".")
                 if name is not None and not place.endswith(PATH_HOOK):
@@ -182,7 +181,7 @@ class Trace:
 
     def _loaded(self, path: str) -> CodeType | None:
         """The code of a module below the repository."""
-        with self._alone():
+        with self._program_event():
             name = self._name(path)
             if name is None:
                 return None
@@ -190,7 +189,7 @@ class Trace:
             code, self._code[name] = source.load(Path(path), data)
             return code
 
-    def _tested(
+    def _path_tested(
         self,
         path: Any,
         *_: Any,
@@ -205,79 +204,79 @@ class Trace:
             if not follow_symlinks:
                 self._link(name)
 
-        self._asked(path, dir_fd, record)
+        self._record_test(path, dir_fd, record)
 
     def _followed(self, path: Any, *_: Any, dir_fd: int | None = None, **__: Any) -> None:
-        self._asked(path, dir_fd, self._link)
+        self._record_test(path, dir_fd, self._link)
 
     def _link(self, name: str) -> None:
         if name not in self._links and name != ".":
             self._links[name] = observations.link(observations.path_of(name))
 
-    def _asked(self, path: Any, dir_fd: int | None, record: Callable[[str], None]) -> None:
-        """Record the name of a path that the repository's code asks about."""
-        with self._alone() as alone, contextlib.suppress(OSError, ValueError):
-            if not alone:
+    def _record_test(self, path: Any, dir_fd: int | None, record: Callable[[str], None]) -> None:
+        """Record a path that the repository's code tests."""
+        with self._program_event() as outermost, contextlib.suppress(OSError, ValueError):
+            if not outermost:
                 return
-            asker = hooks.program_caller(sys._getframe(2))
+            caller = hooks.program_caller(sys._getframe(2))
             if dir_fd is not None:
-                path = os.path.join(_described(dir_fd), os.fsdecode(path))  # noqa: PTH118
+                path = os.path.join(_descriptor_path(dir_fd), os.fsdecode(path))  # noqa: PTH118
             name = self._name(path)
             if name is None or self._is_own(name):
                 return
-            if self._counts(asker):
+            if self._counts(caller):
                 record(name)
             else:
-                self._asked_by_library(name, hooks.module(asker))
+                self._record_library_test(name, hooks.module(caller))
 
-    def _asked_by_library(self, name: str, module: str) -> None:
-        """A library looks for a file that it may read: its settings, or a table in native code.
+    def _record_library_test(self, name: str, module: str) -> None:
+        """Record a file that a library tests and may read: its settings, or a data file.
 
-        Source counts when it is imported.
+        Source files count when they are imported.
         """
         if module in IMPORTS or module.startswith(OURS) or name.endswith((".py", PATH_HOOK)):
             return
-        if ":" in name:  # an address that may have been a path
+        if ":" in name:  # an address, not a path
             return
         path = observations.path_of(name)
         if name not in self._looked_up and (path.is_file() or not path.exists()):
             self._looked_up[name] = observations.file(path)  # neither a folder nor a pipe
 
     def _kind(self, name: str, sized: bool) -> None:
-        known = self._kinds.get(name)
-        if known is None or (sized and known == "file"):
+        recorded = self._kinds.get(name)
+        if recorded is None or (sized and recorded == "file"):
             self._kinds[name] = observations.kind(observations.path_of(name), sized)
 
     def _read_variable(self, name: str) -> None:
-        with self._alone() as alone:
+        with self._program_event() as outermost:
             if (
-                alone
+                outermost
                 and name not in self._set
                 and self._counts(hooks.program_caller(sys._getframe(1)))
             ):
                 self._variables.add(name)
 
     def reads(self, name: str) -> None:
-        """Record that the step goes by a variable, whoever reads it."""
+        """Record that the step depends on a variable."""
         self._variables.add(name)
 
-    # What counts
+    # Which paths count
 
     def _counts(self, frame: FrameType) -> bool:
-        """Whether code of the repository asks, other than what says where things are kept."""
+        """Whether the frame is code of the repository, outside of its infrastructure."""
         if frame.f_back is None and hooks.module(frame) in hooks.HELPERS:
-            return True  # a thread has been given a function of the standard library
+            return True  # a thread that runs a function of the standard library
         file = frame.f_code.co_filename
         return self._name(file) is not None and not file.startswith(INFRASTRUCTURE)
 
     def _name(self, path: Any) -> str | None:
-        """A path's name in the record; None for what does not count."""
+        """The name of a path in observations; None if the path does not count."""
         if isinstance(path, int):
-            path = _described(path)
+            path = _descriptor_path(path)
             if not path.startswith(os.sep):  # a pipe or a socket
                 return None
         path = os.fsdecode(path)
-        if not path.startswith(os.sep):  # the others are asked about again and again
+        if not path.startswith(os.sep):  # absolute paths repeat, so their names are cached
             return self._name_of(path)
         if path not in self._names:
             self._names[path] = self._name_of(path)
@@ -304,9 +303,9 @@ class Trace:
         return name in self._own or any(str(parent) in self._own for parent in Path(name).parents)
 
     def _add_loaded(self) -> None:
-        """Take up the modules that were imported before.
+        """Record the modules that were imported before the trace started.
 
-        Bytecode that is not of their source is removed, and this program begins anew.
+        If bytecode does not match its source, it is removed and the program restarts.
         """
         stale = []
         for module in list(sys.modules.values()):
@@ -332,7 +331,7 @@ class Trace:
                 path.unlink(missing_ok=True)
             os.execv(sys.executable, sys.orig_argv)
 
-    # What comes of it
+    # Result
 
     def _proof(self) -> Proof:
         """All observations so far."""
@@ -343,7 +342,7 @@ class Trace:
             }
             for name, modules in self._searched.items()
         }
-        folders = {name: observations.folder(found) for name, found in self._folders.items()}
+        folders = {name: observations.folder(entries) for name, entries in self._folders.items()}
         looked_up = {k: v for k, v in self._looked_up.items() if not self._is_own(k)}
         return {
             observations.CODE: dict(self._code),
@@ -355,28 +354,28 @@ class Trace:
         }
 
     def is_current(self) -> bool:
-        """Whether all that was observed is still the same."""
-        with self._alone():
+        """Whether nothing that was observed has changed."""
+        with self._program_event():
             changed = observations.changed(self._proof())
             return not changed and self.environment == origin.environment_lock()
 
     def evidence(self, context: StepContext) -> tuple[Evidence, list[str]]:
-        """The evidence so far; and what changed while the step ran, which proves nothing."""
-        with self._alone():
-            proof, changed = self._checked()
+        """The evidence so far, and what changed during the step, which prevents its reuse."""
+        with self._program_event():
+            proof, changed = self._final_proof()
         variables = dependencies.user_variables(os.environ, context.variables)
         values = dependencies.keyed_digests(variables, self._variables, context.key)
         lock = dependencies.lock_digest(self.environment)
         return Evidence(proof, lock, values, context.key), changed
 
-    def _checked(self) -> tuple[Proof, list[str]]:
+    def _final_proof(self) -> tuple[Proof, list[str]]:
         proof = self._proof()
         changed = []
         for name, before in self._folders.items():
             now = observations.names(observations.path_of(name))
-            made = {Path(own).name for own in self._own if str(Path(own).parent) == name}
-            first, last = ({*(found or ())} for found in (before, now))
-            if any(one.rstrip("/") not in made for one in first ^ last):
+            created = {Path(own).name for own in self._own if str(Path(own).parent) == name}
+            first, last = ({*(entries or ())} for entries in (before, now))
+            if any(entry.rstrip("/") not in created for entry in first ^ last):
                 changed.append(name)
             proof[observations.FOLDER][name] = observations.folder(now)
         for name, digest in self._files.items():
@@ -391,7 +390,7 @@ class Trace:
         "sqlite3.connect": _connected,
         "os.listdir": _listed,
         "os.scandir": _listed,
-        "os.mkdir": _made,
+        "os.mkdir": _created,
         "os.link": _linked,
         "ctypes.dlopen": _native,
         "os.rename": _renamed,
@@ -403,53 +402,53 @@ _current: Trace | None = None
 
 
 def start() -> None:
-    """Begin the record of this process."""
+    """Start the trace of this process."""
     global _current
     _current = Trace()
     _current.start()
 
 
 def begin() -> None:
-    """Go by the environment variables that are set now."""
+    """Update the trace to the present environment variables."""
     if _current:
         _current.begin()
 
 
 def is_current() -> bool:
-    """Whether all that this process has read is still the same."""
+    """Whether nothing that this process has read has changed."""
     return _current is None or _current.is_current()
 
 
 def reads(name: str) -> None:
-    """Record that an environment variable is read."""
+    """Record that the step depends on an environment variable."""
     if _current:
         _current.reads(name)
 
 
 def environment() -> list[str]:
-    """The packages that this process may have loaded."""
+    """The lock of this process's packages."""
     return _current.environment if _current else origin.environment_lock()
 
 
 def evidence(context: StepContext) -> tuple[Evidence, list[str]] | None:
-    """The evidence of this process, and what changed meanwhile; None if nobody records it."""
+    """The evidence of this process, and the files that changed; None without a trace."""
     return _current.evidence(context) if _current else None
 
 
 def _roots() -> tuple[str, ...]:
-    """The repository, and all else that Python imports from which is not installed."""
+    """The repository, and other folders that Python imports from, except installed packages."""
     installed = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()}
     installed = {os.path.realpath(path) for path in installed} | installed
-    others = [os.path.realpath(path) for path in sys.path if path]
-    others += origin.editable(map(Path, sys.path))
+    import_folders = [os.path.realpath(path) for path in sys.path if path]
+    import_folders += origin.editable(map(Path, sys.path))
     outside = [
         path
-        for path in others
+        for path in import_folders
         if not path.startswith(tuple(installed)) and "site-packages" not in path
     ]
     return tuple({f"{path}{os.sep}" for path in (str(ROOT), *outside)})
 
 
-def _described(descriptor: int) -> str:
-    """The path of an open file."""
+def _descriptor_path(descriptor: int) -> str:
+    """The path of an open file descriptor."""
     return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115

@@ -1,8 +1,8 @@
-"""The worker of the ``prefork`` backend: imports a step's script, and runs it in forked children.
+"""The worker of the ``prefork`` backend: imports a step's script and runs it in forked children.
 
-``python worker.py SCRIPT SOCKET [MODULE ...]``, by the interpreter of the step's environment. Each
-connection to the socket is a turn: a child runs the script's ``main()`` with the arguments,
-environment, folder and log file that come over it. docs/prefork.md shows the whole.
+``python worker.py SCRIPT SOCKET [MODULE ...]`` runs in the step's environment. For each connection
+to the socket a child runs the script's ``main()`` with the arguments, environment, folder and log
+file of the job that it receives. docs/prefork.md explains the whole.
 """
 
 import atexit
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-if __name__ == "__main__":  # started by its path, so that it finds the library like a script does
+if __name__ == "__main__":  # run by its path, so it needs the library on sys.path
     sys.path[:1] = [str(Path(sys.argv[1]).parent), str(Path(__file__).resolve().parents[2])]
 from pipeline.core import variables
 from pipeline.steps import trace
@@ -33,50 +33,54 @@ STALE = "stale"
 
 
 def main(script: str, address: str, modules: Sequence[str]) -> None:
-    """Import a script and serve its turns, until the process that started this one has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the orchestrator's to handle
-    atexit.register(remove, Path(address))  # after what the script leaves there, which comes later
+    """Import a script and serve its jobs until the process that started the worker has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the orchestrator handles Ctrl-C
+    atexit.register(
+        remove, Path(address)
+    )  # registered first, so it runs after the script's exit functions
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
         gc.disable()  # imports leave no garbage
         module = load(Path(script))
         for name in modules:
-            package, _, below = name.partition(".")  # a part, where its package is in use
+            package, _, below = name.partition(
+                "."
+            )  # import a submodule only if its package is in use
             if not below or package in sys.modules:
                 importlib.import_module(name)
-        gc.freeze()  # a collection in a child would copy every page that they share
+        gc.freeze()  # or a collection in a child would copy all shared pages
         if can_fork():
             serve(module, server)
 
 
 def remove(address: Path) -> None:
     """Remove a worker's socket, and the folder if this was its last file."""
-    with contextlib.suppress(OSError):  # the starter may have removed them
+    with contextlib.suppress(OSError):  # the starter may already have removed them
         address.unlink()
         address.parent.rmdir()
 
 
 def load(script: Path) -> ModuleType:
-    """Import a script as the module ``script``; from source, as Python runs a program."""
+    """Import a script from source, as the module ``script``."""
     os.chdir(script.parent)
     sys.path[:2] = [str(script.parent)]
     sys.argv = [script.name]
     module = sys.modules["script"] = ModuleType("script")
     module.__file__ = str(script)
     code = SourceFileLoader("script", str(script)).get_code("script")
-    assert code  # a file's loader has some, or raises
+    assert code  # the loader returns code or raises
     exec(code, vars(module))
     return module
 
 
 def can_fork() -> bool:
-    """Whether a forked child has all that was imported: no thread, and nothing of W&B's."""
+    """Whether a fork is safe: there are no other threads, and W&B is not imported."""
     return threading.active_count() == 1 and "wandb" not in sys.modules
 
 
 def serve(module: ModuleType, server: socket.socket) -> None:
-    """Fork a child for each connection; standard input ends with the process that started this."""
+    """Fork a child for each connection, until standard input ends with the starting process."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leaves no zombies
     while True:
         ready, _, _ = select.select([server, sys.stdin], [], [])
@@ -90,20 +94,22 @@ def serve(module: ModuleType, server: socket.socket) -> None:
 
 
 def work(module: ModuleType, connection: socket.socket) -> NoReturn:
-    """Take a turn and exit; the answers are this process's number and then its exit status.
+    """Run the job of a connection and exit; sends the process id and then the exit status.
 
-    The first is ``STALE`` where what the worker has imported has changed since: its turns are over.
+    Sends ``STALE`` instead of the id if a file that the worker has imported has changed.
     """
     status = 1
     try:
-        os.register_at_fork(after_in_child=connection.close)  # the end of this process is seen
+        os.register_at_fork(
+            after_in_child=connection.close
+        )  # else grandchildren would hide its end
         current = trace.is_current()
         connection.sendall(f"{os.getpid() if current else STALE}\n".encode())
         with connection.makefile() as lines:
             text = lines.readline()
         if text and current:
             become(json.loads(text))
-            sys.modules["__main__"] = module  # whose file W&B and multiprocessing look up
+            sys.modules["__main__"] = module  # W&B and multiprocessing read its __file__
             status = run(module.main)
             connection.sendall(f"{status}\n".encode())
     finally:
@@ -111,7 +117,7 @@ def work(module: ModuleType, connection: socket.socket) -> NoReturn:
 
 
 def become(job: dict[str, Any]) -> None:
-    """Be the process that a job describes, with nothing left of the worker's own state."""
+    """Set this process up for a job: output, environment, folder, arguments, signals, seeds."""
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
         os.dup2(source, target)
@@ -122,11 +128,11 @@ def become(job: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     gc.enable()
-    # they would clean up what the worker still needs, as would its finalizers
+    # the worker's exit functions and finalizers would remove what the worker still needs
     atexit._clear()  # noqa: SLF001 - Python has no other way
     finalizers: Any = weakref.finalize
     finalizers._registry.clear()  # noqa: SLF001 - Python has no other way
-    # so that the child's own are run
+    # so that the child's own finalizers run
     finalizers._registered_with_atexit = False  # noqa: SLF001 - Python has no other way
     if util := sys.modules.get("multiprocessing.util"):
         atexit.register(util._exit_function)  # noqa: SLF001 - Python has no other way
@@ -136,12 +142,14 @@ def become(job: dict[str, Any]) -> None:
     if "tempfile" in sys.modules:
         setattr(sys.modules["tempfile"], "tempdir", None)  # noqa: B010 - TMPDIR says where
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdecimal() and "threadpoolctl" in sys.modules:  # read when they were loaded
+    if (
+        threads.isdecimal() and "threadpoolctl" in sys.modules
+    ):  # libraries read the variable at import
         sys.modules["threadpoolctl"].threadpool_limits(int(threads))
 
 
 def run(function: Callable[[], None]) -> int:
-    """Call a program's main function and its exit functions; its exit status."""
+    """Call a program's main function and its exit functions, and return its exit status."""
     status: Any = 0
     try:
         function()

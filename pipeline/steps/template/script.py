@@ -23,16 +23,16 @@ def contents(folder: Path, largest: int) -> dict[str, Any]:
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the artifact, list its files, and log the list as an artifact."""
-    found = contents(run.use_artifact(args.input_artifact).download(), args.largest)
+    listing = contents(run.use_artifact(args.input_artifact).download(), args.largest)
     path = run.folder / args.artifact_name
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
     run.log_artifact(
         path,
         name=args.artifact_name,
         type=args.artifact_type,
         description=args.artifact_description,
     )
-    run.log({"files": found["files"]})
+    run.log({"files": listing["files"]})
 
 
 def arguments() -> argparse.ArgumentParser:

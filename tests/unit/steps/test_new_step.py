@@ -16,7 +16,7 @@ from pipeline.steps import new_step
         ("../6-Explain", "4", "holds no pipeline"),
         ("5-Report", "4", "5-Report or its test"),
         ("0-Explain", "4", "0-Explain would come before 4-Training_model"),
-        ("6-Model", "4", "the section 'model' of config.yaml, which is another's"),
+        ("6-Model", "4", "the section 'model' of config.yaml, which is taken or invalid"),
         ("6-Hydra", "4", "the section 'hydra' of config.yaml"),
         ("6-Explain", "9", "--after 9 names no step"),
     ],
