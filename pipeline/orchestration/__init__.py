@@ -1,1 +1,1 @@
-"""Runs the steps: MLflow projects, their environments, processes and backends."""
+"""Runs the steps as MLflow projects: environments, processes, backends, reuse and records."""

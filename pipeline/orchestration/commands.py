@@ -1,4 +1,4 @@
-"""The commands that check and clean the local state."""
+"""Commands that explain a run, and that check and clean the local state."""
 
 import contextlib
 import runpy
@@ -22,9 +22,9 @@ from pipeline.reporting import tables
 )
 @click.pass_context
 def explain(context: click.Context, overrides: tuple[str, ...], output: Path | None) -> None:
-    """What would run, and why; nothing is run.
+    """Show which steps would run, and why; run nothing.
 
-    OVERRIDE is what main.py takes: split.test_size=0.3
+    OVERRIDE is an override of main.py, such as split.test_size=0.3
     """
     from pipeline.config.overrides import quoted  # loads Hydra
     from pipeline.orchestration.explain import drawing_into
@@ -64,20 +64,20 @@ def gc(keep: int | None, yes: bool, output: tables.Output) -> None:
     """Remove what no kept run refers to."""
     from pipeline.orchestration import maintenance
 
-    found = maintenance.garbage(settings.state_dir(), keep)
+    garbage = maintenance.garbage(settings.state_dir(), keep)
     if output.format != "table":
-        print(tables.as_text(found.rows(), output.format), end="")
+        print(tables.as_text(garbage.rows(), output.format), end="")
         if yes:
-            maintenance.remove(settings.state_dir(), found)
+            maintenance.remove(settings.state_dir(), garbage)
         return
-    for line in found.lines():
+    for line in garbage.lines():
         say(line)
-    if not found:
+    if not garbage:
         say("nothing to remove")
     elif yes:
         state = settings.state_dir()
         before = maintenance.size(state)
-        maintenance.remove(state, found)
+        maintenance.remove(state, garbage)
         say(f"removed; {state} has {maintenance.size(state)} (before: {before})")
     else:
         say("nothing has been removed; add --yes to remove this")

@@ -1,4 +1,4 @@
-"""What the steps, MLflow and the tracker are told: a step's context, and environment variables."""
+"""Sets the context of the steps, and the environment variables that MLflow and trackers read."""
 
 import os
 from collections.abc import Iterable
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 def step_context(run_id: str, overrides: Iterable[str], commit: Commit | None) -> StepContext:
     """The context of a run's steps.
 
-    What this process was told itself counts where it knows no better: ``reproduce`` tells the run
-    that this one is based on, and a machine of a cluster has the code without its history.
+    Values of this process's own context are inherited: ``reproduce`` sets the run that this one is
+    based on, and a machine of a cluster has the code without its git history.
 
     Args:
-        run_id: the pipeline's run.
-        overrides: the words that were typed.
-        commit: the commit of the working tree, if it is in git.
+        run_id: the pipeline's run id.
+        overrides: the overrides as typed.
+        commit: the commit of the working tree; None outside of git.
     """
-    given = StepContext.from_environment()
-    commit = commit or Commit(given.commit, given.dirty)
+    inherited = StepContext.from_environment()
+    commit = commit or Commit(inherited.commit, inherited.dirty)
     return StepContext(
         run_id=run_id,
         overrides=_decisive(overrides),
         commit=commit.sha,
         dirty=commit.dirty,
-        based_on=given.based_on,
+        based_on=inherited.based_on,
     )
 
 
 def export(config: "DictConfig", group: str, tracker: str) -> str | None:
-    """Set the variables by which steps, MLflow and the tracker find their stores.
+    """Set the environment variables by which steps, MLflow and the tracker find their stores.
 
     Args:
         config: the run's configuration.
-        group: what the steps' runs are grouped by in the tracker.
+        group: the group of the steps' runs in the tracker.
         tracker: ``wandb`` or ``trackio``.
 
     Returns:
-        What the user should know of MLflow's store, if anything.
+        A notice about MLflow's store for the user, or None.
     """
     state = Path(config.main.state_dir).absolute()
     store, notice = _mlflow_store(config.main.mlflow_uri, state)
@@ -67,30 +67,30 @@ def export(config: "DictConfig", group: str, tracker: str) -> str | None:
         }
     )
     if tracker == "trackio" or os.environ.get("TRACKIO_DIR"):
-        # whole, as each step runs in a folder of its own; and before a worker is started, which is
-        # for the variables as they are then
+        # absolute, as each step runs in its own folder; and set before workers start, as a worker
+        # is found by its environment variables
         variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir().absolute())})
     return notice
 
 
 def _mlflow_store(chosen: str | None, state: Path) -> tuple[str | None, str | None]:
-    """The store's whole address, if one is named; and what the user should know of it.
+    """The address of MLflow's store (None: the default), and a notice for the user.
 
-    `mlflow run .` without MLFLOW_TRACKING_URI sets it to a database in the current folder. All
-    state lives in one place, so that address is not taken for a wish.
+    `mlflow run .` without MLFLOW_TRACKING_URI sets it to a database in the current folder. As the
+    user did not choose that database, it is ignored.
     """
-    named = chosen or os.environ.get("MLFLOW_TRACKING_URI") or None
-    path = settings.sqlite_path(named or "")
+    uri = chosen or os.environ.get("MLFLOW_TRACKING_URI") or None
+    path = settings.sqlite_path(uri or "")
     if chosen is None and path and path.is_absolute() and path.name == settings.DATABASE:
         folder = path.parent.resolve()
         if folder in (ROOT, Path.cwd()) and folder != state.resolve():
-            told = f"{named} is the default of mlflow run, and MLflow's store is {state}"
+            reason = f"{uri} is the default of mlflow run, and MLflow's store is {state}"
             store, notice = settings.workspace_store()
-            return store, notice or f"{told}; main.mlflow_uri={named} names it"
-    return (settings.absolute_store(named), None) if named else settings.workspace_store()
+            return store, notice or f"{reason}; main.mlflow_uri={uri} names it"
+    return (settings.absolute_store(uri), None) if uri else settings.workspace_store()
 
 
 def _decisive(overrides: Iterable[str]) -> list[str]:
-    """The overrides that the result depends on, for the report to print."""
+    """The overrides that the results depend on, for the report."""
     aside = ("main.", "provenance.")
     return [word for word in overrides if not word.lstrip("+~").startswith(aside)]

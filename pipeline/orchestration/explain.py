@@ -1,4 +1,4 @@
-"""What a run of the pipeline would do, and why: ``python main.py explain``."""
+"""Explains which steps a run would execute, and why: ``python main.py explain``."""
 
 import contextlib
 import shutil
@@ -17,7 +17,7 @@ from pipeline.reporting import graph
 
 
 class Explanation(Pipeline):
-    """Looks each step up as a run does, and runs nothing."""
+    """Looks each step up in the cache as a run does, and runs nothing."""
 
     def __call__(self, step: str, **parameters: Any) -> StepResult:
         """Tell whether a step would run, and why.
@@ -27,24 +27,24 @@ class Explanation(Pipeline):
             parameters: its parameters.
 
         Returns:
-            What would be handed on; without outputs where the step would run.
+            The cached result; without outputs if the step would run.
         """
         values = {key: plain(value) for key, value in parameters.items()}
-        found, present = self._known(step, values)
+        parts, current = self._known(step, values)
         if step not in self.chosen:
             self.screen.explain(step, ["it is not in main.steps"])
-            result, reasons = self._skipped(step, present), []
+            result, reasons = self._skipped(step, current), []
         else:
-            result, reasons = self._looked_up(step, found, present)
+            result, reasons = self._look_up(step, parts, current)
         self.results[step] = result
         self._show(result)
-        self.graph.append(_drawn(result, values, reasons))
+        self.graph.append(_graph_step(result, values, reasons))
         return result
 
-    def _looked_up(
-        self, step: str, found: Parts, present: CurrentState
+    def _look_up(
+        self, step: str, parts: Parts, current: CurrentState
     ) -> tuple[StepResult, list[str]]:
-        result, reasons = self.reuse.explain(step, found, present)
+        result, reasons = self.reuse.explain(step, parts, current)
         if result is None:
             self.screen.explain(step, reasons)
             return StepResult(step, "would run"), reasons
@@ -52,7 +52,7 @@ class Explanation(Pipeline):
         return result, []
 
     def _lock(self, step: str) -> list[str]:
-        """The packages that the step would run with; none if its environment is not built yet."""
+        """The lock of the step's packages; empty if its environment is not built yet."""
         return workers.lock(ROOT / step, self.config.main.env_manager) or []
 
     def __enter__(self) -> Self:
@@ -62,18 +62,18 @@ class Explanation(Pipeline):
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self.screen.__exit__()
-        shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's notes on what did not happen
+        shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's files of this run
         if kind is None:
             _draw.get()(self)
         self.screen.close()
 
 
-def _drawn(result: StepResult, values: Mapping[str, Any], reasons: list[str]) -> graph.Step:
-    """A step in the picture."""
+def _graph_step(result: StepResult, values: Mapping[str, Any], reasons: list[str]) -> graph.Step:
+    """A step of the drawing."""
     names = {value for key, value in values.items() if key.endswith("artifact_name") and value}
-    made = {output["name"]: output["version"] for output in result.outputs}
+    versions = {output["name"]: output["version"] for output in result.outputs}
     inputs = [v.partition(":")[0] for v in values.values() if isinstance(v, Reference)]
-    outputs = dict.fromkeys(sorted(names - made.keys()), "") | made
+    outputs = dict.fromkeys(sorted(names - versions.keys()), "") | versions
     return graph.Step(result.step, inputs, outputs, result.status, reasons)
 
 
@@ -88,7 +88,7 @@ _draw: ContextVar[Callable[[Explanation], None]] = ContextVar("draw", default=_p
 
 @contextlib.contextmanager
 def drawing_into(path: Path) -> Iterator[None]:
-    """Let explanations draw what would run into a file, rather than in the terminal."""
+    """Draw explanations to a file, not in the terminal."""
     token = _draw.set(lambda run: graph.write(run.graph, path))
     try:
         yield

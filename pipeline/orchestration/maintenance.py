@@ -1,4 +1,4 @@
-"""Care of the local state: is everything whole, and what can go?"""
+"""Maintenance of the local state: finds damage, and removes data that nothing refers to."""
 
 import re
 import shutil
@@ -19,17 +19,16 @@ from pipeline.core.text import say
 from pipeline.provenance import snapshot
 from pipeline.tracking import local_records
 
-RUN_OF_STEP = re.compile(r"-((\d{8}-\d{6}-[0-9a-f]{6})(?:-\d+)?)$")  # and a trial's sweep
-REMOVED = "removed_runs.txt"  # the runs that gc has removed, whose artifacts others may still use
-WRITTEN = 3600  # seconds after which nobody is about to refer to a file any more
+RUN_OF_STEP = re.compile(r"-((\d{8}-\d{6}-[0-9a-f]{6})(?:-\d+)?)$")  # group 2: a trial's sweep
+REMOVED = "removed_runs.txt"  # runs that gc has removed; other runs may still use their artifacts
+WRITTEN = 3600  # seconds after which a file without a reference counts as left over
 
 
 def verify(state: Path) -> list[str]:
-    """Everything that is wrong in the local state, one line each.
+    """The problems of the local state, one line each.
 
-    Checked are the databases; all that finished steps have left in the tracker and in MLflow;
-    whether every artifact in Trackio's store has its files, each of these against the digest that
-    names it; and the registered models that have an alias.
+    Checks the databases, the outputs of finished steps in the tracker and in MLflow, the files of
+    all artifacts in Trackio's store against their digests, and registered models with an alias.
     """
     broken = databases.damaged(thorough=True)
     problems = {"; ".join(str(error).splitlines()) for error in broken}
@@ -37,23 +36,23 @@ def verify(state: Path) -> list[str]:
         try:
             record = Record.read(path)
             result, store = record.result, record.parts["tracker"]["store"]
-            found = damage(result) if broken else local_records.lost(result, store)
-            problems |= {f"{result.step}: {problem}" for problem in found}
+            lost = damage(result) if broken else local_records.lost(result, store)
+            problems |= {f"{result.step}: {problem}" for problem in lost}
         except FileNotFoundError:
-            continue  # removed meanwhile
+            continue  # removed by another process
         except Damaged as error:
             problems.add(str(error))
-    return sorted(problems if broken else problems | _unnamed(tuple(problems)))
+    return sorted(problems if broken else problems | _damaged_stores(tuple(problems)))
 
 
-def _unnamed(known: tuple[str, ...]) -> set[str]:
-    """What is wrong in the stores of Trackio and MLflow, whichever step it is of."""
+def _damaged_stores(reported: tuple[str, ...]) -> set[str]:
+    """Problems in the stores of Trackio and MLflow that are not among the reported ones."""
     problems = {*local_records.damaged_models()}
     for reference, path in local_records.lost_files():
-        if not any(line.endswith(f"{reference} is missing its file {path}") for line in known):
+        if not any(line.endswith(f"{reference} is missing its file {path}") for line in reported):
             problems.add(f"Trackio: {reference} is missing its file {path}")
     for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
-        if not any(line.endswith(str(blob)) for line in known) and ".partial." not in blob.name:
+        if not any(line.endswith(str(blob)) for line in reported) and ".partial." not in blob.name:
             if not blob.is_file():
                 problems.add(f"Trackio: {blob} is missing: something else is in its place")
             elif file_digest(blob) != blob.name:
@@ -63,15 +62,15 @@ def _unnamed(known: tuple[str, ...]) -> set[str]:
 
 @dataclass
 class Garbage:
-    """What nothing refers to any more.
+    """Data that nothing refers to any more.
 
     Attributes:
         runs: folders of runs that are not kept.
-        snapshots: ids of those runs whose code is kept in git, and no kept run goes back to it.
-        copies: folders of what was copied or made again to reproduce a run.
-        files: records of finished steps, and what interrupted writes left behind.
+        snapshots: ids of these runs whose code is in git and unused by kept runs.
+        copies: folders of reproductions and of code copied for them.
+        files: records of finished steps, and partial files of interrupted writes.
         versions: artifact versions, as (project, name, version, bytes).
-        sweeps: folders of sweeps of which no trial is kept, and the files that name them.
+        sweeps: folders of sweeps without kept trials, and the files that name them.
         mlflow: runs in MLflow's local store.
         tracked: runs in Trackio's local store, as (project, name, id).
     """
@@ -89,14 +88,14 @@ class Garbage:
         return any(vars(self).values())
 
     def lines(self) -> list[str]:
-        """What would be removed, for the user to read first."""
-        said = [f"{row['kind']:<8}  {row['name']}" for row in self.rows()]
-        few = [line for line in said if not line.startswith(("MLflow", "Trackio"))]
+        """The garbage as lines for the user."""
+        lines = [f"{row['kind']:<8}  {row['name']}" for row in self.rows()]
+        few = [line for line in lines if not line.startswith(("MLflow", "Trackio"))]
         few += [f"MLflow    {len(self.mlflow)} run(s), their files and models"] * bool(self.mlflow)
         return few + [f"Trackio   {len(self.tracked)} run(s)"] * bool(self.tracked)
 
     def rows(self) -> list[dict[str, str]]:
-        """The same for programs: each thing by its kind and name."""
+        """The garbage as rows with a kind and a name each."""
         versions = [f"{n}:v{v}  ({size:,} bytes, {p})" for p, n, v, size in self.versions]
         kinds: dict[str, Iterable[object]] = {
             "run": [path.name for path in self.runs],
@@ -106,77 +105,81 @@ class Garbage:
             "sweep": self.sweeps,
             "file": self.files,
             "MLflow": self.mlflow,
-            "Trackio": ["/".join(one) for one in self.tracked],
+            "Trackio": ["/".join(item) for item in self.tracked],
         }
-        return [{"kind": k, "name": str(one)} for k, found in kinds.items() for one in found]
+        return [{"kind": k, "name": str(item)} for k, names in kinds.items() for item in names]
 
 
 def garbage(state: Path, keep: int | None) -> Garbage:
-    """What can be removed when only the last ``keep`` runs are kept; None keeps them all.
+    """The data that can be removed if only the last ``keep`` runs are kept; None: all runs.
 
-    An artifact version stays if a kept run used or made it, if it has an alias of the user's, or
-    if anybody else made it: a step that ran alone, or a run with another state folder.
+    An artifact version stays if a kept run used or logged it, if the user gave it an alias, or if
+    it comes from elsewhere: a step that ran alone, or a run with another state folder.
 
     Raises:
-        PipelineError: a run is under way.
+        PipelineError: a run is in progress.
     """
-    _refuse_beside_a_run(state)
-    known = _recorded(state)
-    folders = [*known]
-    kept = folders if keep is None else folders[len(folders) - min(keep, len(folders)) :]
-    found = Garbage(runs=[path for path in folders if path not in kept])
-    summaries = [known[path] for path in kept]
-    needed, prints = _referred_to(summaries)
-    _add_records(state, found, [known[path] for path in found.runs], summaries, kept)
+    _refuse_during_run(state)
+    recorded = _recorded(state)
+    folders = [*recorded]
+    kept_folders = folders if keep is None else folders[len(folders) - min(keep, len(folders)) :]
+    unneeded = Garbage(runs=[path for path in folders if path not in kept_folders])
+    kept_summaries = [recorded[path] for path in kept_folders]
+    needed, fingerprints = _referred_to(kept_summaries)
+    _add_records(
+        state, unneeded, [recorded[path] for path in unneeded.runs], kept_summaries, kept_folders
+    )
     for record in (state / FOLDER).glob("*/*/*.json"):
-        if record.stem not in prints:
-            found.files.append(record)
-    gone = [known[path]["run_id"] for path in found.runs]
-    found.snapshots = _unneeded_snapshots(gone, summaries)
+        if record.stem not in fingerprints:
+            unneeded.files.append(record)
+    removed_ids = [recorded[path]["run_id"] for path in unneeded.runs]
+    unneeded.snapshots = _unneeded_snapshots(removed_ids, kept_summaries)
     if not list(state.glob("reproductions/*/running/*.json")):
-        found.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
-    found.files += sorted((state / FOLDER).glob("*/*/*.partial"))
+        unneeded.copies = sorted([*state.glob("reproductions/*"), *state.glob("sources/*")])
+    unneeded.files += sorted((state / FOLDER).glob("*/*/*.partial"))
     for earlier in EARLIER:
-        found.files += sorted(path for path in (state / earlier).glob("*/*") if path.is_file())
+        unneeded.files += sorted(path for path in (state / earlier).glob("*/*") if path.is_file())
     stray = local_records.stray_files()
-    found.files += sorted(path for path in stray if time.time() - path.stat().st_mtime > WRITTEN)
+    unneeded.files += sorted(path for path in stray if time.time() - path.stat().st_mtime > WRITTEN)
     from pipeline.tracking.trackio import store as trackio_store
 
-    names, ours = {summary["run_id"] for summary in summaries}, _known_runs(state)
-    found.versions = [
+    kept_ids, local_runs = {summary["run_id"] for summary in kept_summaries}, _known_runs(state)
+    unneeded.versions = [
         (project, name, version["version"], version["size_bytes"])
         for project, name, version, makers in trackio_store.versions()
         if (project, name, version["version"]) not in needed
         and not set(version["aliases"]) - {"latest"}
         and all(
-            (run := RUN_OF_STEP.search(maker or "")) and run[1] not in names and run[2] in ours
+            (run := RUN_OF_STEP.search(maker or ""))
+            and run[1] not in kept_ids
+            and run[2] in local_runs
             for maker in makers
         )
     ]
-    return _without_others(state, found)
+    return _without_outside(state, unneeded)
 
 
-def _without_others(state: Path, found: Garbage) -> Garbage:
-    """Leave out what lies outside of the stores: a folder on its way is a link."""
-    places = [state.resolve(), settings.trackio_dir().resolve()]
+def _without_outside(state: Path, unneeded: Garbage) -> Garbage:
+    """Remove paths outside of the stores, which are reached through links, from the garbage."""
+    roots = [state.resolve(), settings.trackio_dir().resolve()]
 
     def is_ours(path: Path) -> bool:
-        return any(path.parent.resolve().is_relative_to(place) for place in places)
+        return any(path.parent.resolve().is_relative_to(root) for root in roots)
 
     for name in ("runs", "copies", "files", "sweeps"):
-        paths = getattr(found, name)
+        paths = getattr(unneeded, name)
         for path in paths:
             if not is_ours(path):
                 say(f"warning: {path} stays: it is outside of {state}", file=sys.stderr)
-        setattr(found, name, [path for path in paths if is_ours(path)])
-    return found
+        setattr(unneeded, name, [path for path in paths if is_ours(path)])
+    return unneeded
 
 
 def clean(state: Path) -> bool:
-    """Remove a state folder with all that is in it; whether there was one.
+    """Remove a state folder with all its content; returns whether it existed.
 
     Raises:
-        PipelineError: a run is under way, or no run of the pipeline has made this folder.
+        PipelineError: a run is in progress, or the folder is no state folder.
     """
     from pipeline.orchestration.execution import processes
 
@@ -184,8 +187,8 @@ def clean(state: Path) -> bool:
         return False
     if state != ROOT / ".pipeline" and not (state / "running").is_dir():
         raise PipelineError(f"{state} is no folder of the pipeline's state", "check --state-dir")
-    if left := processes.active_runs():
-        raise PipelineError(f"a run is under way: {', '.join(left)}", "wait for it, or stop it")
+    if running := processes.active_runs():
+        raise PipelineError(f"a run is under way: {', '.join(running)}", "wait for it, or stop it")
     if state.is_symlink():
         state.unlink()
     else:
@@ -193,129 +196,136 @@ def clean(state: Path) -> bool:
     return True
 
 
-def _refuse_beside_a_run(state: Path) -> None:
-    """Nothing can go while a run is under way; those that were killed are tidied up after."""
+def _refuse_during_run(state: Path) -> None:
+    """Refuse garbage collection during a run, after cleaning up killed runs."""
     if not list((state / "running").glob("*.json")):
         return
     from pipeline.orchestration.dead_runs import mark_dead
     from pipeline.tracking.mlflow import store as mlflow_store
 
-    mlflow_store.client()  # MLflow is pointed at its store
+    mlflow_store.client()  # connects MLflow to its store
     mark_dead()
-    left = sorted(path.stem for path in (state / "running").glob("*.json"))
-    if left:
+    running = sorted(path.stem for path in (state / "running").glob("*.json"))
+    if running:
         raise PipelineError(
-            f"a run is under way: {', '.join(left)}",
+            f"a run is under way: {', '.join(running)}",
             "wait for it; after one that was killed, a start on its machine and with its "
             "MLFLOW_TRACKING_URI tidies up",
         )
 
 
 def _known_runs(state: Path) -> set[str]:
-    """The runs and sweeps of this state folder, those that were removed among them."""
+    """The ids of this state folder's runs and sweeps, including removed ones."""
     removed = state / REMOVED
-    told = removed.read_text("utf-8", "replace").split() if removed.is_file() else []
-    return {*told, *(path.name for path in (state / "runs").glob("*"))}
+    removed_ids = removed.read_text("utf-8", "replace").split() if removed.is_file() else []
+    return {*removed_ids, *(path.name for path in (state / "runs").glob("*"))}
 
 
 def _recorded(state: Path) -> dict[Path, dict[str, Any]]:
-    """The summaries of all runs by their folder, in the order in which they ended.
+    """The summaries of all runs by folder, in the order in which the runs ended.
 
-    The clock may have been wrong, so they are counted; those of earlier versions come first.
+    Runs are ordered by number, as clocks may be wrong; runs of earlier versions have none and come
+    first.
     """
-    found = {}
+    summaries = {}
     for path in (state / "runs").glob("**/summary.json"):
         try:
-            told = parse_record(path.read_text(encoding="utf-8"))
-            prints, versions = _referred_to([told])  # which all else goes by
-            _ = told["run_id"] + "", [*prints], [*versions], told.get("number", 0) + 0
-            found[path.parent] = told
+            summary = parse_record(path.read_text(encoding="utf-8"))
+            versions, fingerprints = _referred_to([summary])  # raises if the summary is damaged
+            _ = summary["run_id"] + "", [*fingerprints], [*versions], summary.get("number", 0) + 0
+            summaries[path.parent] = summary
         except (OSError, *UNUSABLE) as error:
             say(f"warning: {path} is damaged ({type(error).__name__}); its folder stays")
-    return dict(sorted(found.items(), key=lambda one: (one[1].get("number", 0), one[0].name)))
+    return dict(
+        sorted(summaries.items(), key=lambda item: (item[1].get("number", 0), item[0].name))
+    )
 
 
 def _add_records(
     state: Path,
-    found: Garbage,
-    gone: list[dict[str, Any]],
-    kept: list[dict[str, Any]],
-    folders: list[Path],
+    unneeded: Garbage,
+    removed: list[dict[str, Any]],
+    kept_summaries: list[dict[str, Any]],
+    kept_folders: list[Path],
 ) -> None:
-    """Add what runs that go have in MLflow and Trackio, and the sweeps that go with them."""
-    if not gone:
+    """Add the removed runs' records in MLflow and Trackio, and their sweeps."""
+    if not removed:
         return
     from pipeline.tracking.mlflow import garbage as mlflow_garbage
     from pipeline.tracking.trackio import store as trackio_store
 
-    parents = {path.parent for path in found.runs} - {path.parent for path in folders}
+    parents = {path.parent for path in unneeded.runs} - {path.parent for path in kept_folders}
     sweeps = {}
     for file in sorted((state / "sweeps").glob("*.json")):
-        told = read_record(file, "folder", "mlflow_run")
-        if told and Path(told["folder"]) in parents:
-            sweeps[file] = told
-    found.sweeps = sorted([*parents - {state / "runs"}, *sweeps])
-    made = [summary["mlflow_run"] for summary in gone if summary.get("mlflow_run")]
-    steps = [step for summary in kept for step in summary["steps"].values()]
-    needed = {summary.get("mlflow_run") for summary in kept} | {s.get("mlflow_run") for s in steps}
-    made += [told["mlflow_run"] for told in sweeps.values()]
-    found.mlflow = mlflow_garbage.unneeded(made, needed)
-    names, ids = (
-        {summary["run_id"] for summary in gone},
+        record = read_record(file, "folder", "mlflow_run")
+        if record and Path(record["folder"]) in parents:
+            sweeps[file] = record
+    unneeded.sweeps = sorted([*parents - {state / "runs"}, *sweeps])
+    mlflow_runs = [summary["mlflow_run"] for summary in removed if summary.get("mlflow_run")]
+    steps = [step for summary in kept_summaries for step in summary["steps"].values()]
+    needed = {summary.get("mlflow_run") for summary in kept_summaries} | {
+        s.get("mlflow_run") for s in steps
+    }
+    mlflow_runs += [record["mlflow_run"] for record in sweeps.values()]
+    unneeded.mlflow = mlflow_garbage.unneeded(mlflow_runs, needed)
+    removed_ids, kept_tracker_runs = (
+        {summary["run_id"] for summary in removed},
         {step.get("tracker_run") for step in steps},
     )
-    found.tracked = [
+    unneeded.tracked = [
         (project, name, id)
         for project, name, id in trackio_store.runs()
-        if (run := RUN_OF_STEP.search(name)) and run[1] in names and id not in ids
+        if (run := RUN_OF_STEP.search(name))
+        and run[1] in removed_ids
+        and id not in kept_tracker_runs
     ]
 
 
-def _unneeded_snapshots(gone: list[str], kept: list[dict[str, Any]]) -> list[str]:
-    """The runs whose code made nothing that is kept."""
-    steps = [step for summary in kept for step in summary["steps"].values()]
+def _unneeded_snapshots(removed_ids: list[str], kept_summaries: list[dict[str, Any]]) -> list[str]:
+    """The removed runs with stored code, whose results no kept run uses."""
+    steps = [step for summary in kept_summaries for step in summary["steps"].values()]
     needed = {step.get("pipeline_run") for step in steps}
-    there = snapshot.run_ids(ROOT)
-    return [id for id in gone if id in there and id not in needed]
+    stored = snapshot.run_ids(ROOT)
+    return [id for id in removed_ids if id in stored and id not in needed]
 
 
 def _referred_to(summaries: list[dict[str, Any]]) -> tuple[set[tuple[str, str, int]], set[str]]:
-    """The artifact versions and the fingerprints that runs refer to."""
-    versions, prints = set(), set()
+    """The artifact versions and fingerprints that runs refer to."""
+    versions, fingerprints = set(), set()
     for summary in summaries:
         for step in summary["steps"].values():
-            prints.add(step["fingerprint"])
+            fingerprints.add(step["fingerprint"])
             for artifact in step["inputs"] + step["outputs"]:
                 number = artifact["version"].removeprefix("v")
                 versions.add((summary["project"], artifact["name"], int(number)))
-    return versions, prints
+    return versions, fingerprints
 
 
-def remove(state: Path, found: Garbage) -> None:
-    """Remove what :func:`garbage` found."""
-    if found.runs:
-        gone = {path.relative_to(state / "runs").parts[0] for path in found.runs}
-        write_whole(state / REMOVED, "\n".join(sorted(_known_runs(state) | gone)))
-    for path in found.files:  # first: a record must not outlive what it names
+def remove(state: Path, unneeded: Garbage) -> None:
+    """Remove the result of :func:`garbage`."""
+    if unneeded.runs:
+        removed_ids = {path.relative_to(state / "runs").parts[0] for path in unneeded.runs}
+        write_whole(state / REMOVED, "\n".join(sorted(_known_runs(state) | removed_ids)))
+    for path in unneeded.files:  # first, as a record must not outlive its outputs
         path.unlink(missing_ok=True)
-    if found.versions:
+    if unneeded.versions:
         from pipeline.tracking.trackio import store as trackio_store
 
-        trackio_store.remove_versions([version[:3] for version in found.versions])
-    if found.tracked:
+        trackio_store.remove_versions([version[:3] for version in unneeded.versions])
+    if unneeded.tracked:
         from pipeline.tracking.trackio import store as trackio_store
 
-        trackio_store.remove_runs(found.tracked)
-    if found.mlflow:
+        trackio_store.remove_runs(unneeded.tracked)
+    if unneeded.mlflow:
         from pipeline.tracking.mlflow import garbage as mlflow_garbage
 
-        mlflow_garbage.remove(found.mlflow)
-    snapshot.forget(ROOT, found.snapshots)
-    for path in found.runs + found.copies + found.sweeps:
+        mlflow_garbage.remove(unneeded.mlflow)
+    snapshot.forget(ROOT, unneeded.snapshots)
+    for path in unneeded.runs + unneeded.copies + unneeded.sweeps:
         path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
 
 def size(state: Path) -> str:
-    """How much there is in a state folder, for the user to compare."""
+    """The number of files in a state folder, and their size."""
     sizes = [path.lstat().st_size for path in state.rglob("*") if not path.is_dir()]
     return f"{len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB"

@@ -1,4 +1,4 @@
-"""What was finished before, here or by those who share the tracker, and may be handed on."""
+"""Finds results that can be reused, from this state folder or from a shared tracker."""
 
 import json
 import tempfile
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class Reuse:
-    """Finds the result of a step that would meet just what it met when it was made.
+    """Finds the result of a step whose evidence matches the current state.
 
     Args:
-        main: the section of the configuration.
-        cache: what this state folder knows of.
-        tracker: where outputs are, and what others have finished.
-        trial: the trial that this run is, if it is one.
-        variables: the environment variables that the run was started with.
-        lock: gives the packages that a step would run with.
-        warn: tells the user something.
+        main: the section ``main`` of the configuration.
+        cache: the records of this state folder.
+        tracker: the tracker with the outputs, and with other users' records if it is shared.
+        trial: the trial of a sweep; None for a single run.
+        variables: the environment variables at the start of the run.
+        lock: returns the lock of a step's packages.
+        warn: shows a warning.
 
     Attributes:
-        by_libraries: the environment variables that libraries go by, as the user has set them.
+        by_libraries: the environment variables that libraries read, as the user has set them.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Reuse:
         self._variables = user_variables(variables, self.by_libraries)
 
     def current_state(self, step: str, parts: Parts) -> CurrentState:
-        """What a step would meet now, given what is known of it."""
+        """The current state of a step, from the parts of its cache key."""
         return CurrentState(digest(parts), self._variables, lambda: self._lock(step))
 
-    def find(self, step: str, parts: Parts, present: CurrentState) -> StepResult | None:
-        """The step as it was finished before, if it may be handed on."""
+    def find(self, step: str, parts: Parts, current: CurrentState) -> StepResult | None:
+        """An earlier result of the step that can be reused, or None."""
         if self._main.force and not (self._trial and self._trial.done):
             return None
-        result = self._known(step, parts, present)
+        result = self._recorded(step, parts, current)
         if result is None:
             return None
         started = time.monotonic()
@@ -69,59 +69,59 @@ class Reuse:
         if problems := self._lost(result):
             for problem in problems:
                 self._warn(f"{problem}; {step} is run again")
-            self._cache.forget(result, present.key)
+            self._cache.forget(result, current.key)
             return None
-        self._cache.touch(result, present.key)
+        self._cache.touch(result, current.key)
         result.status, result.seconds = "cached", time.monotonic() - started
         return result
 
     def explain(
-        self, step: str, parts: Parts, present: CurrentState
+        self, step: str, parts: Parts, current: CurrentState
     ) -> tuple[StepResult | None, list[str]]:
-        """What would be handed on; or None, and why it would not."""
-        result = self._known(step, parts, present)
+        """The result that would be reused; or None, and the reasons against reuse."""
+        result = self._recorded(step, parts, current)
         if self._main.force:
             return None, ["main.force is set"]
         if result is None:
-            return None, self._cache.why(step, parts, present)
+            return None, self._cache.why(step, parts, current)
         reasons = []
         for source in result.sources:
             try:
                 reasons.append(sources.changed(source, self._main.revalidate))
             except sources.Unreachable:
-                continue  # what was fetched before is used
-        told = [reason for reason in reasons if reason]
-        told += self._lost(result)
-        return None if told else result, told
+                continue  # the earlier download is used
+        problems = [reason for reason in reasons if reason]
+        problems += self._lost(result)
+        return None if problems else result, problems
 
-    def _known(self, step: str, parts: Parts, present: CurrentState) -> StepResult | None:
-        return self._cache.get(step, present) or self._shared(step, parts, present)
+    def _recorded(self, step: str, parts: Parts, current: CurrentState) -> StepResult | None:
+        return self._cache.get(step, current) or self._shared(step, parts, current)
 
-    def _shared(self, step: str, parts: Parts, present: CurrentState) -> StepResult | None:
-        """The step as others who share the tracker have finished it, from now on known here too."""
-        reference = f"{records_of(step)}:{present.key}"
+    def _shared(self, step: str, parts: Parts, current: CurrentState) -> StepResult | None:
+        """A result that another user of the tracker has recorded; stored in this cache too."""
+        reference = f"{records_of(step)}:{current.key}"
         if not self._tracker.shared or self._tracker.find(reference) is None:
             return None
         with tempfile.TemporaryDirectory() as folder:
             path = self._tracker.fetch(reference, Path(folder)).file()
             text = path.read_text(encoding="utf-8")
         try:
-            told = json.loads(text)
-            evidence, report = Evidence(**told["evidence"]), told["report"]
+            record = json.loads(text)
+            evidence, report = Evidence(**record["evidence"]), record["report"]
             lock, _ = report.pop("environment"), report.pop("files")
             result = StepResult(step, "ran", fingerprint=fingerprint(parts, evidence), **report)
         except (ValueError, TypeError, LookupError) as error:
             self._warn(f"{reference} is damaged ({type(error).__name__}: {error}); it is not used")
             return None
         result.environment = keep_lock(lock)
-        self._cache.put(Record(result, parts, evidence), present.key)
-        return self._cache.get(step, present)
+        self._cache.put(Record(result, parts, evidence), current.key)
+        return self._cache.get(step, current)
 
     def _has_changed(self, result: StepResult) -> bool:
-        """Whether something that the step fetched from outside is another one now."""
+        """Whether a source of the step has changed."""
         sweep = f"{self._trial.sweep}-" if self._trial else None
         if sweep and (result.pipeline_run or "").startswith(sweep):
-            return False  # all trials of a sweep have the same data
+            return False  # all trials of a sweep use the same data
         for source in result.sources:
             try:
                 if sources.changed(source, self._main.revalidate):
@@ -132,20 +132,21 @@ class Reuse:
         return False
 
     def _lost(self, result: StepResult) -> list[str]:
-        """What is not there any more, here or in the tracker."""
+        """The outputs that are missing or changed, here or in the tracker."""
         return local_records.lost(result, self._tracker.store) or self._missing(result)
 
     def _missing(self, result: StepResult) -> list[str]:
-        """Outputs that the tracker should have and does not, under just that version.
+        """The outputs that the tracker no longer has in this version.
 
-        Only others can have given a version that is on this machine to something else.
+        Outputs stored on this machine are checked only if the tracker is shared: otherwise nobody
+        else changes their versions.
         """
         problems = []
         for output in result.outputs:
             if output.get("stored") and not self._tracker.shared:
                 continue
             name = f"{output['name']}:{output['version']}"
-            found = self._tracker.find(name)
-            if found is None or found.digest != output["digest"]:
+            artifact = self._tracker.find(name)
+            if artifact is None or artifact.digest != output["digest"]:
                 problems.append(f"{name} is gone from {self._tracker.store}")
         return problems

@@ -24,7 +24,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(settings.SYSTEM_TMPDIR, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(mlflow, "MlflowClient", lambda: None)
-    monkeypatch.setattr(dead_runs, "_of_marker", lambda *_: [])
+    monkeypatch.setattr(dead_runs, "_mlflow_runs", lambda *_: [])
     folder = tmp_path / "state" / "running"
     folder.mkdir(parents=True)
     return folder
