@@ -50,7 +50,7 @@ def verify() -> int:
     for problem in problems:
         say(problem)
     say(f"{len(problems)} problem(s); a step whose outputs are damaged is run again by itself"
-          if problems else "everything is whole")  # fmt: skip
+          if problems else "no problems found")  # fmt: skip
     return 1 if problems else 0
 
 

@@ -30,7 +30,7 @@ class Explanation(Pipeline):
             The cached result; without outputs if the step would run.
         """
         values = {key: plain(value) for key, value in parameters.items()}
-        parts, current = self._known(step, values)
+        parts, current = self._look_up_state(step, values)
         if step not in self.chosen:
             self.screen.explain(step, ["it is not in main.steps"])
             result, reasons = self._skipped(step, current), []

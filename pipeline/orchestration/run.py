@@ -1,7 +1,7 @@
-"""The orchestrator: which steps run, on what, and what is handed on from before.
+"""The orchestrator: runs the chosen steps, or reuses their earlier results.
 
-MLflow is imported when the first step has to be run, and not before: a run in which nothing has
-to be done only reads a few small files.
+MLflow is imported when the first step has to run. A run that reuses every result only reads a few
+small files.
 """
 
 import contextlib
@@ -51,15 +51,15 @@ class Pipeline:
 
     Args:
         config: the composed configuration.
-        job: what Hydra runs.
-        named: the run in W&B that it has to be.
-        lock: keeps other runs from running the same step at the same time.
+        job: Hydra's job.
+        named: the W&B run to resume or the W&B sweep to join, if the environment names one.
+        lock: makes the lock of a step, so that only one run executes it at a time.
     """
 
     def __init__(self, config: "DictConfig", job: Job, named: Named, lock: Lock = FileLock):
         self.config, self.recorded = config, references.recorded(config)
         self.started = datetime.now(UTC)
-        started_with = dict(os.environ)  # before any of it is set for MLflow
+        started_with = dict(os.environ)  # before variables are set for MLflow
         self.folder, self.id, self.overrides = job.folder, job.id, job.overrides
         self.chosen = chosen_steps(config.main.steps, job.sweep or bool(named.sweep))
         kind = tracking.choose(config.main.tracker)
@@ -77,16 +77,16 @@ class Pipeline:
         group = self.trial.sweep if self.trial else config.main.experiment_name
         self.notice = context.export(config, group, kind)
         hardening.close_state()
-        known = context.step_context(self.id, job.overrides, self.commit)
+        step_context = context.step_context(self.id, job.overrides, self.commit)
         self.context = replace(
-            known,
+            step_context,
             experiment=config.main.experiment_name,
             data_set=job.choices.get("data", ""),
             model_name=job.choices.get("model", ""),
             trial=self.trial is not None or bool(named.sweep),
         )
         self.backend = backends.choose(config, kind)
-        settings.artifact_root()  # refuses what is no address
+        settings.artifact_root()  # raises if it is no address
         self.screen = Screen(
             step_folders(), hydra_job.warning_reporter(job) if self.trial else None
         )
@@ -106,7 +106,7 @@ class Pipeline:
 
     @cached_property
     def executor(self) -> "Executor":
-        """MLflow, connected; asked for only when something has to be run or looked up there."""
+        """The connection to MLflow, made when a step has to run or MLflow is queried."""
         gc.disable()  # imports leave no garbage
         from pipeline.orchestration.dead_runs import mark_dead
         from pipeline.orchestration.execution.mlflow_project import Executor
@@ -130,76 +130,76 @@ class Pipeline:
         return executor
 
     def __call__(self, step: str, **parameters: Any) -> StepResult:
-        """Run a step: ``mlflow.projects.run`` plus pinned inputs, caching and recording.
+        """Run a step: ``mlflow.projects.run`` with pinned inputs, caching and recording.
 
         Args:
             step: the step's folder.
             parameters: its parameters; ``result["name"]`` of an earlier step is an exact version.
 
         Returns:
-            What it produced. A step that ran before with the same code, environment, parameters
-            and inputs is not run again: its result is reused.
+            The result. A step that ran before with the same code, environment, parameters and
+            inputs does not run again: its result is reused.
 
         Raises:
-            PipelineError: the step failed; the message is its own, or the end of its log.
+            PipelineError: the step failed; the message is the step's, or the end of its log.
         """
         values = {key: plain(value) for key, value in parameters.items()}
         if step in self.chosen:
             with self._attempt(step):
                 result = self._reuse_or_run(step, values)
         else:
-            _, present = self._known(step, values)
-            result = self._skipped(step, present)
+            _, current = self._look_up_state(step, values)
+            result = self._skipped(step, current)
         self.results[step] = result
         self._show(result)
         return result
 
-    def _known(self, step: str, values: Mapping[str, Any]) -> tuple[Parts, CurrentState]:
-        """What is known of a step before it runs, and what it would meet now."""
-        found = key_parts(step, values, self.tracker.store, self.backend.environment)
-        return found, self.reuse.current_state(step, found)
+    def _look_up_state(self, step: str, values: Mapping[str, Any]) -> tuple[Parts, CurrentState]:
+        """The parts of a step's cache key, and the state in which it would run."""
+        parts = key_parts(step, values, self.tracker.store, self.backend.environment)
+        return parts, self.reuse.current_state(step, parts)
 
     def _reuse_or_run(self, step: str, values: Mapping[str, Any]) -> StepResult:
         self.tracked.begin(self.context)
         values = {key: self._pinned(step, value) for key, value in values.items()}
-        found, present = self._known(step, values)
-        with self._alone(step, present.key):
-            if result := self.reuse.find(step, found, present):
+        parts, current = self._look_up_state(step, values)
+        with self._locked(step, current.key):
+            if result := self.reuse.find(step, parts, current):
                 return result
             self._begin_step(step)
-            told = replace(self.context, key=present.key, variables=self.reuse.by_libraries)
+            step_context = replace(self.context, key=current.key, variables=self.reuse.by_libraries)
             with self._time_limit(step):
-                ran = self.executor.run(step, values, told)
-            _check_inputs(ran.result, values)
-            return self._finish_step(ran, found, present)
+                outcome = self.executor.run(step, values, step_context)
+            _check_inputs(outcome.result, values)
+            return self._finish_step(outcome, parts, current)
 
     def _lock(self, step: str) -> list[str]:
-        """The packages that the step would run with; its environment is built to learn of them."""
+        """The lock of the step's packages; builds the step's environment if necessary."""
         env_manager = self.config.main.env_manager
-        found = workers.lock(ROOT / step, env_manager)
-        if found is None:
+        packages = workers.lock(ROOT / step, env_manager)
+        if packages is None:
             self.executor.ensure_environment(step)
-            found = workers.lock(ROOT / step, env_manager)
-        return found or []
+            packages = workers.lock(ROOT / step, env_manager)
+        return packages or []
 
     def _pinned(self, step: str, value: Any) -> Any:
-        """An input that no step of this run names: its latest version as it is now.
+        """A parameter; an artifact without a version becomes its latest version.
 
         Raises:
-            PipelineError: there is none.
+            PipelineError: the artifact has no version yet.
         """
         if not isinstance(value, Reference) or value.has_version:
             return value
         name = value.partition(":")[0]
-        found = self.tracker.find(f"{name}:latest")
-        if found is None:
+        latest = self.tracker.find(f"{name}:latest")
+        if latest is None:
             raise PipelineError(
                 f"{step} needs {name}, and the step that makes it is not in main.steps",
                 f"no earlier run has made it either: choose that step too, or main.steps=all "
                 f"(looked in: {self.tracker.store})",
             )
-        self.screen.warn(f"{step} uses the latest {name}: {found.version}")
-        return Reference(found.reference, found.digest)
+        self.screen.warn(f"{step} uses the latest {name}: {latest.version}")
+        return Reference(latest.reference, latest.digest)
 
     def _show(self, result: StepResult) -> None:
         produced = "  ".join(f"{o['name']}:{o['version']}" for o in result.outputs)
@@ -214,17 +214,18 @@ class Pipeline:
                 self.screen.note(note["text"])
 
     @contextlib.contextmanager
-    def _alone(self, step: str, key: str) -> Iterator[None]:
-        """Keep other pipelines from running the same step at the same time."""
+    def _locked(self, step: str, key: str) -> Iterator[None]:
+        """Hold the step's lock, so that no other run executes it at the same time."""
         self.screen.state(step, "waiting")
         if self.trial and self.cache.is_running(step, key):
-            self._prepare(self.chosen[-1])  # that one is the trial's own, and there is time now
+            # use the waiting time for the last step, which trials rarely share
+            self._prepare(self.chosen[-1])
         with self.cache.lock(step, key):
             yield
 
     @contextlib.contextmanager
     def _attempt(self, step: str) -> Iterator[None]:
-        """Record a step that fails or is stopped, be it while it is looked up."""
+        """Record a step that fails or is stopped, also during its look-up."""
         self.running, started = step, time.monotonic()
         try:
             yield
@@ -238,14 +239,14 @@ class Pipeline:
 
     def _prepare(self, step: str) -> None:
         """Start the workers of a step that is about to run and of the next one."""
-        self.temporary.begin()  # before anything is put into it
+        self.temporary.begin()  # before a worker puts files into the folder
         if self.backend.name != backends.PREFORK:
             return
-        place = self.chosen.index(step)
-        coming = [ROOT / name for name in self.chosen[place : place + 2]]
+        index = self.chosen.index(step)
+        folders = [ROOT / name for name in self.chosen[index : index + 2]]
         if not self.trial:
-            self.workers.keep(coming)
-        for folder in coming:
+            self.workers.keep(folders)
+        for folder in folders:
             self.workers.prepare(folder, self.config.main.env_manager)
 
     def _begin_step(self, step: str) -> None:
@@ -257,21 +258,21 @@ class Pipeline:
             self.executor.ensure_environment(step)
         self.screen.started(step, self.folder / f"{step}.log")
 
-    def _finish_step(self, ran: "Outcome", found: Parts, present: CurrentState) -> StepResult:
-        """Record what a step came to, for its MLflow run and for runs to come."""
-        result, changed = ran.result, list(ran.changed)
+    def _finish_step(self, outcome: "Outcome", parts: Parts, current: CurrentState) -> StepResult:
+        """Record a step's result on its MLflow run and in the cache."""
+        result, changed = outcome.result, list(outcome.changed)
         step = result.step
-        seen = ran.evidence or unrecorded(step, present)
-        result.fingerprint = fingerprint(found, seen)
-        if declared(step, self.backend.remote) != found["declared"]:
+        evidence = outcome.evidence or unrecorded(step, current)
+        result.fingerprint = fingerprint(parts, evidence)
+        if declared(step, self.backend.remote) != parts["declared"]:
             changed.append("MLproject or its inputs")
         self.executor.record(result)
         result.mlflow_files = self.executor.files(result)
         if changed:
-            told = f"{', '.join(changed)} changed while {step} ran; no other run will reuse it"
-            result.warnings.append(told)
+            warning = f"{', '.join(changed)} changed while {step} ran; no other run will reuse it"
+            result.warnings.append(warning)
         else:
-            self.cache.put(Record(result, found, seen), present.key)
+            self.cache.put(Record(result, parts, evidence), current.key)
         return result
 
     @contextlib.contextmanager
@@ -279,7 +280,7 @@ class Pipeline:
         """Stop a step after ``main.timeout`` seconds.
 
         Raises:
-            PipelineError: it ran out of time; its processes are gone.
+            PipelineError: the step ran out of time, and its processes were ended.
         """
         seconds = self.config.main.timeout
         if seconds is None:
@@ -293,12 +294,12 @@ class Pipeline:
                 raise
             raise PipelineError(
                 f"{step} ran out of time after {seconds:g} s (main.timeout)",
-                f"give it more, or less to do: main.timeout={2 * seconds:g}",
+                f"raise the limit, such as main.timeout={2 * seconds:g}, or reduce the work",
             ) from error
 
     def _begin(self) -> None:
-        """Begin the run in MLflow that the steps go below; in a sweep it belongs to the sweep's."""
-        self.snapshot = self._keep_code()
+        """Begin the parent run in MLflow; in a sweep it is a child of the sweep's run."""
+        self.snapshot = self._store_code()
         tags = {TRACKER_TAG: self.tracker.kind}
         if self.snapshot:
             tags |= self.snapshot.tags()
@@ -317,57 +318,58 @@ class Pipeline:
         summary.note_store()
 
     def _record_reuse(self) -> None:
-        """Begin a run in a store of MLflow's that has none of this checkout's yet.
+        """Begin a run in an MLflow store that has no run of this checkout yet.
 
-        All steps were reused, and the user has named the store to see them there.
+        All steps were reused, but the user chose a new store and expects to see the run there.
         """
         try:
             self._begin()
         except PipelineError as failure:
             self.screen.warn(failure.what)
 
-    def _keep_code(self) -> snapshot.Snapshot | None:
-        """Keep the code in git, because a step is about to run; None where that can't be done."""
+    def _store_code(self) -> snapshot.Snapshot | None:
+        """Store the code in git before the first step runs; None if that is impossible."""
         if not self.config.provenance.snapshot:
             return None
         message = f"run {self.id}\n\nThe code of a run of the pipeline, as it stood."
         state = [settings.state_dir(), settings.trackio_dir()]
         limit = self.config.provenance.max_file_mb
         try:
-            taken = snapshot.take(ROOT, self.id, message, limit, exclude=state)
+            code = snapshot.take(ROOT, self.id, message, limit, exclude=state)
         except GitError as error:
             self.screen.warn(f"this run's code is not kept in git: {error.what}")
             return None
         self.context = replace(
             self.context,
-            snapshot=taken.commit,
-            snapshot_ref=taken.ref,
-            dirty=taken.dirty,
-            diff=taken.diff,
+            snapshot=code.commit,
+            snapshot_ref=code.ref,
+            dirty=code.dirty,
+            diff=code.diff,
         )
-        return taken
+        return code
 
-    def _skipped(self, step: str, present: CurrentState) -> StepResult:
-        """A step that was not chosen: its outputs as they are, from the run that fits best.
+    def _skipped(self, step: str, current: CurrentState) -> StepResult:
+        """The result of a step that is not in main.steps, from an earlier run.
 
-        Nobody reads what comes after the last chosen step, so there only what fits is handed on.
+        Prefers a result that matches the current state, else the latest one. After the last chosen
+        step only a matching result is used, because no step reads it.
         """
-        fitting = result = self.cache.get(step, present)
+        matching = result = self.cache.get(step, current)
         order = step_folders().index
         if result is None and order(step) < order(self.chosen[-1]):
             result = self.cache.latest(step, self.tracker.store)
-        if fitting is None:
-            # what follows comes from other settings too
+        if matching is None:
+            # later steps depend on other settings, too
             self.context = replace(self.context, overrides=None)
         if result is None:
             return StepResult(step, "skipped")
         result.status, result.seconds, result.warnings = "skipped", None, []
-        if fitting is None:
+        if matching is None:
             result.warnings = [f"{step} is not chosen; using what run {result.pipeline_run} made"]
         return result
 
     def _open(self) -> None:
-        """Begin to show what happens."""
+        """Start the display, and show notices."""
         self.screen.__enter__()
         if self.cache.notice:
             self.screen.warn(self.cache.notice)
@@ -385,7 +387,7 @@ class Pipeline:
             if self.trial and not self.trial.done:
                 self._begin()
             elif any(processes.killed_runs()):
-                _ = self.executor  # which tidies up after them
+                _ = self.executor  # cleans up after them
         except BaseException:
             self.temporary.end()
             self._until_end.close()
@@ -411,7 +413,7 @@ class Pipeline:
             if error is None:
                 error = failure
                 raise
-            self.screen.warn(failure.what)  # what came first is told as the error
+            self.screen.warn(failure.what)  # the first error is reported instead
         finally:
             self._until_end.close()
             try:
@@ -425,7 +427,7 @@ class Pipeline:
         self.screen.close()
 
     def _keep_workers(self) -> None:
-        """Keep what the next trial will use: what this one has, unless it has run nothing."""
+        """Keep only the workers of the steps that ran, which the next trial will use."""
         ran = {ROOT / name for name, result in self.results.items() if result.status == "ran"}
         if ran:
             self.workers.keep(ran)
@@ -435,7 +437,7 @@ class Pipeline:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The model's metrics, or without a model the last step's."""
+        """The metrics of the model, else of the last step that has some."""
         measured = [result for result in self.results.values() if result.metrics]
         models = [r for r in measured if any(output["type"] == "model" for output in r.outputs)]
         return (models or measured)[-1].metrics if measured else {}
@@ -452,7 +454,7 @@ class Pipeline:
         return [f"run {self.id}: {self.folder}", *page, *report, where]
 
     def _record(self, status: str, error: BaseException | None) -> None:
-        """``summary.json``, in the run's folder and on its MLflow run if it has one."""
+        """Write ``summary.json`` to the run's folder and, if there is one, to its MLflow run."""
         parent = self.executor.parent if "executor" in self.__dict__ else None
         content = {
             "run_id": self.id,
@@ -474,7 +476,7 @@ class Pipeline:
         }
         try:
             content = summary.write(self.folder, content)
-        finally:  # a full disk here must not leave a run in MLflow that never ends
+        finally:  # end the MLflow run even if the disk is full
             if parent:
                 self._end(status, json.dumps(content, indent=2), error)
 
@@ -484,17 +486,17 @@ class Pipeline:
         self.tracked.end(self.context, self.results, self.metrics, parent, error)
 
     def _end(self, status: str, content: str, error: BaseException | None) -> None:
-        """End the run in MLflow, whose server is not waited for if something has failed."""
+        """End the run in MLflow; after an error without retries, so as not to wait for a server."""
         with mlflow_retries.once() if error else contextlib.nullcontext():
             data_set = self.config.main.dataset
             self.executor.end(status, self.metrics, content, error, self.results, data_set)
 
 
 def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
-    """Refuse what a step made of other data than it was meant to have.
+    """Refuse the result of a step whose inputs had other digests than expected.
 
     Raises:
-        PipelineError: a version in the tracker is not the one of that name any more.
+        PipelineError: an artifact version in the tracker has changed.
     """
     digests = {f"{used['name']}:{used['version']}": used["digest"] for used in result.inputs}
     for value in values.values():
@@ -502,5 +504,5 @@ def _check_inputs(result: StepResult, values: Mapping[str, Any]) -> None:
             raise PipelineError(
                 f"{result.step} was to use {value} with digest {value.digest[:12]}, and the "
                 f"tracker's {value} has {digests[value][:12]}",
-                "the tracker was changed meanwhile; main.force=true makes all of it anew",
+                "the tracker was changed during the run; main.force=true runs all steps again",
             )

@@ -1,4 +1,4 @@
-"""Begins what ``main.py`` asks for: a run of the pipeline, or an explanation of one."""
+"""Starts a run of the pipeline for ``main.py``, or an explanation of a run."""
 
 import contextlib
 import os
@@ -25,13 +25,14 @@ _lock: ContextVar[Lock] = ContextVar("lock", default=FileLock)
 
 @contextlib.contextmanager
 def start(config: "DictConfig") -> Iterator[Pipeline]:
-    """Begin a run of the pipeline; the object it gives runs a step when it is called.
+    """Begin a run of the pipeline; calling the yielded object runs a step.
 
     Args:
         config: the composed configuration.
 
     Raises:
-        PipelineError: a setting that can't work, before anything is run.
+        SystemExit: the run failed; its cause is the error, such as an invalid setting.
+        PipelineError: the same, in a trial of a sweep.
     """
     if stand_in := _stand_in.get():
         yield stand_in
@@ -53,8 +54,8 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
             yield run
     except PipelineError as error:
         if job.sweep:
-            raise  # a trial's failure is the sweep's to record
-        raise SystemExit(1) from error  # past Hydra, which would log it in its own way
+            raise  # the sweep records a trial's failure
+        raise SystemExit(1) from error  # or Hydra would log the error in its own way
     except BrokenPipeError as error:
         if not reader_gone(error):
             raise
@@ -63,7 +64,7 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
 
 @contextlib.contextmanager
 def standing_in(recorder: Any) -> Iterator[None]:
-    """Let :func:`start` give ``recorder`` instead of a run, to see which steps ``go()`` calls."""
+    """Let :func:`start` yield ``recorder`` instead of a run, to see which steps ``go()`` calls."""
     token = _stand_in.set(recorder)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run of the pipeline leaves in its folder: its configuration and ``summary.json``."""
+"""Writes a run's configuration and ``summary.json`` to its folder."""
 
 import hashlib
 import json
@@ -24,45 +24,45 @@ def keep_config(folder: Path, config: Mapping[str, Any], overrides: Sequence[str
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write ``summary.json``, and return it with the run's number."""
+    """Write ``summary.json``, and return its content with the run's number."""
     numbered = {"number": next_number(), **content}
     write_whole(folder / SUMMARY, json.dumps(numbered, indent=2))
     return numbered
 
 
 def note_store() -> None:
-    """Note that MLflow's store has a run of this checkout's."""
-    place = _store()
+    """Note that MLflow's store has a run of this checkout."""
+    place = _store_note()
     place.parent.mkdir(parents=True, exist_ok=True)
     place.touch()
 
 
 def is_new_store() -> bool:
-    """Whether the user has named a store that has no run of this checkout's yet."""
-    return bool(os.environ.get(settings.MLFLOW_URI)) and not _store().exists()
+    """Whether the user has chosen a store that has no run of this checkout yet."""
+    return bool(os.environ.get(settings.MLFLOW_URI)) and not _store_note().exists()
 
 
-def _store() -> Path:
+def _store_note() -> Path:
     name = hashlib.sha256(settings.tracking_uri().encode()).hexdigest()[:16]
     return settings.state_dir() / "stores" / name
 
 
 def as_yaml(value: Any) -> str:
-    """A value as YAML, in its own order."""
+    """A value as YAML, without sorting keys."""
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def next_number() -> int:
-    """The number of a run that ends now, in the order in which this state folder's runs end."""
+    """The next run number; numbers give the order in which this state folder's runs end."""
     path = settings.state_dir() / "count"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         try:
             number = 1 + int(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # it is missing or damaged
+        except (OSError, ValueError):  # missing or damaged
             summaries = map(read_record, path.parent.glob(f"runs/**/{SUMMARY}"))
-            numbers = [found.get("number") for found in summaries if found]
-            number = 1 + max((one for one in numbers if isinstance(one, int)), default=0)
+            numbers = [summary.get("number") for summary in summaries if summary]
+            number = 1 + max((n for n in numbers if isinstance(n, int)), default=0)
         if not path.is_dir():
             write_whole(path, str(number))
     return number

@@ -1,4 +1,4 @@
-"""What a run looks like: a live table on a terminal, plain lines elsewhere."""
+"""Displays a run: a live table on a terminal, plain lines elsewhere."""
 
 import os
 import re
@@ -23,7 +23,7 @@ from pipeline.core.text import printable, say
 
 BUILDING = "building environment"
 STYLES = {"ran": "green", "cached": "cyan", "failed": "red", "killed": "red", "would run": "yellow"}
-# How a metric was measured, and what it is then called
+# How a metric was measured, by patterns of its key
 WAYS = {
     "cv mean": r"cv_(.+)_mean",
     "cv std": r"cv_(.+)_std",
@@ -32,11 +32,11 @@ WAYS = {
 }
 
 
-WIDEST = 10_000  # columns of a table that is not to be cut
+WIDEST = 10_000  # width of a table that must not be cut
 
 
 class PlainConsole(Console):
-    """A console for which text is text: no markup, no emoji, and no control characters."""
+    """A console without markup, emoji and control characters."""
 
     def __init__(self, **options: Any):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
@@ -44,12 +44,12 @@ class PlainConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Whatever is printed, as the pieces that the terminal gets."""
+        """Render without control characters."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else Segment(printable(piece.text), piece.style)
 
     def on_broken_pipe(self) -> NoReturn:
-        """Let the program end as it does wherever else its reader goes away."""
+        """Raise BrokenPipeError, which the main program handles."""
         raise BrokenPipeError
 
 
@@ -69,10 +69,12 @@ class Row:
 class Screen:
     """Shows the steps as they run.
 
-    It writes to its own copy of standard output, for a running step's output goes to a file.
+    Writes to its own copy of standard output, because a step's output goes to a file.
 
     Attributes:
-        tell: what a trial of a sweep does with a warning; it shows nothing by itself.
+        steps: the names of all steps.
+        tell: reports the warnings of a trial, which displays nothing itself; None: a single run.
+        rows: the table's rows, by step.
     """
 
     steps: list[str]
@@ -93,7 +95,7 @@ class Screen:
 
     @property
     def quiet(self) -> bool:
-        """Whether only warnings are of interest; a sweep has a line for each trial instead."""
+        """Whether the run is a trial; its sweep shows one line per trial."""
         return self.tell is not None
 
     def __enter__(self) -> "Screen":
@@ -106,47 +108,47 @@ class Screen:
             self._live.stop()
 
     def close(self) -> None:
-        """Give the copy of standard output back."""
+        """Close the copy of standard output."""
         self._out.close()
 
     def started(self, step: str, log: Path | None = None) -> None:
-        """A step begins; its output goes to ``log``."""
+        """Show that a step has begun; its output goes to ``log``."""
         row = self.rows[step]
         row.state, row.started, row.log = "running", time.monotonic(), log
         self._line(f"{step}: running")
 
     def building(self, step: str) -> None:
-        """A step's environment is being built."""
+        """Show that a step's environment is being built."""
         row = self.rows[step]
         row.state, row.started = BUILDING, time.monotonic()
         self._line(f"{step}: {BUILDING}")
 
     def state(self, step: str, state: str) -> None:
-        """A step changes its state without a line of its own."""
+        """Change the state of a step without printing a line."""
         if self.rows[step].state != BUILDING:
             self.rows[step].state = state
 
     def explain(self, step: str, reasons: list[str]) -> None:
-        """Why a step would run, or not."""
+        """Print why a step would or would not run."""
         for reason in reasons:
             self.console.print(f"{step}: {reason}", markup=False, soft_wrap=True)
 
     def ended(self, step: str, state: str, seconds: float | None, produced: str) -> None:
-        """A step ends in one of the states ran, cached, failed, killed or skipped."""
+        """Show the end of a step: ran, cached, failed, killed or skipped."""
         row = self.rows[step]
         row.state, row.seconds, row.produced = state, seconds, produced
         took = "" if seconds is None else f" in {seconds:.1f} s"
         self._line(f"{step}: {state}{took}{'  ' if produced else ''}{produced}")
 
     def warn(self, message: str) -> None:
-        """One line that the user should see."""
+        """Show a warning of one line."""
         if self.tell:
             self.tell(message)
             return
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
     def note(self, message: str) -> None:
-        """One line about what a step has decided."""
+        """Show a note of one line about a decision of a step."""
         if not self.quiet:
             self.console.print(f"note: {message}", style="dim", markup=False, soft_wrap=True)
 
@@ -155,7 +157,7 @@ class Screen:
             say(text, file=self._out, flush=True)
 
     def table(self) -> Group:
-        """The steps: their states, how long each took or has taken so far, what it produced."""
+        """The table of the steps: state, seconds so far, and outputs or last line of the log."""
         table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
         table.add_column("step", no_wrap=True, min_width=max(map(len, self.rows)))
         table.add_column("state", no_wrap=True, min_width=len(f"* {BUILDING}"))
@@ -176,7 +178,7 @@ class Screen:
 
 
 def last_line(log: Path | None) -> str:
-    """The last thing that a running step said."""
+    """The last line of a running step's log."""
     lines = last_lines(log, 1)
     return lines[0] if lines else ""
 
@@ -187,7 +189,7 @@ def print_result(
     metrics: Mapping[str, float],
     hints: list[str],
 ) -> None:
-    """After the table: the model's metrics, links, and where to look next."""
+    """Print the model's metrics, links and hints after the table."""
     if metrics:
         console.print()
         console.print(_metrics_table(metrics))
@@ -200,20 +202,20 @@ def print_result(
 
 
 def _metrics_table(metrics: Mapping[str, float]) -> Table:
-    """A row for each way of measuring, where there are several: ``val_f1`` goes below ``f1``.
+    """A table of metrics with one row per kind of measurement: ``val_f1`` goes below ``f1``.
 
-    So does ``rmse.NAME``, that of one of several targets.
+    With several targets, ``rmse.NAME`` has its own row as well.
     """
     rows: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
-        way = next(way for way, named in WAYS.items() if re.fullmatch(named, key))
-        name, _, target = re.fullmatch(WAYS[way], key)[1].partition(".")
-        rows.setdefault(f"{way} {target}".strip(), {})[name] = value
+        kind = next(kind for kind, pattern in WAYS.items() if re.fullmatch(pattern, key))
+        name, _, target = re.fullmatch(WAYS[kind], key)[1].partition(".")
+        rows.setdefault(f"{kind} {target}".strip(), {})[name] = value
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in names if len(rows) == 1 else ("", *names):
         table.add_column(name, justify="right")
-    for way, row in sorted(rows.items()):
+    for kind, row in sorted(rows.items()):
         cells = (number(row[name]) if name in row else "" for name in names)
-        table.add_row(*cells) if len(rows) == 1 else table.add_row(way, *cells)
+        table.add_row(*cells) if len(rows) == 1 else table.add_row(kind, *cells)
     return table

@@ -1,4 +1,4 @@
-"""The run of the whole pipeline in the tracker, beside those of its steps."""
+"""The pipeline's own run in the tracker, beside the runs of its steps."""
 
 import contextlib
 import io
@@ -13,21 +13,21 @@ from pipeline.tracking.interface import PIPELINE, RUN_OF, STATUS_OF
 
 
 class TrackedRun:
-    """What a run of the pipeline was configured with, and what its steps came to.
+    """The tracker run with the pipeline's configuration and the results of its steps.
 
-    In W&B it is open from the first step to the end, so that it is seen, found by a sweep's agent
-    and has a state; a run that has run nothing is there, too. In Trackio it is written at the end
-    of a run that has run something and was not stopped: Trackio has no states, and importing it
-    takes longer than all of a run in which nothing has changed. There a trial has none beside its
+    In W&B it is open from the first step to the end, so it is visible, has a state and can be
+    found by a sweep's agent; it exists even if all results were reused. In Trackio it is written at
+    the end, and only if a step ran and the run was not stopped: Trackio has no states, and its
+    import takes longer than a run without changes. In Trackio a trial has no run beside its
     sweep's.
 
     Args:
         tracker: the tracker's project.
-        config: the configuration as it is recorded.
-        named: the run and the sweep that it has to be, if somebody has named them.
-        trial: whether this is one of a sweep.
-        alert: whether a run that fails is to alert whoever has asked the tracker for that.
-        warn: tells the user something.
+        config: the recorded configuration.
+        named: the W&B run and sweep that the environment names, if any.
+        trial: whether the run is a trial of a sweep.
+        alert: whether a failed run sends an alert through the tracker.
+        warn: shows a warning.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TrackedRun:
         """Open the run in W&B, unless it is open.
 
         Raises:
-            PipelineError: the server does not take it.
+            PipelineError: the server refuses it.
         """
         if self._run is None and self._tracker.kind == "wandb":
             self._run = self._open(context)
@@ -78,20 +78,20 @@ class TrackedRun:
         mlflow_run: str | None,
         error: BaseException | None,
     ) -> None:
-        """Record what the steps came to, and end the run.
+        """Record the results of the steps, and end the run.
 
-        All of it is recorded elsewhere, too, so a tracker that does not take it is a warning: the
-        run may have been deleted meanwhile.
+        A tracker that refuses this is only a warning, because the results are recorded elsewhere
+        too. For example, the user may have deleted the run.
         """
         if self._run is None and not self._is_written_late(results, error):
             return
-        with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
+        with contextlib.redirect_stdout(io.StringIO()):  # hides Trackio's messages
             try:
                 run = self._run or self._open(context)
                 with contextlib.ExitStack() as on_failure:
                     on_failure.push(lambda _, stopped, __: run.finish(True, error or stopped))
                     if error is None:
-                        for reference in _handed_over(results):
+                        for reference in _reused_outputs(results):
                             run.use_unread(reference)
                     if metrics:
                         run.log(metrics)
@@ -108,13 +108,13 @@ class TrackedRun:
     def _is_written_late(
         self, results: Mapping[str, StepResult], error: BaseException | None
     ) -> bool:
-        """Whether a run that is not open yet is written now."""
-        stopped = _state(error) == "killed"  # nobody waits for an import then
+        """Whether a run that was not open before is written at the end."""
+        stopped = _state(error) == "killed"  # then the user does not wait for an import
         return self._tracker.kind != "wandb" and not (self._trial or stopped) and _has_run(results)
 
 
 def _state(error: BaseException | None) -> str:
-    """How a run ended: finished, failed by itself, or killed, that is, stopped by somebody."""
+    """How a run ended: finished, failed, or killed (stopped by a user or a signal)."""
     if error is None:
         return "finished"
     return "killed" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -125,17 +125,19 @@ def _has_run(results: Mapping[str, StepResult]) -> bool:
     return any(result.status in ("ran", "failed", "killed") for result in results.values())
 
 
-def _handed_over(results: Mapping[str, StepResult]) -> list[str]:
-    """The outputs of the steps that were cached."""
+def _reused_outputs(results: Mapping[str, StepResult]) -> list[str]:
+    """The outputs of cached steps."""
     cached = [result for result in results.values() if result.status == "cached"]
-    return [f"{one['name']}:{one['version']}" for result in cached for one in result.outputs]
+    return [
+        f"{output['name']}:{output['version']}" for result in cached for output in result.outputs
+    ]
 
 
 def _summary(results: Mapping[str, StepResult], error: BaseException | None) -> dict[str, str]:
-    """How the run and each step ended, and where the step's own run is."""
-    told = {"status": _state(error)}
+    """The status of the run and of each step, and the step's own run."""
+    values = {"status": _state(error)}
     for step, result in results.items():
-        told[f"{STATUS_OF}{step}"] = result.status
-        if where := result.tracker_url or result.tracker_run:
-            told[f"{RUN_OF}{step}"] = where
-    return told
+        values[f"{STATUS_OF}{step}"] = result.status
+        if run := result.tracker_url or result.tracker_run:
+            values[f"{RUN_OF}{step}"] = run
+    return values

@@ -56,7 +56,7 @@ def test_damage_is_named_and_repaired(copied: tuple[Checkout, Finished]):
     assert "clean_data.csv:v0 has been changed on disk" in repaired.out
     made = repaired.outputs()
     assert made == {name: output for name, output in first.outputs().items() if name in made}
-    assert checkout.tool("verify").out.strip() == "everything is whole"
+    assert checkout.tool("verify").out.strip() == "no problems found"
 
 
 def test_a_version_that_is_another_one_now_is_not_handed_on(checkout: Checkout):
