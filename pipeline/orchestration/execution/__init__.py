@@ -1,1 +1,1 @@
-"""How a step runs: as an MLflow project, in its environment, in a worker or elsewhere."""
+"""Runs a step as an MLflow project: in its environment, in a worker or on another machine."""

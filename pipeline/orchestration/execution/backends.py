@@ -1,9 +1,9 @@
-"""Steps on other machines: Kubernetes, Databricks, or a backend that a plugin adds to MLflow.
+"""Runs steps on other machines: Kubernetes, Databricks, or an MLflow backend plugin.
 
-Such a machine has nothing of this one: no checkout, no state folder, no variables. So each step is
-sent as a bundle, an MLflow project with all it needs: the step's files, what they import of
-``pipeline``, its arguments and the names of where it belongs. Its report comes back as a file
-of its MLflow run. Both places have to reach the same MLflow server and the same tracker.
+Such a machine has no checkout, no state folder and no environment variables of this one. So each
+step is sent as a bundle: an MLflow project with the step's files, the modules of ``pipeline`` that
+they import, its arguments and its context. The report comes back as a file of the step's MLflow
+run. Both machines need access to the same MLflow server and the same tracker.
 """
 
 import importlib.util
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PREFORK, LOCAL, KUBERNETES, DATABRICKS = "prefork", "local", "kubernetes", "databricks"
-PLUGINS = "mlflow.project_backend"  # the entry points by which MLflow finds further ones
+PLUGINS = "mlflow.project_backend"  # the entry points of MLflow's backend plugins
 NEEDED = ("kube-job-template-path", "repository-uri", "image")  # in Kubernetes' backend_config
-# What a step is told of where it belongs; secrets are the other machine's own.
+# Environment variables that a remote step gets; secrets are set on its own machine.
 HANDED_ON = (
     "WANDB_PROJECT",
     "WANDB_RUN_GROUP",
@@ -49,28 +49,28 @@ HANDED_ON = (
 
 @dataclass(frozen=True)
 class Backend:
-    """Where MLflow runs the steps: ``main.backend`` and ``main.backend_config``."""
+    """The MLflow backend of the steps: ``main.backend`` and ``main.backend_config``."""
 
     name: str = LOCAL
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def remote(self) -> bool:
-        """Whether steps run elsewhere, as far as we can know."""
+        """Whether steps may run on another machine."""
         return self.name not in (PREFORK, LOCAL)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What decides about the packages that a step meets there, beside its conda.yml."""
+        """Settings that decide the packages of a remote step, beside its conda.yml."""
         return {"image": self.config["image"]} if self.name == KUBERNETES else {}
 
     def options(self) -> dict[str, Any]:
-        """What ``mlflow.projects.run`` is given; a copy, for MLflow writes into it."""
+        """Arguments of ``mlflow.projects.run``; copies, because MLflow changes them."""
         config = deepcopy(dict(self.config))
         return {
             "backend": self.name,
             "backend_config": config,
-            "build_image": self.name == KUBERNETES,  # the bundle upon the image that was named
+            "build_image": self.name == KUBERNETES,  # adds the bundle to the configured image
         }
 
 
@@ -78,27 +78,27 @@ def choose(config: "DictConfig", tracker: str) -> Backend:
     """The backend that the configuration names.
 
     Raises:
-        PipelineError: there is no such one, or it lacks what it needs.
+        PipelineError: the backend is unknown, or a setting that it needs is missing.
     """
-    name, given = config.main.backend, config.main.backend_config
-    known = [PREFORK, LOCAL, KUBERNETES, DATABRICKS]
-    if name not in known:
-        known += (plugin.name for plugin in metadata.entry_points(group=PLUGINS))
-    if name not in known:
+    name, backend_config = config.main.backend, config.main.backend_config
+    backends = [PREFORK, LOCAL, KUBERNETES, DATABRICKS]
+    if name not in backends:
+        backends += (plugin.name for plugin in metadata.entry_points(group=PLUGINS))
+    if name not in backends:
         raise PipelineError(
-            f"unknown main.backend={name!r}{did_you_mean(name, known)}",
-            f"use one of: {', '.join(known)}; or install the package that adds it to MLflow",
+            f"unknown main.backend={name!r}{did_you_mean(name, backends)}",
+            f"use one of: {', '.join(backends)}; or install the package that adds it to MLflow",
         )
-    backend = Backend(name, _read(given))
+    backend = Backend(name, _read(backend_config))
     if backend.config and not backend.remote:
         raise PipelineError(
-            f"main.backend_config is given, and main.backend={name} has no use for it",
-            f"choose a backend: {', '.join(known[2:])}",
+            f"main.backend_config is set, but main.backend={name} does not use it",
+            f"choose a backend: {', '.join(backends[2:])}",
         )
     if backend.remote and config.main.timeout is not None:
         raise PipelineError(
             f"main.timeout has no effect with main.backend={name}",
-            "leave it null, and set a limit of that place: docs/remote.md",
+            "leave it null, and set a limit of the backend: docs/remote.md",
         )
     if name in (KUBERNETES, DATABRICKS):
         _check_servers(name, tracker)
@@ -106,33 +106,36 @@ def choose(config: "DictConfig", tracker: str) -> Backend:
     return backend
 
 
-def _read(given: Any) -> dict[str, Any]:
+def _read(config: Any) -> dict[str, Any]:
     """``main.backend_config``: a mapping, or the path of a JSON file with one."""
-    if given is None:
+    if config is None:
         return {}
-    if isinstance(given, dict):
-        found = given
-    elif not isinstance(given, str):
+    if isinstance(config, dict):
+        content = config
+    elif not isinstance(config, str):
         from omegaconf import OmegaConf
 
-        found = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else given
+        content = (
+            OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+        )
     else:
         try:
-            found = json.loads(Path(given).read_text(encoding="utf-8"))
+            content = json.loads(Path(config).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise PipelineError(
-                f"main.backend_config={given!r} can't be read: {error}",
+                f"main.backend_config={config!r} can't be read: {error}",
                 "give the path of a JSON file, or the settings themselves: {key: value}",
             ) from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise PipelineError(
-            f"main.backend_config={given!r} holds no settings", "give keys and values: {key: value}"
+            f"main.backend_config={config!r} holds no settings",
+            "give keys and values: {key: value}",
         )
-    return found
+    return content
 
 
 def _check_servers(name: str, tracker: str) -> None:
-    """Both places have to reach MLflow and the tracker, so neither may be a folder of this one."""
+    """Refuse local stores: both machines need access to MLflow and to the tracker."""
     if not settings.mlflow_on_server():
         raise PipelineError(
             f"main.backend={name} needs an MLflow server, and MLFLOW_TRACKING_URI names none",
@@ -150,7 +153,7 @@ def _kubernetes(backend: Backend) -> Backend:
     if missing:
         raise PipelineError(
             f"main.backend_config lacks {', '.join(missing)}",
-            "docs/remote.md says what each is",
+            "docs/remote.md explains each key",
         )
     if importlib.util.find_spec("kubernetes") is None:
         raise PipelineError(
@@ -175,7 +178,7 @@ def _kubernetes(backend: Backend) -> Backend:
 
 
 def _databricks(backend: Backend) -> Backend:
-    """MLflow adds keys of its own to the settings, which must not get into the cluster's."""
+    """Put plain cluster settings below ``new_cluster``, as MLflow adds its own keys beside it."""
     if not backend.config:
         raise PipelineError(
             "main.backend=databricks needs main.backend_config, the cluster to run on",
@@ -189,14 +192,14 @@ def _databricks(backend: Backend) -> Backend:
 def bundle(
     backend: Backend, step: str, arguments: Mapping[str, str], folder: Path, context: StepContext
 ) -> Path:
-    """A step as a project that needs no other file; the folder it is in.
+    """Write a step as a self-contained MLflow project, and return its folder.
 
     Args:
-        backend: where it will run.
+        backend: the backend that will run it.
         step: the step's folder.
-        arguments: the parameters of its script.
-        folder: where to make it.
-        context: where the step belongs; it gets what is known elsewhere too.
+        arguments: the arguments of its script.
+        folder: the folder to write.
+        context: the step's context, which is adapted to another machine.
     """
     source = ROOT / step
     files = {path: folder / path.relative_to(source) for path in step_files(source)}
@@ -204,39 +207,39 @@ def bundle(
     for path, copy in files.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    handed = {
+    job = {
         "step": step,
-        # MLflow quotes for a shell what Kubernetes hands on without one, so not as a command line
+        # not as a command line: MLflow quotes it for a shell, but Kubernetes uses none
         "arguments": [f"--{key}={text}" for key, text in arguments.items()],
         "environment": _environment(),
         "context": asdict(_context(context)),
     }
-    (folder / HANDED_OVER).write_text(json.dumps(handed), encoding="utf-8")
-    _rewrite(folder / "MLproject", lambda project: _project(project, backend))
-    _rewrite(folder / "conda.yml", _with_mlflow)
+    (folder / HANDED_OVER).write_text(json.dumps(job), encoding="utf-8")
+    _rewrite(folder / "MLproject", lambda project: _change_project(project, backend))
+    _rewrite(folder / "conda.yml", _add_mlflow)
     return folder
 
 
 def _environment() -> dict[str, str]:
-    told = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
+    values = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
     if server := os.environ.get("TRACKIO_SERVER_URL"):
-        told["TRACKIO_SERVER_URL"] = server.partition("?")[0]  # what follows is the token
-    return told
+        values["TRACKIO_SERVER_URL"] = server.partition("?")[0]  # without the token
+    return values
 
 
 def _context(context: StepContext) -> StepContext:
-    """A step's context for another machine, which has no file of this one."""
+    """A step's context for another machine, without local paths."""
     return replace(context, report=BY_MLFLOW, copies="", developer=origin.developer())
 
 
 def _rewrite(path: Path, change: Any) -> None:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    change(found)
-    path.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def _project(project: dict[str, Any], backend: Backend) -> None:
-    """The name as Kubernetes allows one, the arguments from the bundle, and the image."""
+def _change_project(project: dict[str, Any], backend: Backend) -> None:
+    """Set a name that Kubernetes allows, a command without arguments, and the image."""
     project["name"] = re.sub(r"[^a-z0-9]+", "-", project["name"].lower()).strip("-")
     project["entry_points"]["main"]["command"] = "python script.py"
     if backend.name == KUBERNETES:
@@ -244,8 +247,8 @@ def _project(project: dict[str, Any], backend: Backend) -> None:
         project["docker_env"] = {"image": backend.config["image"]}
 
 
-def _with_mlflow(conda: dict[str, Any]) -> None:
-    """The report is written with MLflow, which not every step has in its environment."""
+def _add_mlflow(conda: dict[str, Any]) -> None:
+    """Add MLflow, which writes the report, to the step's packages if it is missing."""
     packages = conda["dependencies"][-1]["pip"]
     if not any(package.startswith("mlflow") for package in packages):
         packages.append(f"mlflow-skinny=={metadata.version('mlflow')}")
@@ -259,18 +262,18 @@ def run(
     context: StepContext,
     **options: Any,
 ) -> "SubmittedRun":
-    """Have MLflow send a step to where it runs, and wait for its end.
+    """Run a step on a remote backend, and wait for its end.
 
     Args:
-        backend: where that is.
+        backend: the backend.
         step: the step's folder.
-        arguments: the parameters of its script.
-        folder: for its bundle.
-        context: where the step belongs.
-        options: further ones of ``mlflow.projects.run``.
+        arguments: the arguments of its script.
+        folder: the folder for its bundle.
+        context: the step's context.
+        options: further arguments of ``mlflow.projects.run``.
 
     Raises:
-        MlflowException: it failed, or it could not be sent.
+        MlflowException: the step failed or could not be sent.
     """
     import mlflow.projects
     from mlflow.exceptions import ExecutionException, MlflowException
@@ -280,18 +283,18 @@ def run(
         return mlflow.projects.run(str(project), **options, **backend.options())
     except MlflowException:
         raise
-    except Exception as error:  # a client's own: of Kubernetes, of Docker, of a plugin
+    except Exception as error:  # errors of the clients of Kubernetes, Docker or a plugin
         raise ExecutionException(f"{type(error).__name__}: {error}") from error
 
 
 def shortened(text: str) -> str:
-    """A message of a few lines; a server's answer may have many."""
+    """The first lines of a message; a server's answer may be long."""
     lines = [line[:200] for line in text.splitlines() if line.strip()]
     return "\n".join(lines[:4])
 
 
 def report(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
-    """The report of a step that ran elsewhere, a file of its MLflow run; None if there is none."""
+    """The report of a remote step, from a file of its MLflow run; None if it is missing."""
     if REPORT not in {file.path for file in client.list_artifacts(run_id)}:
         return None
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""Steps' environments, built once, whole, and by one process at a time.
+"""Builds the steps' environments once, completely, and in one process at a time.
 
-MLflow takes a folder that exists for a finished environment, so one whose building was cut off
-would be used for ever, and two pipelines that start together would meet in it. Here a marker
-file tells a finished one, and a lock keeps others out while it is made.
+MLflow uses every environment folder that exists, even if its build was interrupted or is in
+progress in another process. Here a marker file in the folder says that the build is complete, and a
+lock is held during the build.
 """
 
 import logging
@@ -35,16 +35,16 @@ PYTHON_FOLDER = f"python{PYTHON}"
 
 
 def prepare_process() -> None:
-    """Set what MLflow's environment building reads from this process's environment."""
-    # compiled, or the first import of each module is slow
+    """Set the environment variables that MLflow reads when it builds environments."""
+    # compile bytecode, or the first import of each module is slow
     variables.set_defaults({"UV_COMPILE_BYTECODE": "1", "PIP_NO_INPUT": "1"})
-    here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
-    if path.partition(os.pathsep)[0] != here:
-        variables.set_variables({"PATH": f"{here}{os.pathsep}{path}"})
+    bin_folder, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
+    if path.partition(os.pathsep)[0] != bin_folder:
+        variables.set_variables({"PATH": f"{bin_folder}{os.pathsep}{path}"})
     if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
         root = system_temporary_folder() / f"mlflow-envs-{os.getuid()}"
         root.mkdir(mode=0o700, exist_ok=True)
-        status = root.lstat()  # anybody can make a folder or a link of that name
+        status = root.lstat()  # another user may have made a folder or link of that name
         if (
             not stat.S_ISDIR(status.st_mode)
             or status.st_uid != os.getuid()
@@ -56,15 +56,17 @@ def prepare_process() -> None:
                 f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
             )
         variables.set_variables({MLFLOW_ENV_ROOT.name: str(root)})
-    root = Path(MLFLOW_ENV_ROOT.get())  # where one is named by conda.yml, whichever Python it has
+    root = Path(
+        MLFLOW_ENV_ROOT.get()
+    )  # one folder per Python version, as names come from conda.yml alone
     if root.name != PYTHON_FOLDER:
         variables.set_variables({MLFLOW_ENV_ROOT.name: str(root / PYTHON_FOLDER)})
 
 
 def ensure(step: Path, env_manager: str) -> None:
-    """Build a step's environment from its ``conda.yml``, unless it is there.
+    """Build a step's environment from its ``conda.yml``, unless it exists.
 
-    For ``uv`` and ``virtualenv``; conda makes its own, and ``local`` needs none.
+    Only for ``uv`` and ``virtualenv``: conda builds its own, and ``local`` needs none.
     """
     if env_manager not in ("uv", "virtualenv"):
         return
@@ -78,14 +80,14 @@ def python_of(folder: Path) -> Path:
 
 
 def is_built(python: Path) -> bool:
-    """Whether an environment is there, and whole."""
+    """Whether an environment exists and is complete."""
     return (python.parents[1] / MARKER).exists()
 
 
 def build_ahead(steps: Iterable[Path], env_manager: str) -> list[Path]:
-    """Begin to build the environments of steps that have none, side by side.
+    """Start to build missing environments of steps, in parallel.
 
-    Whoever needs one meanwhile waits for it in :func:`ensure`, which also tells what fails here.
+    :func:`ensure` waits for the build of an environment, and raises its error.
 
     Returns:
         The steps whose environments are being built.
@@ -93,7 +95,7 @@ def build_ahead(steps: Iterable[Path], env_manager: str) -> list[Path]:
     missing = [step for step in steps if not is_built(python_of(step))]
     if env_manager not in ("uv", "virtualenv") or not missing:
         return []
-    logging.getLogger("mlflow.utils.virtualenv").setLevel("WARNING")  # or it writes on the screen
+    logging.getLogger("mlflow.utils.virtualenv").setLevel("WARNING")  # or it prints to the terminal
     pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
     for step in missing:
         pool.submit(build, step, env_manager, quiet=True)
@@ -102,17 +104,17 @@ def build_ahead(steps: Iterable[Path], env_manager: str) -> list[Path]:
 
 
 def build(step: Path, env_manager: str, *, quiet: bool = False) -> Path:
-    """Build the environment of a folder's ``conda.yml``, unless it is there; its Python.
+    """Build the environment of a folder's ``conda.yml``, unless it exists; returns its Python.
 
-    uv builds it on the Python that runs this, whichever of those that it may be conda.yml names.
+    uv uses the Python version of this process, also if conda.yml names another supported version.
 
     Args:
         step: the folder.
         env_manager: ``uv`` or ``virtualenv``.
-        quiet: print nothing; what a program says is in the error if it fails.
+        quiet: print nothing; an error contains the output of the failed program.
     """
     spec, python = _PythonEnv.from_conda_yaml(step / "conda.yml"), python_of(step)
-    if env_manager == "uv":  # by its path, for uv does not look into virtual environments
+    if env_manager == "uv":  # by path, as uv ignores virtual environments
         spec.python = str(Path(sys.executable).resolve())
     folder = python.parents[1]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Runs one step as an MLflow project, and records on its MLflow run what came of it."""
+"""Runs steps as MLflow projects, and records their results in MLflow."""
 
 import contextlib
 import hashlib
@@ -42,17 +42,17 @@ from pipeline.tracking.mlflow import retries as mlflow_retries
 from pipeline.tracking.mlflow import store as mlflow_store
 from pipeline.tracking.mlflow.store import children
 
-LONGEST_PARAMETER = 4000  # MLflow cuts what is longer than 6000, quotes included
+LONGEST_PARAMETER = 4000  # MLflow truncates at 6000, including quotes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A step that has run.
+    """The outcome of a step that has run.
 
     Attributes:
-        result: what it came to.
-        evidence: what that depends on; None: nobody recorded it.
-        changed: what changed meanwhile, so that it proves nothing.
+        result: the step's result.
+        evidence: what the result depends on; None: it was not traced.
+        changed: inputs that changed during the step, which prevent the result's reuse.
     """
 
     result: StepResult
@@ -64,11 +64,11 @@ class Executor:
     """A parent run in MLflow, and the steps run as its children.
 
     Args:
-        run_id, folder: of the whole pipeline's run.
-        experiment: MLflow's.
-        env_manager, backend, workers: what the steps run in.
-        marker: where the parent run is noted.
-        meanwhile: is called while a step runs in a worker: what can be done then.
+        run_id, folder: the id and folder of the pipeline's run.
+        experiment: the name of the MLflow experiment.
+        env_manager, backend, workers: how the steps are executed.
+        marker: the marker file, in which the parent run is noted.
+        meanwhile: called while a step runs in a worker.
     """
 
     def __init__(
@@ -101,20 +101,23 @@ class Executor:
         commit: origin.Commit | None,
         parameters: Mapping[str, str],
     ) -> None:
-        """Begin the parent run, with the resolved configuration and the commit.
+        """Begin the parent run.
 
         Args:
-            parameters: the settings to be shown of the run.
+            config: the resolved configuration, as YAML.
+            tags: further tags.
+            commit: the commit of the working tree; None outside of git.
+            parameters: the settings to log as parameters.
         """
-        known = {RUN_ID_TAG: self.run_id}  # at once, so that it is found if all ends here
-        run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id, tags=known)
-        with contextlib.ExitStack() as on_failure:  # a run left open would be in the next one's way
+        first_tags = {RUN_ID_TAG: self.run_id}  # set at once, so that a killed run is found
+        run = mlflow.start_run(experiment_id=self.experiment, run_name=self.run_id, tags=first_tags)
+        with contextlib.ExitStack() as on_failure:  # an open run would block the next one
             on_failure.callback(mlflow.end_run, "FAILED")
             self._marker.note(**{processes.MLFLOW_RUN: run.info.run_id})
-            told = {"developer": origin.developer(), **tags}
+            all_tags = {"developer": origin.developer(), **tags}
             if commit:
-                told |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
-            mlflow.set_tags(told)
+                all_tags |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
+            mlflow.set_tags(all_tags)
             mlflow.log_params(parameters)
             self._address = run.info.artifact_uri
             with azure.readable_errors(self._address):
@@ -132,13 +135,17 @@ class Executor:
         results: Mapping[str, StepResult] | None = None,
         data_set: str = "",
     ) -> None:
-        """End the parent run: FINISHED, FAILED (and why) or KILLED, with what its steps came to.
+        """End the parent run as FINISHED, FAILED or KILLED, with the results of its steps.
 
-        One whose record can't be completed is FAILED; it ends in any case.
+        If recording fails, the run is FAILED. The run ends in any case.
 
         Args:
-            results: of the steps, to describe a run that has ended well.
-            data_set: the name of its data set.
+            status: the run's final status.
+            metrics: the model's metrics.
+            summary: the content of ``summary.json``.
+            error: the error of a failed run.
+            results: the results of the steps, for the description of a successful run.
+            data_set: the name of the data set.
         """
         try:
             if isinstance(error, PipelineError):
@@ -157,11 +164,11 @@ class Executor:
 
     @mlflow_store.told()
     def run(self, step: str, parameters: Mapping[str, Any], context: StepContext) -> Outcome:
-        """Run a step to its end, as the MLflow project that its folder is.
+        """Run a step's folder as an MLflow project, and wait for its end.
 
         Raises:
-            PipelineError: it failed; the message is the step's own, or the end of its log.
-            KeyboardInterrupt: it was stopped; its MLflow run says KILLED.
+            PipelineError: the step failed; the message is the step's, or the end of its log.
+            KeyboardInterrupt: the step was stopped; its MLflow run is KILLED.
         """
         log, report = self.folder / f"{step}.log", self.folder / f"{step}.json"
         context = replace(context, report=str(report), trace=True)
@@ -169,7 +176,7 @@ class Executor:
         try:
             with _output_to(log):
                 if self.backend.remote:
-                    submitted = self._run_elsewhere(step, parameters, context)
+                    submitted = self._run_remote(step, parameters, context)
                 else:
                     environments.ensure(ROOT / step, self.env_manager)
                     with variables.temporarily({VARIABLE: context.to_json()}):
@@ -182,52 +189,56 @@ class Executor:
             self._end_child(RunStatus.KILLED)
             raise
         except (MlflowException, ShellCommandException) as error:
-            if _interrupted(error):  # and then MLflow could not record it
+            if _interrupted(error):  # MLflow could not record the status
                 self._end_child(RunStatus.KILLED)
                 raise KeyboardInterrupt from error
             self._fetch_report(self._end_child(RunStatus.FAILED), report)
             raise _failure(step, report, log, error, self.backend) from error
-        return self._ran(step, submitted.run_id, report, log, time.monotonic() - started)
+        return self._outcome(step, submitted.run_id, report, log, time.monotonic() - started)
 
-    def _ran(self, step: str, id: str, report: Path, log: Path, seconds: float) -> Outcome:
-        """What a step that has ended well reported.
+    def _outcome(self, step: str, id: str, report: Path, log: Path, seconds: float) -> Outcome:
+        """The outcome of a successful step, from its report.
 
         Args:
+            step: the step's folder.
             id: its run in MLflow.
+            report: the file of its report.
+            log: the file of its log.
+            seconds: its duration.
 
         Raises:
-            PipelineError: it reported nothing.
+            PipelineError: the step has written no report.
         """
         self._children.add(id)
         self._fetch_report(id, report)
         if not report.is_file():
             self.client.set_terminated(id, "FAILED")
             raise PipelineError(
-                f"{step} ended on main.backend={self.backend.name} and reported nothing",
-                "the backend has to hand MLFLOW_RUN_ID and MLFLOW_TRACKING_URI to the step: "
+                f"{step} ended on main.backend={self.backend.name} without a report",
+                "the backend has to set MLFLOW_RUN_ID and MLFLOW_TRACKING_URI for the step: "
                 f"docs/remote.md\nfull log: {log}",
             )
-        told = json.loads(report.read_text(encoding="utf-8"))
-        told["environment"] = keep_lock(told["environment"])
-        found, changed = told.pop("evidence"), told.pop("changed")
-        for name in told.pop("files"):
+        content = json.loads(report.read_text(encoding="utf-8"))
+        content["environment"] = keep_lock(content["environment"])
+        evidence_fields, changed = content.pop("evidence"), content.pop("changed")
+        for name in content.pop("files"):
             self.client.log_artifact(id, str(self.folder / name))
-        told |= {"pipeline_run": self.run_id, "mlflow_run": id}
-        evidence = Evidence(**found) if found else None
-        return Outcome(StepResult(step, "ran", seconds, **told), evidence, changed)
+        content |= {"pipeline_run": self.run_id, "mlflow_run": id}
+        evidence = Evidence(**evidence_fields) if evidence_fields else None
+        return Outcome(StepResult(step, "ran", seconds, **content), evidence, changed)
 
     def build_ahead(self, steps: Iterable[str]) -> list[str]:
-        """Begin to build the environments that steps of this run lack; these steps."""
+        """Start to build missing environments of steps; returns the steps concerned."""
         if self.backend.remote:
             return []
         folders = [ROOT / step for step in steps]
         return [folder.name for folder in environments.build_ahead(folders, self.env_manager)]
 
     def ensure_environment(self, step: str) -> None:
-        """Build a step's environment, unless it is there.
+        """Build a step's environment, unless it exists.
 
         Raises:
-            PipelineError: that failed.
+            PipelineError: the build failed.
         """
         log = self.folder / f"{step}.log"
         try:
@@ -248,26 +259,26 @@ class Executor:
         own = self.backend.name == backends.PREFORK
         return prefork.options(self.workers, log, self._meanwhile) if own else {}
 
-    def _run_elsewhere(
+    def _run_remote(
         self, step: str, parameters: Mapping[str, Any], context: StepContext
     ) -> SubmittedRun:
-        """Run a step by a backend that may be on another machine."""
+        """Run a step on a backend that may use another machine."""
         arguments = {key: as_text(value) for key, value in parameters.items()}
         folder = self.folder / "remote" / step
         options = self._options(step, parameters)
         return backends.run(self.backend, step, arguments, folder, context, **options)
 
     def _fetch_report(self, run_id: str | None, path: Path) -> None:
-        """Bring the report of a step that ran elsewhere to where one of here would be."""
+        """Write the report of a remote step to the path of a local step's report."""
         if run_id and self.backend.remote:
             with azure.readable_errors(self._address):
-                told = backends.report(self.client, run_id)
-            if told is not None:
-                write_whole(path, json.dumps(told))
+                content = backends.report(self.client, run_id)
+            if content is not None:
+                write_whole(path, json.dumps(content))
 
     @mlflow_store.told()
     def record(self, result: StepResult) -> None:
-        """Write on a finished step's MLflow run exactly what it used and produced."""
+        """Record a finished step's inputs and outputs as tags of its MLflow run."""
         tags = {RUN_ID_TAG: self.run_id, "pipeline.step": result.step}
         for direction in ("inputs", "outputs"):
             for artifact in getattr(result, direction):
@@ -277,10 +288,12 @@ class Executor:
             tags["tracker.url"] = result.tracker_url
         batch = [RunTag(key, value) for key, value in tags.items()]
         self._attach(result)
-        self.client.log_batch(result.mlflow_run, tags=batch)  # last: now the step counts
+        self.client.log_batch(
+            result.mlflow_run, tags=batch
+        )  # last, as these tags mark the step as complete
 
     def _attach(self, result: StepResult) -> None:
-        """Put what a step ran with, and the tables it made, beside its MLflow run's model."""
+        """Log a step's package lock and its tables to its MLflow run."""
         lock = settings.lock_file(result.environment).read_text(encoding="utf-8")
         with azure.readable_errors(self._address):
             self.client.log_text(result.mlflow_run, lock, LOCK)
@@ -289,13 +302,13 @@ class Executor:
 
     @mlflow_store.told()
     def files(self, result: StepResult) -> dict[str, str]:
-        """What MLflow keeps of a step in the state folder: files by place, with their digests."""
+        """Digests of the files that MLflow stores for a step in the state folder, by path."""
         return mlflow_store.local_files(mlflow_store.addresses(self.client, result.mlflow_run))
 
     def _end_child(self, status: int) -> str | None:
-        """Give the step that did not come back its final state; MLflow does not name it."""
+        """Set the final status of a step that failed, and return its run, which MLflow did not."""
         ended = None
-        # why the step ended is what counts
+        # the step's own error matters more
         with mlflow_retries.once(), contextlib.suppress(MlflowException):
             for run in children(self.client, self.experiment, self.parent):
                 if run.info.run_id not in self._children:
@@ -306,14 +319,14 @@ class Executor:
 
 
 def as_text(value: Any) -> str:
-    """A parameter as text: JSON for what is not text."""
+    """A parameter as text; other types become JSON."""
     if value is None:
         return ""
     return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _text(value: Any) -> str:
-    """A parameter as text; a file for what is long."""
+    """A parameter as text; long JSON is written to a file and becomes ``@PATH``."""
     text = as_text(value)
     if isinstance(value, str) or len(text) <= LONGEST_PARAMETER:
         return text
@@ -325,25 +338,25 @@ def _text(value: Any) -> str:
 
 
 def _interrupted(error: BaseException) -> bool:
-    """Whether an error came up while Ctrl-C was being handled."""
-    found: BaseException | None = error
-    while found and not isinstance(found, KeyboardInterrupt):
-        found = found.__context__
-    return found is not None
+    """Whether an error was raised while KeyboardInterrupt was handled."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__context__
+    return cause is not None
 
 
 def _failure(
     step: str, report: Path, log: Path, cause: Exception, backend: Backend
 ) -> PipelineError:
-    """A step's own words, where it had any; else the end of its log, or MLflow's words."""
-    told = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-    if error := told.get("error"):  # none, where it was killed when all was done
+    """The error of a failed step: from its report, else from its log or from MLflow."""
+    content = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    if error := content.get("error"):  # absent if the step was killed after its report
         remedy = f"{error['remedy']}\nfull log: {log}".strip()
         return PipelineError(f"{step} failed: {error['what']}", remedy)
     if backend.remote:
         return PipelineError(
             f"{step} failed on main.backend={backend.name}: {backends.shortened(str(cause))}",
-            f"what it printed is where the backend keeps it; what was said here: {log}",
+            f"see the backend for the step's output, and this log for MLflow's: {log}",
         )
     tail = "\n".join(last_lines(log)) or str(cause)
     if isinstance(cause, ShellCommandException):
@@ -356,10 +369,10 @@ def _failure(
 
 @contextlib.contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Send all that this process and its children print into a file."""
+    """Redirect the output of this process and its children to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
+    saved = os.dup(1), os.dup(2)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -368,6 +381,6 @@ def _output_to(log: Path) -> Iterator[None]:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for copy, target in zip(kept, (1, 2), strict=True):
+        for copy, target in zip(saved, (1, 2), strict=True):
             os.dup2(copy, target)
             os.close(copy)
