@@ -1,8 +1,8 @@
-"""The MLflow project backend ``prefork``: a worker that has a step's imports forks a child for it.
+"""The MLflow project backend ``prefork``: runs a step in a forked child of its worker.
 
-MLflow's own backend ``local`` does the same through a shell and a new interpreter. It is used where
-there is no worker: on other systems than Linux, with conda, for a script that can't be imported or
-that starts threads, and for a command that is more than ``python script.py`` and its arguments.
+A worker has the step's imports already. Without a worker, MLflow's backend ``local`` starts a shell
+and a new interpreter: on systems other than Linux, with conda, for a script that can't be imported
+or starts threads, and for a command other than ``python script.py`` with arguments.
 """
 
 import json
@@ -36,11 +36,11 @@ from pipeline.orchestration.execution.backends import PREFORK
 from pipeline.orchestration.execution.workers import ForkedChild, Workers, interpreter
 
 KILLED = 137  # a shell's exit status for a killed process
-SHELL = set("|&;<>()$`*?[]~#!\\\n")  # what a shell may take for more than text
+SHELL = set("|&;<>()$`*?[]~#!\\\n")  # characters with a meaning for a shell
 
 
 class PreforkedRun(SubmittedRun):
-    """A step at work in a worker's child."""
+    """A step that runs in a worker's child."""
 
     def __init__(self, run_id: str, child: ForkedChild, meanwhile: Callable[[], None]):
         self._run_id, self._worker_child, self._meanwhile = run_id, child, meanwhile
@@ -52,7 +52,7 @@ class PreforkedRun(SubmittedRun):
         return self._run_id
 
     def begin(self, job: dict[str, Any]) -> bool:
-        """Hand the work over to a child; whether there is one."""
+        """Send the job to the child; returns whether the child exists."""
         try:
             self._process = psutil.Process(self._worker_child.pid)
             self._worker_child.connection.sendall(f"{json.dumps(job)}\n".encode())
@@ -62,7 +62,7 @@ class PreforkedRun(SubmittedRun):
         return True
 
     def wait(self) -> bool:
-        """Wait for the end; whether it was a success."""
+        """Wait for the end; returns whether the step succeeded."""
         if self._status is None:
             self._meanwhile()
             try:
@@ -72,12 +72,12 @@ class PreforkedRun(SubmittedRun):
         return self._status == 0
 
     def get_status(self) -> str:
-        """The status that :meth:`wait` has learnt, in MLflow's words."""
+        """The status as an MLflow status, as of the last :meth:`wait`."""
         ended = RunStatus.FAILED if self._status else RunStatus.FINISHED
         return RunStatus.to_string(RunStatus.RUNNING if self._status is None else ended)
 
     def cancel(self) -> None:
-        """End the child and all below it."""
+        """End the child and all processes below it."""
         processes.end(self._process)
 
 
@@ -98,8 +98,8 @@ class PreforkBackend(LocalBackend):
         folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
         project, env_manager = load_project(folder), backend_config[PROJECT_ENV_MANAGER]
         command = project.get_entry_point(entry_point).command
-        plain = command.split()[:2] == ["python", "script.py"] and SHELL.isdisjoint(command)
-        child = backend_config["workers"].connect(folder, env_manager) if plain else None
+        is_plain = command.split()[:2] == ["python", "script.py"] and SHELL.isdisjoint(command)
+        child = backend_config["workers"].connect(folder, env_manager) if is_plain else None
         id = get_or_create_run(
             None, project_uri, experiment_id, folder, version, entry_point, params
         ).info.run_id
@@ -128,12 +128,12 @@ class PreforkBackend(LocalBackend):
 def options(
     workers: Workers, log: Path, meanwhile: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
-    """What ``mlflow.projects.run`` is given for a step that prints to a log file.
+    """Arguments of ``mlflow.projects.run`` for a step in a worker.
 
     Args:
-        workers: have the step's worker.
-        log: the file.
-        meanwhile: is called while the step runs.
+        workers: the workers.
+        log: the file for the step's output.
+        meanwhile: called while the step runs.
     """
     own = {"workers": workers, "log": str(log), "meanwhile": meanwhile}
     return {"backend": PREFORK, "backend_config": own}
@@ -148,4 +148,4 @@ def _activation(folder: Path, env_manager: str) -> dict[str, str]:
     return {"VIRTUAL_ENV": str(python.parents[1]), "PATH": path}
 
 
-loader.MLFLOW_BACKENDS[PREFORK] = PreforkBackend  # an entry point would need an installation
+loader.MLFLOW_BACKENDS[PREFORK] = PreforkBackend  # an entry point would need an installed package

@@ -1,4 +1,4 @@
-"""The processes below this one, and their end: after Ctrl-C, or when they take too long."""
+"""Manages the processes of a run: signals, time limits, markers and temporary files."""
 
 import contextlib
 import hashlib
@@ -31,25 +31,25 @@ from pipeline.tracking.mlflow import retries as mlflow_retries
 if TYPE_CHECKING:
     import psutil
 
-GRACE = 3.0  # seconds that a process has to end by itself
+GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 SERVICE, SERVICE_GRACE = "wandb-core", 0.5
-TIDYING = 60.0  # seconds that another start may take to tidy up after a run
-REMOVALS = 3  # of a folder in which something appears meanwhile
-NAME = re.compile("pipeline-[0-9a-f]{8}")  # of a run's temporary folder
+CLEANUP = 60.0  # seconds to wait while another start cleans up after the run
+REMOVALS = 3  # attempts to remove a folder into which processes still write
+NAME = re.compile("pipeline-[0-9a-f]{8}")  # names of temporary folders of runs
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """On a signal to end, Ctrl-C's or another, end all below this process; KeyboardInterrupt."""
+    """On a signal to end, such as Ctrl-C, end all child processes and raise KeyboardInterrupt."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        variables.set_variables(mlflow_retries.ONCE)  # whoever stops a run does not wait for long
+        variables.set_variables(mlflow_retries.ONCE)  # a user who stops a run does not want to wait
         end_children()
         raise KeyboardInterrupt
 
     try:
         before = {name: signal.signal(name, stop) for name in ending_signals()}
-    except ValueError:  # not in the main thread: whoever started us gets the signals
+    except ValueError:  # not in the main thread, which alone gets signals
         yield
         return
     try:
@@ -61,12 +61,12 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[threading.Event]:
-    """End what runs below this process after so many seconds; the event tells that it was so."""
+    """End all child processes after ``seconds``; the yielded event is set if that happened."""
     over, late = threading.Event(), threading.Event()
 
     def watch() -> None:
         wait = seconds
-        while not over.wait(wait):  # what is started after the end is ended too
+        while not over.wait(wait):  # also end processes that start later
             late.set()
             end_children()
             wait = 0.2
@@ -81,20 +81,25 @@ def limited(seconds: float) -> Iterator[threading.Event]:
 
 
 def launch(code: Path, words: Iterable[str], variables: Mapping[str, str]) -> int:
-    """Run ``main.py`` of some code to its end; its exit status.
+    """Run ``main.py`` of a checkout, and return its exit status.
+
+    Args:
+        code: the folder of the checkout.
+        words: the arguments.
+        variables: the environment variables.
 
     Raises:
-        KeyboardInterrupt: we were asked to stop, and so was it.
+        KeyboardInterrupt: the run was interrupted.
     """
     command = [sys.executable, str(code / "main.py"), *words]
-    # In a session of its own, so that Ctrl-C reaches it once: through us.
+    # In a session of its own, so that it gets Ctrl-C only once: from this process.
     process = subprocess.Popen(command, env=dict(variables), start_new_session=True)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         process.send_signal(signal.SIGINT)
 
-    asked = ending_signals()
-    before = {number: signal.signal(number, stop) for number in asked}
+    numbers = ending_signals()
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         status = process.wait()
     finally:
@@ -109,23 +114,23 @@ _adopted: list["psutil.Process"] = []
 
 
 def adopt(child: "psutil.Process") -> None:
-    """Let :func:`end_children` end a process that works for this one, and is another's child."""
+    """Let :func:`end_children` also end a process that is the child of a worker."""
     _adopted[:] = [child, *(process for process in _adopted if process.is_running())]
 
 
 def end_children() -> None:
-    """End all processes below this one, but for its watcher and its tracker's service."""
+    """End all processes below this one, except the watcher and the tracker's service."""
     import psutil
 
     children = psutil.Process().children()
-    kept = (watcher.is_watcher, _is_service)
-    end(*(child for child in children if not any(test(child) for test in kept)), *_adopted)
+    excluded = (watcher.is_watcher, _is_service)
+    end(*(child for child in children if not any(test(child) for test in excluded)), *_adopted)
 
 
 def end(*roots: "psutil.Process") -> None:
-    """End processes and all below them: asked first, killed after the grace.
+    """End processes and all below them: terminate them, and kill them after :data:`GRACE`.
 
-    A tracker's service is ended after the process that it works for, whose run it has to end.
+    A tracker's service is ended after its process, as it has to end the process's run.
     """
     import psutil
 
@@ -146,7 +151,7 @@ def end(*roots: "psutil.Process") -> None:
 
 
 def _is_service(process: "psutil.Process") -> bool:
-    """Whether a process is W&B's, which sends the data of the process that has started it."""
+    """Whether a process is W&B's service, which uploads the data of its parent process."""
     import psutil
 
     try:
@@ -155,17 +160,17 @@ def _is_service(process: "psutil.Process") -> bool:
         return False
 
 
-# What the marker of a run names
+# Keys of a run's marker
 HOST, MLFLOW_RUN, TEMPORARY, STORE = "host", "mlflow_run", "temporary", "mlflow_store"
 
 
 class Marker:
-    """The files of a run under way: a lock that its process holds, and what to tidy up after it.
+    """The marker files of an active run: a lock that its process holds, and notes for the cleanup.
 
-    However the process ends, the system releases the lock.
+    The operating system releases the lock when the process ends, however it ends.
 
     Args:
-        id: the run's; what an earlier process has noted under it is replaced.
+        id: the run's id; notes of an earlier process with this id are replaced.
     """
 
     def __init__(self, id: str):
@@ -179,7 +184,7 @@ class Marker:
         return Marker, (self.id,)
 
     def note(self, **values: str) -> None:
-        """Write down more of what the run uses; the first note takes the lock."""
+        """Add notes about what the run uses; takes the lock."""
         self.hold()
         self._noted |= {HOST: socket.gethostname(), STORE: _store(), **values}
         write_whole(self.path, json.dumps(self._noted))
@@ -188,7 +193,7 @@ class Marker:
         """Take the lock, until the process ends or :meth:`remove`."""
         if not self._lock.is_locked:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=TIDYING)
+            self._lock.acquire(timeout=CLEANUP)
 
     @property
     def is_held(self) -> bool:
@@ -196,7 +201,7 @@ class Marker:
         return self._lock.is_locked
 
     def read(self) -> dict[str, str]:
-        """What is noted; nothing, and a warning, if the file is damaged."""
+        """The notes; empty, with a warning, if the file is damaged."""
         try:
             noted = json.loads(self.path.read_text(encoding="utf-8"))
             return {HOST: noted[HOST], **{k: v for k, v in noted.items() if isinstance(v, str)}}
@@ -207,7 +212,7 @@ class Marker:
             return {}
 
     def claim(self) -> bool:
-        """Take the lock, if no process holds it."""
+        """Take the lock if no process holds it; returns whether it was taken."""
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -221,7 +226,7 @@ class Marker:
         say(f"warning: {self.path} is ignored: {type(error).__name__}: {error}", file=sys.stderr)
 
     def is_alive(self) -> bool:
-        """Whether the run's process is there."""
+        """Whether the run's process is alive."""
         return self.path.is_file() and not self.is_free()
 
     def is_free(self) -> bool:
@@ -232,11 +237,11 @@ class Marker:
         return True
 
     def release(self) -> None:
-        """Leave what is noted to the next start."""
+        """Release the lock, and leave the notes to the next start."""
         self._lock.release()
 
     def remove(self) -> None:
-        """Remove all files of a run that is over; this process holds the lock."""
+        """Remove all marker files of a run; this process must hold the lock."""
         for path in sorted(self.path.parent.glob(f"{self.id}.*")):  # the lock is the last
             if path.is_symlink() or not path.is_dir():
                 path.unlink(missing_ok=True)
@@ -244,9 +249,9 @@ class Marker:
 
 
 def killed_runs() -> Iterator[tuple[Marker, dict[str, str]]]:
-    """The markers of runs that were killed on this machine, and whose MLflow is the one in use.
+    """The markers and notes of runs killed on this machine that use the current MLflow store.
 
-    Each is locked meanwhile, so that no other start tidies up after the same run.
+    Each marker is locked while it is yielded, so that only one start cleans up after the run.
     """
     for id in sorted({path.name.partition(".")[0] for path in _folder().glob("*")}):
         marker = Marker(id)
@@ -263,13 +268,13 @@ def killed_runs() -> Iterator[tuple[Marker, dict[str, str]]]:
 
 
 def active_runs() -> list[str]:
-    """The ids of the runs that are under way with this state folder, wherever they are kept."""
+    """The ids of the active runs of this state folder, for every MLflow store."""
     ids = {path.name.partition(".")[0] for path in _folder().glob("*.lock")}
     return sorted(id for id in ids if not Marker(id).is_free())
 
 
 def _store() -> str:
-    """What tells MLflow's store from another; an address may hold a password."""
+    """A digest of the MLflow store's address, which may contain a password."""
     return hashlib.sha256(settings.tracking_uri().encode()).hexdigest()
 
 
@@ -278,17 +283,17 @@ def _folder() -> Path:
 
 
 def system_temporary_folder() -> Path:
-    """That of no run, for what runs have in common."""
+    """The system's temporary folder, for files that several runs share."""
     return Path(os.environ.get(settings.SYSTEM_TMPDIR) or tempfile.gettempdir())
 
 
 class Temporary:
-    """A folder for the temporary files of a run: of this process and of all that it starts.
+    """A folder for the temporary files of a run: of this process and of all processes below it.
 
-    That of a trial is in the one of its sweep.
+    A trial's folder is in the folder of its sweep.
 
     Args:
-        marker: where it is noted, before it is made.
+        marker: the run's marker, in which the folder is noted before it is made.
     """
 
     def __init__(self, marker: Marker):
@@ -298,33 +303,32 @@ class Temporary:
         self._watcher: subprocess.Popen | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy in another process has no watcher to stop."""
+        """A copy in another process does not stop the watcher."""
         return {**vars(self), "_watcher": None}
 
     def begin(self) -> None:
-        """Make the folder, and use it from now on."""
+        """Make the folder, and use it for temporary files."""
         if self._path:
             return
         outer = tempfile.gettempdir()
         variables.set_defaults({settings.SYSTEM_TMPDIR: outer})
         self._marker.hold()
-        if before := self._marker.read().get(
-            TEMPORARY
-        ):  # of a trial that was killed, and runs again
+        # of a killed trial that now runs again
+        if before := self._marker.read().get(TEMPORARY):
             remove_temporary(Path(before))
         path = Path(outer, f"pipeline-{secrets.token_hex(4)}")  # sockets in it need a short path
         self._marker.note(**{TEMPORARY: str(path)})
         path.mkdir(mode=0o700)
-        if not NAME.fullmatch(Path(outer).name):  # a trial is watched with its sweep
+        if not NAME.fullmatch(Path(outer).name):  # the sweep's watcher also watches its trials
             self._watcher = watcher.start(path)
         self._path, self._variable = path, os.environ.get("TMPDIR")
         tempfile.tempdir = str(path)
         variables.set_variables({"TMPDIR": tempfile.tempdir})
 
     def end(self, recorded: bool = True, interrupted: bool = False) -> None:
-        """Remove the folder, and the marker of a run whose end could be recorded.
+        """Remove the folder, and also the marker if the run's end was recorded.
 
-        Of one that is interrupted, a process that was just starting may be left; it is ended.
+        After an interruption, processes that were just starting are ended first.
         """
         if not self._path:
             if self._marker.is_held:
@@ -333,7 +337,7 @@ class Temporary:
         if interrupted and self._watcher:
             import psutil
 
-            # our own children have been told to end; W&B's service does so after this process
+            # children are already ending; W&B's service ends after this process
             watcher.end_all(self._path, spared=psutil.Process().children())
         tempfile.tempdir = str(self._path.parent)
         variables.set_variables({"TMPDIR": self._variable})
@@ -346,7 +350,7 @@ class Temporary:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove a killed run's temporary folder, and nothing else that a marker may name."""
+    """Remove a killed run's temporary folder; other paths in a marker are not removed."""
     with contextlib.suppress(FileNotFoundError):
         if _is_temporary(folder):
             _remove(folder)
@@ -355,7 +359,7 @@ def remove_temporary(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the temporary folder of a run that is over, and end what still writes into it."""
+    """Remove a finished run's temporary folder, and end processes that still write into it."""
     for _ in range(REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -364,7 +368,7 @@ def _remove(folder: Path) -> None:
 
 
 def _is_temporary(folder: Path) -> bool:
-    """Whether a folder is one that :class:`Temporary` made."""
+    """Whether a folder was made by :class:`Temporary`."""
     if folder.parent != system_temporary_folder() or not NAME.fullmatch(folder.name):
         return False
     status = folder.lstat()

@@ -1,8 +1,8 @@
 """Starts and finds the step workers that the ``prefork`` backend uses.
 
-A worker's socket is named after a digest of its script, its interpreter and the environment
-variables that it may have gone by, so the trials of a sweep find the worker that the sweep has
-started. A worker knows what it has imported, and says when any of it has changed since.
+A worker's socket is named by a digest of its script, its interpreter and the environment variables
+that can affect imports. So the trials of a sweep find the workers that the sweep has started. A
+worker checks for each job whether the files that it has imported have changed.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from pipeline.steps.context import VARIABLE, StepContext
 from pipeline.steps.worker import STALE
 
 WORKER = ROOT / "pipeline" / "steps" / "worker.py"
-# Variables that no import goes by: they tell one run from another, or are set for each turn.
+# Variables that can't affect imports: they identify a run, or are set for each job.
 IGNORED = ("PIPELINE_", "MLFLOW_", "_", "TMPDIR", "PATH", "PIP_", "UV_", "KMP_")
 IGNORED_ENDS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's
 STORES = [  # MLflow's local ones
@@ -46,12 +46,12 @@ COUNTED = (settings.STATE_DIR, settings.TRACKER)
 
 @dataclass(frozen=True)
 class ForkedChild:
-    """A child of a worker, which waits for its job.
+    """A forked child of a worker that waits for its job.
 
     Attributes:
-        connection: takes the job.
-        answers: gives the exit status.
-        pid: the child.
+        connection: the socket to send the job.
+        answers: the lines that the child sends, the last of which is its exit status.
+        pid: the child's process id.
     """
 
     connection: socket.socket
@@ -63,7 +63,7 @@ class Workers:
     """The step workers that this process has started.
 
     Args:
-        parent: where a folder for their sockets is made; None: among the temporary files.
+        parent: the folder for the workers' socket folder; None: the temporary folder.
     """
 
     def __init__(self, parent: str | None = None):
@@ -72,7 +72,7 @@ class Workers:
         self.folder: Path | None = None
 
     def prepare(self, step: Path, env_manager: str) -> None:
-        """Start the worker of a step's folder, unless it is there or its Python is unknown yet."""
+        """Start a step's worker, unless it is running or the step's Python is unknown."""
         python = interpreter(step, env_manager)
         if python is None or sys.platform != "linux":  # forks are not safe elsewhere
             return
@@ -92,14 +92,14 @@ class Workers:
         process = subprocess.Popen(
             [python, str(WORKER), str(step / "script.py"), str(address), *_modules()],
             env=os.environ | {"TMPDIR": str(self.folder), **TRACED},
-            stdin=subprocess.PIPE,  # ends with this process, and then so does the worker
+            stdin=subprocess.PIPE,  # closed when this process ends, which ends the worker
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self._started[step] = address, process
 
     def connect(self, step: Path, env_manager: str) -> ForkedChild | None:
-        """A turn of a step's worker, started now if need be; None where it can't be."""
+        """A child of a step's worker, which is started if necessary; None without a worker."""
         if python := interpreter(step, env_manager):
             with contextlib.suppress(OSError):
                 if child := _connect(_shared(worker_name(step, python, os.environ))):
@@ -112,7 +112,7 @@ class Workers:
         return child
 
     def _own(self, step: Path) -> ForkedChild | None:
-        """A turn of the worker that this process has started, as soon as it listens."""
+        """A child of the worker that this process has started; waits until the worker listens."""
         address, process = self._started.get(step, (None, None))
         while process and process.poll() is None:
             with contextlib.suppress(OSError):
@@ -140,9 +140,9 @@ class Workers:
 
 
 def remove_unused(parent: Path) -> None:
-    """Remove the folders of workers that were killed with whoever started them, as Ray does."""
+    """Remove the folders of workers that were killed together with their parent, as by Ray."""
     for folder in parent.glob("workers-*"):
-        with contextlib.suppress(OSError):  # its workers are just removing it
+        with contextlib.suppress(OSError):  # a worker is removing it
             status = folder.lstat()
             ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
             sockets = [*folder.iterdir()] if ours and FOLDER.fullmatch(folder.name) else []
@@ -151,7 +151,7 @@ def remove_unused(parent: Path) -> None:
 
 
 def _is_served(address: Path) -> bool:
-    """Whether a process listens at a socket."""
+    """Whether a process listens on a socket."""
     with contextlib.suppress(ConnectionError), socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(address))
         return True
@@ -165,22 +165,24 @@ def of_trials() -> Workers:
 
 
 def _modules() -> list[str]:
-    """What a step imports after its script: the tracker, and MLflow's local store."""
-    trackio = os.environ.get(settings.TRACKER) == "trackio"  # W&B must not be there at a fork
+    """Modules that steps import late: Trackio's, and MLflow's local store."""
+    trackio = (
+        os.environ.get(settings.TRACKER) == "trackio"
+    )  # W&B must not be imported before a fork
     local = settings.sqlite_path(settings.tracking_uri())
     return [*(["pipeline.tracking.trackio.runs"] if trackio else []), *(STORES if local else [])]
 
 
 def _shared(name: str) -> Path:
-    """Where a worker of that name is, if the sweep has started one for its trials."""
+    """The socket of a worker that the sweep may have started for its trials."""
     return Path(os.environ.get(settings.WORKERS) or os.devnull, name)
 
 
 def _connect(address: Path) -> ForkedChild | None:
-    """A turn of the worker at an address; None if the worker is stale.
+    """A child of the worker at an address; None if the worker is stale.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no process listens there.
     """
     with contextlib.ExitStack() as on_failure:
         connection = on_failure.enter_context(socket.socket(socket.AF_UNIX))
@@ -196,7 +198,7 @@ def _connect(address: Path) -> ForkedChild | None:
 
 
 def worker_name(step: Path, python: str, variables: Mapping[str, str]) -> str:
-    """The name of a worker's socket: it is for one script, interpreter and environment."""
+    """The name of a worker's socket, for one script, interpreter and environment."""
     counted = {
         name: value
         for name, value in variables.items()
@@ -207,7 +209,7 @@ def worker_name(step: Path, python: str, variables: Mapping[str, str]) -> str:
 
 
 def interpreter(step: Path, env_manager: str) -> str | None:
-    """The Python of a step's environment, or None as long as nobody has recorded one."""
+    """The Python of a step's environment, or None if none is recorded."""
     if env_manager == "local":
         return sys.executable
     path = _record(step)
@@ -225,7 +227,7 @@ def interpreter(step: Path, env_manager: str) -> str | None:
 
 
 def lock(step: Path, env_manager: str) -> list[str] | None:
-    """The packages that a step runs with; None as long as its Python is unknown."""
+    """The lock of a step's packages; None if its Python is unknown."""
     if env_manager == "local":
         return origin.environment_lock()
     if (python := interpreter(step, env_manager)) is None:
@@ -243,18 +245,18 @@ def _version(prefix: Path) -> str:
     """The version of an environment's Python: of venv, uv and virtualenv, or of conda."""
     with contextlib.suppress(FileNotFoundError):
         text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8")
-        if found := re.search(r"^version(?:_info)? *= *(\d+\.\d+\.\d+)", text, re.MULTILINE):
-            return found[1]
-    found = [path.name.split("-")[1] for path in prefix.glob("conda-meta/python-[0-9]*.json")]
-    return found[0] if found else ""
+        if match := re.search(r"^version(?:_info)? *= *(\d+\.\d+\.\d+)", text, re.MULTILINE):
+            return match[1]
+    versions = [path.name.split("-")[1] for path in prefix.glob("conda-meta/python-[0-9]*.json")]
+    return versions[0] if versions else ""
 
 
 def record_interpreter(step: Path, python: Path) -> None:
-    """Remember the Python of the environment that a step's present ``conda.yml`` describes."""
+    """Record the Python of the environment for a step's present ``conda.yml``."""
     record = _record(step)
     record.parent.mkdir(parents=True, exist_ok=True)
     if record.is_dir():
-        raise PipelineError(f"{record} is a folder, and a file of that name is needed", "move it")
+        raise PipelineError(f"{record} is a folder, but must be a file", "move the folder away")
     write_whole(record, seals.seal(str(python).encode()))
 
 
