@@ -3,7 +3,7 @@
 python main.py                                        # the default data set and model
 python main.py main.experiment_name=prod split.test_size=0.3
 python main.py data=iris model=logistic_regression    # files in conf/data and conf/model
-python main.py explain split.test_size=0.3            # what would run, and why; runs nothing
+python main.py explain split.test_size=0.3            # show what would run, and why; run nothing
 python main.py --help                                 # every setting
 """
 
@@ -15,7 +15,7 @@ import pipeline
 
 @hydra.main(version_base="1.3", config_path=".", config_name="config")
 def go(config: DictConfig) -> float | None:
-    """Download, clean, split, train, report: each step on exactly what the one before produced."""
+    """Download, clean, split, train, report: each step uses the exact outputs of earlier steps."""
     data, etl, split, model = config.data, config.etl, config.split, config.model
     with pipeline.start(config) as run:
         raw = run("1-Download_data", **data)

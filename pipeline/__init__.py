@@ -1,8 +1,8 @@
 """The library under ``main.py`` and the steps' scripts.
 
-``main.py`` uses :func:`start` and :func:`main`; a step's script imports :mod:`pipeline.steps`
-and :mod:`pipeline.science`. Both names are loaded on first use, so that a step's process imports
-neither Hydra nor the orchestrator.
+``main.py`` uses :func:`start` and :func:`main`; a step's script imports :mod:`pipeline.steps` and
+:mod:`pipeline.science`. ``start`` and ``main`` are loaded on first use, so that a step's process
+imports neither Hydra nor the orchestrator.
 """
 
 from importlib import import_module

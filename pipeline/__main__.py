@@ -1,4 +1,4 @@
-"""``python -m pipeline COMMAND``: the commands that the packages define."""
+"""``python -m pipeline COMMAND``: the commands of all packages."""
 
 import sys
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ for module in modules():
 
 
 def main(arguments: list[str] | None = None, name: str = "python -m pipeline") -> int:
-    """Run a command; its exit status."""
+    """Run a command, and return its exit status."""
     hardening.harden()
     azure.guard_tracebacks()
     try:
@@ -49,15 +49,15 @@ def main(arguments: list[str] | None = None, name: str = "python -m pipeline") -
     except Exception as error:
         if reader_gone(error):
             return leave_pipe()
-        told = databases.as_pipeline_error(error)
-        if told is None:
+        readable = databases.as_pipeline_error(error)
+        if readable is None:
             raise
-        report_error(told)
+        report_error(readable)
     return 1
 
 
 def program() -> int:
-    """The console script ``pipeline``, whose words a shell can complete."""
+    """The console script ``pipeline``, which has shell completion."""
     return main(name="pipeline")
 
 
