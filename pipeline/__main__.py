@@ -8,7 +8,7 @@ from types import ModuleType
 import click
 
 from pipeline.core import azure, databases, hardening, settings, variables
-from pipeline.core.errors import INTERRUPTED, leave_pipe, reader_gone, report_error
+from pipeline.core.errors import INTERRUPTED, discard_output, output_closed, report_error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None, name: str = "python -m pipeline") -
     except click.Abort:
         return INTERRUPTED
     except Exception as error:
-        if reader_gone(error):
-            return leave_pipe()
+        if output_closed(error):
+            return discard_output()
         readable = databases.as_pipeline_error(error)
         if readable is None:
             raise

@@ -39,7 +39,7 @@ def key_parts(
     """
     inputs = {k: v.digest for k, v in parameters.items() if isinstance(v, Reference)}
     return {
-        "declared": declared(step, bool(remote_environment)),
+        "declared": declared_files(step, bool(remote_environment)),
         "parameter": {k: v for k, v in parameters.items() if k not in inputs},
         "input": inputs,
         "tracker": {"store": store},
@@ -47,7 +47,7 @@ def key_parts(
     }
 
 
-def declared(step: str, remote: bool = False) -> dict[str, str]:
+def declared_files(step: str, remote: bool = False) -> dict[str, str]:
     """Digests of the MLproject and of the files that it lists as ``inputs``, by path."""
     folder = ROOT / step
     project = folder / "MLproject"
@@ -116,7 +116,7 @@ class CurrentState:
         return before, now
 
 
-def unrecorded(step: str, current: CurrentState) -> Evidence:
+def untraced_evidence(step: str, current: CurrentState) -> Evidence:
     """The evidence of a step that was not traced because it ran on another machine.
 
     The step's own files count, and the modules of ``pipeline`` that they import.

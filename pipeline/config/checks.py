@@ -35,7 +35,7 @@ def check(config: DictConfig, sweep: bool = False) -> None:
     _check_names(config)
 
 
-def find_files(config: DictConfig) -> None:
+def resolve_data_path(config: DictConfig) -> None:
     """Replace a path in data.file_url by its absolute address, as each step has its own folder."""
     if not OmegaConf.is_missing(config.data, "file_url"):
         address = file_address(config.data.file_url)

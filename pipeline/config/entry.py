@@ -23,10 +23,10 @@ from pipeline.core.errors import (
     INTERRUPTED,
     PipelineError,
     did_you_mean,
-    end_like_ctrl_c,
+    discard_output,
     file_error,
-    leave_pipe,
-    reader_gone,
+    interrupt_on_signals,
+    output_closed,
     report_error,
 )
 from pipeline.core.settings import ROOT, SWEEP_AGENT, check_path
@@ -51,7 +51,7 @@ def main(go: Callable[..., object]) -> None:
     after an error and 130 after Ctrl-C. HYDRA_FULL_ERROR=1 in the environment shows the traceback.
     """
     hardening.harden()
-    end_like_ctrl_c()  # a sweep's workers have to end, too
+    interrupt_on_signals()  # a sweep's workers have to end, too
     atexit.register(gc.freeze)  # or Python searches all of MLflow for garbage before it exits
     azure.guard_tracebacks()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -76,8 +76,8 @@ def main(go: Callable[..., object]) -> None:
             raise
         fail(stop.__cause__, wants_traceback)
     except (PipelineError, HydraException, OmegaConfBaseException, OSError) as error:
-        if reader_gone(error):
-            sys.exit(leave_pipe())
+        if output_closed(error):
+            sys.exit(discard_output())
         fail(error, wants_traceback)
     except Exception as error:
         readable = databases.as_pipeline_error(error)

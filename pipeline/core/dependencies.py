@@ -69,7 +69,9 @@ def library_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if _matches(name, LIBRARIES)}
 
 
-def user_variables(variables: Mapping[str, str], by_libraries: Mapping[str, str]) -> dict[str, str]:
+def user_variables(
+    variables: Mapping[str, str], library_values: Mapping[str, str]
+) -> dict[str, str]:
     """Environment variables, with the libraries' variables as the user has set them.
 
     A sweep's launcher sets some of these for its workers, and they must not count.
@@ -77,7 +79,7 @@ def user_variables(variables: Mapping[str, str], by_libraries: Mapping[str, str]
     other_variables = {
         name: value for name, value in variables.items() if not _matches(name, LIBRARIES)
     }
-    return {**other_variables, **by_libraries}
+    return {**other_variables, **library_values}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

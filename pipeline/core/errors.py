@@ -16,13 +16,13 @@ INTERRUPTED = 130  # a shell's exit status after Ctrl-C
 READER_GONE = 141  # a shell's exit status after SIGPIPE
 
 
-def end_like_ctrl_c() -> None:
+def interrupt_on_signals() -> None:
     """Raise KeyboardInterrupt on every signal to end, not on Ctrl-C alone."""
     for number in ending_signals():
         signal.signal(number, signal.default_int_handler)
 
 
-def end_once() -> None:
+def interrupt_once() -> None:
     """Raise KeyboardInterrupt on the first signal to end, and ignore later ones.
 
     So the run can end as killed in the tracker. Does nothing outside of the main thread, which
@@ -48,7 +48,7 @@ def ending_signals() -> list[signal.Signals]:
     return numbers
 
 
-def reader_gone(error: Exception) -> bool:
+def output_closed(error: Exception) -> bool:
     """Whether the reader of standard output has closed it, as ``| head`` does."""
     if not isinstance(error, BrokenPipeError):
         return False
@@ -57,7 +57,7 @@ def reader_gone(error: Exception) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
-def leave_pipe() -> int:
+def discard_output() -> int:
     """Discard all further output, and return the exit status."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

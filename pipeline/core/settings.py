@@ -49,7 +49,7 @@ DATABASE = "mlflow.db"  # MLflow's, in the state folder
 REFUSED = {"#": "MLflow", "?": "MLflow", "%": "MLflow", "${": "Hydra"}
 
 
-def check_path(what: str, path: Path) -> None:
+def check_path(subject: str, path: Path) -> None:
     """Refuse a path that a library would misread.
 
     Raises:
@@ -58,7 +58,7 @@ def check_path(what: str, path: Path) -> None:
     for text, library in REFUSED.items():
         if text in str(path):
             raise PipelineError(
-                f"{what} has {text!r} in its path, which {library} can't take: {path}",
+                f"{subject} has {text!r} in its path, which {library} can't take: {path}",
                 "move it, or rename the folder",
             )
 
@@ -67,11 +67,11 @@ def check_path(what: str, path: Path) -> None:
 NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
 
-def check_name(what: str, name: str) -> None:
+def check_name(kind: str, name: str) -> None:
     """Refuse a name that would be another path as a file name.
 
     Args:
-        what: the kind of thing, for the message, such as ``an artifact``.
+        kind: the kind of thing, for the message, such as ``an artifact``.
         name: the name.
 
     Raises:
@@ -79,7 +79,7 @@ def check_name(what: str, name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise PipelineError(
-            f"{name!r} can't name {what}",
+            f"{name!r} can't name {kind}",
             "use letters, digits, dot, dash, underscore, and not dots alone",
         )
 

@@ -156,12 +156,12 @@ def reproduce(
 
     RUN_ID is as main.py prints it, the beginning of one, or `last`.
     """
-    from pipeline.core.errors import end_like_ctrl_c
+    from pipeline.core.errors import interrupt_on_signals
     from pipeline.history import reproduce as reproduction
 
     if more and not changes:
         raise click.UsageError(f"unexpected {more[0]!r}: settings follow --set")
-    end_like_ctrl_c()  # it is tidied up after
+    interrupt_on_signals()  # it is tidied up after
     settings = [*changes, *more]  # all words behind one --set
     if (code, data, settings) == ("recorded", "recorded", []):
         return 0 if reproduction.again(run, env_manager, tolerance) else 1

@@ -53,7 +53,7 @@ class Explanation(Pipeline):
 
     def _lock(self, step: str) -> list[str]:
         """The lock of the step's packages; empty if its environment is not built yet."""
-        return workers.lock(ROOT / step, self.config.main.env_manager) or []
+        return workers.package_lock(ROOT / step, self.config.main.env_manager) or []
 
     def __enter__(self) -> Self:
         self.graph: list[graph.Step] = []

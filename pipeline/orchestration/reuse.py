@@ -32,7 +32,7 @@ class Reuse:
         warn: shows a warning.
 
     Attributes:
-        by_libraries: the environment variables that libraries read, as the user has set them.
+        library_values: the environment variables that libraries read, as the user has set them.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Reuse:
     ):
         self._main, self._cache, self._tracker, self._trial = main, cache, tracker, trial
         self._lock, self._warn = lock, warn
-        self.by_libraries = trial.variables if trial else library_variables(variables)
-        self._variables = user_variables(variables, self.by_libraries)
+        self.library_values = trial.variables if trial else library_variables(variables)
+        self._variables = user_variables(variables, self.library_values)
 
     def current_state(self, step: str, parts: Parts) -> CurrentState:
         """The current state of a step, from the parts of its cache key."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from filelock import FileLock
 
 from pipeline import tracking
-from pipeline.cache.compare import CurrentState, Parts, declared, key_parts, unrecorded
+from pipeline.cache.compare import CurrentState, Parts, declared_files, key_parts, untraced_evidence
 from pipeline.cache.finished import Cache, Lock, Record, fingerprint
 from pipeline.config import job as hydra_job
 from pipeline.config import references
@@ -99,7 +99,7 @@ class Pipeline:
             config.main, self.cache, self.tracker, self.trial,
             variables=started_with, lock=self._lock, warn=self.screen.warn,
         )  # fmt: skip
-        self.workers = workers.of_trials() if self.trial else workers.Workers()
+        self.workers = workers.trial_workers() if self.trial else workers.Workers()
         self.marker = processes.Marker(self.id)
         self.temporary = processes.Temporary(self.marker)
         self._until_end = contextlib.ExitStack()
@@ -167,7 +167,9 @@ class Pipeline:
             if result := self.reuse.find(step, parts, current):
                 return result
             self._begin_step(step)
-            step_context = replace(self.context, key=current.key, variables=self.reuse.by_libraries)
+            step_context = replace(
+                self.context, key=current.key, variables=self.reuse.library_values
+            )
             with self._time_limit(step):
                 outcome = self.executor.run(step, values, step_context)
             _check_inputs(outcome.result, values)
@@ -176,10 +178,10 @@ class Pipeline:
     def _lock(self, step: str) -> list[str]:
         """The lock of the step's packages; builds the step's environment if necessary."""
         env_manager = self.config.main.env_manager
-        packages = workers.lock(ROOT / step, env_manager)
+        packages = workers.package_lock(ROOT / step, env_manager)
         if packages is None:
             self.executor.ensure_environment(step)
-            packages = workers.lock(ROOT / step, env_manager)
+            packages = workers.package_lock(ROOT / step, env_manager)
         return packages or []
 
     def _pinned(self, step: str, value: Any) -> Any:
@@ -262,9 +264,9 @@ class Pipeline:
         """Record a step's result on its MLflow run and in the cache."""
         result, changed = outcome.result, list(outcome.changed)
         step = result.step
-        evidence = outcome.evidence or unrecorded(step, current)
+        evidence = outcome.evidence or untraced_evidence(step, current)
         result.fingerprint = fingerprint(parts, evidence)
-        if declared(step, self.backend.remote) != parts["declared"]:
+        if declared_files(step, self.backend.remote) != parts["declared"]:
             changed.append("MLproject or its inputs")
         self.executor.record(result)
         result.mlflow_files = self.executor.files(result)

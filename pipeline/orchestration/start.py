@@ -11,7 +11,7 @@ from filelock import FileLock
 from pipeline.cache.finished import Lock
 from pipeline.config import references
 from pipeline.config.job import current_job
-from pipeline.core.errors import PipelineError, leave_pipe, reader_gone
+from pipeline.core.errors import PipelineError, discard_output, output_closed
 from pipeline.orchestration.execution import processes
 from pipeline.orchestration.run import Pipeline
 from pipeline.tracking import Named
@@ -37,12 +37,12 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     if stand_in := _stand_in.get():
         yield stand_in
         return
-    from pipeline.config.checks import check, find_files
+    from pipeline.config.checks import check, resolve_data_path
 
     job = current_job()
     try:
         references.protect(config)
-        find_files(config)
+        resolve_data_path(config)
         named = Named() if job.sweep else Named.of(os.environ)
         check(config, job.sweep or bool(named.sweep))
         kind = Pipeline
@@ -57,9 +57,9 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
             raise  # the sweep records a trial's failure
         raise SystemExit(1) from error  # or Hydra would log the error in its own way
     except BrokenPipeError as error:
-        if not reader_gone(error):
+        if not output_closed(error):
             raise
-        raise SystemExit(leave_pipe()) from error
+        raise SystemExit(discard_output()) from error
 
 
 @contextlib.contextmanager

@@ -73,12 +73,12 @@ class Screen:
 
     Attributes:
         steps: the names of all steps.
-        tell: reports the warnings of a trial, which displays nothing itself; None: a single run.
+        report: reports the warnings of a trial, which displays nothing itself; None: a single run.
         rows: the table's rows, by step.
     """
 
     steps: list[str]
-    tell: Callable[[str], None] | None = None
+    report: Callable[[str], None] | None = None
     rows: dict[str, Row] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Screen:
     @property
     def quiet(self) -> bool:
         """Whether the run is a trial; its sweep shows one line per trial."""
-        return self.tell is not None
+        return self.report is not None
 
     def __enter__(self) -> "Screen":
         if self.console.is_terminal and not self.quiet:
@@ -142,8 +142,8 @@ class Screen:
 
     def warn(self, message: str) -> None:
         """Show a warning of one line."""
-        if self.tell:
-            self.tell(message)
+        if self.report:
+            self.report(message)
             return
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.core import azure, databases, hardening, secrets, settings, variables
-from pipeline.core.errors import PipelineError, end_once
+from pipeline.core.errors import PipelineError, interrupt_once
 from pipeline.core.text import printable
 from pipeline.steps import trace
 from pipeline.steps.context import HANDED_OVER, StepContext
@@ -46,7 +46,7 @@ def main(
     hardening.harden()
     hardening.close_state()
     azure.guard_tracebacks()
-    end_once()
+    interrupt_once()
     args = arguments.parse_args(handed.get("arguments"))
     context = StepContext()
     try:

@@ -176,11 +176,11 @@ class Sweep(Callback):
         here = "Ray" not in config.hydra.launcher._target_
         if config.main.backend == backends.PREFORK and here:
             last = chosen_steps(config.main.steps, sweep=True)[-1]
-            workers.of_trials().prepare(ROOT / last, config.main.env_manager)
+            workers.trial_workers().prepare(ROOT / last, config.main.env_manager)
 
     def _tidy(self, recorded: bool = True, interrupted: bool = False) -> None:
         self._end_watch()
-        workers.of_trials().close()
+        workers.trial_workers().close()
         if self._temporary:
             self._temporary.end(recorded, interrupted)
 
@@ -201,7 +201,7 @@ class Sweep(Callback):
         )
         variables = {
             trial.SWEEP_VARIABLE: told.to_json(),
-            settings.WORKERS: str(workers.of_trials().folder or ""),
+            settings.WORKERS: str(workers.trial_workers().folder or ""),
         }
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(self.folder)

@@ -159,7 +159,7 @@ def _is_served(address: Path) -> bool:
 
 
 @cache
-def of_trials() -> Workers:
+def trial_workers() -> Workers:
     """The workers that all trials in this process share."""
     return Workers(tempfile.gettempdir())
 
@@ -226,7 +226,7 @@ def interpreter(step: Path, env_manager: str) -> str | None:
     return None
 
 
-def lock(step: Path, env_manager: str) -> list[str] | None:
+def package_lock(step: Path, env_manager: str) -> list[str] | None:
     """The lock of a step's packages; None if its Python is unknown."""
     if env_manager == "local":
         return origin.environment_lock()

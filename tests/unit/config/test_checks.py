@@ -30,7 +30,7 @@ def refusal(*words: str, sweep: bool = False) -> str:
 
 def test_a_path_in_a_conf_file_is_relative_to_the_current_folder():
     config = composed("data=iris", "data.file_url='a.csv'")
-    checks.find_files(config)
+    checks.resolve_data_path(config)
     assert config.data.file_url == Path("a.csv").absolute().as_uri()
 
 
