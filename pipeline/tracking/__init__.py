@@ -1,8 +1,8 @@
 """Trackers: where runs, metrics and artifacts are recorded.
 
 Two implementations, Trackio (local, the default) and W&B, behind two small interfaces:
-:class:`Tracker`, a project in a tracker, and :class:`TrackerRun`, a run in it. :func:`choose` says
-which tracker is meant.
+:class:`Tracker`, a project in a tracker, and :class:`TrackerRun`, a run in it. :func:`choose`
+resolves ``main.tracker`` to one of the two.
 """
 
 from pipeline.tracking.choice import choose, notice

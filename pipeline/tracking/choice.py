@@ -1,4 +1,4 @@
-"""Which tracker is used: what ``main.tracker`` says, and whether W&B can be used here."""
+"""Chooses the tracker from ``main.tracker``, W&B's settings and the login to W&B."""
 
 import configparser
 import importlib.util
@@ -11,38 +11,38 @@ from pipeline.core.errors import PipelineError, did_you_mean
 
 TRACKERS = ("auto", "wandb", "trackio")
 WANDB_CLOUD = "https://api.forge.coreweave.com"
-WANDB_LOGINS = ("api.forge.coreweave.com", "api.wandb.ai")  # names under which a login is kept
+WANDB_LOGINS = ("api.forge.coreweave.com", "api.wandb.ai")  # hosts in .netrc
 
 
 def wandb_server() -> str:
-    """W&B's address: ``WANDB_BASE_URL``, what ``wandb login --host`` kept, or the cloud's."""
+    """W&B's address: ``WANDB_BASE_URL``, else that of ``wandb login --host``, else the cloud's."""
     (_, url) = _setting("base_url", "WANDB_BASE_URL")
     return (url or WANDB_CLOUD).rstrip("/")
 
 
 def wandb_entity() -> str:
-    """The entity that ``WANDB_ENTITY`` or a file of W&B's names; empty: the key's default one."""
+    """The entity in ``WANDB_ENTITY`` or W&B's settings file; empty for the key's default entity."""
     return _setting("entity", "WANDB_ENTITY")[1]
 
 
 def _setting(name: str, variable: str) -> tuple[str, str]:
-    """Where a setting of W&B's is from, and its value: the variable, or a file of ``wandb``'s."""
+    """Origin and value of a W&B setting: the variable, else W&B's settings files, else empty."""
     if os.environ.get(variable):
         return variable, os.environ[variable]
-    user = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    for folder in (Path(os.environ.get("WANDB_DIR") or ".", "wandb"), user):
-        kept = configparser.ConfigParser()
+    user_folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    for folder in (Path(os.environ.get("WANDB_DIR") or ".", "wandb"), user_folder):
+        settings_file = configparser.ConfigParser()
         try:
-            kept.read(folder / "settings", encoding="utf-8")
+            settings_file.read(folder / "settings", encoding="utf-8")
         except (configparser.Error, UnicodeError):
-            continue  # W&B says what is wrong with the file, once it is used
-        if value := kept.get("default", name, fallback=""):
+            continue  # W&B reports the broken file when it is used
+        if value := settings_file.get("default", name, fallback=""):
             return str(folder / "settings"), value
     return "", ""
 
 
 def _unusable_mode() -> str:
-    """The mode that W&B is in, and who says so, if artifacts can't be read back in it."""
+    """The W&B mode and where it is set, if artifacts can't be read back in it; else empty."""
     origin, mode = _setting("mode", "WANDB_MODE")
     if mode.lower() in ("", "online", "shared"):
         return ""
@@ -50,8 +50,8 @@ def _unusable_mode() -> str:
 
 
 def notice(name: str) -> str:
-    """What a user should know of the tracker that ``main.tracker`` means; mostly nothing."""
-    if name != "auto" or not _wanted():
+    """Why ``main.tracker=auto`` uses Trackio despite a login to W&B; empty in other cases."""
+    if name != "auto" or not _is_wandb_configured():
         return ""
     if not _is_installed():
         return "the package wandb is not installed, so Trackio is used"
@@ -65,10 +65,10 @@ def _is_installed() -> bool:
 
 
 def require_library() -> None:
-    """Refuse to use W&B where its library has been uninstalled.
+    """Check that the package wandb is installed.
 
     Raises:
-        PipelineError: it is not there.
+        PipelineError: it is not installed.
     """
     if not _is_installed():
         raise PipelineError(
@@ -77,8 +77,8 @@ def require_library() -> None:
         )
 
 
-def _wanted() -> bool:
-    """Whether there is a login to W&B, or a server of one's own."""
+def _is_wandb_configured() -> bool:
+    """Whether there is a login to W&B, or a W&B server of the user's own."""
     return wandb_credentials() or wandb_server() != WANDB_CLOUD
 
 
@@ -91,19 +91,19 @@ def wandb_credentials() -> bool:
     files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
     for file in (Path(name).expanduser() for name in files if name):
         try:
-            found = netrc.netrc(file).hosts if file.is_file() else {}
+            logins = netrc.netrc(file).hosts if file.is_file() else {}
         except (netrc.NetrcParseError, OSError):
-            continue  # W&B passes over a file that it can't read
-        if any(host in found for host in hosts):
+            continue  # W&B ignores a file that it can't read, too
+        if any(host in logins for host in hosts):
             return True
     return False
 
 
 def choose(name: str) -> str:
-    """The tracker that ``main.tracker`` means, ``wandb`` or ``trackio``.
+    """Resolve ``main.tracker`` to ``wandb`` or ``trackio``.
 
     Raises:
-        PipelineError: an unknown tracker, or W&B in a mode or without a key that cannot work.
+        PipelineError: the tracker is unknown, or W&B lacks a key or is in an offline mode.
     """
     if name not in TRACKERS:
         raise PipelineError(
@@ -111,7 +111,7 @@ def choose(name: str) -> str:
             f"set main.tracker to one of: {', '.join(TRACKERS)}",
         )
     if name == "auto":
-        usable = _wanted() and _is_installed() and not _unusable_mode()
+        usable = _is_wandb_configured() and _is_installed() and not _unusable_mode()
         name = "wandb" if usable else "trackio"
     if name == "wandb":
         _require_wandb()

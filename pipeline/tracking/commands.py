@@ -1,4 +1,4 @@
-"""The commands on the stores of runs and artifacts."""
+"""The commands ``dashboard`` and ``sync-to-wandb``."""
 
 import click
 
@@ -25,5 +25,5 @@ def sync_to_wandb(run: str, new_ids: bool) -> None:
     require_library()
     from pipeline.tracking.sync_to_wandb import sync
 
-    for name, url in sync(run, new_ids):  # as soon as the step's run is there
+    for name, url in sync(run, new_ids):  # printed as soon as each run is copied
         say(f"{name}  {url}", flush=True)

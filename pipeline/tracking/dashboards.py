@@ -1,4 +1,4 @@
-"""The app of models in use; and Trackio's and MLflow's dashboards, side by side until Ctrl-C."""
+"""Serves Trackio's and MLflow's dashboards side by side until Ctrl-C."""
 
 import contextlib
 import os
@@ -17,53 +17,59 @@ TRACKIO_PORT, MLFLOW_PORT = 7860, 5000
 
 
 def free_port(host: str, first: int) -> int:
-    """The first port from ``first`` on that nobody listens on."""
+    """The first free port, from ``first`` on.
+
+    Raises:
+        PipelineError: 100 ports in a row are in use.
+    """
     for port in range(first, first + 100):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return port
-    raise PipelineError(f"no free port from {first} to {first + 99}", "end what listens there")
+    raise PipelineError(
+        f"no free port from {first} to {first + 99}", "stop a server on these ports"
+    )
 
 
 def commands(host: str) -> dict[str, tuple[str, Sequence[str]]]:
-    """For each dashboard its address and the command that serves it."""
+    """Each dashboard's address and the command that serves it; an empty command for a server."""
     trackio_port, mlflow_port = free_port(host, TRACKIO_PORT), free_port(host, MLFLOW_PORT)
-    show = (
+    trackio_code = (
         f"import trackio; trackio.show(host={host!r}, server_port={trackio_port}, "
         "open_browser=False, block_thread=True)"
     )
-    found: dict[str, tuple[str, Sequence[str]]] = {}
+    dashboards: dict[str, tuple[str, Sequence[str]]] = {}
     address = f"http://{host}:{trackio_port}/?project={quote(project(), safe='')}"
-    found["Trackio"] = (address, [sys.executable, "-c", show])
+    dashboards["Trackio"] = (address, [sys.executable, "-c", trackio_code])
     uri = settings.tracking_uri()
     if uri.startswith("http"):
-        found["MLflow"] = (uri, [])  # somebody's server, which needs no other
+        dashboards["MLflow"] = (uri, [])  # the server has its own pages
     else:
         if (file := settings.sqlite_path(uri)) and not file.exists():
             from pipeline.tracking.mlflow import store as mlflow_store
 
             mlflow_store.make_store(file)
         server = ["mlflow", "server", "--backend-store-uri", uri, "--host", host]
-        found["MLflow"] = (
+        dashboards["MLflow"] = (
             f"http://{host}:{mlflow_port}",
             [sys.executable, "-m", *server, "--port", str(mlflow_port), "--workers", "1"],
         )
-    return found
+    return dashboards
 
 
 def project() -> str:
-    """The project of Trackio's to open: the one that is named, or that was written to last."""
-    written = settings.trackio_dir().glob("*.db")
-    last = max(written, key=lambda file: file.stat().st_mtime, default=None)
-    return settings.project() if last is None or "WANDB_PROJECT" in os.environ else last.stem
+    """The Trackio project to open: ``WANDB_PROJECT``, else the project written to last."""
+    databases = settings.trackio_dir().glob("*.db")
+    latest = max(databases, key=lambda file: file.stat().st_mtime, default=None)
+    return settings.project() if latest is None or "WANDB_PROJECT" in os.environ else latest.stem
 
 
 def serve(host: str, open_browser: bool) -> None:
-    """Start both, print their addresses, and wait; Ctrl-C ends both.
+    """Start both dashboards, print their addresses, and wait until Ctrl-C ends both.
 
     Raises:
-        PipelineError: nothing has been recorded yet, or a dashboard ended by itself.
+        PipelineError: nothing has been recorded yet, or a dashboard failed.
     """
     state = settings.state_dir()
     if not state.is_dir():

@@ -1,4 +1,4 @@
-"""What each tracker implements: a run in it, and the artifacts that a run reads and logs."""
+"""The interface of a tracker: its runs, and the artifacts that they read and log."""
 
 import json
 import shutil
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-PIPELINE = "pipeline"  # the job type of the run of a whole pipeline, and how its name begins
-STATUS_OF, RUN_OF = "steps/", "runs/"  # in its summary, before a step: how it ended, and its run
+PIPELINE = "pipeline"  # job type of the run of a whole pipeline, and prefix of its name
+STATUS_OF, RUN_OF = "steps/", "runs/"  # prefixes in its summary: a step's status, and its run
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Artifact:
         version: ``v0``, ``v1``, ...
         digest: SHA-256 of its content (:func:`pipeline.core.files.content_digest`).
         type: ``raw_data``, ``processed_data``, ``split_data`` or ``model``.
-        metadata: what was recorded beside it.
-        path: the local folder that holds its files, once it has been fetched.
-        stored: where a local tracker keeps its files, below the tracker's folder, and the
-            digest each should have; empty where a server keeps them.
+        metadata: as logged with the artifact.
+        path: the local folder with its files; None until it is fetched.
+        stored: the expected digest of each file by its path below a local tracker's folder;
+            empty if a server stores the files.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Artifact:
 
     @property
     def reference(self) -> str:
-        """``name:version``, the form in which one step hands it to the next."""
+        """``name:version``, the form that steps pass to one another."""
         return f"{self.name}:{self.version}"
 
     def download(self, root: str | Path | None = None) -> Path:
         """The folder with the artifact's files.
 
         Args:
-            root: a folder to copy them to; None: where they were fetched.
+            root: a folder to copy them to; None for the folder that they were fetched to.
 
         Raises:
             PipelineError: the artifact was found or logged, not fetched.
@@ -65,13 +65,13 @@ class Artifact:
         return Path(shutil.copytree(self.path, root, dirs_exist_ok=True)) if root else self.path
 
     def file(self, root: str | Path | None = None) -> Path:
-        """The artifact's only file; of a table with its schema, the table.
+        """The artifact's only file, apart from its ``schema.json``.
 
         Args:
-            root: a folder to copy it to; None: where it was fetched.
+            root: a folder to copy it to; None for the folder that it was fetched to.
 
         Raises:
-            PipelineError: the artifact holds more files, or none.
+            PipelineError: the artifact holds several files, or none.
         """
         folder = self.download()
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -85,9 +85,9 @@ class Artifact:
         return self.download(root) / files[0].relative_to(folder)
 
     def schema(self) -> dict[str, Any] | None:
-        """The types of the table's columns, as the step that wrote it recorded them.
+        """The column types in the artifact's ``schema.json``.
 
-        None where the artifact holds no ``schema.json``: somebody else made it.
+        None if it holds no such file, because it was not logged by a step.
 
         Raises:
             PipelineError: the artifact was found or logged, not fetched.
@@ -96,16 +96,16 @@ class Artifact:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def wait(self) -> "Artifact":
-        """The artifact itself, for code written for W&B: ``log_artifact`` has waited already."""
+        """Return the artifact, for code written for W&B: ``log_artifact`` has waited already."""
         return self
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A table that the tracker draws itself, with those of other runs in the same axes.
+    """A table that the tracker draws, so that it can overlay several runs.
 
     Attributes:
-        table: lines with the columns ``class``, x and y, a line for each class; or a confusion
+        table: curves with the columns ``class``, x and y, one curve per class; or a confusion
             matrix with the columns ``true``, ``predicted`` and ``rows``.
     """
 
@@ -118,7 +118,7 @@ class Chart:
 
     @classmethod
     def of(cls, table: "pd.DataFrame") -> "Chart | None":
-        """The chart that a table is, if it is one."""
+        """A table as a chart, if it has a chart's columns."""
         chart = cls(table)
         lines = [*table.columns[:1]] == ["class"] and len(table.columns) == 3
         return chart if lines or chart.is_confusion else None
@@ -163,7 +163,7 @@ class TrackerRun(ABC):
         metadata: Mapping[str, Any] | None = None,
         aliases: Sequence[str] = (),
     ) -> Artifact:
-        """Record a file or a folder as an output; bytes already there make no new version.
+        """Record a file or a folder as an output; unchanged content makes no new version.
 
         The version, new or not, gets the aliases.
         """
@@ -173,17 +173,16 @@ class TrackerRun(ABC):
         """Record values by name.
 
         A ``Path`` is logged as an image or an HTML page, a ``DataFrame`` as a table, a ``Series``
-        as a bar chart of its labels, a :class:`Chart` as such, and anything else as the tracker's
-        library takes it.
+        as a bar chart of its labels, a :class:`Chart` as a chart, and other values unchanged.
         """
 
     @abstractmethod
     def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        """Record values of the run as a whole, over those logged so far, and its settings."""
+        """Update the run's summary and its config."""
 
     @abstractmethod
     def alert(self, title: str, text: str) -> None:
-        """Alert whoever has asked the tracker for alerts."""
+        """Send an alert to the users who subscribed to alerts."""
 
     @abstractmethod
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
@@ -191,7 +190,7 @@ class TrackerRun(ABC):
 
         Args:
             failed: whether it failed or was killed.
-            error: why; a KeyboardInterrupt means that it was killed.
+            error: the cause; a KeyboardInterrupt means that the run was killed.
         """
 
     @abstractmethod
@@ -208,14 +207,14 @@ class TrackerRun(ABC):
 
     @abstractmethod
     def chart(self, name: str, chart: Chart) -> Any:
-        """A chart as an object of the tracker's library; its table, if there is none."""
+        """A chart as an object of the tracker's library; a table if that has no charts."""
 
     @abstractmethod
     def bars(self, name: str, values: "pd.Series") -> Any:
-        """A bar chart as an object of the tracker's library; a table, if there is none."""
+        """A bar chart as an object of the tracker's library; a table if that has no charts."""
 
     def loggable(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values as the tracker's library takes them."""
+        """Convert values to objects of the tracker's library."""
 
         def convert(name: str, value: Any) -> Any:
             if isinstance(value, Path):
@@ -224,29 +223,29 @@ class TrackerRun(ABC):
                 return self.chart(name, value)
             if is_table(value):
                 return self.table(value)
-            return self.bars(name, value) if _is_of_pandas("Series", value) else value
+            return self.bars(name, value) if _is_pandas("Series", value) else value
 
         return {name: convert(name, value) for name, value in values.items()}
 
 
 def is_table(value: Any) -> bool:
-    """Whether a value is a table of pandas."""
-    return _is_of_pandas("DataFrame", value)
+    """Whether a value is a pandas DataFrame."""
+    return _is_pandas("DataFrame", value)
 
 
-def _is_of_pandas(kind: str, value: Any) -> bool:
+def _is_pandas(kind: str, value: Any) -> bool:
     pandas = sys.modules.get("pandas")  # a step that has not imported it has no tables
     return pandas is not None and isinstance(value, getattr(pandas, kind))
 
 
 def files_of(artifact: Any) -> dict[str, Path]:
-    """The files that were added to a ``wandb.Artifact`` or a ``trackio.Artifact``, by their name.
+    """The files added to a ``wandb.Artifact`` or a ``trackio.Artifact``, by name.
 
     Raises:
-        PipelineError: the artifact refers to files elsewhere, or it is no artifact.
+        PipelineError: the artifact holds references, or the value is no artifact.
     """
     if hasattr(artifact, "_pending_files"):
-        # what was added to it is nowhere else before it is logged
+        # Trackio has no public access to these before the artifact is logged.
         files = {name: path for path, name in artifact._pending_files}  # noqa: SLF001 - see above
         references = artifact._pending_references  # noqa: SLF001 - see above
         elsewhere = [address for _, address, *_ in references]

@@ -1,6 +1,6 @@
-"""Whether the local stores of MLflow and Trackio still have what finished steps have left in them.
+"""Checks that the local stores of MLflow and Trackio still hold the results of finished steps.
 
-Their databases are asked directly, for both take long to import.
+It reads their databases directly, because both libraries are slow to import.
 """
 
 import json
@@ -15,35 +15,35 @@ Row = tuple[str | None, ...]
 
 
 def lost(result: StepResult, store: str) -> list[str]:
-    """What is gone or changed of a finished step: files, its run in MLflow, versions in Trackio.
+    """Problems with a finished step's results: files, MLflow run and Trackio versions.
 
     Args:
-        result: the step.
-        store: the tracker that its outputs are in; see :attr:`pipeline.tracking.Tracker.store`.
+        result: the step's result.
+        store: the tracker with its outputs; see :attr:`pipeline.tracking.Tracker.store`.
 
     Raises:
         PipelineError: a database can't be read.
     """
-    found = [*damage(result), *_lost_run(result), *_lost_versions(result, store)]
+    problems = [*damage(result), *_lost_run(result), *_lost_versions(result, store)]
     if result.environment and not read_lock(result.environment):
-        found.append(
+        problems.append(
             f"the list of its packages is missing: {settings.lock_file(result.environment)}"
         )
-    return found
+    return problems
 
 
 def _lost_run(result: StepResult) -> Iterator[str]:
-    """A step's run that is gone from MLflow's local store."""
+    """A problem if a step's run is missing from MLflow's local store."""
     file = settings.sqlite_path(settings.tracking_uri())
     if not result.mlflow_files or file is None:
-        return  # it is elsewhere
+        return  # the run is on a server
     query = "SELECT 1 FROM runs WHERE run_uuid = ?"
     for (run,) in _absent(file, "runs", query, [(result.mlflow_run,)]):
         yield f"MLflow run {run} is gone from {file}"
 
 
 def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
-    """Outputs whose files are here, and of which Trackio's local store knows nothing."""
+    """A problem for each local output that is missing from Trackio's database."""
     kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
     if kind != "trackio":
         return
@@ -53,16 +53,18 @@ def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
         "WHERE a.name = ? AND v.version = ?"
     )
     stored = [output for output in result.outputs if output.get("stored")]
-    wanted: list[Row] = [(one["name"], str(one["version"]).removeprefix("v")) for one in stored]
-    for name, number in _absent(file, "artifacts", query, wanted):
+    versions: list[Row] = [
+        (output["name"], str(output["version"]).removeprefix("v")) for output in stored
+    ]
+    for name, number in _absent(file, "artifacts", query, versions):
         yield f"{name}:v{number} is gone from {file}"
 
 
 def damaged_models() -> Iterator[str]:
-    """What is wrong with the files of registered models that have an alias, on this machine."""
+    """Problems with the local files of registered model versions that have an alias."""
     file = settings.sqlite_path(settings.tracking_uri())
     if file is None:
-        return  # they are elsewhere
+        return  # the registry is on a server
     query = (
         "SELECT DISTINCT v.name, v.version, t.value, "
         "coalesce(l.artifact_location, v.storage_location, v.source) "
@@ -72,19 +74,19 @@ def damaged_models() -> Iterator[str]:
         "LEFT JOIN logged_models l ON v.source = 'models:/' || l.model_id "
         "WHERE t.key = 'model.digest'"
     )
-    for name, version, wanted, address in databases.rows(file, query, table="logged_models"):
+    for name, version, digest, address in databases.rows(file, query, table="logged_models"):
         folder = addresses.local_folder(address)
         if folder is None:
             continue
         try:
-            if model_folder.digest(folder) != wanted:
+            if model_folder.digest(folder) != digest:
                 yield f"{name} version {version} has been changed on disk: {folder}"
         except OSError as error:
             yield f"{name} version {version} is missing its file {error.filename}"
 
 
 def lost_files() -> Iterator[tuple[str, Path]]:
-    """Every version in Trackio's store that lacks a file: ``name:version``, and where it was."""
+    """Each missing file of Trackio's store: its ``name:version`` and its path."""
     for project, name, version, manifest in _manifests():
         files = settings.trackio_dir() / "artifacts" / project / "blobs" / "sha256"
         for digest in digests(manifest):
@@ -94,7 +96,7 @@ def lost_files() -> Iterator[tuple[str, Path]]:
 
 
 def stray_files() -> Iterator[Path]:
-    """Every file in Trackio's store that no version has, as a killed run may have left it."""
+    """Each file in Trackio's store that belongs to no version, left by a killed run."""
     used = {(project, d) for project, *_, manifest in _manifests() for d in digests(manifest)}
     for path in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
         if (path.parents[3].name, path.name) not in used:
@@ -102,12 +104,12 @@ def stray_files() -> Iterator[Path]:
 
 
 def digests(manifest: str) -> set[str]:
-    """The digests of a version's files."""
+    """The digests in a version's manifest."""
     return {entry["digest"] for entry in json.loads(manifest)}
 
 
 def _manifests() -> Iterator[tuple[str, str, int, str]]:
-    """Every version in Trackio's store: project, name, version and its list of files."""
+    """Every version in Trackio's store: project, name, version and manifest."""
     query = (
         "SELECT a.name, v.version, v.manifest FROM artifact_versions v "
         "JOIN artifacts a ON a.id = v.artifact_id"
@@ -117,12 +119,12 @@ def _manifests() -> Iterator[tuple[str, str, int, str]]:
             yield file.stem, name, version, manifest
 
 
-def _absent(file: Path, table: str, query: str, wanted: list[Row]) -> list[Row]:
-    """The values for which a query finds no row; all, where the file or the table is not there."""
-    if not wanted or not file.exists():
-        return wanted
+def _absent(file: Path, table: str, query: str, keys: list[Row]) -> list[Row]:
+    """The keys for which a query finds no row; all of them if the file or the table is missing."""
+    if not keys or not file.exists():
+        return keys
     with databases.reading(file) as store:
         databases.refuse_cut(file, store)
         if not databases.has_table(store, table):
-            return wanted
-        return [values for values in wanted if not store.execute(query, values).fetchone()]
+            return keys
+        return [key for key in keys if not store.execute(query, key).fetchone()]

@@ -1,4 +1,4 @@
-"""A project in a tracker, whichever tracker it is."""
+"""A project in Trackio or W&B."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from pipeline.tracking.wandb.agent import Named
 
 @dataclass(frozen=True)
 class Tracker:
-    """A project in a tracker; the tracker's library is imported when it is first asked something.
+    """A project in a tracker; the tracker's library is imported on first use.
 
     Attributes:
         kind: ``wandb`` or ``trackio``.
@@ -29,7 +29,7 @@ class Tracker:
 
     @classmethod
     def from_environment(cls) -> "Tracker":
-        """What ``PIPELINE_TRACKER`` and ``WANDB_PROJECT`` name.
+        """The tracker and project in ``PIPELINE_TRACKER`` and ``WANDB_PROJECT``.
 
         Raises:
             PipelineError: that tracker can't be used here.
@@ -38,7 +38,7 @@ class Tracker:
 
     @classmethod
     def from_store(cls, store: str) -> "Tracker":
-        """What an earlier :attr:`store` described; the default one for an empty text.
+        """The tracker that :attr:`store` describes; the default tracker for an empty text.
 
         Raises:
             PipelineError: that tracker can't be used here.
@@ -48,24 +48,24 @@ class Tracker:
 
     @cached_property
     def store(self) -> str:
-        """Where artifacts are: the tracker, its server if it has one, and the project.
+        """Where artifacts are: the tracker, its server or folder, and the project.
 
-        In W&B the entity is part of it, by name, whether somebody has named it or not.
+        For W&B it includes the entity's name, even if that is the default entity.
 
         Raises:
-            PipelineError: W&B can't be asked whose the default entity is.
+            PipelineError: W&B does not tell the default entity.
         """
         if self.kind == "wandb":
-            where = f"{wandb_server()}/{wandb_entity() or load(self.kind).default_entity()}"
+            location = f"{wandb_server()}/{wandb_entity() or load(self.kind).default_entity()}"
         else:
             folder = settings.trackio_dir().absolute()
             local = "local" if folder == settings.state_dir() / "trackio" else f"local {folder}"
-            where = (os.environ.get("TRACKIO_SERVER_URL") or local).partition("?")[0]
-        return f"{self.kind} {where} {self.project}"
+            location = (os.environ.get("TRACKIO_SERVER_URL") or local).partition("?")[0]
+        return f"{self.kind} {location} {self.project}"
 
     @property
     def shared(self) -> bool:
-        """Whether others may have it too: not Trackio's own folder in the state folder."""
+        """Whether other checkouts may use the store: all but Trackio in the state folder."""
         if self.kind == "wandb":
             return True
         return not self.store.startswith("trackio local ") or settings.trackio_dir() != (
@@ -73,68 +73,68 @@ class Tracker:
         )
 
     def is_at(self, store: str) -> bool:
-        """Whether an earlier :attr:`store` means this place.
+        """Whether a recorded :attr:`store` is this store.
 
-        Those of W&B's default entity were once written without its name.
+        Earlier records lack the name of W&B's default entity.
         """
         if self.kind == "wandb" and f"/ {self.project}" in store:
             store = store.replace("/ ", f"/{load(self.kind).default_entity()} ")
         return self.store == store
 
     def dashboard(self, urls: Sequence[str]) -> str:
-        """Where to look at runs with these addresses, in a line."""
+        """A line that says where to see the runs with these addresses."""
         if self.kind == "trackio":
             return "dashboards: make dashboard"
         pages = [url.partition("/runs/")[0] for url in urls] or [wandb_server()]
         return f"dashboard: {pages[-1]}"
 
     def prepare(self) -> None:
-        """Import W&B's library, and set the variables by which it is set up.
+        """Import and configure W&B's library; does nothing for Trackio.
 
-        It makes temporary folders that it keeps until the process ends, so it is imported before a
-        run's own temporary folder is used; and before step workers are started, which are found by
-        the environment that they were started with.
+        Call it before a run's temporary folder is set, because wandb makes temporary folders that
+        it keeps until the process ends; and before step workers are started, because workers are
+        looked up by the environment that they were started with.
         """
         if self.kind == "wandb":
             load(self.kind).prepare()
 
     def load(self) -> None:
-        """Import the tracker's library, which takes long, where there is time."""
+        """Import the tracker's library ahead of its first use, because that is slow."""
         load(self.kind)
 
     def find(self, reference: str) -> Artifact | None:
-        """The exact version that a reference means now; nothing is fetched or recorded."""
-        found: Artifact | None = load(self.kind).find(self.project, reference)
-        return found
+        """Resolve a reference to an exact version, without fetching or recording a use."""
+        artifact: Artifact | None = load(self.kind).find(self.project, reference)
+        return artifact
 
     def fetch(self, reference: str, into: Path) -> Artifact:
-        """Fetch an exact version's files into a folder, outside of any run.
+        """Fetch a version's files into a folder, outside of any run.
 
         Raises:
             PipelineError: it does not exist, or its bytes do not match their digest.
         """
-        fetched: Artifact = load(self.kind).fetch(self.project, reference, into)
-        return fetched
+        artifact: Artifact = load(self.kind).fetch(self.project, reference, into)
+        return artifact
 
     def set_alias(self, reference: str, alias: str) -> None:
-        """Move an alias to this version; it leaves the version that had it before.
+        """Move an alias to this version.
 
         Raises:
-            PipelineError: there is no such version, or the tracker can't do it.
+            PipelineError: there is no such version, or the tracker can't move the alias.
         """
         load(self.kind).set_alias(self.project, reference, alias)
 
     def link(self, reference: str, registry: str, collection: str, alias: str) -> None:
-        """Link a version to a collection of W&B's Registry, where the alias means it from then on.
+        """Link a version to a collection of W&B's Registry, and move the alias to it there.
 
         Args:
             reference: ``name:version``.
             registry: the registry's name, ``model``, or ``ORGANIZATION/model``.
-            collection: the collection's name, such as that of the model.
-            alias: what it is for.
+            collection: the collection's name, such as the model's name.
+            alias: the alias in the collection.
 
         Raises:
-            PipelineError: the tracker is Trackio, or W&B refuses it.
+            PipelineError: the tracker is Trackio, or W&B refuses the link.
         """
         if self.kind != "wandb":
             raise PipelineError(
@@ -146,28 +146,28 @@ class Tracker:
     def open_run(
         self, *, job_type: str, name: str, config: Mapping[str, Any], named: Named | None = None
     ) -> TrackerRun:
-        """Start a run, in the group that ``WANDB_RUN_GROUP`` names.
+        """Start a run, in the group ``WANDB_RUN_GROUP``.
 
         Args:
-            job_type: what it does, such as a step's name.
-            name: how it is shown.
-            config: its settings.
-            named: the run in W&B that it has to be.
+            job_type: W&B's job type, such as a step's name.
+            name: the run's display name.
+            config: the run's settings.
+            named: the W&B run to resume, if a user or a sweep agent named one.
         """
-        given: dict[str, Any] = {"job_type": job_type, "name": name, "config": config}
+        options: dict[str, Any] = {"job_type": job_type, "name": name, "config": config}
         module = load(self.kind)
         run: TrackerRun
         if self.kind == "trackio":
-            run = module.TrackioRun(project=self.project, **given)
+            run = module.TrackioRun(project=self.project, **options)
             return run
         if named and named.id:
-            given |= {"id": named.id, "sweep": named.sweep}
-        run = module.WandbRun(project=self.project, **given)
+            options |= {"id": named.id, "sweep": named.sweep}
+        run = module.WandbRun(project=self.project, **options)
         return run
 
 
 def load(kind: str) -> ModuleType:
-    """Import the implementation of the tracker ``kind``."""
+    """Import the module that implements the tracker ``kind``."""
     if kind == "wandb":
         from pipeline.tracking.wandb import runs as wandb_runs
 
