@@ -1,7 +1,7 @@
-"""Copies a run of the pipeline from Trackio to W&B: it, its steps' runs, artifacts and lineage.
+"""Copies a run of the pipeline from Trackio to W&B, with its steps' runs, artifacts and lineage.
 
-A run keeps its id, and a version is known by its content, so a copy may be repeated: what W&B has
-whole is left alone, and what was cut off is completed. Versions may get other numbers there.
+A run keeps its id, and versions are matched by content, so a copy can be repeated: complete runs
+are skipped, and an interrupted copy is completed. Version numbers may differ in W&B.
 """
 
 import contextlib
@@ -25,28 +25,31 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import file_digest
 from pipeline.tracking.choice import choose, wandb_credentials
 from pipeline.tracking.interface import RUN_OF, Artifact, Chart
-from pipeline.tracking.trackio.lineage import Recorded, Row, Version, recorded
+from pipeline.tracking.trackio.lineage import RecordedRun, Row, Version, recorded_runs
 from pipeline.tracking.wandb.runs import DIGEST, WandbRun, claim, stored_artifact, stored_run
-from pipeline.tracking.wandb.sdk import DeletedError, api, ask, close
+from pipeline.tracking.wandb.sdk import DeletedError, api, call_sdk, close
 
 VERSION, CREATED = "trackio_version", "trackio_created"  # in the metadata of a copy
 
-AGAIN = "-again"  # in the id of what is copied anew, before a number
+RECOPIED = "-again"  # with a number, the suffix of the new id of a run that was deleted in W&B
 
 
 def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
-    """Copy a run of the pipeline to W&B; the name and the address of each of its runs, when done.
+    """Copy a run of the pipeline to W&B.
 
     Args:
         run_id: the pipeline's run.
         new_ids: give a run that was deleted in W&B another id there.
 
+    Yields:
+        The name and the address of each of its runs, once that is copied.
+
     Raises:
-        PipelineError: there is no such run, it can't be copied whole, or W&B does not take it.
+        PipelineError: the run does not exist, its files are damaged, or W&B refuses a record.
     """
     summary = _summary(run_id)
     _require_login()
-    runs = recorded(summary.get("project") or settings.project(), run_id, summary)
+    runs = recorded_runs(summary.get("project") or settings.project(), run_id, summary)
     problems = dict.fromkeys(problem for run in runs for problem in run.problems())
     if problems:
         raise PipelineError(
@@ -56,10 +59,10 @@ def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
     copies: dict[str, str] = {}
     urls: dict[str, str] = {}
     with FileLock(settings.state_dir() / "sync-to-wandb.lock"):
-        for done, recorded_run in enumerate(runs):
-            run = _with_links(recorded_run, urls)
+        for index, source in enumerate(runs):
+            run = _with_links(source, urls)
             try:
-                url = _bring_anew(run, copies) if new_ids else _bring(run, copies)
+                url = _copy_with_new_ids(run, copies) if new_ids else _copy_run(run, copies)
             except DeletedError as error:
                 raise PipelineError(
                     f"{run.name} (run {run.id}) was deleted in W&B, which gives no id twice",
@@ -67,7 +70,7 @@ def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
                 ) from error
             except PipelineError as error:
                 raise PipelineError(
-                    f"{run.name} ({done + 1} of {len(runs)}) was not copied: {error.what}",
+                    f"{run.name} ({index + 1} of {len(runs)}) was not copied: {error.what}",
                     f"{error.remedy}\nrepeat this to go on from there",
                 ) from error
             urls[run.id] = url
@@ -75,19 +78,19 @@ def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
     close()
 
 
-def _with_links(run: Recorded, urls: Mapping[str, str]) -> Recorded:
-    """A run whose summary names its steps' runs by their addresses in W&B, as far as it has them.
+def _with_links(run: RecordedRun, urls: Mapping[str, str]) -> RecordedRun:
+    """Replace the ids of steps' runs in a run's summary by their addresses in W&B.
 
     Args:
         run: the run.
-        urls: the addresses, by the ids in Trackio.
+        urls: the addresses of copied runs, by their ids in Trackio.
     """
 
-    def change(name: str, value: Any) -> Any:
+    def replaced(name: str, value: Any) -> Any:
         return urls.get(value, value) if name.startswith(RUN_OF) else value
 
     rows = [
-        replace(row, content={name: change(name, value) for name, value in row.content.items()})
+        replace(row, content={name: replaced(name, value) for name, value in row.content.items()})
         if row.kind == "summary"
         else row
         for row in run.rows
@@ -96,10 +99,14 @@ def _with_links(run: Recorded, urls: Mapping[str, str]) -> Recorded:
 
 
 def _summary(run_id: str) -> dict[str, Any]:
-    """The summary of a run that was recorded in Trackio."""
+    """The ``summary.json`` of a run that was recorded in Trackio.
+
+    Raises:
+        PipelineError: the run has none, or was recorded in W&B.
+    """
     folder = settings.state_dir() / "runs"
-    found = folder.glob("**/summary.json")  # a trial's folder is in the sweep's
-    paths = {"-".join(path.parent.relative_to(folder).parts): path for path in found}
+    files = folder.glob("**/summary.json")  # a trial's folder is in its sweep's folder
+    paths = {"-".join(path.parent.relative_to(folder).parts): path for path in files}
     if run_id not in paths:
         raise _unknown(run_id, folder, paths)
     summary: dict[str, Any] = json.loads(paths[run_id].read_text(encoding="utf-8"))
@@ -109,19 +116,19 @@ def _summary(run_id: str) -> dict[str, Any]:
     return summary
 
 
-def _unknown(run_id: str, folder: Path, known: Iterable[str]) -> PipelineError:
-    """Why there is no summary of a run."""
+def _unknown(run_id: str, folder: Path, run_ids: Iterable[str]) -> PipelineError:
+    """The error for a run without a summary."""
     if not run_id or not (folder / run_id).is_dir():
         return PipelineError(
-            f"there is no run {run_id!r}{did_you_mean(run_id, known)}",
+            f"there is no run {run_id!r}{did_you_mean(run_id, run_ids)}",
             f"the runs are the folders in {folder}",
         )
-    trials = sorted(name for name in known if name.startswith(f"{run_id}-"))
+    trials = sorted(name for name in run_ids if name.startswith(f"{run_id}-"))
     if trials:
         return PipelineError(f"{run_id} is a sweep", f"copy its trials: {', '.join(trials)}")
     return PipelineError(
         f"run {run_id} has no summary: it is under way, or was killed",
-        "wait for it; or run the pipeline again, which takes over what was finished, and copy that",
+        "wait for it; or run the pipeline again, which reuses finished steps, and copy that run",
     )
 
 
@@ -131,102 +138,109 @@ def _require_login() -> None:
             "no W&B key was found (WANDB_API_KEY, or a .netrc entry)",
             "run `wandb login`, and repeat this",
         )
-    choose("wandb")  # refuses the modes in which the server can't be asked
+    choose("wandb")  # refuses W&B's offline modes
 
 
-def _bring_anew(run: Recorded, copies: dict[str, str]) -> str:
-    """Have W&B hold a run whole, under the first of its ids that is not a deleted run's."""
+def _copy_with_new_ids(run: RecordedRun, copies: dict[str, str]) -> str:
+    """Copy a run under the first id that was not deleted in W&B; return its address."""
     for number in itertools.count(2):
         try:
-            return _bring(run, copies)
+            return _copy_run(run, copies)
         except DeletedError:
-            run = replace(run, id=f"{_first_id(run)}{AGAIN}{number}")
-    raise AssertionError  # there is no last number
+            run = replace(run, id=f"{_first_id(run)}{RECOPIED}{number}")
+    raise AssertionError  # unreachable: the loop has no end
 
 
-def _bring(run: Recorded, copies: dict[str, str]) -> str:
-    """Have W&B hold a run whole; its address there.
+def _copy_run(run: RecordedRun, copies: dict[str, str]) -> str:
+    """Copy a run, or the missing parts of an earlier copy; return its address in W&B.
 
     Args:
         run: the run.
-        copies: W&B's version for each of Trackio's; those of this run are added.
+        copies: W&B's version for each version in Trackio; this run's versions are added.
+
+    Raises:
+        PipelineError: W&B did not store all of the run.
     """
-    there = stored_run(run.project, run.id)
-    if there is not None:
-        copies |= ask(f"read run {run.name!r}", functools.partial(_known, run, there))
-    lacking = _lacking(run, there, copies) if there else []
-    if there is None or there.state != ("failed" if run.failed else "finished") or lacking:
-        if there is None:
+    copy = stored_run(run.project, run.id)
+    if copy is not None:
+        copies |= call_sdk(f"read run {run.name!r}", functools.partial(_copies_of, run, copy))
+    missing = _missing_records(run, copy, copies) if copy else []
+    if copy is None or copy.state != ("failed" if run.failed else "finished") or missing:
+        if copy is None:
             claim(run.project, run.id)
-        _copy(run, copies, lacking)
-        there = stored_run(run.project, run.id)
-        lacking = _lacking(run, there, copies) if there else ["the run"]
-        if there is None or lacking:
-            raise PipelineError(f"W&B has not kept {', '.join(lacking)}", "see the server's log")
+        _copy(run, copies, missing)
+        copy = stored_run(run.project, run.id)
+        missing = _missing_records(run, copy, copies) if copy else ["the run"]
+        if copy is None or missing:
+            raise PipelineError(f"W&B has not kept {', '.join(missing)}", "see the server's log")
     for version in run.outputs:
         _place_aliases(run.project, version, copies[version.reference])
-    return there.url
+    return copy.url
 
 
-# --- what W&B has -----------------------------------------------------------------------------
+# --- Compare with W&B -------------------------------------------------------------------------
 
 
-def _known(run: Recorded, there: wandb.apis.public.Run) -> dict[str, str]:
-    """W&B's versions of what a run has used and made, known by their content."""
+def _copies_of(run: RecordedRun, copy: wandb.apis.public.Run) -> dict[str, str]:
+    """W&B's versions of a run's inputs and outputs, matched by name and digest."""
     stored = {
         (artifact.name.partition(":")[0], artifact.metadata.get(DIGEST)): artifact.name
-        for artifact in [*there.used_artifacts(), *there.logged_artifacts()]
+        for artifact in [*copy.used_artifacts(), *copy.logged_artifacts()]
     }
     versions = {version.reference: version for version in run.inputs + run.outputs}
-    found = {key: stored.get((version.name, version.digest)) for key, version in versions.items()}
-    return {key: name for key, name in found.items() if name}
+    copies = {key: stored.get((version.name, version.digest)) for key, version in versions.items()}
+    return {key: name for key, name in copies.items() if name}
 
 
-def _lacking(run: Recorded, there: wandb.apis.public.Run, copies: Mapping[str, str]) -> list[str]:
-    """What W&B does not have of a run."""
+def _missing_records(
+    run: RecordedRun, copy: wandb.apis.public.Run, copies: Mapping[str, str]
+) -> list[str]:
+    """The outputs, inputs, logged values and summary values that a run's copy in W&B lacks."""
 
-    def look() -> list[str]:
-        made = {artifact.name for artifact in there.logged_artifacts()}
-        used = {artifact.name for artifact in there.used_artifacts()}
-        whole = {*there.summary.keys()} - _lost_files(there)
+    def list_missing() -> list[str]:
+        logged = {artifact.name for artifact in copy.logged_artifacts()}
+        used = {artifact.name for artifact in copy.used_artifacts()}
+        readable = {*copy.summary.keys()} - _lost_files(copy)
+        outputs = [version.reference for version in run.outputs]
+        inputs = [version.reference for version in run.inputs]
         summaries = [row.content for row in run.rows if row.kind == "summary"]
-        logged = {name for row in run.rows if row.kind != "summary" for name in row.content}
+        names = {name for row in run.rows if row.kind != "summary" for name in row.content}
         return [
-            *(one.reference for one in run.outputs if copies.get(one.reference) not in made),
-            *(one.reference for one in run.inputs if copies.get(one.reference) not in used),
-            # A chart is there under the name of its table.
-            *(name for name in sorted(logged) if not {name, f"{name}_table"} & whole),
-            *(name for one in summaries for name in one if there.summary.get(name) != one[name]),
+            *(name for name in outputs if copies.get(name) not in logged),
+            *(name for name in inputs if copies.get(name) not in used),
+            # W&B stores a chart under the name of its table.
+            *(name for name in sorted(names) if not {name, f"{name}_table"} & readable),
+            *(name for row in summaries for name in row if copy.summary.get(name) != row[name]),
         ]
 
-    return ask(f"read run {run.name!r}", look)
+    return call_sdk(f"read run {run.name!r}", list_missing)
 
 
-def _lost_files(there: wandb.apis.public.Run) -> set[str]:
-    """The figures and tables whose files don't come back whole.
+def _lost_files(copy: wandb.apis.public.Run) -> set[str]:
+    """The figures and tables whose files in W&B are missing or damaged.
 
-    The SDK drops a file that the server refuses, and says nothing.
+    The SDK drops a file without an error if the server refuses it.
     """
     lost = set()
     with tempfile.TemporaryDirectory() as folder:
-        for name, value in there.summary.items():
+        for name, value in copy.summary.items():
             if not (hasattr(value, "keys") and {"path", "sha256"} <= {*value.keys()}):
                 continue
             try:
-                with there.file(value["path"]).download(folder, replace=True) as file:
-                    whole = file_digest(Path(file.name)) == value["sha256"]
+                with copy.file(value["path"]).download(folder, replace=True) as file:
+                    is_intact = file_digest(Path(file.name)) == value["sha256"]
             except wandb.Error:
-                whole = False
-            if not whole:
+                is_intact = False
+            if not is_intact:
                 lost.add(name)
     return lost
 
 
-# --- what it is given -------------------------------------------------------------------------
+# --- Write to W&B -----------------------------------------------------------------------------
 
 
-def _copy(run: Recorded, copies: dict[str, str], lacking: Iterable[str]) -> None:
-    """Write a run to W&B, or what is lacking of it there."""
+def _copy(run: RecordedRun, copies: dict[str, str], missing: Iterable[str]) -> None:
+    """Write a run to W&B, or the missing parts of an earlier copy."""
     target = WandbRun(
         project=run.project,
         job_type=run.config.get("job_type") or run.name,
@@ -240,31 +254,31 @@ def _copy(run: Recorded, copies: dict[str, str], lacking: Iterable[str]) -> None
         for version in run.inputs:
             if version.reference in copies:
                 target.use_unread(copies[version.reference])
-            else:  # whoever made it is gone from Trackio
+            else:  # the run that made it is gone from Trackio
                 copies[version.reference] = _store(run.project, target.use_new, version)
         for version in run.outputs:
             copies[version.reference] = _store(run.project, target.log_artifact, version)
-        # What was logged is there from the first row on; of some rows the files were lost.
-        again = [row for row in run.rows[: target.first_step] if {*row.content} & {*lacking}]
-        for row in run.rows[target.first_step :] + again:
+        # An earlier copy has the first rows, but files of some of these rows may be lost.
+        unreadable = [row for row in run.rows[: target.first_step] if {*row.content} & {*missing}]
+        for row in run.rows[target.first_step :] + unreadable:
             _log(target, row)
         on_failure.pop_all()
     target.finish(failed=run.failed)
 
 
-def _config(run: Recorded) -> dict[str, Any]:
-    """A run's config as its step gave it, without what Trackio adds, and where it is from."""
-    given = {k: v for k, v in run.config.items() if not k.startswith("_") and k != "job_type"}
-    return {**given, "trackio_run": _first_id(run), CREATED: run.config.get("_Created")}
+def _config(run: RecordedRun) -> dict[str, Any]:
+    """A run's config without Trackio's own keys, with its id and time in Trackio."""
+    config = {k: v for k, v in run.config.items() if not k.startswith("_") and k != "job_type"}
+    return {**config, "trackio_run": _first_id(run), CREATED: run.config.get("_Created")}
 
 
-def _first_id(run: Recorded) -> str:
+def _first_id(run: RecordedRun) -> str:
     """A run's id in Trackio."""
-    return run.id.partition(AGAIN)[0]
+    return run.id.partition(RECOPIED)[0]
 
 
 def _log(target: WandbRun, row: Row) -> None:
-    """Log again what was logged at once."""
+    """Log a row of a Trackio run to its copy."""
     if row.kind == "summary":
         target.update(row.content, {})
     elif row.kind == "values":
@@ -277,7 +291,7 @@ def _log(target: WandbRun, row: Row) -> None:
 
 
 def _table(table: pd.DataFrame) -> pd.DataFrame | pd.Series | Chart:
-    """A table; some are what Trackio has for a chart."""
+    """A table as logged; Trackio stores charts and bar charts as tables."""
     if chart := Chart.of(table):
         return chart
     columns = [*table.columns]
@@ -287,29 +301,46 @@ def _table(table: pd.DataFrame) -> pd.DataFrame | pd.Series | Chart:
 
 
 def _store(project: str, record: Callable[..., Artifact], version: Version) -> str:
-    """Have a run record a version; what W&B calls it."""
-    before = stored_artifact(project, f"{version.name}:latest")
+    """Store a version in W&B.
+
+    Args:
+        project: the project in W&B.
+        record: the method of the target run that stores an input or an output.
+        version: the version in Trackio.
+
+    Returns:
+        The version's reference in W&B.
+
+    Raises:
+        PipelineError: the files changed while they were copied.
+    """
+    latest = stored_artifact(project, f"{version.name}:latest")
     metadata = {**version.metadata, VERSION: version.number, CREATED: version.created}
     with tempfile.TemporaryDirectory() as folder:
-        for name, place in version.places.items():
+        for name, path in version.blobs.items():
             link = Path(folder, name)
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(place.absolute())
+            link.symlink_to(path.absolute())
         stored = record(Path(folder), version.name, version.type, version.description, metadata)
     if stored.digest != version.digest:
-        raise PipelineError(f"{version.reference} was changed on disk", "see that nobody does that")
-    ask(f"place 'latest' of {version.name!r}", lambda: _keep_latest(project, version, before))
+        raise PipelineError(
+            f"{version.reference} was changed on disk while it was copied",
+            "change no files in Trackio's store, and repeat this",
+        )
+    call_sdk(
+        f"place 'latest' of {version.name!r}", lambda: _restore_latest(project, version, latest)
+    )
     return stored.reference
 
 
-def _keep_latest(project: str, version: Version, before: wandb.Artifact | None) -> None:
-    """Put ``latest`` on what is newest: recording an old version has moved it there.
+def _restore_latest(project: str, version: Version, previous: wandb.Artifact | None) -> None:
+    """Move ``latest`` back to the newest version: copying an older version has moved the alias.
 
-    It stays where it was on a version that a run has logged to W&B itself.
+    If ``latest`` was on a version that was logged to W&B directly, it returns to that version.
     """
     versions = [*api().artifacts(version.type, f"{project}/{version.name}")]
-    if before is not None and VERSION not in before.metadata:
-        newest = next(one for one in versions if one.version == before.version)
+    if previous is not None and VERSION not in previous.metadata:
+        newest = next(entry for entry in versions if entry.version == previous.version)
     else:
         newest = max(versions, key=_created)
     if "latest" not in newest.aliases:
@@ -318,21 +349,21 @@ def _keep_latest(project: str, version: Version, before: wandb.Artifact | None) 
 
 
 def _created(artifact: wandb.Artifact) -> datetime:
-    """When a version was made, in Trackio if it is a copy."""
-    found = datetime.fromisoformat(artifact.metadata.get(CREATED) or artifact.created_at)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    """When a version was made; for a copy, when it was made in Trackio."""
+    created = datetime.fromisoformat(artifact.metadata.get(CREATED) or artifact.created_at)
+    return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
 def _place_aliases(project: str, version: Version, reference: str) -> None:
-    """Give a copy the aliases that users have given; one that W&B has elsewhere stays there."""
+    """Copy a version's aliases to W&B; an alias that is on another version there stays."""
     for alias in sorted({*version.aliases} - {"latest"}):
         holder = stored_artifact(project, f"{version.name}:{alias}")
         if holder is None:
             add = functools.partial(_add, project, reference, alias)
-            ask(f"give {reference} the alias {alias!r}", add)
-        elif (held := f"{version.name}:{holder.version}") != reference:
+            call_sdk(f"give {reference} the alias {alias!r}", add)
+        elif (current := f"{version.name}:{holder.version}") != reference:
             print(
-                f"warning: in W&B the alias {alias!r} stays on {held}; in Trackio it is on "
+                f"warning: in W&B the alias {alias!r} stays on {current}; in Trackio it is on "
                 f"{version.reference}, which is {reference} there",
                 file=sys.stderr,
             )

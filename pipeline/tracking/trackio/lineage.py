@@ -1,4 +1,4 @@
-"""The runs of a pipeline run as Trackio has them, and those that made what they read."""
+"""Reads the runs of a pipeline run from Trackio, with the runs that made their inputs."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest
 from pipeline.core.results import damaged_files
 
-# Trackio is taken from there, because that module first tells it where its store is.
+# Import Trackio from trackio.runs, which sets TRACKIO_DIR before trackio is imported.
 from pipeline.core.text import say
 from pipeline.tracking.interface import PIPELINE, STATUS_OF
 from pipeline.tracking.trackio.runs import FAILED, STATUS, SUMMARY, SQLiteStorage, blob_path
@@ -25,8 +25,8 @@ class Version:
     """A version of an artifact.
 
     Attributes:
-        maker: the id of the run that made it first, if that is known.
-        places: where each of its files is; the name of that place is the file's digest.
+        maker: the id of the run that first made it, if that is known.
+        blobs: the stored path of each of its files; the path's name is the file's digest.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Version:
     aliases: list[str]
     created: str
     maker: str | None
-    places: Mapping[str, Path]
+    blobs: Mapping[str, Path]
 
     @property
     def reference(self) -> str:
@@ -46,24 +46,24 @@ class Version:
 
     @property
     def digest(self) -> str:
-        """The digest of its content, as :func:`pipeline.core.files.content_digest` has it."""
-        return combined_digest({name: place.name for name, place in self.places.items()})
+        """The digest of its content, as :func:`pipeline.core.files.content_digest` computes it."""
+        return combined_digest({name: place.name for name, place in self.blobs.items()})
 
     def problems(self) -> list[str]:
-        """Each of its files that is gone or damaged."""
-        stored = {str(place): place.name for place in self.places.values()}
+        """A line for each of its files that is missing or damaged."""
+        stored = {str(place): place.name for place in self.blobs.values()}
         return damaged_files(self.reference, settings.trackio_dir(), stored)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a run logged at once, of one kind.
+    """The values of one kind that a run logged in one call.
 
     Attributes:
         kind: ``values``, ``summary`` (of a whole pipeline), ``figures`` (images and pages) or
             ``table``.
-        content: by name: values, the files of images, or the one table's list of rows.
-        time: when, in seconds since 1970.
+        content: by name: values, the files of figures, or the rows of a single table.
+        time: seconds since 1970.
     """
 
     kind: str
@@ -72,8 +72,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A run, and the project that it is in."""
+class RecordedRun:
+    """A run in Trackio with all that it logged, its inputs and its outputs."""
 
     project: str
     id: str
@@ -85,87 +85,92 @@ class Recorded:
     outputs: list[Version]
 
     def problems(self) -> list[str]:
-        """Each of its files that is gone or damaged."""
-        found = [line for version in self.inputs + self.outputs for line in version.problems()]
+        """A line for each of its files that is missing or damaged."""
+        problems = [line for version in self.inputs + self.outputs for line in version.problems()]
         figures = [row.content for row in self.rows if row.kind == "figures"]
         for name, path in (item for content in figures for item in content.items()):
             if not path.is_file():
-                found.append(f"figure {name!r} of {self.name} is missing its file {path}")
-        return found
+                problems.append(f"figure {name!r} of {self.name} is missing its file {path}")
+        return problems
 
 
-def recorded(project: str, run_id: str, summary: Mapping[str, Any]) -> list[Recorded]:
-    """The runs of a pipeline run, and those that made what they read.
+def recorded_runs(project: str, run_id: str, summary: Mapping[str, Any]) -> list[RecordedRun]:
+    """The runs of a pipeline run, and the runs that made their inputs.
 
-    A step that was cached was run by an earlier pipeline run. Whoever made something comes before
-    those who read it, and the run of the whole pipeline, if there is one, comes last.
+    A cached step's run belongs to an earlier pipeline run. A run comes after the runs that made its
+    inputs; the run of the whole pipeline, if there is one, comes last.
+
+    Args:
+        project: the project in Trackio.
+        run_id: the pipeline's run.
+        summary: its ``summary.json``.
 
     Raises:
-        PipelineError: none of them is in the local Trackio.
+        PipelineError: none of its runs is in the local Trackio.
     """
     records = SQLiteStorage.get_run_records(project)
     names = {run["id"]: run["name"] for run in records if run["id"] and run["name"]}
-    chosen = _chosen(project, run_id, summary, names)
-    runs = {id: _read(project, id, names[id]) for id in chosen}
-    # A version may have been made again; then the pipeline run's own step counts as its maker.
+    run_ids = _run_ids(project, run_id, summary, names)
+    runs = {id: _read(project, id, names[id]) for id in run_ids}
+    # Several runs may have made a version; the pipeline run's own step takes precedence.
     makers = {output.reference: run.id for run in runs.values() for output in run.outputs}
-    ordered: dict[str, Recorded] = {}
-    begun: set[str] = set()
+    ordered: dict[str, RecordedRun] = {}
+    visited: set[str] = set()
 
     def visit(id: str) -> None:
-        begun.add(id)
+        visited.add(id)
         run = runs.get(id) or _read(project, id, names[id])
         for version in run.inputs:
             maker = makers.get(version.reference, version.maker)
-            if maker in names and maker not in begun:
+            if maker in names and maker not in visited:
                 visit(maker)
         ordered[id] = run
 
     for id in runs:
-        if id not in begun:
+        if id not in visited:
             visit(id)
     return list(ordered.values())
 
 
-def _chosen(
+def _run_ids(
     project: str, run_id: str, summary: Mapping[str, Any], names: Mapping[str, str]
 ) -> Iterable[str]:
-    """The ids of the runs that a pipeline run and its steps have in Trackio."""
+    """The Trackio ids of a pipeline run and its steps' runs."""
     ids = {name: id for id, name in names.items()}
-    chosen, gone = [], []
+    run_ids, missing = [], []
     for name, step in summary["steps"].items():
         if step["status"] in ("ran", "cached"):
             if step["tracker_run"] in names:
-                chosen.append(step["tracker_run"])
+                run_ids.append(step["tracker_run"])
             else:
-                gone.append(name)
+                missing.append(name)
         elif (unfinished := f"{name}-{run_id}") in ids:
-            chosen.append(ids[unfinished])
-    if not chosen:
+            run_ids.append(ids[unfinished])
+    if not run_ids:
         raise PipelineError(
             f"Trackio has nothing of run {run_id} in project {project!r} "
             f"({settings.trackio_dir()})",
             "set TRACKIO_DIR to the store it is in; if that is a Trackio server's, do this there",
         )
-    if gone:
-        say(f"warning: gone from Trackio, and not copied: {', '.join(gone)}", file=sys.stderr)
-    whole = ids.get(f"{PIPELINE}-{run_id}")
-    return [*chosen, whole] if whole else chosen
+    if missing:
+        say(f"warning: gone from Trackio, and not copied: {', '.join(missing)}", file=sys.stderr)
+    pipeline_run = ids.get(f"{PIPELINE}-{run_id}")
+    return [*run_ids, pipeline_run] if pipeline_run else run_ids
 
 
-def _read(project: str, id: str, name: str) -> Recorded:
-    """A run with all it logged, used and made."""
+def _read(project: str, id: str, name: str) -> RecordedRun:
+    """Read a run from Trackio's store."""
     links = SQLiteStorage.get_run_artifacts(project, name, id)
     config = SQLiteStorage.get_run_config(project, run_id=id) or {}
     summary = config.pop(SUMMARY, {})
     failed = summary.items() >= FAILED.items()
     if failed and not any(key.startswith(STATUS_OF) for key in summary):
-        del summary[STATUS]  # which says no more than that
+        del summary[STATUS]  # ``failed`` holds it already
     logs = SQLiteStorage.get_logs(project, run_id=id)
-    if summary and logs:  # it was stored with the last one
+    if summary and logs:  # the summary was stored with the last log
         logs = [*logs, {**summary, "timestamp": logs[-1]["timestamp"]}]
     rows = [row for log in logs for row in _rows(log)]
-    return Recorded(
+    return RecordedRun(
         project,
         id,
         name,
@@ -178,7 +183,7 @@ def _read(project: str, id: str, name: str) -> Recorded:
 
 
 def _rows(log: Mapping[str, Any]) -> Iterator[Row]:
-    """What was logged at once, kind by kind."""
+    """The rows of one call of log, one for each kind."""
     figures, tables, values = {}, {}, {}
     for name, value in log.items():
         kind = value.get("_type") if isinstance(value, Mapping) else None
@@ -196,22 +201,26 @@ def _rows(log: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _version(link: Mapping[str, Any]) -> Version:
-    """The version that a run used or made."""
+    """The version that an artifact link of a run refers to.
+
+    Raises:
+        PipelineError: the version is gone from Trackio.
+    """
     number = f"v{link['version']}"
-    found = SQLiteStorage.get_artifact_manifest(link["project"], link["name"], number)
-    if found is None:
+    record = SQLiteStorage.get_artifact_manifest(link["project"], link["name"], number)
+    if record is None:
         raise PipelineError(
             f"{link['name']}:{number} is gone from Trackio project {link['project']!r}",
             "run the step that makes it again (main.force=true)",
         )
     return Version(
-        found["name"],
+        record["name"],
         number,
-        found["type"],
-        found["description"] or "",
-        found["metadata"] or {},
-        found["aliases"],
-        found["created_at"],
-        found["producer_run_id"],
-        {e["path"]: blob_path(link["project"], e["digest"]) for e in found["manifest"]},
+        record["type"],
+        record["description"] or "",
+        record["metadata"] or {},
+        record["aliases"],
+        record["created_at"],
+        record["producer_run_id"],
+        {e["path"]: blob_path(link["project"], e["digest"]) for e in record["manifest"]},
     )

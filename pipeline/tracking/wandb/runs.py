@@ -29,7 +29,7 @@ from pipeline.tracking.wandb.sdk import (
     KILLED_WAIT,
     abandon,
     api,
-    ask,
+    call_sdk,
     close,
     prepare,
     server,
@@ -74,7 +74,7 @@ def fetch(project: str, reference: str, into: Path) -> Artifact:
 
 def default_entity() -> str:
     """The entity that runs and artifacts belong to where nobody names one."""
-    return ask("find the default entity", lambda: api().default_entity) or ""
+    return call_sdk("find the default entity", lambda: api().default_entity) or ""
 
 
 def stored_artifact(project: str, reference: str) -> wandb.Artifact | None:
@@ -89,7 +89,7 @@ def stored_artifact(project: str, reference: str) -> wandb.Artifact | None:
                 return None
             raise
 
-    return ask(f"find artifact {reference!r}", look)
+    return call_sdk(f"find artifact {reference!r}", look)
 
 
 def set_alias(project: str, reference: str, alias: str) -> None:
@@ -105,7 +105,7 @@ def set_alias(project: str, reference: str, alias: str) -> None:
         found.aliases = sorted({*found.aliases, alias})
         found.save()
 
-    ask(f"set the alias {alias!r} of {reference!r}", save)
+    call_sdk(f"set the alias {alias!r} of {reference!r}", save)
 
 
 def link(project: str, reference: str, registry: str, collection: str, alias: str) -> None:
@@ -119,7 +119,7 @@ def link(project: str, reference: str, registry: str, collection: str, alias: st
     organization, _, name = registry.rpartition("/")
     target = "/".join([*filter(None, [organization]), f"{REGISTRY}{name}", collection])
     try:
-        ask(f"link {reference} to {target}", lambda: found.link(target, [alias]))
+        call_sdk(f"link {reference} to {target}", lambda: found.link(target, [alias]))
     except PipelineError as error:
         raise PipelineError(
             error.what,
@@ -142,7 +142,7 @@ def stored_run(project: str, id: str) -> wandb.apis.public.Run | None:
             _remove_folder(run)
         return runs[0] if runs else None
 
-    return ask(f"find run {id!r}", look)
+    return call_sdk(f"find run {id!r}", look)
 
 
 def claim(project: str, id: str) -> None:
@@ -151,7 +151,7 @@ def claim(project: str, id: str) -> None:
     Raises:
         DeletedError: a run with that id was deleted.
     """
-    ask(f"make run {id!r}", lambda: api().create_run(run_id=id, project=project))
+    call_sdk(f"make run {id!r}", lambda: api().create_run(run_id=id, project=project))
 
 
 class WandbRun(TrackerRun):
@@ -197,7 +197,7 @@ class WandbRun(TrackerRun):
         if id is not None:
             given |= {"id": id, "resume": "allow"}
         try:
-            ask("start a run", lambda: self._begin(given), linger=KILLED_WAIT / 2)
+            call_sdk("start a run", lambda: self._begin(given), linger=KILLED_WAIT / 2)
         except KeyboardInterrupt as error:
             if "_run" in self.__dict__:
                 self.finish(failed=True, error=error)
@@ -213,11 +213,11 @@ class WandbRun(TrackerRun):
         self._run = _start_run(given)
 
     def use_artifact(self, reference: str, into: Path) -> Artifact:
-        artifact = ask(f"read artifact {reference!r}", lambda: self._find(reference))
+        artifact = call_sdk(f"read artifact {reference!r}", lambda: self._find(reference))
         return _described(artifact, _fetch(artifact, reference, into), into)
 
     def use_unread(self, reference: str) -> None:
-        ask(f"use artifact {reference!r}", lambda: self._find(reference))
+        call_sdk(f"use artifact {reference!r}", lambda: self._find(reference))
 
     def _find(self, reference: str) -> wandb.Artifact:
         try:
@@ -272,20 +272,20 @@ class WandbRun(TrackerRun):
             return record(artifact).wait()
 
         size = sum(file.stat().st_size for file in files)
-        logged = ask(f"log artifact {name!r}", log, size)
+        logged = call_sdk(f"log artifact {name!r}", log, size)
         return Artifact(name, logged.version, digest, type, metadata)
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
         # The SDK makes the last value of each name the run's summary.
         what = f"log {', '.join([*values][:3])}"
-        ask(what, lambda: self._run.log(self.loggable(values), step=step))
+        call_sdk(what, lambda: self._run.log(self.loggable(values), step=step))
 
     def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         def change() -> None:
             self._run.summary.update(dict(summary))
             self._run.config.update(dict(config), allow_val_change=True)
 
-        ask("update the run", change)
+        call_sdk("update the run", change)
 
     def image(self, path: Path) -> wandb.Image:
         return wandb.Image(str(path))
@@ -315,7 +315,9 @@ class WandbRun(TrackerRun):
 
     def alert(self, title: str, text: str) -> None:
         shown = secrets.shown(text)[:LONGEST_ERROR]
-        ask("send an alert", lambda: self._run.alert(title[:LONGEST_TITLE], shown, level="ERROR"))
+        call_sdk(
+            "send an alert", lambda: self._run.alert(title[:LONGEST_TITLE], shown, level="ERROR")
+        )
 
     def finish(self, failed: bool = False, error: BaseException | None = None) -> None:
         limit, code = settings.tracker_timeout(), _exit_code(failed, error)
@@ -323,7 +325,7 @@ class WandbRun(TrackerRun):
         limits = {0: limit, 1: limit / 5, KILLED: min(KILLED_WAIT, limit)}
         try:
             end = functools.partial(self._end, code, error)
-            ask("store the run", end, limit=limits[code], linger=KILLED_WAIT)
+            call_sdk("store the run", end, limit=limits[code], linger=KILLED_WAIT)
         except KeyboardInterrupt:
             abandon(KILLED)
             raise
@@ -391,7 +393,7 @@ def _described(artifact: wandb.Artifact, digest: str, path: Path | None = None) 
 def _fetch(artifact: wandb.Artifact, reference: str, into: Path) -> str:
     """Bring an artifact's files, each compared with the manifest; the digest of them all."""
     into.mkdir(parents=True, exist_ok=True)
-    ask(f"read artifact {reference!r}", lambda: _download(artifact, into), artifact.size)
+    call_sdk(f"read artifact {reference!r}", lambda: _download(artifact, into), artifact.size)
     return content_digest(into)
 
 

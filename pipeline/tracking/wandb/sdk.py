@@ -85,7 +85,7 @@ def abandon(exit_code: int) -> None:
     thread.join(KILLED_WAIT if exit_code == KILLED else 0.5)
 
 
-def ask(
+def call_sdk(
     what: str,
     call: Callable[[], Result],
     size: int = 0,
