@@ -14,10 +14,10 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import SCHEMA_FILE, combined_digest, content_digest, file_digest
 from pipeline.tracking.interface import PIPELINE, Artifact, Chart, TrackerRun
 
-# read when trackio is imported
+# trackio reads this variable when it is imported
 variables.set_variables({"TRACKIO_DIR": str(settings.trackio_dir())})
 
-import trackio as trackio  # by name, here and below: for the modules beside this one
+import trackio as trackio  # "as" marks a re-export, here and below, for the other modules here
 from trackio import cas, context_vars
 from trackio.remote_client import RemoteClient
 from trackio.sqlite_storage import SQLiteStorage as SQLiteStorage
@@ -33,22 +33,22 @@ if settings.trackio_dir() != trackio.utils.TRACKIO_DIR:
     )
 
 
-SUMMARY, STATUS = "summary", "status"  # in a run's config, and in that: how the run ended
+SUMMARY, STATUS = "summary", "status"  # keys in a run's config, and in that summary
 FAILED = {STATUS: "failed"}
 
 
 def remove_links() -> None:
-    """Remove links in place of the store's locks: trackio empties the files that they lead to."""
+    """Remove symbolic links named as the store's locks: trackio would empty their targets."""
     for lock in settings.trackio_dir().glob("*.lock"):
         if lock.is_symlink():
             lock.unlink(missing_ok=True)
 
 
-remove_links()  # of a state folder that somebody else has written
+remove_links()  # the state folder may come from somebody else
 
 
 def find(project: str, reference: str) -> Artifact | None:
-    """The exact version that a reference means now, or None."""
+    """Resolve a reference to an exact version; None if there is none."""
     name = reference.partition(":")[0]
     record = _record(project, reference)
     if record is None:
@@ -65,44 +65,48 @@ def find(project: str, reference: str) -> Artifact | None:
 
 
 def blob_path(project: str, digest: str) -> Path:
-    """Where the local store keeps a file with this digest."""
+    """The path of a file with this digest in the local store."""
     return cas.blob_path(project, Sha256Digest(digest))
 
 
 def _server() -> RemoteClient | None:
-    """The Trackio server in use, if it is not the local store."""
+    """The Trackio server in use; None for the local store."""
     url = os.environ.get("TRACKIO_SERVER_URL")
     return RemoteClient(url, write_token=os.environ.get("TRACKIO_WRITE_TOKEN")) if url else None
 
 
 def _record(project: str, reference: str) -> dict[str, Any] | None:
-    """What Trackio has on the version that a reference means now."""
+    """Trackio's record of the version that a reference resolves to, or None."""
     name, _, spec = reference.partition(":")
     if server := _server():
-        given = {"project": project, "name": name, "spec": spec}
-        record: dict[str, Any] | None = server.predict(api_name="/get_artifact_manifest", **given)
+        query = {"project": project, "name": name, "spec": spec}
+        record: dict[str, Any] | None = server.predict(api_name="/get_artifact_manifest", **query)
         return record
     return SQLiteStorage.get_artifact_manifest(project, name, spec or None)
 
 
 def fetch(project: str, reference: str, into: Path) -> Artifact:
-    """Bring a version's files into a folder, and let no run count as their reader."""
+    """Fetch a version's files into a folder, outside of any run.
+
+    Raises:
+        PipelineError: the version does not exist, or its files are missing or damaged.
+    """
     record = _record(project, reference)
     if record is None:
         raise _unknown(project, reference)
     names = ("version", "aliases", "manifest", "manifest_digest", "size_bytes", "metadata")
     artifact = trackio.Artifact(record["name"], type=record["type"])
-    given = {name: record[name] for name in names}
-    artifact._hydrate_from_db(project=project, **given)  # noqa: SLF001 - Trackio has no public call
+    values = {name: record[name] for name in names}
+    artifact._hydrate_from_db(project=project, **values)  # noqa: SLF001 - Trackio has no public call
     if url := os.environ.get("TRACKIO_SERVER_URL"):
         token = os.environ.get("TRACKIO_WRITE_TOKEN")
         source = {"server_base_url": url, "write_token": token}
         artifact._remote_source = source  # noqa: SLF001 - Trackio has no public call
-    return _fetched(project, artifact, reference, into)
+    return _fetch(project, artifact, reference, into)
 
 
-def _fetched(project: str, artifact: trackio.Artifact, reference: str, into: Path) -> Artifact:
-    """An artifact of Trackio's as one of ours, its files in a folder."""
+def _fetch(project: str, artifact: trackio.Artifact, reference: str, into: Path) -> Artifact:
+    """Download a Trackio artifact into a folder, and convert it to an :class:`Artifact`."""
     path = Path(_download(project, artifact, reference, into))
     digest, metadata = content_digest(path), artifact.metadata
     version = artifact.version or ""
@@ -110,7 +114,11 @@ def _fetched(project: str, artifact: trackio.Artifact, reference: str, into: Pat
 
 
 def _download(project: str, artifact: trackio.Artifact, reference: str, into: Path) -> str:
-    """Fetch the files and compare them with the manifest, which Trackio itself does not."""
+    """Download the files and check their digests, which Trackio does not check.
+
+    Raises:
+        PipelineError: a file is missing or damaged.
+    """
     try:
         root = artifact.download(into)
     except FileNotFoundError as error:
@@ -119,12 +127,12 @@ def _download(project: str, artifact: trackio.Artifact, reference: str, into: Pa
             "run the step that made it again (main.force=true)",
         ) from error
     for entry in artifact.manifest or []:
-        found = file_digest(Path(root, entry["path"]))
-        if found != entry["digest"]:
+        actual = file_digest(Path(root, entry["path"]))
+        if actual != entry["digest"]:
             blob = blob_path(project, entry["digest"])
             raise PipelineError(
                 f"artifact {reference!r} is damaged: {entry['path']} should have digest "
-                f"{entry['digest'][:12]} and has {found[:12]} ({blob})",
+                f"{entry['digest'][:12]} and has {actual[:12]} ({blob})",
                 "run the step that made it again (main.force=true)",
             )
     return root
@@ -139,10 +147,13 @@ def _unknown(project: str, reference: str) -> PipelineError:
 
 
 def set_alias(project: str, reference: str, alias: str) -> None:
-    """Let an alias mean this version from now on.
+    """Move an alias to this version.
 
-    A Trackio server has no call for it, only logs the same content again with the alias, and
-    never moves one to an older version.
+    A Trackio server has no call for that. Logging the same content with the alias has the same
+    effect, but never moves an alias to an older version.
+
+    Raises:
+        PipelineError: there is no such version, or the server has the alias on a newer version.
     """
     record = _record(project, reference)
     if record is None:
@@ -155,7 +166,7 @@ def set_alias(project: str, reference: str, alias: str) -> None:
         ids = record["artifact_id"], alias, record["version_id"]
         SQLiteStorage.reassign_alias(project, *ids)
         return
-    given = {key: record[key] for key in ("name", "type", "description", "metadata", "manifest")}
+    version = {key: record[key] for key in ("name", "type", "description", "metadata", "manifest")}
     logged = server.predict(
         api_name="/artifact_log",
         project=project,
@@ -163,7 +174,7 @@ def set_alias(project: str, reference: str, alias: str) -> None:
         run_name=record["producer_run_name"],
         run_id=record["producer_run_id"],
         hf_token=None,
-        **given,
+        **version,
     )
     if alias not in logged["aliases"]:
         raise PipelineError(
@@ -174,25 +185,26 @@ def set_alias(project: str, reference: str, alias: str) -> None:
 
 
 def _stored(project: str, manifest: Manifest) -> dict[str, str]:
-    """Where the files of a local artifact are, below Trackio's folder, and their digests.
+    """The digest of each file of a local artifact, by its path below Trackio's folder.
 
-    A table goes before its schema.
+    A table precedes its schema.
     """
     root = settings.trackio_dir()
     entries = sorted(manifest, key=lambda entry: entry["path"] == SCHEMA_FILE)
     digests = [entry["digest"] for entry in entries]
-    places = (blob_path(project, digest) for digest in digests)
+    paths = (blob_path(project, digest) for digest in digests)
     return {
-        str(place.relative_to(root)): digest for place, digest in zip(places, digests, strict=True)
+        str(path.relative_to(root)): digest for path, digest in zip(paths, digests, strict=True)
     }
 
 
 class TrackioRun(TrackerRun):
-    """A run in Trackio; Trackio has no job type, so that is part of the run's config.
+    """A run in Trackio.
 
-    Nor has it a summary: each number that is logged becomes a chart. So a number that a step logs
-    only once, without a place in a series, is part of the config too, which the page of the run
-    and the comparison of runs show. Those of a whole pipeline stay charts, with a bar per run.
+    Trackio has no job type and no summary, and shows each logged number as a chart. So the job type
+    and the numbers that a step logs only once, without a step number, are stored in the run's
+    config, which the run's page and the comparison of runs show. The numbers of a whole pipeline's
+    run stay charts, with a bar per run.
     """
 
     kind = "trackio"
@@ -210,12 +222,12 @@ class TrackioRun(TrackerRun):
             auto_log_gpu=False,
         )
         self.id = self._run.id
-        self._once, self._summary = dict[str, Any](), dict[str, Any]()
-        self._charted, self._series = job_type == PIPELINE, set[str]()
+        self._logged_once, self._summary = dict[str, Any](), dict[str, Any]()
+        self._charted, self._series_names = job_type == PIPELINE, set[str]()
         self._remote = bool(os.environ.get("TRACKIO_SERVER_URL"))
 
     def use_artifact(self, reference: str, into: Path) -> Artifact:
-        return _fetched(self._project, self._use(reference), reference, into)
+        return _fetch(self._project, self._use(reference), reference, into)
 
     def use_unread(self, reference: str) -> None:
         self._use(reference)
@@ -252,33 +264,34 @@ class TrackioRun(TrackerRun):
         )
 
     def _drop_damaged_blob(self, file: Path) -> None:
-        """Trackio keeps a blob that has the right name, whatever its bytes; make room for ours."""
+        """Remove a damaged blob, because Trackio reuses a blob by its name without checking it."""
         digest = file_digest(file)
         blob = blob_path(self._project, digest)
         if blob.is_symlink() or (blob.is_file() and file_digest(blob) != digest):
             blob.unlink()
-        elif blob.is_dir():  # not made here: it is moved aside
+        elif blob.is_dir():  # not made by Trackio, so it is moved aside instead of removed
             blob.rename(blob.with_name(f"{digest}.{time.time_ns()}.partial.aside"))
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
-        logged = {k: _own(v) for k, v in self.loggable(values).items()}
+        logged = {k: _as_trackio(v) for k, v in self.loggable(values).items()}
         numbers = [k for k, v in logged.items() if isinstance(v, Real)]
         if step is None and not self._charted:
-            new = [k for k in numbers if k not in self._once and k not in self._series]
-            self._once.update({k: logged.pop(k) for k in new})
-        firsts = {k: self._once.pop(k) for k in logged if k in self._once}
-        self._series.update(k for k in numbers if k in logged)
-        for each, place in ((firsts, None), (logged, step)):
-            if each:
-                self._run.log(each, step=place)
+            unseen = [
+                k for k in numbers if k not in self._logged_once and k not in self._series_names
+            ]
+            self._logged_once.update({k: logged.pop(k) for k in unseen})
+        firsts = {k: self._logged_once.pop(k) for k in logged if k in self._logged_once}
+        self._series_names.update(k for k in numbers if k in logged)
+        for batch, batch_step in ((firsts, None), (logged, step)):
+            if batch:
+                self._run.log(batch, step=batch_step)
 
     def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         self._run.config.update(config)
-        self._summary.update(summary)  # stored at the end, with the rest
+        self._summary.update(summary)  # stored by finish()
 
     def _store_config(self) -> None:
-        # The settings go with what is logged first, and of a batch of logs only the first
-        # settings are stored.
+        # Trackio sends the config with the first log only, and stores the first config of a batch.
         with self._run._queue_lock:  # noqa: SLF001 - Trackio has no public call
             for entry in self._run._queued_logs:  # noqa: SLF001 - Trackio has no public call
                 entry["config"] = None
@@ -312,19 +325,19 @@ class TrackioRun(TrackerRun):
         failed: bool = False,
         error: BaseException | None = None,  # noqa: ARG002 - Trackio has no place for it
     ) -> None:
-        if summary := {**self._once, **self._summary, **(FAILED if failed else {})}:
-            given = dict(self._run.config)
+        if summary := {**self._logged_once, **self._summary, **(FAILED if failed else {})}:
+            config = dict(self._run.config)
             self._run.config.clear()  # the summary comes first on the run's page
-            self._run.config.update({SUMMARY: summary, **given})
+            self._run.config.update({SUMMARY: summary, **config})
         if summary or not self._run._config_logged:  # noqa: SLF001 - Trackio has no public call
             self._store_config()
         self._run.finish()
-        if context_vars.current_run.get() is self._run:  # or Trackio ends it again at exit
+        if context_vars.current_run.get() is self._run:  # else Trackio finishes it again at exit
             context_vars.current_run.set(None)
 
 
-def _own(value: Any) -> Any:
-    """An image, a table or a chart of the wandb library as Trackio's own; the rest as it is."""
+def _as_trackio(value: Any) -> Any:
+    """Convert an image, table or chart of the wandb library to Trackio's; else return the value."""
     wandb = sys.modules.get("wandb")
     if wandb is None:
         return value

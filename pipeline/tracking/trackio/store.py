@@ -1,4 +1,4 @@
-"""Trackio's local store: its artifact versions, their files, and how to remove them."""
+"""Lists and removes runs and artifact versions in Trackio's local store."""
 
 import contextlib
 import re
@@ -12,10 +12,10 @@ from typing import Any
 from pipeline.core import settings
 from pipeline.tracking import local_records
 
-# Trackio is taken from there, because that module first tells it where its store is.
+# Import Trackio from trackio.runs, which sets TRACKIO_DIR before trackio is imported.
 from pipeline.tracking.trackio.runs import SQLiteStorage, blob_path, remove_links, trackio
 
-DIGEST = re.compile("[0-9a-f]{64}")  # what names a file in the store
+DIGEST = re.compile("[0-9a-f]{64}")  # the name of a file in the store
 
 
 def _databases() -> list[Path]:
@@ -25,9 +25,11 @@ def _databases() -> list[Path]:
 
 
 def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
-    """Every artifact version in the local store: project, name, summary, and its makers' names.
+    """Every artifact version in the local store.
 
-    Those are the run that made it and all that later logged the same content.
+    Yields:
+        Project, artifact name, Trackio's record of the version, and the names of the runs that
+        logged this content.
     """
     query = (
         "SELECT id, producer_run_name AS maker FROM artifact_versions UNION SELECT "
@@ -46,34 +48,36 @@ def versions() -> Iterator[tuple[str, str, dict[str, Any], set[str | None]]]:
 def remove_versions(chosen: list[tuple[str, str, int]]) -> None:
     """Remove artifact versions, and the files that no other version has; ``latest`` moves back.
 
-    Trackio has no call for it; this does what its own ``overwrite`` does, for single versions.
+    Trackio has no call for that. This follows its ``overwrite``, for single versions.
+
+    Args:
+        chosen: project, artifact name and version number of each.
     """
     for project in {project for project, _, _ in chosen}:
-        unwanted = {(name, version) for of, name, version in chosen if of == project}
+        unwanted = {(name, version) for owner, name, version in chosen if owner == project}
         database = SQLiteStorage.get_project_db_path(project)
         with (
             SQLiteStorage._get_process_lock(project),  # noqa: SLF001 - Trackio has no public call
             SQLiteStorage._get_connection(database) as connection,  # noqa: SLF001 - Trackio has no public call
         ):
             freed = _remove_rows(connection, unwanted)
-        for digest in filter(
-            DIGEST.fullmatch, freed
-        ):  # and no other: a step may be about to refer to what it has stored
+        # Remove only these files: a step may have stored a file and not yet its version.
+        for digest in filter(DIGEST.fullmatch, freed):
             blob_path(project, digest).unlink(missing_ok=True)
 
 
 def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]]) -> set[str]:
-    """Delete versions in one transaction; the digests that only they have used."""
+    """Delete versions in one transaction; return the digests that no other version uses."""
     rows = connection.execute(
         "SELECT v.id, v.artifact_id, v.version, v.manifest, a.name FROM artifact_versions v "
         "JOIN artifacts a ON a.id = v.artifact_id"
     ).fetchall()
-    freed, left = set(), set()
+    candidates, shared = set(), set()
     for row in rows:
         if (row["name"], row["version"]) not in unwanted:
-            left |= local_records.digests(row["manifest"])
+            shared |= local_records.digests(row["manifest"])
         else:
-            freed |= local_records.digests(row["manifest"])
+            candidates |= local_records.digests(row["manifest"])
             for table in ("artifact_aliases", "run_artifact_links"):
                 sql = f"DELETE FROM {table} WHERE artifact_version_id = ?"
                 connection.execute(sql, (row["id"],))
@@ -87,7 +91,7 @@ def _remove_rows(connection: sqlite3.Connection, unwanted: set[tuple[str, int]])
         "(SELECT MAX(version) FROM artifact_versions w WHERE w.artifact_id = v.artifact_id)"
     )
     connection.commit()
-    return freed - left
+    return candidates - shared
 
 
 def runs() -> Iterator[tuple[str, str, str]]:
@@ -98,10 +102,14 @@ def runs() -> Iterator[tuple[str, str, str]]:
 
 
 def remove_runs(chosen: list[tuple[str, str, str]]) -> None:
-    """Remove runs with what they logged; artifact versions stay."""
+    """Remove runs and their logs; artifact versions stay.
+
+    Args:
+        chosen: project, name and id of each.
+    """
     for project, name, id in chosen:
         SQLiteStorage.delete_run(project, name, id)
-        if Path(name).name == name:  # the database may name any place
+        if Path(name).name == name:  # a name in the database must not lead to another folder
             shutil.rmtree(trackio.utils.project_media_dir(project) / name, ignore_errors=True)
     for project in {project for project, *_ in chosen}:
         database = SQLiteStorage.get_project_db_path(project)

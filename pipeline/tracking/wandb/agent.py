@@ -1,4 +1,4 @@
-"""The run that a user or a sweep agent of W&B has named in the environment."""
+"""The W&B run that a user or a sweep agent requests in the environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core.settings import SWEEP_AGENT
 
-# Set by ``wandb agent`` or a user for one W&B run; with them all steps would be that run.
+# Set by ``wandb agent`` or a user for one W&B run; if steps saw them, all would write to that run.
 RUN, RESUME, SWEEP, PARAMETERS = ONE_RUN = (
     "WANDB_RUN_ID",
     "WANDB_RESUME",
@@ -33,11 +33,11 @@ class Named:
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> "Named":
         """What is named among environment variables."""
-        found = {}
+        parameters = {}
         if variables.get(SWEEP) and (path := variables.get(PARAMETERS)):
             import yaml  # no step reads it
 
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-            given = {key: entry for key, entry in content.items() if isinstance(entry, Mapping)}
-            found = {key: entry["value"] for key, entry in given.items() if "value" in entry}
-        return cls(variables.get(RUN, ""), variables.get(SWEEP, ""), found)
+            entries = {key: entry for key, entry in content.items() if isinstance(entry, Mapping)}
+            parameters = {key: entry["value"] for key, entry in entries.items() if "value" in entry}
+        return cls(variables.get(RUN, ""), variables.get(SWEEP, ""), parameters)

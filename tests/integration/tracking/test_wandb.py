@@ -654,7 +654,7 @@ def test_metrics_that_are_refused_fail_the_run(child, wandb_server):
     running.wait_for_pause()
     wandb_server.faults.only, wandb_server.faults.status = "file_stream", 404
     running.resume()
-    assert "could not store the run: the server has not taken all of it" in running.end()
+    assert "could not store the run: the server has not stored all of it" in running.end()
 
 
 def test_a_full_disk(child, wandb_server):
