@@ -37,7 +37,7 @@ from pipeline.orchestration.tracked import TrackedRun
 from pipeline.provenance import origin, snapshot
 from pipeline.provenance.git import GitError
 from pipeline.steps.folders import chosen_steps, step_folders
-from pipeline.tracking import Named
+from pipeline.tracking import RequestedRun
 from pipeline.tracking.mlflow import retries as mlflow_retries
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Pipeline:
         lock: makes the lock of a step, so that only one run executes it at a time.
     """
 
-    def __init__(self, config: "DictConfig", job: Job, named: Named, lock: Lock = FileLock):
+    def __init__(self, config: "DictConfig", job: Job, named: RequestedRun, lock: Lock = FileLock):
         self.config, self.recorded = config, references.recorded(config)
         self.started = datetime.now(UTC)
         started_with = dict(os.environ)  # before variables are set for MLflow

@@ -14,7 +14,7 @@ from pipeline.config.job import current_job
 from pipeline.core.errors import PipelineError, discard_output, output_closed
 from pipeline.orchestration.execution import processes
 from pipeline.orchestration.run import Pipeline
-from pipeline.tracking import Named
+from pipeline.tracking import RequestedRun
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,7 +43,7 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     try:
         references.protect(config)
         resolve_data_path(config)
-        named = Named() if job.sweep else Named.of(os.environ)
+        named = RequestedRun() if job.sweep else RequestedRun.of(os.environ)
         check(config, job.sweep or bool(named.sweep))
         kind = Pipeline
         if config.main.explain:

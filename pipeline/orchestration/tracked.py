@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import StepResult
 from pipeline.steps.context import StepContext
-from pipeline.tracking import Named, Tracker, TrackerRun
+from pipeline.tracking import RequestedRun, Tracker, TrackerRun
 from pipeline.tracking.interface import PIPELINE, RUN_OF, STATUS_OF
 
 
@@ -34,7 +34,7 @@ class TrackedRun:
         self,
         tracker: Tracker,
         config: Mapping[str, Any],
-        named: Named,
+        named: RequestedRun,
         trial: bool,
         alert: bool,
         warn: Callable[[str], None],
@@ -62,7 +62,7 @@ class TrackedRun:
             job_type=PIPELINE,
             name=f"{PIPELINE}-{context.run_id}",
             config={**self._config, **self._named.parameters, **context.labels()},
-            named=self._named,
+            requested=self._named,
         )
 
     def prepare_end(self) -> None:

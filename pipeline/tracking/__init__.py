@@ -8,12 +8,12 @@ resolves ``main.tracker`` to one of the two.
 from pipeline.tracking.choice import choose, notice
 from pipeline.tracking.interface import Artifact, Chart, TrackerRun, files_of, is_table
 from pipeline.tracking.tracker import Tracker
-from pipeline.tracking.wandb.agent import Named
+from pipeline.tracking.wandb.agent import RequestedRun
 
 __all__ = [
     "Artifact",
     "Chart",
-    "Named",
+    "RequestedRun",
     "Tracker",
     "TrackerRun",
     "choose",

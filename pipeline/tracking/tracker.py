@@ -12,7 +12,7 @@ from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.tracking.choice import choose, wandb_entity, wandb_server
 from pipeline.tracking.interface import Artifact, TrackerRun
-from pipeline.tracking.wandb.agent import Named
+from pipeline.tracking.wandb.agent import RequestedRun
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,12 @@ class Tracker:
         load(self.kind).link(self.project, reference, registry, collection, alias)
 
     def open_run(
-        self, *, job_type: str, name: str, config: Mapping[str, Any], named: Named | None = None
+        self,
+        *,
+        job_type: str,
+        name: str,
+        config: Mapping[str, Any],
+        requested: RequestedRun | None = None,
     ) -> TrackerRun:
         """Start a run, in the group ``WANDB_RUN_GROUP``.
 
@@ -152,7 +157,7 @@ class Tracker:
             job_type: W&B's job type, such as a step's name.
             name: the run's display name.
             config: the run's settings.
-            named: the W&B run to resume, if a user or a sweep agent named one.
+            requested: the W&B run to resume, if a user or a sweep agent requests one.
         """
         options: dict[str, Any] = {"job_type": job_type, "name": name, "config": config}
         module = load(self.kind)
@@ -160,8 +165,8 @@ class Tracker:
         if self.kind == "trackio":
             run = module.TrackioRun(project=self.project, **options)
             return run
-        if named and named.id:
-            options |= {"id": named.id, "sweep": named.sweep}
+        if requested and requested.id:
+            options |= {"id": requested.id, "sweep": requested.sweep}
         run = module.WandbRun(project=self.project, **options)
         return run
 

@@ -17,13 +17,13 @@ RUN, RESUME, SWEEP, PARAMETERS = ONE_RUN = (
 
 
 @dataclass(frozen=True)
-class Named:
-    """What is named there; empty where nobody has named anything.
+class RequestedRun:
+    """The requested run; its attributes are empty without a request.
 
     Attributes:
         id: the run's id.
         sweep: the id of the sweep whose agent has started this process.
-        parameters: what the sweep proposes, by its own keys.
+        parameters: the values that the sweep proposes, by the sweep's keys.
     """
 
     id: str = ""
@@ -31,8 +31,8 @@ class Named:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, variables: Mapping[str, str]) -> "Named":
-        """What is named among environment variables."""
+    def of(cls, variables: Mapping[str, str]) -> "RequestedRun":
+        """Read the request from environment variables."""
         parameters = {}
         if variables.get(SWEEP) and (path := variables.get(PARAMETERS)):
             import yaml  # no step reads it
