@@ -43,7 +43,7 @@ class MlflowHistory:
 
     def experiments(self) -> dict[str, str]:
         """The id of each experiment, by name."""
-        with mlflow_store.told():
+        with mlflow_store.readable_errors():
             found = self.client.search_experiments()
         return {e.name: e.experiment_id for e in found}
 
@@ -56,7 +56,7 @@ class MlflowHistory:
         conditions = " and ".join(filter(None, [f"tags.`{TRACKER_TAG}` != ''", condition]))
         token = None
         while wanted:
-            with mlflow_store.told():
+            with mlflow_store.readable_errors():
                 page = self.client.search_runs(
                     wanted, conditions, order_by=order, max_results=PAGE, page_token=token
                 )
@@ -72,7 +72,7 @@ class MlflowHistory:
             PipelineError: the record is damaged, or MLflow does not answer.
         """
         id = run.info.run_id
-        with mlflow_store.told():
+        with mlflow_store.readable_errors():
             files = {file.path for file in self.client.list_artifacts(id)}
             try:
                 if SUMMARY in files:

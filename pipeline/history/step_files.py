@@ -61,7 +61,7 @@ def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
     from pipeline.tracking.mlflow import store as mlflow_store
 
     client = MlflowHistory().client
-    with mlflow_store.told(), tempfile.TemporaryDirectory() as folder:
+    with mlflow_store.readable_errors(), tempfile.TemporaryDirectory() as folder:
         if path not in {file.path for file in client.list_artifacts(step.mlflow_run)}:
             return {}
         place = Path(client.download_artifacts(step.mlflow_run, path, folder))

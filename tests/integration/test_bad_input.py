@@ -36,7 +36,7 @@ def refused(checkout: Checkout, *overrides: str, **env: str) -> tuple[Finished, 
         (["main.steps=[2-ELT]"], ["did you mean '2-ETL'"]),
         (
             ["main.experiment_name="],
-            ["MLflow, whose store is sqlite", "experiment name"],
+            ["MLflow with the store sqlite", "experiment name"],
         ),  # MLflow's
     ],
 )

@@ -145,7 +145,7 @@ def test_an_mlflow_server_that_dies_during_a_run_does_not_hold_it_up(
     if stop:
         assert "interrupted in 1-Download_data; run again to continue" in told
     else:
-        assert f"MLflow, whose store is {address}: " in told
+        assert f"MLflow with the store {address} failed: " in told
         (log,) = checkout.state.glob("runs/*/main.log")  # there MLflow's HTTP library says it, too
         said = told.count(f"MLflow's server, {address}, does not answer; it is asked again")
         assert said == ("Retrying (" in log.read_text())

@@ -86,14 +86,14 @@ class Executor:
         variables.set_defaults(mlflow_retries.patience(settings.tracker_timeout()))
         self.backend, self.workers, self._meanwhile = backend, workers, meanwhile
         self.run_id, self.folder, self.env_manager = run_id, folder, env_manager
-        with mlflow_store.told():
+        with mlflow_store.readable_errors():
             self.experiment = mlflow_store.connect(experiment)
         self.client = mlflow.MlflowClient()
         self.parent: str | None = None
         self._children: set[str] = set()
         self._marker = marker
 
-    @mlflow_store.told()
+    @mlflow_store.readable_errors()
     def start(
         self,
         config: str,
@@ -125,7 +125,7 @@ class Executor:
             on_failure.pop_all()
         self.parent = run.info.run_id
 
-    @mlflow_store.told()
+    @mlflow_store.readable_errors()
     def end(
         self,
         status: str,
@@ -162,7 +162,7 @@ class Executor:
         finally:
             mlflow.end_run(status)
 
-    @mlflow_store.told()
+    @mlflow_store.readable_errors()
     def run(self, step: str, parameters: Mapping[str, Any], context: StepContext) -> Outcome:
         """Run a step's folder as an MLflow project, and wait for its end.
 
@@ -276,7 +276,7 @@ class Executor:
             if content is not None:
                 write_whole(path, json.dumps(content))
 
-    @mlflow_store.told()
+    @mlflow_store.readable_errors()
     def record(self, result: StepResult) -> None:
         """Record a finished step's inputs and outputs as tags of its MLflow run."""
         tags = {RUN_ID_TAG: self.run_id, "pipeline.step": result.step}
@@ -300,7 +300,7 @@ class Executor:
             for table in self.folder.glob(f"{result.step}.*.csv"):
                 self.client.log_artifact(result.mlflow_run, str(table), TABLES)
 
-    @mlflow_store.told()
+    @mlflow_store.readable_errors()
     def files(self, result: StepResult) -> dict[str, str]:
         """Digests of the files that MLflow stores for a step in the state folder, by path."""
         return mlflow_store.local_files(mlflow_store.addresses(self.client, result.mlflow_run))

@@ -62,34 +62,35 @@ def _reach(uri: str) -> None:
         return  # somebody is there; MLflow knows which certificates it may trust
     except requests.RequestException as error:
         raise PipelineError(
-            f"no MLflow server answers at MLFLOW_TRACKING_URI={place()} ({type(error).__name__})",
+            f"no MLflow server answers at MLFLOW_TRACKING_URI={location()} "
+            f"({type(error).__name__})",
             "start it, or correct the address; without one, runs are kept in the state folder",
         ) from error
 
 
-def place() -> str:
+def location() -> str:
     """Where MLflow keeps runs, without a user's name and password."""
     return secrets.without_login(settings.tracking_uri()).partition("?")[0]
 
 
-def _plain(text: str) -> str:
+def _without_logins(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """MLflow's own failures in a few lines.
+def readable_errors() -> Iterator[None]:
+    """Translate MLflow's errors into short ones.
 
     Raises:
-        PipelineError: instead of an MlflowException, or of one from the way to its server.
+        PipelineError: MLflow, or the connection to its server, failed.
     """
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        what = _plain(str(error)).partition("\n")[0][:300]
+        message = _without_logins(str(error)).partition("\n")[0][:300]
         raise PipelineError(
-            f"MLflow, whose store is {place()}: {what}",
-            "mend that, and try again; steps that have finished are kept",
+            f"MLflow with the store {location()} failed: {message}",
+            "correct that and run again: finished steps are reused",
         ) from error
 
 
