@@ -147,7 +147,7 @@ def test_an_mlflow_server_that_dies_during_a_run_does_not_hold_it_up(
     else:
         assert f"MLflow with the store {address} failed: " in told
         (log,) = checkout.state.glob("runs/*/main.log")  # there MLflow's HTTP library says it, too
-        said = told.count(f"MLflow's server, {address}, does not answer; it is asked again")
+        said = told.count(f"MLflow's server, {address}, does not answer; each request is retried")
         assert said == ("Retrying (" in log.read_text())
 
 

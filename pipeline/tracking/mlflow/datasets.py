@@ -1,4 +1,4 @@
-"""The data sets of a run, as MLflow shows them: name, digest, schema, source and context."""
+"""MLflow's records of the data sets of a run: name, digest, schema, source and context."""
 
 import json
 import warnings
@@ -14,17 +14,17 @@ from pandas import DataFrame
 from pipeline.tracking.interface import Artifact
 
 DIGEST = 12  # characters of a digest; MLflow takes 36 at most
-LONGEST_SCHEMA = 60_000  # characters; a MySQL store keeps no more
+LONGEST_SCHEMA = 60_000  # characters; the limit of a MySQL store
 
 
 def of_artifact(artifact: Artifact, context: str, table: DataFrame, store: str) -> DatasetInput:
-    """An artifact that a step used.
+    """The record of an artifact that a step used.
 
     Args:
         artifact: its exact version.
-        context: what it was used for, such as ``train``.
+        context: its role, such as ``train``.
         table: its rows.
-        store: where the tracker keeps it.
+        store: the tracker's :attr:`~pipeline.tracking.Tracker.store`.
     """
     kind, _, place = store.partition(" ")
     profile = {"num_rows": len(table), "num_elements": table.size}
@@ -40,9 +40,15 @@ def of_artifact(artifact: Artifact, context: str, table: DataFrame, store: str) 
 
 
 def of_address(name: str, digest: str, address: str, context: str) -> DatasetInput:
-    """A file that was fetched from outside the tracker; the address holds no secret.
+    """The record of a file that was fetched from outside the tracker.
 
-    Its source is of a kind that ``mlflow.data.get_source`` can load, where MLflow has one.
+    ``mlflow.data.get_source`` can load it if MLflow knows the address's scheme.
+
+    Args:
+        name: the data set's name.
+        digest: the file's digest.
+        address: the URL or path, without secrets.
+        context: its role, such as ``raw``.
     """
     scheme = urlsplit(address).scheme
     if scheme in ("http", "https"):
@@ -52,25 +58,25 @@ def of_address(name: str, digest: str, address: str, context: str) -> DatasetInp
 
 
 def _input(
-    name: str, digest: str, context: str, kind: str, source: dict[str, Any], **more: Any
+    name: str, digest: str, context: str, kind: str, source: dict[str, Any], **details: Any
 ) -> DatasetInput:
-    dataset = Dataset(name, digest[:DIGEST], kind, json.dumps(source), **more)
+    dataset = Dataset(name, digest[:DIGEST], kind, json.dumps(source), **details)
     return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
 
 
 def _schema(table: DataFrame) -> str | None:
-    """MLflow's schema of a table; None where it has no name for a type, or no room."""
+    """MLflow's schema of a table as JSON; None if a type is unknown to MLflow or it is too long."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # whole numbers, which may have gaps elsewhere
-            columns = _infer_schema(telling_rows(table)).to_dict()  # as MLflow's own data sets
+            warnings.simplefilter("ignore")  # that integer columns can't hold missing values
+            columns = _infer_schema(representative_rows(table)).to_dict()  # as mlflow.data does
     except MlflowException:
         return None
     text = json.dumps({"mlflow_colspec": columns})
     return text if len(text) <= LONGEST_SCHEMA else None
 
 
-def telling_rows(table: DataFrame) -> DataFrame:
-    """The first value and the first gap of each column: enough to tell the types of all rows."""
+def representative_rows(table: DataFrame) -> DataFrame:
+    """Rows with each column's first value and first missing value: enough to infer its type."""
     gaps = table.isna().to_numpy()
     return table.iloc[sorted({*gaps.argmax(axis=0), *(~gaps).argmax(axis=0)})]

@@ -1,4 +1,4 @@
-"""Removes runs from MLflow's local store for good: their rows, files, models and versions."""
+"""Removes runs permanently from MLflow's local store, with their files, models and versions."""
 
 import contextlib
 import io
@@ -19,14 +19,19 @@ from pipeline.tracking.mlflow import store as mlflow_store
 
 
 def unneeded(parents: Iterable[str], needed: Iterable[str]) -> list[str]:
-    """The ids of runs and of those below them, other than those that are needed.
+    """The ids of the parent runs and their descendants that can be removed.
 
-    A run whose model has an alias is needed. On a server nothing is: others may go by it.
+    A run is kept if it is needed or if its model has an alias. On a server all runs are kept,
+    because other users may rely on them.
+
+    Args:
+        parents: ids of the runs to remove.
+        needed: ids of the runs to keep.
     """
     if settings.sqlite_path(settings.tracking_uri()) is None:
         return []
     client = mlflow_store.client()
-    kept = {
+    needed_ids = {
         *needed,
         *(
             version.run_id
@@ -34,24 +39,24 @@ def unneeded(parents: Iterable[str], needed: Iterable[str]) -> list[str]:
             if has_alias
         ),
     }
-    found, sweeps = [], {}
+    run_ids, sweeps = [], {}
     for parent in parents:
         with contextlib.suppress(MlflowException):  # its owner has deleted it
             run = client.get_run(parent)
-            below = mlflow_store.children(client, run.info.experiment_id, parent)
-            found += [one.info.run_id for one in (run, *below)]
+            descendants = mlflow_store.children(client, run.info.experiment_id, parent)
+            run_ids += [entry.info.run_id for entry in (run, *descendants)]
             if sweep := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
                 sweeps[sweep] = run.info.experiment_id
-    for sweep, experiment in sweeps.items():  # it goes with the last of its trials
+    for sweep, experiment in sweeps.items():  # remove a sweep with the last of its trials
         trials = {run.info.run_id for run in mlflow_store.children(client, experiment, sweep)}
-        found += [sweep] * (trials <= set(found))
-    return [id for id in dict.fromkeys(found) if id not in kept and _is_ours(client, id)]
+        run_ids += [sweep] * (trials <= set(run_ids))
+    return [id for id in dict.fromkeys(run_ids) if id not in needed_ids and _is_ours(client, id)]
 
 
 def _is_ours(client: MlflowClient, id: str) -> bool:
-    """Whether the files of a run, which MLflow removes with it, are in the state folder, or gone.
+    """Whether a run's files are in the state folder or missing, so that MLflow may remove them.
 
-    Where they are is written in its database, which may name any folder.
+    The database could name any folder.
     """
     state = settings.state_dir().resolve()
     for address in mlflow_store.addresses(client, id):
@@ -63,7 +68,7 @@ def _is_ours(client: MlflowClient, id: str) -> bool:
 
 
 def remove(runs: Iterable[str]) -> None:
-    """Remove runs with all that belongs to them."""
+    """Remove runs with their files, models and model versions."""
     client, chosen = mlflow_store.client(), set(runs)
     for version, _ in mlflow_store.model_versions(client):
         if version.run_id in chosen:
@@ -74,19 +79,19 @@ def remove(runs: Iterable[str]) -> None:
     for id in chosen:
         client.delete_run(id)
     uri = settings.tracking_uri()
-    words = ["--backend-store-uri", uri, "--tracking-uri", uri, "--run-ids", ",".join(chosen)]
+    arguments = ["--backend-store-uri", uri, "--tracking-uri", uri, "--run-ids", ",".join(chosen)]
     if models:
-        words += ["--logged-model-ids", ",".join(model.model_id for model in models)]
-    with contextlib.redirect_stdout(io.StringIO()):  # it has a line for each
-        gc.main(words, standalone_mode=False)
+        arguments += ["--logged-model-ids", ",".join(model.model_id for model in models)]
+    with contextlib.redirect_stdout(io.StringIO()):  # gc prints a line per run
+        gc.main(arguments, standalone_mode=False)
     if file := settings.sqlite_path(uri):
         with contextlib.closing(sqlite3.connect(file)) as store:
             store.execute("VACUUM")
 
 
 def _models(client: MlflowClient) -> Iterator[Any]:
-    """Every model that a run has logged."""
-    for experiment in mlflow_store.every(client.search_experiments):
-        yield from mlflow_store.every(
+    """All logged models of all experiments."""
+    for experiment in mlflow_store.all_pages(client.search_experiments):
+        yield from mlflow_store.all_pages(
             client.search_logged_models, experiment_ids=[experiment.experiment_id]
         )

@@ -1,8 +1,8 @@
-"""Publishes a fitted model to MLflow: its run's record, and the model in scikit-learn's flavor.
+"""Publishes a fitted model to MLflow: the run's data and the model in scikit-learn's flavor.
 
-That flavor would write the model once more, read it twice and let it predict to see whether it can
-be used. Here it writes the same folder around the bytes that the tracker keeps, so both are one
-file, and a large forest is logged in a fifth of the time.
+``mlflow.sklearn.log_model`` would serialize the model again, load it twice and predict with it.
+This module writes the same folder around the model file that the tracker stores, so that both
+files are identical and a large forest is logged in a fifth of the time.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ AT_ONCE = 1000  # metrics that MLflow takes in one request
 
 
 class Flavor:
-    """What :meth:`mlflow.models.Model.log` lets write a model's folder."""
+    """The flavor with which :meth:`mlflow.models.Model.log` writes a model's folder."""
 
     @staticmethod
     def save_model(
@@ -44,15 +44,15 @@ class Flavor:
         model: Pipeline,
         data: bytes,
         validate_serving_input: bool,  # noqa: ARG004 - given by Model.log
-        **told: Any,
+        **options: Any,
     ) -> None:
-        """Write the folder of the model as it was before it was fitted, then its file."""
-        mlflow.sklearn.save_model(clone(model), path, mlflow_model=mlflow_model, **told)
+        """Write the folder of the unfitted model, then replace its file by the fitted one."""
+        mlflow.sklearn.save_model(clone(model), path, mlflow_model=mlflow_model, **options)
         file = Path(path, model_folder.FILE)
         if mlflow_model.model_size_bytes is not None:
             mlflow_model.model_size_bytes += len(data) - file.stat().st_size
         file.write_bytes(data)
-        for copied in Path(path, "extra_files").iterdir():  # with the mode of the repository's
+        for copied in Path(path, "extra_files").iterdir():  # rewritten to drop the copied file mode
             text = copied.read_bytes()
             copied.unlink()
             copied.write_bytes(text)
@@ -75,34 +75,34 @@ def publish(
     figures: Mapping[str, Path],
     inputs: Sequence[DatasetInput],
 ) -> ModelInfo:
-    """Log a fitted model, and how it was made, to the step's MLflow run.
+    """Log a fitted model with its parameters, metrics and data to the step's MLflow run.
 
     Args:
-        step: the run's name, where MLflow has not started one for the step.
+        step: the run's name, if MLflow has not started a run for the step.
         model, file, features, preparation, allowed: see :func:`log`.
         preprocessor: the fitted preprocessing alone, as a file.
         params: the step's parameters.
-        metrics: what the model scored.
-        folds: the metrics of each fold, if it was cross-validated.
-        losses: of each round of the fit, if it had some.
+        metrics: the model's metrics.
+        folds: the metrics of each fold; empty without cross-validation.
+        losses: the loss of each boosting round or epoch, if the estimator has them.
         figures: PNG files.
-        inputs: the data that the model was fitted and measured on
+        inputs: the data that the model was fitted and evaluated on
             (:mod:`pipeline.tracking.mlflow.datasets`).
 
     Returns:
-        What MLflow says of the model it has kept.
+        MLflow's description of the logged model.
     """
     params = {**params, **{f"estimator.{k}": v for k, v in model[-1].get_params().items()}}
     with mlflow_store.active_run(step) as run, azure.readable_errors(run.info.artifact_uri):
-        logged = run.data.params  # by `mlflow run`
+        logged = run.data.params  # `mlflow run` has logged some already
         mlflow.log_params({key: value for key, value in params.items() if key not in logged})
         mlflow.log_metrics(dict(metrics))
-        for fold, measured in folds.add_prefix("cv_").to_dict("index").items():
-            mlflow.log_metrics(measured, step=fold)
+        for fold, scores in folds.add_prefix("cv_").to_dict("index").items():
+            mlflow.log_metrics(scores, step=fold)
         client, now = mlflow_store.client(), round(time.time() * 1000)
         series = [Metric(LOSS, loss, now, number) for number, loss in enumerate(losses, 1)]
-        for first in range(0, len(series), AT_ONCE):
-            client.log_batch(run.info.run_id, series[first : first + AT_ONCE])
+        for start in range(0, len(series), AT_ONCE):
+            client.log_batch(run.info.run_id, series[start : start + AT_ONCE])
         mlflow.set_tag("developer", origin.developer())
         client.log_inputs(run.info.run_id, inputs)
         for figure in figures.values():
@@ -118,23 +118,26 @@ def log(
 
     Args:
         model: the fitted model.
-        file: the same as a file (:func:`pipeline.science.model_files.save`).
-        features: what it was fitted on.
+        file: the model as a file (:func:`pipeline.science.model_files.save`).
+        features: the features that it was fitted on.
         preparation: the file :data:`pipeline.core.model_folder.PREPARATION`.
-        allowed: the packages its types may come from, beside those that are always trusted.
+        allowed: packages whose types are trusted besides the default ones.
 
     Raises:
-        PipelineError: it holds types of other packages, or of one that can't be installed.
+        PipelineError: the model holds types of other packages, or of a package that is not
+            installed as a distribution.
     """
     data = file.read_bytes()
-    trusted, others = model_files.types(data, allowed)
-    if others:
+    trusted, untrusted = model_files.types(data, allowed)
+    if untrusted:
         raise PipelineError(
-            f"the fitted model can't be kept: it holds {', '.join(others)}, whose packages are "
+            f"the fitted model can't be kept: it holds {', '.join(untrusted)}, whose packages are "
             "not trusted",
             "if you trust them, name them in model.allowed",
         )
-    requirements = mlflow_store.requirements("scikit-learn", "skops", "pandas", *more(trusted))
+    requirements = mlflow_store.requirements(
+        "scikit-learn", "skops", "pandas", *_distributions(trusted)
+    )
     with _installed_requirements():
         info: ModelInfo = Model.log(
             artifact_path=None,
@@ -144,7 +147,7 @@ def log(
             model=model,
             data=data,
             signature=infer_signature(
-                datasets.telling_rows(features), model.predict(features.head())
+                datasets.representative_rows(features), model.predict(features.head())
             ),
             input_example=features.head(),
             validate_serving_input=False,
@@ -158,32 +161,32 @@ def log(
 
 @contextlib.contextmanager
 def _installed_requirements() -> Iterator[None]:
-    """Do not let MLflow compare a model's requirements with the packages that are installed.
+    """Turn off MLflow's slow check of a model's requirements against installed packages.
 
-    They are read from these packages, and MLflow looks at each file of all packages to compare.
+    The requirements are taken from the installed packages, so the check is superfluous.
     """
-    names: Any = environment  # Any: the function is one that this module imports
-    check = names.warn_dependency_requirement_mismatches
-    names.warn_dependency_requirement_mismatches = lambda _: None
+    module: Any = environment  # Any: mypy does not see a function that the module only imports
+    check = module.warn_dependency_requirement_mismatches
+    module.warn_dependency_requirement_mismatches = lambda _: None
     try:
         yield
     finally:
-        names.warn_dependency_requirement_mismatches = check
+        module.warn_dependency_requirement_mismatches = check
 
 
-def more(types: Collection[str]) -> list[str]:
-    """The distributions of the types' packages, beside those that every model needs.
+def _distributions(types: Collection[str]) -> list[str]:
+    """The distributions of the types' packages, except those that every model needs.
 
     Raises:
-        PipelineError: a package is no installed distribution's, so nobody else could have it.
+        PipelineError: a package is in no installed distribution, so it can't be a requirement.
     """
-    named = dict.fromkeys(name.partition(".")[0] for name in types if name not in TRUSTED_TYPES)
-    packages = [name for name in named if name not in TRUSTED_PACKAGES]
-    known = metadata.packages_distributions() if packages else {}
+    top_level = dict.fromkeys(name.partition(".")[0] for name in types if name not in TRUSTED_TYPES)
+    packages = [name for name in top_level if name not in TRUSTED_PACKAGES]
+    distributions = metadata.packages_distributions() if packages else {}
     for package in packages:
-        if package not in known:
+        if package not in distributions:
             raise PipelineError(
-                f"the fitted model needs {package}, which no installed package brings",
-                "make it one (pip install), so that predict and serve can have it too",
+                f"the fitted model needs the module {package}, which is in no installed package",
+                "install it as a package (pip install), so that predict and serve can use it, too",
             )
-    return [known[package][0] for package in packages]
+    return [distributions[package][0] for package in packages]

@@ -1,6 +1,6 @@
-"""What MLflow's list of runs shows of a whole pipeline: settings, data, figures and the model.
+"""Logs to a pipeline's MLflow run what the list of runs shows: settings, data, figures and model.
 
-The metrics are logged where the run ends; all else that a step has logged stays with the step.
+The metrics are logged when the run ends. All other values stay in the runs of the steps.
 """
 
 import contextlib
@@ -21,51 +21,53 @@ from pipeline.core import secrets
 from pipeline.core.results import FIGURES, StepResult
 from pipeline.tracking.mlflow import datasets
 
-# Settings that every run shows, where they have a value; and each one that was given
+# Settings logged for every run if they have a value, besides the overrides
 MAIN = ("main.dataset", "model.target", "model.cv", "model.validation", "split.method",
         "split.test_size")  # fmt: skip
 ESTIMATOR = "estimator.class"  # a parameter of the training step's run
-OUTSIDE = ("main.", "data.file_url", "hydra")  # begin settings that do not change what is made
+OUTSIDE = ("main.", "data.file_url", "hydra")  # prefixes of settings that do not affect results
 LONGEST_VALUE = 250  # characters
 
 
 def settings(config: Mapping[str, Any], overrides: Sequence[str] | None) -> dict[str, str]:
-    """The settings that tell runs apart, by the names that overrides have.
+    """The settings that distinguish runs, by their override names.
 
     Args:
-        config: the configuration as it is recorded.
-        overrides: what was given for this run.
+        config: the recorded configuration.
+        overrides: the run's overrides.
     """
-    chosen = {key: value for key in MAIN if (value := _look_up(config, key))}
-    chosen |= dict(_flat("model.params", _look_up(config, "model.params") or {}))
+    selected = {key: value for key in MAIN if (value := _look_up(config, key))}
+    selected |= dict(_flat("model.params", _look_up(config, "model.params") or {}))
     for override in overrides or ():
         key, _, text = override.lstrip("+~").partition("=")
         value = _look_up(config, key)
         if isinstance(value, Mapping):
-            value = None if "." in key else text  # a file: data=iris
+            value = None if "." in key else text  # a config group: data=iris
         if not key.startswith(OUTSIDE):
-            chosen[key] = value
-    shown = {key: str(value)[:LONGEST_VALUE] for key, value in chosen.items() if value is not None}
-    return {key: value for key, value in shown.items() if _is_name(key)}
+            selected[key] = value
+    values = {
+        key: str(value)[:LONGEST_VALUE] for key, value in selected.items() if value is not None
+    }
+    return {key: value for key, value in values.items() if _is_name(key)}
 
 
 def _look_up(config: Mapping[str, Any], key: str) -> Any:
-    found: Any = config
+    value: Any = config
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from _flat(f"{name}.{key}", below)
+        for key, child in value.items():
+            yield from _flat(f"{name}.{key}", child)
     else:
         yield name, value
 
 
 def _is_name(key: str) -> bool:
-    """Whether MLflow takes it as a parameter's name."""
+    """Whether MLflow accepts a key as a parameter's name."""
     usual = re.fullmatch(r"[\w.\- /]{1,250}", key) is not None
     return usual and posixpath.normpath(key) == key
 
@@ -73,16 +75,16 @@ def _is_name(key: str) -> bool:
 def describe(
     client: MlflowClient, run: str, data_set: str, results: Mapping[str, StepResult]
 ) -> None:
-    """Show in a run what its steps came to: estimator, data, figures, model, and links to pages.
+    """Log the steps' results to a run: estimator, data, figures, model and a description.
 
     Args:
-        client: of MLflow's store.
+        client: the client of MLflow's store.
         run: the id of the whole pipeline's run.
         data_set: the data set's name.
-        results: of the steps.
+        results: the steps' results.
     """
-    trained = _made(results, "model")
-    step = _found(client, trained.mlflow_run) if trained else None
+    trained = _producer(results, "model")
+    step = _get_run(client, trained.mlflow_run) if trained else None
     inputs = [
         *_raw_data(data_set, results),
         *(step.inputs.dataset_inputs if step and step.inputs else []),
@@ -91,9 +93,9 @@ def describe(
     reused: list[LoggedModelInput] = []
     if trained and trained.status == "ran":
         if models:
-            client.log_outputs(run, [LoggedModelOutput(one.model_id, 0) for one in models])
+            client.log_outputs(run, [LoggedModelOutput(logged.model_id, 0) for logged in models])
     else:
-        reused = [LoggedModelInput(one.model_id) for one in models]
+        reused = [LoggedModelInput(logged.model_id) for logged in models]
     if inputs or reused:
         client.log_inputs(run, inputs, reused)
     if step:
@@ -103,20 +105,20 @@ def describe(
     client.log_batch(run, params=[Param("estimator", estimator)] * bool(estimator), tags=[note])
 
 
-def _made(results: Mapping[str, StepResult], kind: str) -> StepResult | None:
-    """The step that made an artifact of this type, and has a run in MLflow."""
+def _producer(results: Mapping[str, StepResult], kind: str) -> StepResult | None:
+    """The step that logged an artifact of this type and has a run in MLflow, or None."""
     return next(
         (
             result
             for result in results.values()
-            if result.mlflow_run and any(made["type"] == kind for made in result.outputs)
+            if result.mlflow_run and any(output["type"] == kind for output in result.outputs)
         ),
         None,
     )
 
 
-def _found(client: MlflowClient, run: str | None) -> Run | None:
-    """A step's run; None where it has none, or it is gone, as it may be of a reused step."""
+def _get_run(client: MlflowClient, run: str | None) -> Run | None:
+    """A step's run; None if it has none, or if a reused step's run was deleted."""
     if run is None:
         return None
     with contextlib.suppress(MlflowException):
@@ -125,14 +127,14 @@ def _found(client: MlflowClient, run: str | None) -> Run | None:
 
 
 def _raw_data(name: str, results: Mapping[str, StepResult]) -> Iterator[DatasetInput]:
-    """What was read from outside the tracker."""
+    """The records of the data read from outside the tracker."""
     for result in results.values():
-        for source, made in zip(result.sources, result.outputs, strict=False):
-            yield datasets.of_address(name, made["digest"], secrets.hide(source["url"]), "raw")
+        for source, output in zip(result.sources, result.outputs, strict=False):
+            yield datasets.of_address(name, output["digest"], secrets.hide(source["url"]), "raw")
 
 
 def _show_figures(client: MlflowClient, run: str, step: str) -> None:
-    """Show a step's figures among the charts, where those of several runs can be compared."""
+    """Log a step's figures as images, so that MLflow can compare them across runs."""
     figures = [file.path for file in client.list_artifacts(step, FIGURES)]
     with tempfile.TemporaryDirectory() as folder:
         for path in figures:
@@ -147,12 +149,12 @@ def _note(
     step: Run | None,
     results: Mapping[str, StepResult],
 ) -> str:
-    """The description, in Markdown."""
+    """The run's description, in Markdown."""
     lines = []
-    if report := _made(results, "report"):
+    if report := _producer(results, "report"):
         name = next(made["name"] for made in report.outputs if made["type"] == "report")
-        if found := _found(client, report.mlflow_run):
-            lines.append(f"- Report: [{_plain(name)}]({_page(found)}/artifacts/{quote(name)})")
+        if run := _get_run(client, report.mlflow_run):
+            lines.append(f"- Report: [{_plain(name)}]({_page(run)}/artifacts/{quote(name)})")
     if step:
         lines.append(f"- Training: [parameters, curves and figures]({_page(step)})")
         for version in client.search_model_versions(f"run_id = '{step.info.run_id}'"):
@@ -170,10 +172,10 @@ def _note(
 
 
 def _page(run: Run) -> str:
-    """The address of a run's page, from any other page of MLflow."""
+    """A link to a run's page, relative to MLflow's pages."""
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
 def _plain(text: str) -> str:
-    """Text as Markdown that shows it as it is."""
+    """Escape text for Markdown."""
     return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(text.split()))

@@ -1,6 +1,6 @@
-"""Registers a trained model as a version in MLflow's registry, with where it came from.
+"""Registers a trained model as a version in MLflow's registry, with its lineage as tags.
 
-The other side, which reads the registry, is :mod:`pipeline.models.registry`.
+:mod:`pipeline.models.registry` reads the registry.
 """
 
 import re
@@ -18,7 +18,7 @@ from pipeline.tracking.interface import Artifact
 
 CANDIDATE = "candidate"
 TRIES = 10
-AT_ONCE = re.compile(r"giving up after|unique constraint|duplicate (key|entry)", re.IGNORECASE)
+CONFLICT = re.compile(r"giving up after|unique constraint|duplicate (key|entry)", re.IGNORECASE)
 
 Result = TypeVar("Result")
 
@@ -34,22 +34,22 @@ def register(
     title: str,
     candidate: bool = True,
 ) -> str:
-    """Make a logged model the newest version of ``name``; the version.
+    """Register a logged model as the newest version of ``name``; return the version.
 
     Args:
-        name: the registered model, made if it is new.
-        logged: what MLflow says of the model.
-        folder: a temporary folder, for the files as MLflow has stored them.
-        used: the data it was fitted and measured on, by role.
+        name: the registered model, created if it is new.
+        logged: MLflow's description of the logged model.
+        folder: a temporary folder to download the stored files to.
+        used: the data that it was fitted and evaluated on, by role.
         artifact: the same model in the tracker.
-        metrics: what it scored.
-        origin: tags that say which run, commit and tracker it came from.
-        title: what the model is, for the pages of MLflow.
-        candidate: whether it is the one to be promoted next.
+        metrics: its metrics.
+        origin: tags with its run, commit and tracker.
+        title: a short description for MLflow's pages.
+        candidate: whether to give it the alias ``candidate``.
     """
     client = mlflow.MlflowClient()
     try:
-        client.create_registered_model(name, description=_about(title, origin))
+        client.create_registered_model(name, description=_description(title, origin))
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
@@ -59,40 +59,43 @@ def register(
         **origin,
         "model.digest": model_folder.digest(stored),
         "tracker.artifact": f"{artifact.reference} {artifact.digest}",
-        **{f"data.{role}": f"{one.reference} {one.digest}" for role, one in used.items()},
+        **{f"data.{role}": f"{data.reference} {data.digest}" for role, data in used.items()},
         **{f"metric.{metric}": repr(value) for metric, value in metrics.items()},
     }
-    kept = {key: text for key, text in tags.items() if text}
-    about = ", ".join(f"{role} data {one.reference}" for role, one in used.items())
-    made = _again(
+    non_empty = {key: text for key, text in tags.items() if text}
+    about = ", ".join(f"{role} data {data.reference}" for role, data in used.items())
+    created = _retry(
         lambda: client.create_model_version(
             name,
             logged.model_uri,
             run_id=logged.run_id,
-            tags=kept,
+            tags=non_empty,
             description=f"{title}; {about}",
             model_id=logged.model_id,
         )
     )
-    version = made.version
+    version = created.version
     if candidate:
-        _again(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
+        _retry(lambda: client.set_registered_model_alias(name, CANDIDATE, version))
     return version
 
 
-def _about(title: str, origin: Mapping[str, str]) -> str:
-    """What a registered model is for, whichever version."""
+def _description(title: str, origin: Mapping[str, str]) -> str:
+    """The description of a registered model, for all its versions."""
     predicting = title.partition(" ")[2]
     project = origin.get("tracker.store", "").rpartition(" ")[2]
     return f"A model {predicting}, made by the pipeline of the project {project}."
 
 
 def nominate(run: str, tags: Mapping[str, str]) -> list[str]:
-    """Make what a training step's run has registered the candidate; its artifacts in the tracker.
+    """Give the alias ``candidate`` to the model versions that a training run registered.
 
     Args:
         run: the step's MLflow run.
-        tags: what else is known of these versions by now.
+        tags: tags to add to these versions.
+
+    Returns:
+        The references of the models' artifacts in the tracker.
     """
     client, artifacts = mlflow.MlflowClient(), []
     for version in client.search_model_versions(f"run_id = '{run}'"):
@@ -103,16 +106,16 @@ def nominate(run: str, tags: Mapping[str, str]) -> list[str]:
     return [*filter(None, artifacts)]
 
 
-def _again(call: Callable[[], Result]) -> Result:
-    """Ask the store, and ask again where somebody else has made the same row at this moment.
+def _retry(call: Callable[[], Result]) -> Result:
+    """Call the store, and retry if another process inserts the same row at the same time.
 
-    MLflow looks whether a row is there and then makes it, so of two that ask at once one is
-    refused by the database, whose row it finds the next time.
+    MLflow checks whether a row exists and then inserts it, so the database refuses one of two
+    concurrent calls. That call finds the row when it is repeated.
     """
     for _ in range(TRIES - 1):
         try:
             return call()
         except MlflowException as error:
-            if not AT_ONCE.search(str(error)):
+            if not CONFLICT.search(str(error)):
                 raise
     return call()

@@ -1,4 +1,7 @@
-"""How long MLflow tries to reach its server: minutes, by itself. It reads this anew each time."""
+"""Sets how long MLflow retries to reach its server, minutes by default.
+
+MLflow reads these variables at each request.
+"""
 
 import contextlib
 import logging
@@ -13,10 +16,11 @@ ONCE = {RETRIES: "0", TIMEOUT: "5"}
 
 
 def patience(seconds: float) -> dict[str, str]:
-    """The variables by which a server is given up after so many seconds.
+    """The variables that let MLflow give up a server after so many seconds.
 
-    The tries, five at most, have three quarters of the time, and the pauses between them the rest:
-    there is none before the second, then one of twice the factor, and each is twice the last.
+    The tries, five at most, take three quarters of the time, and the pauses between them the rest.
+    There is no pause before the second try, the next one lasts twice the factor, and each further
+    pause is twice as long.
     """
     factor = max(1, round(seconds / 60))
     retries = next(n for n in (4, 3, 2, 1) if (2**n - 2) * factor <= seconds / 4)
@@ -25,36 +29,39 @@ def patience(seconds: float) -> dict[str, str]:
 
 
 def once() -> AbstractContextManager[None]:
-    """Within a block each request is tried once: the server may be what has failed."""
+    """Turn off retries within a block, because the server may be unreachable."""
     return variables.temporarily(ONCE)
 
 
 @contextlib.contextmanager
 def announced(say: Callable[[str], None]) -> Iterator[None]:
-    """Say, once within a block, that MLflow's server does not answer and is asked again.
+    """Announce, once within a block, that MLflow's server does not answer and requests are retried.
 
-    MLflow is silent about it. Its HTTP library logs each retry: after a lost connection as a
-    warning, after an answer such as 503 for debugging only.
+    MLflow does not. Its HTTP library logs each retry: as a warning after a lost connection, and at
+    debug level after an answer such as 503.
+
+    Args:
+        say: prints a message.
     """
     log = logging.getLogger("urllib3.connectionpool")
-    said: list[logging.LogRecord] = []
-    level, shown = log.level, log.getEffectiveLevel()
+    matches: list[logging.LogRecord] = []
+    level, threshold = log.level, log.getEffectiveLevel()
 
-    def look(record: logging.LogRecord) -> bool:
+    def keep(record: logging.LogRecord) -> bool:
         address = str(record.args[-1]) if isinstance(record.args, tuple) and record.args else ""
-        if record.msg.startswith("Retry") and "/mlflow" in address and not said:
-            said.append(record)
+        if record.msg.startswith("Retry") and "/mlflow" in address and not matches:
+            matches.append(record)
             say(
                 f"MLflow's server, {secrets.without_login(settings.tracking_uri())}, does not "
-                f"answer; it is asked again for {settings.tracker_timeout():g} s at most, each "
-                "time (main.tracker_timeout)"
+                f"answer; each request is retried for {settings.tracker_timeout():g} s at most "
+                "(main.tracker_timeout)"
             )
-        return record.levelno >= shown
+        return record.levelno >= threshold
 
     log.setLevel(logging.DEBUG)
-    log.addFilter(look)
+    log.addFilter(keep)
     try:
         yield
     finally:
-        log.removeFilter(look)
+        log.removeFilter(keep)
         log.setLevel(level)

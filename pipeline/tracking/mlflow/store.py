@@ -25,17 +25,17 @@ from pipeline.core.addresses import local_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 
-DIGEST = ".sha256"  # of a template, beside it
-EXPERIMENT_KIND = "mlflow.experimentKind"  # by which MLflow's pages show runs, and not traces
+DIGEST = ".sha256"  # suffix of the file with a template's digest
+EXPERIMENT_KIND = "mlflow.experimentKind"  # tag that makes MLflow's pages show runs, not traces
 
 
 def client() -> mlflow.MlflowClient:
-    """MLflow, pointed at its store; a local store is made first, if it is missing.
+    """MLflow's client for its store; a missing local store is created first.
 
     Raises:
-        PipelineError: it is on a server, and nobody answers there.
+        PipelineError: the store is on a server that does not answer.
     """
-    _reach(settings.tracking_uri())
+    _require_server(settings.tracking_uri())
     _quiet_migrations()
     variables.set_defaults({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
     file = settings.sqlite_path(settings.tracking_uri())
@@ -48,18 +48,22 @@ def client() -> mlflow.MlflowClient:
 
 def _quiet_migrations() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # errors are told by us
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # we report errors
 
 
 @cache
-def _reach(uri: str) -> None:
-    """MLflow itself would try for four minutes where nobody answers."""
+def _require_server(uri: str) -> None:
+    """Check once that the server answers; MLflow itself would retry for four minutes.
+
+    Raises:
+        PipelineError: it does not answer.
+    """
     if not uri.startswith(("http:", "https:")):
         return
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=settings.tracker_timeout()).close()
     except requests.exceptions.SSLError:
-        return  # somebody is there; MLflow knows which certificates it may trust
+        return  # the server answers; MLflow has its own settings for certificates
     except requests.RequestException as error:
         raise PipelineError(
             f"no MLflow server answers at MLFLOW_TRACKING_URI={location()} "
@@ -69,7 +73,7 @@ def _reach(uri: str) -> None:
 
 
 def location() -> str:
-    """Where MLflow keeps runs, without a user's name and password."""
+    """The address of MLflow's store, without user name and password."""
     return secrets.without_login(settings.tracking_uri()).partition("?")[0]
 
 
@@ -95,7 +99,7 @@ def readable_errors() -> Iterator[None]:
 
 
 def existing() -> mlflow.MlflowClient:
-    """The same, to read what is there; a local store is not made.
+    """MLflow's client for its store, if that exists; a local store is not created.
 
     Raises:
         PipelineError: nothing has been recorded yet.
@@ -107,64 +111,70 @@ def existing() -> mlflow.MlflowClient:
 
 
 def connect(experiment: str) -> str:
-    """Point MLflow at the store, and make the experiment if it is new; returns its id.
+    """Point MLflow at the store, create the experiment if it is new, and return its id.
 
-    Experiments of a local store are made under a lock, and keep their files in the state folder
-    rather than in the current one.
+    A local store's experiments are created under a lock, with their files in the state folder
+    instead of the current folder.
+
+    Raises:
+        PipelineError: the experiment exists with another artifact location.
     """
     store, root = client(), settings.artifact_root()
     if settings.mlflow_on_server():
-        found = _experiment_id(store, experiment, root)
+        experiment_id = _experiment_id(store, experiment, root)
     else:
         state = settings.state_dir()
         state.mkdir(parents=True, exist_ok=True)
         local = (state / "mlflow" / "artifacts").as_uri()
         with FileLock(state / "mlflow.lock"):
-            found = _experiment_id(store, experiment, root or local)
-    place = store.get_experiment(found).artifact_location if root else root
-    if place != root:
+            experiment_id = _experiment_id(store, experiment, root or local)
+    artifact_location = store.get_experiment(experiment_id).artifact_location if root else root
+    if artifact_location != root:
         raise PipelineError(
-            f"MLflow keeps the files of experiment {experiment!r} in {place}, "
+            f"MLflow keeps the files of experiment {experiment!r} in {artifact_location}, "
             f"and main.artifact_root is {root}",
-            "choose another main.experiment_name: an experiment's place is fixed when it is made",
+            "choose another main.experiment_name: an experiment's artifact location can't change",
         )
-    return found
+    return experiment_id
 
 
 def make_store(file: Path) -> None:
-    """Make a missing SQLite store, as a copy of the template; bring another one up to date.
+    """Create a missing SQLite store as a copy of the template; upgrade an outdated store.
 
-    MLflow's own migrations are slow, not safe to run concurrently, and leave a store that no
-    MLflow can open if they are interrupted. So a store is migrated beside its place, and the
-    earlier one is kept as ``mlflow.db.before-VERSION``.
+    MLflow's migrations are slow and not safe to run concurrently, and an interrupted migration
+    leaves a store that no MLflow can open. So a copy of the store is migrated, and the earlier
+    store is kept as ``mlflow.db.before-VERSION``.
 
     Raises:
-        PipelineError: a newer MLflow has made it.
+        PipelineError: a newer MLflow made the store.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    _make_whole(file, lambda partial: shutil.copyfile(_template(), partial))
-    with contextlib.suppress(sqlite3.DatabaseError):  # MLflow says what is wrong with such a file
-        wanted = _revision(_template())
-        if _revision(file) != wanted:
+    _write_atomically(file, lambda partial: shutil.copyfile(_template(), partial))
+    with contextlib.suppress(sqlite3.DatabaseError):  # MLflow reports a damaged file
+        current = _revision(_template())
+        if _revision(file) != current:
             with FileLock(f"{file}.lock"):
-                found = _revision(file)
-                half_made = found is None and _tables(file) <= _tables(_template())
-                if half_made or found not in (None, wanted):  # not a database of something else
-                    _renew(file, half_made)
+                revision = _revision(file)
+                is_incomplete = revision is None and _tables(file) <= _tables(_template())
+                if is_incomplete or revision not in (
+                    None,
+                    current,
+                ):  # else another program's
+                    _upgrade(file, is_incomplete)
 
 
 def _revision(file: Path) -> str | None:
-    """The revision of a store's tables; None where MLflow has not finished to make them."""
+    """The revision of a store's schema; None if MLflow has not finished creating it."""
     with contextlib.closing(
         sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)
     ) as store:
         try:
-            found = store.execute("SELECT version_num FROM alembic_version").fetchone()
+            row = store.execute("SELECT version_num FROM alembic_version").fetchone()
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
                 return None
             raise
-    return found[0] if found else None
+    return row[0] if row else None
 
 
 def _tables(file: Path) -> set[str]:
@@ -173,15 +183,24 @@ def _tables(file: Path) -> set[str]:
         return {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
 
 
-def _renew(file: Path, half_made: bool) -> None:
-    """Put a store of the installed MLflow in the place of another one, which is kept beside it."""
+def _upgrade(file: Path, is_incomplete: bool) -> None:
+    """Replace a store by one of the installed MLflow's schema, and keep a backup beside it.
+
+    Args:
+        file: the store.
+        is_incomplete: whether an interrupted MLflow left it without data. The template replaces
+            such a store; a copy of another store is migrated.
+
+    Raises:
+        PipelineError: a newer MLflow made the store.
+    """
     import sqlalchemy
     from alembic.util import CommandError
     from mlflow.store.db import utils
 
     partial = Path(f"{file}.partial")
-    kept = file.with_name(f"{file.name}.before-{mlflow.__version__}")
-    if half_made:
+    backup = file.with_name(f"{file.name}.before-{mlflow.__version__}")
+    if is_incomplete:
         shutil.copyfile(_template(), partial)
     else:
         partial.unlink(missing_ok=True)
@@ -201,27 +220,27 @@ def _renew(file: Path, half_made: bool) -> None:
             ) from error
         finally:
             engine.dispose()
-    shutil.copyfile(file, kept)
+    shutil.copyfile(file, backup)
     partial.replace(file)
-    what = "half made" if half_made else "made by an earlier MLflow"
-    print(f"{file} was {what} and is renewed; the earlier one is {kept.name}")
+    reason = "incomplete" if is_incomplete else "made by an earlier MLflow"
+    print(f"{file} was {reason} and is replaced; the earlier store is kept as {backup.name}")
 
 
 def _template() -> Path:
-    """The empty store of the installed MLflow, migrated once and kept in the user's cache folder.
+    """The path of an empty store of the installed MLflow, cached in the user's cache folder.
 
-    Its digest is kept beside it: a template that was damaged is made again, not copied. Where the
-    cache folder can't be written, the template is kept in the state folder.
+    Its digest is stored beside it, so that a damaged template is recreated. If the cache folder
+    can't be written, the template is stored in the state folder.
     """
     name = f"mlflow-{mlflow.__version__}.db"
     try:
         file = settings.cache_dir() / name
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make_whole(file, _make_template, _is_whole)
-    except (OSError, RuntimeError):  # the latter where this user has no home
+        _write_atomically(file, _make_template, _is_intact)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         file = settings.state_dir() / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        _make_whole(file, _make_template, _is_whole)
+        _write_atomically(file, _make_template, _is_intact)
     return file
 
 
@@ -231,8 +250,8 @@ def _make_template(partial: Path) -> None:
     write_whole(digest, file_digest(partial))
 
 
-def _is_whole(template: Path) -> bool:
-    """Whether a template is there as it was made."""
+def _is_intact(template: Path) -> bool:
+    """Whether a template exists and has its recorded digest."""
     digest = Path(f"{template}{DIGEST}")
     return (
         template.is_file()
@@ -241,14 +260,20 @@ def _is_whole(template: Path) -> bool:
     )
 
 
-def _make_whole(
-    file: Path, write: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.exists
+def _write_atomically(
+    file: Path, write: Callable[[Path], object], is_intact: Callable[[Path], bool] = Path.exists
 ) -> None:
-    """Write a missing file beside its place and move it there: nobody ever sees a part of it."""
-    if is_whole(file):
+    """Create a missing file under a lock, through a temporary file beside it.
+
+    Args:
+        file: the file.
+        write: writes the temporary file.
+        is_intact: whether the file needs not be created.
+    """
+    if is_intact(file):
         return
     with FileLock(f"{file}.lock"):
-        if is_whole(file):  # another process was faster
+        if is_intact(file):  # another process was faster
             return
         partial = Path(f"{file}.partial")
         write(partial)
@@ -260,17 +285,17 @@ def _make_whole(
 def _migrate(file: Path) -> None:
     """Write an empty store with MLflow's own migrations.
 
-    They run in memory: on disk they take five times as long, and leave a journal if interrupted.
-    The default experiment is not in it: its artifact location depends on the current folder, and
-    MLflow adds it when it first opens a store.
+    They run in memory, because on disk they take five times as long and leave a journal if
+    interrupted. The default experiment is not in the store: its artifact location depends on the
+    current folder, and MLflow adds it when it first opens a store.
     """
     import sqlalchemy
     from mlflow.store.db import utils
 
     _quiet_migrations()
     with contextlib.closing(sqlite3.connect(":memory:")) as memory:
-        only = {"creator": lambda: memory, "poolclass": sqlalchemy.StaticPool}
-        engine = sqlalchemy.create_engine("sqlite://", **only)
+        options = {"creator": lambda: memory, "poolclass": sqlalchemy.StaticPool}
+        engine = sqlalchemy.create_engine("sqlite://", **options)
         utils._initialize_tables(engine)  # noqa: SLF001 - the public one is a command
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
@@ -281,64 +306,64 @@ def _migrate(file: Path) -> None:
 
 
 def _experiment_id(client: mlflow.MlflowClient, name: str, location: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return found.experiment_id
+    stored = client.get_experiment_by_name(name)
+    if stored is not None:
+        if stored.lifecycle_stage == "deleted":
+            client.restore_experiment(stored.experiment_id)
+        return stored.experiment_id
     try:
         return client.create_experiment(
             name, location, {EXPERIMENT_KIND: "custom_model_development"}
         )
     except MlflowException:
-        found = client.get_experiment_by_name(name)  # somebody on the same server was faster
-        if found is None:
+        stored = client.get_experiment_by_name(name)  # another user of the server was faster
+        if stored is None:
             raise
-        return found.experiment_id
+        return stored.experiment_id
 
 
 def active_run(name: str) -> AbstractContextManager[mlflow.ActiveRun]:
-    """The run that MLflow started this step in; alone, a new one in the experiment."""
+    """The run that MLflow started for this step; without one, a new run in the experiment."""
     if os.environ.get("MLFLOW_RUN_ID"):
         return mlflow.start_run()
     return mlflow.start_run(experiment_id=connect(settings.experiment()), run_name=name)
 
 
 def requirements(*packages: str) -> list[str]:
-    """Pins of the packages that a model needs, at the versions it was made with."""
+    """Requirements that pin packages to their installed versions."""
     return [f"{name}=={metadata.version(name)}" for name in packages]
 
 
 def addresses(client: mlflow.MlflowClient, run_id: str) -> list[str]:
-    """Where MLflow keeps a run's files, and those of the models that it has logged."""
+    """The artifact locations of a run and of its logged models."""
     run = client.get_run(run_id)
     models = run.outputs.model_outputs if run.outputs else []
-    places = [client.get_logged_model(one.model_id).artifact_location for one in models]
-    return [run.info.artifact_uri, *places]
+    locations = [client.get_logged_model(output.model_id).artifact_location for output in models]
+    return [run.info.artifact_uri, *locations]
 
 
 def local_files(addresses: Iterable[str]) -> dict[str, str]:
-    """The files below these addresses that are in the state folder: their digests by place in it.
+    """The digests of the files below these addresses, by path relative to the state folder.
 
-    What is elsewhere, or on a server, is not this machine's to check.
+    Files outside of the state folder are skipped, because others may change them.
     """
-    state, found = settings.state_dir(), dict[str, str]()
+    state, digests = settings.state_dir(), dict[str, str]()
     for address in addresses:
         folder = local_folder(address)
         if folder and folder.is_relative_to(state):
             files = sorted(path for path in folder.rglob("*") if path.is_file())
-            found |= {path.relative_to(state).as_posix(): file_digest(path) for path in files}
-    return found
+            digests |= {path.relative_to(state).as_posix(): file_digest(path) for path in files}
+    return digests
 
 
 def children(client: mlflow.MlflowClient, experiment: str, parent: str) -> list[Run]:
-    """The runs below a parent run."""
-    below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
-    return [*every(client.search_runs, experiment_ids=[experiment], filter_string=below)]
+    """The child runs of a run."""
+    query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
+    return [*all_pages(client.search_runs, experiment_ids=[experiment], filter_string=query)]
 
 
 def kill_run(client: mlflow.MlflowClient, parent: Run) -> None:
-    """Mark a run and all below it as KILLED, where they are said to run; the lowest first."""
+    """Mark a run and its descendants as KILLED if their status is RUNNING, descendants first."""
     for run in children(client, parent.info.experiment_id, parent.info.run_id):
         if run.info.status == "RUNNING":
             kill_run(client, run)
@@ -350,18 +375,18 @@ def model_versions(client: mlflow.MlflowClient) -> Iterator[tuple[Any, bool]]:
     """Every version of every registered model, and whether it has an alias."""
     aliased = {
         (model.name, str(version))
-        for model in every(client.search_registered_models)
+        for model in all_pages(client.search_registered_models)
         for version in model.aliases.values()
     }
-    for version in every(client.search_model_versions):
+    for version in all_pages(client.search_model_versions):
         yield version, (version.name, str(version.version)) in aliased
 
 
-def every(search: Callable[..., Any], **given: Any) -> Iterator[Any]:
-    """Every page of a search."""
+def all_pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
+    """The results of a search, from all its pages."""
     token = None
     while True:
-        page = search(page_token=token, **given)
+        page = search(page_token=token, **arguments)
         yield from page
         token = page.token
         if not token:

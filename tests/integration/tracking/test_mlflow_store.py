@@ -125,7 +125,7 @@ def test_a_store_that_was_half_made_is_made_again(home: Home, capsys: pytest.Cap
             store.commit()
         mlflow_store.make_store(home.store)
         assert schema(home.store) == expected
-        assert "was half made and is renewed" in capsys.readouterr().out
+        assert "was incomplete and is replaced" in capsys.readouterr().out
 
 
 def test_a_database_of_something_else_is_left_alone(home: Home):

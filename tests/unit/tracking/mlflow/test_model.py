@@ -41,4 +41,6 @@ def test_a_package_that_nobody_else_can_install(tmp_path: Path):
     tree = estimators.make_estimator("strange.Tree", {"color": "green"}, ["sklearn", "strange"])
     model = encoding.build(tree, FEATURES, []).fit(FEATURES, FEATURES.x > 2)
     told = refusal(model, tmp_path, ["sklearn", "strange"])
-    assert "the fitted model needs strange, which no installed package brings" in told.what
+    assert (
+        "the fitted model needs the module strange, which is in no installed package" in told.what
+    )

@@ -1,4 +1,4 @@
-"""What is said while MLflow's server does not answer."""
+"""The message while MLflow's server does not answer."""
 
 import logging
 
@@ -50,8 +50,8 @@ def test_a_retry_is_said_once(client: mlflow.MlflowClient, server: Server, fault
     with mlflow_retries.announced(said.append):
         assert client.get_experiment("1").name == "one"
     assert said == [
-        f"MLflow's server, http://127.0.0.1:{server.server_port}, does not answer; it is asked "
-        "again for 7 s at most, each time (main.tracker_timeout)"
+        f"MLflow's server, http://127.0.0.1:{server.server_port}, does not answer; each "
+        "request is retried for 7 s at most (main.tracker_timeout)"
     ]
     assert server.pages[EXPERIMENT].asked == 3
 
