@@ -1,6 +1,6 @@
-"""Notebooks become scripts, DVC stages and steps of the pipeline.
+"""Converts notebooks to scripts, DVC stages and steps of the pipeline.
 
-The commands and the docstring's syntax are those that users of MLV-tools know; docs/notebooks.md
-describes them. Nothing here is imported by a run of the pipeline. What the commands need besides
-the pipeline's own packages is in the extras ``notebooks`` and ``dvc``.
+The commands and the docstring's syntax are those of MLV-tools; docs/notebooks.md describes them. A
+run of the pipeline imports nothing from here. The commands' additional requirements are in the
+extras ``notebooks`` and ``dvc``.
 """

@@ -1,4 +1,4 @@
-"""``python -m conversion COMMAND``: the commands, where they are not on the path."""
+"""``python -m conversion COMMAND`` runs the commands if they are not on the path."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""The steps that ``go()`` asks for, written down rather than run."""
+"""Records the steps that ``go()`` calls, without running them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,37 +13,37 @@ from pipeline.orchestration.start import standing_in
 
 @dataclass
 class Call(StepResult):
-    """A step that was asked for; each artifact that another one asks it for is noted.
+    """A recorded call of a step.
 
     Attributes:
-        parameters: what it was given; an input is a :class:`Reference` whose digest is the name
-            of the step that makes it.
-        asked: the names of the artifacts that later steps take from it.
+        parameters: its parameters; an input is a :class:`Reference` whose digest is the name of the
+            step that makes it.
+        asked: the names of its artifacts that later steps read.
     """
 
     parameters: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def __getitem__(self, artifact: str) -> Reference:
-        """An artifact of the step, whatever its version."""
+        """A reference to an artifact of the step, without a version; records the name."""
         if artifact not in self.asked:
             self.asked.append(artifact)
         return Reference(f"{artifact}:?", self.step)
 
     @property
     def inputs_from(self) -> dict[str, Reference]:
-        """Its inputs, by parameter."""
+        """Its input artifacts, by parameter."""
         return {k: v for k, v in self.parameters.items() if isinstance(v, Reference)}
 
     @property
     def artifacts(self) -> list[str]:
-        """The artifacts that it makes: those it is told to name, and those asked for."""
-        named = [v for k, v in self.parameters.items() if k.endswith("artifact_name") and v]
-        return [*dict.fromkeys([*named, *self.asked])]
+        """Names of its output artifacts: in its parameters, and those that later steps read."""
+        outputs = [v for k, v in self.parameters.items() if k.endswith("artifact_name") and v]
+        return [*dict.fromkeys([*outputs, *self.asked])]
 
 
 class Recorder:
-    """Stands in for a run of the pipeline."""
+    """Replaces a run of the pipeline, and records the calls of steps."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
@@ -56,7 +56,7 @@ class Recorder:
 
 
 def calls(go: Callable, config: DictConfig) -> dict[str, Call]:
-    """The steps that ``go`` asks for with a configuration, in order; nothing is run."""
+    """The steps that ``go`` calls with a configuration, in order; nothing is run."""
     recorder = Recorder()
     with standing_in(recorder):
         go(config)

@@ -1,4 +1,4 @@
-"""A notebook as it is read: its docstring, and the cells that go into a script."""
+"""Reads a notebook: its docstring, and the cells that go into a script."""
 
 import ast
 import builtins
@@ -19,9 +19,9 @@ from conversion.project import Project
 from pipeline.core.errors import PipelineError
 
 LEFT_OUT = "# left out:"
-# What IPython takes: %magic, !shell, ?help, help?, x = %magic, x = !shell
+# IPython's syntax: %magic, !shell, ?help, help?, x = %magic, x = !shell
 MAGIC = re.compile(r"\s*([%!?]|[\w.*]+\?{1,2}\s*$|[\w, ]+=\s*[%!])")
-PYTHON_INSIDE = ("time", "capture")  # cell magics whose cell is worth keeping
+PYTHON_INSIDE = ("time", "capture")  # cell magics whose cell is Python
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class Cell:
 
 @dataclass
 class Notebook:
-    """A notebook, checked.
+    """A parsed and checked notebook.
 
     Attributes:
-        name: how messages and generated files call it.
-        docstring: the literal with which the first code cell begins; empty if it has none.
-        declared: what it declares.
-        values: the expression that the first code cell assigns to a parameter.
-        imports: import statements of the first code cell, which a script needs too.
-        cells: the further cells, without those that have no effect in a script.
-        digest: SHA-256 of all cells' text; outputs do not count.
-        warnings: what was left out, and what will be missing.
+        name: its name in messages and generated files.
+        docstring: the source of the first code cell's docstring; empty without one.
+        declared: the docstring's declarations.
+        values: the expressions that the first code cell assigns to parameters.
+        imports: import statements of the first code cell.
+        cells: the further cells, without those that are marked to be left out.
+        digest: SHA-256 of all cells' text, without outputs.
+        warnings: lines that were left out, parameters without a value, undefined names.
     """
 
     name: str
@@ -67,41 +67,43 @@ def read(path: Path, project: Project) -> Notebook:
     """Read a notebook for conversion.
 
     Raises:
-        PipelineError: names the notebook, the cell, and what is wrong.
+        PipelineError: the notebook is unreadable, or a cell or the docstring is invalid.
     """
     name = project.shown(path)
-    found = _cells(path, name)
-    digest = hashlib.sha256(json.dumps([(c.kind, c.source) for c in found]).encode()).hexdigest()
-    told: list[str] = []
-    first, docstring = _metadata(found, name, told)
+    all_cells = _cells(path, name)
+    content = json.dumps([(cell.kind, cell.source) for cell in all_cells])
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    messages: list[str] = []
+    first, docstring = _metadata(all_cells, name, messages)
     where = f"{name} cell {first.number}" if first else name
     declared = declarations.parse(ast.literal_eval(docstring or "''"), where)
     outputs = [link.path for link in declared.links if link.is_output and "{{" not in link.path]
     project.check_outputs(outputs, declared.where)
 
-    kept = [c for c in found if c is not first and not any(t in c.source for t in project.ignored)]
-    cells = [_cleaned(cell, name, told) for cell in kept]
+    further = [cell for cell in all_cells if cell is not first]
+    included = [c for c in further if not any(text in c.source for text in project.ignored)]
+    cells = [_cleaned(cell, name, messages) for cell in included]
     cells = [cell for cell in cells if cell.source.strip()]
     values, imports = {}, ""
     if first and declared.parameters:
         tree = _checked(first, name)
-        imported = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        imports = "\n".join(map(ast.unparse, imported))
-        values = _assigned(tree, declared, cells, told)
-    elif first:  # the cell has nothing but code
+        nodes = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        imports = "\n".join(map(ast.unparse, nodes))
+        values = _assigned(tree, declared, cells, messages)
+    elif first:  # without parameters the first cell is ordinary code
         tree = _checked(first, name)
-        before = sum(cell in cells for cell in found[: found.index(first)])
+        before = sum(cell in cells for cell in all_cells[: all_cells.index(first)])
         source = _without_docstring(first.source, tree)
         cells.insert(before, Cell(first.number, "code", source)) if tree.body[1:] else None
-    notebook = Notebook(name, docstring, declared, values, imports, cells, digest, told)
-    told.extend(_missing_names(notebook))
+    notebook = Notebook(name, docstring, declared, values, imports, cells, digest, messages)
+    messages.extend(_missing_names(notebook))
     return notebook
 
 
 def _cells(path: Path, name: str) -> list[Cell]:
     """Every code and Markdown cell."""
     try:
-        with warnings.catch_warnings():  # of cells without an id, in notebooks of some years ago
+        with warnings.catch_warnings():  # nbformat warns of cells without an id in old notebooks
             warnings.simplefilter("ignore")
             content = nbformat.read(path, as_version=4)
             nbformat.validate(content)
@@ -117,8 +119,11 @@ def _cells(path: Path, name: str) -> list[Cell]:
     ]
 
 
-def _metadata(cells: list[Cell], name: str, told: list[str]) -> tuple[Cell | None, str]:
-    """The first cell with code, if it begins with a docstring, and the docstring as written."""
+def _metadata(cells: list[Cell], name: str, messages: list[str]) -> tuple[Cell | None, str]:
+    """The first code cell, if it begins with a docstring, and the docstring's source.
+
+    Replaces the cell in ``cells`` by the cleaned one, and adds to ``messages``.
+    """
     for index, cell in enumerate(cells):
         if cell.kind != "code":
             continue
@@ -127,13 +132,13 @@ def _metadata(cells: list[Cell], name: str, told: list[str]) -> tuple[Cell | Non
         if not tree.body:
             continue
         start = tree.body[0]
-        text = isinstance(start, ast.Expr) and isinstance(start.value, ast.Constant)
-        if not text or not isinstance(start.value.value, str):
+        is_constant = isinstance(start, ast.Expr) and isinstance(start.value, ast.Constant)
+        if not is_constant or not isinstance(start.value.value, str):
             break
-        _cleaned(cell, name, told)
+        _cleaned(cell, name, messages)
         cells[index] = cleaned
         return cleaned, ast.get_source_segment(cleaned.source, start.value)
-    told.append(
+    messages.append(
         f"{name}: the first code cell does not begin with a docstring, so there are no parameters; "
         "a line `:param str input_file: the file to read` in one declares a parameter"
     )
@@ -147,11 +152,11 @@ def _without_docstring(source: str, tree: ast.Module) -> str:
     return "\n".join([*lines[: start.lineno - 1], tail, *lines[start.end_lineno :]]).strip("\n")
 
 
-def _cleaned(cell: Cell, name: str, told: list[str]) -> Cell:
-    """A cell without magics and shell lines; each is reported.
+def _cleaned(cell: Cell, name: str, messages: list[str]) -> Cell:
+    """Remove magics and shell lines from a cell, and add a warning for each.
 
-    A line is only taken for one where Python itself stumbles over it, so that a string or a
-    bracket that goes on with ``%`` stays as it is.
+    Only lines with a Python syntax error are removed, so that a string or an expression that
+    continues with ``%`` stays.
     """
     lines = cell.source.splitlines()
     if cell.kind != "code":
@@ -161,24 +166,24 @@ def _cleaned(cell: Cell, name: str, told: list[str]) -> Cell:
     if start is not None and lines[start].startswith("%%"):
         magic = lines[start].split()[0]
         if magic.removeprefix("%%") not in PYTHON_INSIDE:
-            told.append(f"{where}: left out, it is a cell for {magic}")
+            messages.append(f"{where}: left out, it is a cell for {magic}")
             return Cell(cell.number, cell.kind, "")
-        lines[start] = _left_out(lines[start], where, told)
+        lines[start] = _left_out(lines[start], where, messages)
     while (line := _stumble(lines)) is not None and MAGIC.match(lines[line]):
         while lines[line].endswith("\\") and line + 1 < len(lines):
             lines[line : line + 2] = [f"{lines[line][:-1].rstrip()} {lines[line + 1].strip()}"]
-        lines[line] = _left_out(lines[line], where, told)
+        lines[line] = _left_out(lines[line], where, messages)
     return Cell(cell.number, cell.kind, "\n".join(lines))
 
 
-def _left_out(line: str, where: str, told: list[str]) -> str:
-    told.append(f"{where}: left out `{line.strip()}`, which is not Python")
+def _left_out(line: str, where: str, messages: list[str]) -> str:
+    messages.append(f"{where}: left out `{line.strip()}`, which is not Python")
     indent = line[: len(line) - len(line.lstrip())]
     return f"{indent}{'pass  ' if indent else ''}{LEFT_OUT} {line.strip()}"
 
 
 def _stumble(lines: list[str]) -> int | None:
-    """The line at which Python stumbles, from 0."""
+    """The index of the first line with a syntax error, or None."""
     try:
         ast.parse("\n".join(lines))
     except SyntaxError as error:
@@ -197,19 +202,19 @@ def _checked(cell: Cell, name: str) -> ast.Module:
         compile(cell.source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        shown = (getattr(error, "text", None) or "").strip()
+        text = (getattr(error, "text", None) or "").strip()
         raise PipelineError(
             f"{name} cell {cell.number}: syntax error in line {line}: {error.args[0]}"
-            + (f"\n{shown}" if shown else ""),
+            + (f"\n{text}" if text else ""),
             "correct the cell, or mark it `# No effect`",
         ) from error
     return tree
 
 
 def _assigned(
-    tree: ast.Module, declared: Declarations, cells: list[Cell], told: list[str]
+    tree: ast.Module, declared: Declarations, cells: list[Cell], messages: list[str]
 ) -> dict[str, ast.expr]:
-    """The expression that each parameter is given in the first cell; one without is warned of."""
+    """The expression that the first cell assigns to each parameter; warns of missing ones."""
     values: dict[str, ast.expr] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -222,7 +227,7 @@ def _assigned(
             continue
         code = (cell for cell in cells if cell.kind == "code")
         later = next((c.number for c in code if name in stored(ast.parse(c.source))), None)
-        told.append(
+        messages.append(
             f"{declared.where}: parameter {name!r} is declared and not assigned there"
             + (f"; cell {later} assigns it, in place of what the script is given" if later else "")
         )
@@ -235,17 +240,17 @@ def _pairs(target: ast.expr, value: ast.expr) -> dict[str, ast.expr]:
         return {target.id: value}
     if all(isinstance(side, ast.Tuple | ast.List) for side in (target, value)):
         names, parts = target.elts, value.elts
-        plain = not any(isinstance(part, ast.Starred) for part in [*names, *parts])
-        if plain and len(names) == len(parts):
-            found: dict[str, ast.expr] = {}
+        is_plain = not any(isinstance(part, ast.Starred) for part in [*names, *parts])
+        if is_plain and len(names) == len(parts):
+            pairs: dict[str, ast.expr] = {}
             for pair in zip(names, parts, strict=True):
-                found |= _pairs(*pair)
-            return found
-    return dict.fromkeys(stored(target), target)  # which part is whose shows at run time only
+                pairs |= _pairs(*pair)
+            return pairs
+    return dict.fromkeys(stored(target), target)  # unpacked at run time, so the parts are unknown
 
 
 def stored(tree: ast.AST) -> set[str]:
-    """The names that code gives a value by assignment."""
+    """The names that code assigns."""
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not _loads(n)}
 
 
@@ -254,17 +259,17 @@ def _loads(name: ast.Name) -> bool:
 
 
 def _missing_names(notebook: Notebook) -> Iterator[str]:
-    """Warnings of names that a script's cells use and nothing in it defines."""
+    """Warnings for names that the cells use and do not define."""
     trees = [(cell.number, _checked(cell, notebook.name)) for cell in notebook.code]
-    known = {*dir(builtins), "__file__", *notebook.declared.parameters}
+    defined = {*dir(builtins), "__file__", *notebook.declared.parameters}
     for tree in (ast.parse(notebook.imports), *(tree for _, tree in trees)):
-        known |= stored(tree) | bound(tree)
-    if "*" in known:
+        defined |= stored(tree) | bound(tree)
+    if "*" in defined:
         return
     for number, tree in trees:
         for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id not in known:
-                known.add(node.id)
+            if isinstance(node, ast.Name) and node.id not in defined:
+                defined.add(node.id)
                 yield (
                     f"{notebook.name} cell {number}: uses {node.id!r}, which no cell of the "
                     "script defines"
@@ -272,15 +277,15 @@ def _missing_names(notebook: Notebook) -> Iterator[str]:
 
 
 def bound(tree: ast.AST) -> set[str]:
-    """The names that imports, definitions, arguments, handlers and patterns give a value."""
-    found = set()
+    """The names that imports, definitions, arguments, exception handlers and patterns bind."""
+    names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.alias):
-            found.add(node.asname or node.name.partition(".")[0])
+            names.add(node.asname or node.name.partition(".")[0])
         elif isinstance(node, ast.arg):
-            found.add(node.arg)
+            names.add(node.arg)
         elif isinstance(node, ast.MatchMapping):
-            found.add(node.rest)
+            names.add(node.rest)
         elif name := getattr(node, "name", None):
-            found.add(name)
-    return found
+            names.add(name)
+    return names

@@ -1,4 +1,4 @@
-"""The commands: their options, and what they print. Each returns its exit status."""
+"""The commands of the conversion: their options and messages."""
 
 import functools
 import sys
@@ -15,24 +15,24 @@ from pipeline.core.text import say
 EXTRAS = {"dvc": "dvc", "docstring_parser": "notebooks", "jupytext": "notebooks"}
 EXTRAS |= {"nbformat": "notebooks"}
 
-# Paths are texts: they start at -w, so click can't check them, and messages show them as given.
+# Paths are strings: they are relative to -w, so click can't check them.
 _conf_path = click.option("-c", "--conf-path", metavar="FILE", help="instead of .mlvtools")
 _docstring_conf = click.option(
     "--docstring-conf", metavar="FILE", help="YAML with values for {{ conf }}"
 )
-_force = click.option("-f", "--force", is_flag=True, help="write over what is there")
+_force = click.option("-f", "--force", is_flag=True, help="overwrite existing files")
 _notebook = click.option("-n", "--notebook", metavar="FILE", required=True, help="the notebook")
 
 
 def _command(function: Callable[..., int | None]) -> click.Command:
-    """A command named after its function, with the options that all commands have.
+    """Make a command from a function, with the options that all commands have.
 
-    The function is called with the project; an error is told in a few lines.
+    The function gets the project first and returns the exit status; errors become short messages.
     """
 
     @click.command(function.__name__, context_settings={"help_option_names": ["-h", "--help"]})
     @click.option("-w", "--working-directory", metavar="DIR", help="the project's folder")
-    @click.option("-v", "--verbose", is_flag=True, help="say what is read, too")
+    @click.option("-v", "--verbose", is_flag=True, help="print the project's folder, too")
     @click.option("--debug", is_flag=True, help="show an error's traceback")
     @click.pass_context
     @functools.wraps(function)
@@ -56,13 +56,13 @@ def _command(function: Callable[..., int | None]) -> click.Command:
             extra = EXTRAS.get((error.name or "").partition(".")[0])
             if debug or extra is None:
                 raise
-            what = f"{function.__name__} needs {error.name}, which is not installed"
-            report_error(PipelineError(what, f"make extras, or pip install -e '.[{extra}]'"))
+            message = f"{function.__name__} needs {error.name}, which is not installed"
+            report_error(PipelineError(message, f"make extras, or pip install -e '.[{extra}]'"))
         except (PipelineError, OSError) as error:
             if debug:
                 raise
             report_error(error)
-        context.exit(status)  # click itself would leave with 0
+        context.exit(status)  # click itself exits with 0
 
     return command
 
@@ -83,9 +83,9 @@ def _to_python(project: Project, notebook: str, output: str | None, force: bool)
 
     source = project.find(notebook, "notebook")
     target = project.target(output or project.script(source), force)
-    read = cells.read(source, project)
-    text = script.generate(read)
-    _warn(read.warnings)
+    parsed = cells.read(source, project)
+    text = script.generate(parsed)
+    _warn(parsed.warnings)
     _write(target, text, project)
     return target
 
@@ -99,8 +99,8 @@ def _to_dvc(
     target = project.target(output or project.command(script), force)
     require_dvc(project.root)
     declared = dvc_commands.read(script, project, docstring_conf)
-    text, told = dvc_commands.command(script, target, project, declared)
-    _warn(told)
+    text, warnings = dvc_commands.command(script, target, project, declared)
+    _warn(warnings)
     _write(target, text, project)
 
 
@@ -110,7 +110,7 @@ def _to_dvc(
 @_notebook
 @click.option("-o", "--output", metavar="FILE", help="the script; by default as .mlvtools says")
 def ipynb_to_python(project: Project, notebook: str, output: str | None, force: bool) -> None:
-    """A notebook as a script with parameters."""
+    """Convert a notebook to a script with parameters."""
     _to_python(project, notebook, output, force)
 
 
@@ -129,7 +129,7 @@ def gen_dvc(
     docstring_conf: str | None,
     force: bool,
 ) -> None:
-    """The command that adds a script's stage to dvc.yaml."""
+    """Write the command that adds a script's stage to dvc.yaml."""
     script = project.find(input_script, "script")
     _to_dvc(project, script, out_dvc_cmd, docstring_conf, force)
 
@@ -140,7 +140,7 @@ def gen_dvc(
 @_notebook
 @_docstring_conf
 def ipynb_to_dvc(project: Project, notebook: str, docstring_conf: str | None, force: bool) -> None:
-    """A notebook's script and its DVC command, both where .mlvtools says."""
+    """Write a notebook's script and its DVC command to the folders in .mlvtools."""
     source = project.find(notebook, "notebook")
     project.target(project.command(project.script(source)), force)
     script = _to_python(project, notebook, None, force)
@@ -154,7 +154,7 @@ def ipynb_to_dvc(project: Project, notebook: str, docstring_conf: str | None, fo
 )
 @click.option("-o", "--output", metavar="FILE", required=True, help="the shell script")
 def export_pipeline(project: Project, dvc: str, output: str, force: bool) -> None:
-    """A DVC pipeline as one shell script, in topological order."""
+    """Export a DVC pipeline as one shell script, in topological order."""
     from conversion import dvc_commands
 
     target = project.target(output, force)
@@ -166,7 +166,7 @@ def export_pipeline(project: Project, dvc: str, output: str, force: bool) -> Non
 @_notebook
 @click.option("-s", "--script", metavar="FILE", required=True, help="the script")
 def check_script_consistency(project: Project, notebook: str, script: str) -> int:
-    """Whether a script has exactly the code that its notebook gives; 1 if not."""
+    """Check that a script has exactly the code of its notebook; exit with 1 if not."""
     source = project.find(notebook, "notebook")
     return 0 if _consistent(source, project.find(script, "script"), project) else 1
 
@@ -178,20 +178,20 @@ def check_script_consistency(project: Project, notebook: str, script: str) -> in
 def check_all_scripts_consistency(
     project: Project, notebooks_dir: str, ignore: tuple[str, ...]
 ) -> int:
-    """The same for every notebook in a folder; 1 if any script differs or is not there."""
+    """Check the scripts of all notebooks in a folder; exit with 1 if one differs or is missing."""
     folder = project.folder / notebooks_dir
     if not folder.is_dir():
         raise PipelineError(f"there is no folder {notebooks_dir}", "check -n")
-    found = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
-    kept = [path for path in found if not any(path.match(text) for text in ignore)]
-    if not kept:
+    notebooks = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    selected = [path for path in notebooks if not any(path.match(text) for text in ignore)]
+    if not selected:
         raise PipelineError(f"there is no notebook in {notebooks_dir}", "check -n and -i")
-    results = [_consistent(n, s, project) for n in kept for s in _scripts(n, project)]
+    results = [_consistent(n, s, project) for n in selected for s in _scripts(n, project)]
     return 0 if all(results) else 1
 
 
 def _scripts(notebook: Path, project: Project) -> list[Path]:
-    """The scripts of a notebook: steps that were made from it, and the one named after it."""
+    """The scripts of a notebook: those of steps made from it, and the script named after it."""
     from conversion.consistency import origin
 
     steps = [
@@ -199,12 +199,12 @@ def _scripts(notebook: Path, project: Project) -> list[Path]:
         for path in sorted(project.root.glob("[0-9]*-*/script.py"))
         if origin(path) == ("notebook_to_step", project.shown(notebook))
     ]
-    named = project.script(notebook)
-    return [*steps, named] if named.is_file() or not steps else steps
+    script = project.script(notebook)
+    return [*steps, script] if script.is_file() or not steps else steps
 
 
 def _consistent(notebook: Path, script: Path, project: Project) -> bool:
-    """Print whether a script is what its notebook gives."""
+    """Print and return whether a script has the code of its notebook."""
     from conversion.consistency import difference, expected
 
     name = project.shown(script)
@@ -212,11 +212,11 @@ def _consistent(notebook: Path, script: Path, project: Project) -> bool:
         say(f"{name}: missing; it belongs to {project.shown(notebook)}", file=sys.stderr)
         return False
     try:
-        found = difference(expected(notebook, script, project), script)
+        problem = difference(expected(notebook, script, project), script)
     except PipelineError as error:
-        found = str(error).replace("\n", "\n  ")
-    if found:
-        say(f"{name}: differs from {project.shown(notebook)}: {found}", file=sys.stderr)
+        problem = str(error).replace("\n", "\n  ")
+    if problem:
+        say(f"{name}: differs from {project.shown(notebook)}: {problem}", file=sys.stderr)
         return False
     say(f"{name}: consistent with {project.shown(notebook)}")
     return True
@@ -231,7 +231,7 @@ def _consistent(notebook: Path, script: Path, project: Project) -> bool:
 def notebook_to_step(
     project: Project, notebook: str, into: str, docstring_conf: str | None, force: bool
 ) -> None:
-    """A notebook as a step's folder, whose inputs and outputs are artifacts."""
+    """Convert a notebook to a step, whose inputs and outputs are artifacts."""
     from conversion import cells
     from conversion.step import folder
     from pipeline.steps.folders import check_new_step, write_step
@@ -239,11 +239,11 @@ def notebook_to_step(
     source = project.find(notebook, "notebook")
     target = project.target(into, force)
     check_new_step(target)
-    read = cells.read(source, project)
+    parsed = cells.read(source, project)
     values = project.values(docstring_conf)
-    files = folder.files(read, target, project, values)
-    call = folder.call(read, target.name, project, values)
-    _warn([*dict.fromkeys(read.warnings)])
+    files = folder.files(parsed, target, project, values)
+    call = folder.call(parsed, target.name, project, values)
+    _warn([*dict.fromkeys(parsed.warnings)])
     write_step(target, files)
     say(f"wrote {project.shown(target)}; to run it, add to main.py:\n")
     say(call)
@@ -253,9 +253,9 @@ def notebook_to_step(
 @_force
 @click.argument("overrides", nargs=-1)
 def export_dvc(project: Project, overrides: tuple[str, ...], force: bool) -> None:
-    """This pipeline, as configured, as dvc.yaml and params.yaml.
+    """Export this pipeline, as configured, to dvc.yaml and params.yaml.
 
-    OVERRIDES are as for main.py: split.test_size=0.3
+    OVERRIDES are those of main.py: split.test_size=0.3
     """
     from conversion import dvc_export
     from pipeline.core.files import write_whole

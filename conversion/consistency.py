@@ -1,4 +1,4 @@
-"""Whether a script still has the code that its notebook gives."""
+"""Checks that a script still has the code that its notebook generates."""
 
 import ast
 from collections.abc import Mapping
@@ -13,19 +13,22 @@ from pipeline.core.errors import PipelineError
 
 
 def difference(expected: str, script: Path) -> str | None:
-    """Where a script's code differs from what its notebook gives now, or None."""
+    """The first difference of a script's code from the expected code, or None.
+
+    Comments and layout may differ.
+    """
     try:
-        found = ast.parse(script.read_text(encoding="utf-8"))
+        actual = ast.parse(script.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
         return f"it is not Python: {error}"
-    wanted = ast.parse(expected).body
-    for want, have in zip(wanted, found.body, strict=False):
-        if ast.dump(want) != ast.dump(have):
-            return f"line {have.lineno} is not what the notebook gives: {_first_line(have)}"
-    if len(found.body) > len(wanted):
-        return f"line {found.body[len(wanted)].lineno} is not in the notebook"
-    if len(found.body) < len(wanted):
-        return f"it lacks: {_first_line(wanted[len(found.body)])}"
+    statements = ast.parse(expected).body
+    for statement, present in zip(statements, actual.body, strict=False):
+        if ast.dump(statement) != ast.dump(present):
+            return f"line {present.lineno} differs from the notebook: {_first_line(present)}"
+    if len(actual.body) > len(statements):
+        return f"line {actual.body[len(statements)].lineno} is not in the notebook"
+    if len(actual.body) < len(statements):
+        return f"it lacks: {_first_line(statements[len(actual.body)])}"
     return None
 
 
@@ -34,7 +37,7 @@ def _first_line(node: ast.stmt) -> str:
 
 
 def origin(script: Path) -> tuple[str, str]:
-    """The command that generated a script, and the notebook; empty if none did."""
+    """The command and the notebook that generated a script; empty if it was not generated."""
     try:
         lines = script.read_text(encoding="utf-8").splitlines()[:20]
     except UnicodeError:
@@ -45,24 +48,24 @@ def origin(script: Path) -> tuple[str, str]:
 
 
 def expected(notebook: Path, script: Path, project: Project) -> str:
-    """What a notebook gives today, in the form that its script has."""
-    read = cells.read(notebook, project)
+    """The script that a notebook generates now, in the form of its existing script."""
+    parsed = cells.read(notebook, project)
     if origin(script)[0] == "notebook_to_step":
-        _check_copies(imports.collect(read, project, script.parents[1]).copies, script.parent)
-        return step_script(read, project, project.values(None))
-    return generate(read)
+        _check_copies(imports.collect(parsed, project, script.parents[1]).copies, script.parent)
+        return step_script(parsed, project, project.values(None))
+    return generate(parsed)
 
 
 def _check_copies(copies: Mapping[str, Path], folder: Path) -> None:
     """Compare a step's copies of modules with the modules.
 
     Raises:
-        PipelineError: one differs, or is missing.
+        PipelineError: a copy differs or is missing.
     """
     for name, path in copies.items():
         copy = folder / name
         if not copy.is_file() or copy.read_bytes() != path.read_bytes():
             raise PipelineError(
-                f"its copy of the module {path.name} is not what {path} has",
-                "notebook_to_step --force writes it anew",
+                f"the step's copy of the module {path.name} differs from {path}",
+                "notebook_to_step --force copies it again",
             )

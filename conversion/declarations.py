@@ -1,4 +1,4 @@
-"""What a notebook's or a script's docstring declares: parameters, and DVC's inputs and outputs."""
+"""Parses the declarations in a docstring: parameters, and DVC's inputs and outputs."""
 
 import keyword
 import re
@@ -15,7 +15,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from pipeline.core.errors import PipelineError, did_you_mean
 
 TYPES = ("str", "int", "float", "bool")
-# Each kind of link, and the option of `dvc stage add` that it becomes
+# Kinds of links and their options of `dvc stage add`
 LINKS = {
     "dvc-in": "--deps",
     "dvc-out": "--outs",
@@ -27,7 +27,7 @@ SINGLE = ("dvc-extra", "dvc-cmd", "dvc-meta-file")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A declared parameter: one value of a type, or several."""
+    """A declared parameter: a value or a list of values of a type."""
 
     name: str
     type: str = "str"
@@ -36,18 +36,18 @@ class Parameter:
 
     @property
     def option(self) -> str:
-        """Its option on the command line."""
+        """Its command-line option."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
     def annotation(self) -> str:
-        """Its type as Python writes it."""
+        """Its type as a Python annotation."""
         return f"list[{self.type}]" if self.many else self.type
 
 
 @dataclass(frozen=True)
 class Link:
-    """A file that is read or written, and the parameter that names it, if one does."""
+    """A file that is read or written, and the parameter that holds its path, if any."""
 
     kind: str
     path: str
@@ -55,13 +55,13 @@ class Link:
 
     @property
     def is_output(self) -> bool:
-        """Whether it is written."""
+        """Whether the file is written."""
         return self.kind != "dvc-in"
 
 
 @dataclass
 class Declarations:
-    """All that a docstring declares; ``where`` names the notebook or script in messages."""
+    """All declarations of a docstring; ``where`` names the notebook or script in messages."""
 
     where: str
     summary: str = ""
@@ -81,16 +81,16 @@ class Declarations:
 
     @property
     def free(self) -> list[Parameter]:
-        """Parameters that no link gives a value."""
+        """The parameters without a link."""
         linked = {link.parameter for link in self.links}
         return [p for name, p in self.parameters.items() if name not in linked]
 
 
 def parse(docstring: str, where: str) -> Declarations:
-    """Read a docstring.
+    """Parse a docstring.
 
     Raises:
-        PipelineError: names the place and the entry that can't be.
+        PipelineError: an entry is invalid.
     """
     try:
         parsed = docstring_parser.parse(docstring, DocstringStyle.REST)
@@ -99,92 +99,95 @@ def parse(docstring: str, where: str) -> Declarations:
             f"{where}: the docstring can't be read: {error}",
             "write an entry as `:param str name: description`",
         ) from error
-    found = Declarations(where, parsed.short_description or "")
+    declared = Declarations(where, parsed.short_description or "")
     for entry in parsed.meta:
         if isinstance(entry, DocstringParam):
-            _add_parameter(found, entry)
+            _add_parameter(declared, entry)
         elif entry.args[0].startswith("dvc"):
-            _add_dvc(found, entry)
-    _check(found)
-    return found
+            _add_dvc(declared, entry)
+    _check(declared)
+    return declared
 
 
-def _add_parameter(found: Declarations, entry: DocstringParam) -> None:
-    name, told = entry.arg_name, entry.type_name or "str"
-    if name in found.parameters:
-        raise PipelineError(f"{found.where}: parameter {name!r} is declared twice", "remove one")
+def _add_parameter(declared: Declarations, entry: DocstringParam) -> None:
+    name, type_name = entry.arg_name, entry.type_name or "str"
+    if name in declared.parameters:
+        raise PipelineError(f"{declared.where}: parameter {name!r} is declared twice", "remove one")
     if not name.isidentifier() or keyword.iskeyword(name) or name == "help":
         raise PipelineError(
-            f"{found.where}: {name!r} can't name a parameter", "use a name that Python allows"
+            f"{declared.where}: {name!r} can't name a parameter", "use a name that Python allows"
         )
-    matched = re.fullmatch(r"[Ll]ist(?:\[(\w+)\])?|(\w+)", told)
-    kind = (matched[1] or matched[2] or "str") if matched else told
+    matched = re.fullmatch(r"[Ll]ist(?:\[(\w+)\])?|(\w+)", type_name)
+    kind = (matched[1] or matched[2] or "str") if matched else type_name
     if kind not in TYPES:
         raise PipelineError(
-            f"{found.where}: parameter {name!r} has the unknown type {told!r}"
+            f"{declared.where}: parameter {name!r} has the unknown type {type_name!r}"
             f"{did_you_mean(kind, TYPES)}",
             f"use one of {', '.join(TYPES)}, or a list of one: List[int]",
         )
-    many = told.lower().startswith("list")
-    found.parameters[name] = Parameter(name, kind, many, " ".join(entry.description.split()))
+    many = type_name.lower().startswith("list")
+    declared.parameters[name] = Parameter(name, kind, many, " ".join(entry.description.split()))
 
 
-def _add_dvc(found: Declarations, entry: DocstringMeta) -> None:
-    kind, *rest = entry.args
+def _add_dvc(declared: Declarations, entry: DocstringMeta) -> None:
+    kind, *arguments = entry.args
     value = " ".join((entry.description or "").split())
     if kind in SINGLE:
-        if kind in found.single:
-            raise PipelineError(f"{found.where}: :{kind}: is given twice", "keep one of them")
-        found.single[kind] = value
-    elif kind in LINKS and len(rest) < 2:
-        found.links.append(Link(kind, value, *rest))
+        if kind in declared.single:
+            raise PipelineError(f"{declared.where}: :{kind}: is given twice", "keep one of them")
+        declared.single[kind] = value
+    elif kind in LINKS and len(arguments) < 2:
+        declared.links.append(Link(kind, value, *arguments))
     else:
-        known = [*LINKS, *SINGLE]
+        kinds = [*LINKS, *SINGLE]
         raise PipelineError(
-            f"{found.where}: :{' '.join(entry.args)}: is no declaration{did_you_mean(kind, known)}",
-            f"the declarations for DVC are: {', '.join(known)}",
+            f"{declared.where}: :{' '.join(entry.args)}: is no declaration"
+            f"{did_you_mean(kind, kinds)}",
+            f"the declarations for DVC are: {', '.join(kinds)}",
         )
     if not value:
         raise PipelineError(
-            f"{found.where}: :{' '.join(entry.args)}: has no value", "write one after the colon"
+            f"{declared.where}: :{' '.join(entry.args)}: has no value", "write one after the colon"
         )
 
 
-def _check(found: Declarations) -> None:
+def _check(declared: Declarations) -> None:
     """Refuse links and commands that contradict each other."""
     linked = set()
-    for link in found.links:
+    for link in declared.links:
         name = link.parameter
         if name is None:
             continue
-        told = f":{link.kind} {name}: {link.path}"
-        if name not in found.parameters:
+        entry = f":{link.kind} {name}: {link.path}"
+        if name not in declared.parameters:
             raise PipelineError(
-                f"{found.where}: {told} names no declared parameter"
-                f"{did_you_mean(name, found.parameters)}",
+                f"{declared.where}: {entry} names no declared parameter"
+                f"{did_you_mean(name, declared.parameters)}",
                 f"declare it: `:param str {name}: ...`",
             )
-        if found.parameters[name].annotation != "str":
+        if declared.parameters[name].annotation != "str":
             raise PipelineError(
-                f"{found.where}: {told} links a parameter of type "
-                f"{found.parameters[name].annotation}",
+                f"{declared.where}: {entry} links a parameter of type "
+                f"{declared.parameters[name].annotation}",
                 "a path is a str",
             )
         if name in linked:
-            raise PipelineError(f"{found.where}: {told} is a second link of it", "keep one of them")
+            raise PipelineError(
+                f"{declared.where}: {entry} is a second link of {name}", "keep one of them"
+            )
         linked.add(name)
-    if "dvc-cmd" in found.single and (found.links or "dvc-extra" in found.single):
+    if "dvc-cmd" in declared.single and (declared.links or "dvc-extra" in declared.single):
         raise PipelineError(
-            f"{found.where}: :dvc-cmd: is the whole command, and there are other declarations",
+            f"{declared.where}: :dvc-cmd: is the whole command, and there are other declarations",
             "remove it, or dvc-in, dvc-out and dvc-extra",
         )
 
 
 def fill(docstring: str, values: Mapping[str, Any], where: str) -> str:
-    """A docstring with ``{{ conf.x }}`` filled in.
+    """Fill in a docstring's ``{{ conf.x }}``.
 
     Raises:
-        PipelineError: a name without a value, or something that is no such expression.
+        PipelineError: a name has no value, or an expression is invalid.
     """
     environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
     try:

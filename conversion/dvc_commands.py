@@ -1,4 +1,4 @@
-"""DVC commands for scripts (``dvc stage add``), and DVC's stages as one shell script."""
+"""Writes DVC commands (``dvc stage add``) for scripts, and exports stages as a shell script."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
 
-# What bash itself or every program goes by; a parameter's variable has another name
+# Variables of bash and of common programs, which a parameter's variable must not overwrite
 TAKEN = ("PATH", "HOME", "IFS", "PWD", "SHELL", "UID", "EUID", "PPID", "USER", "LANG", "TMPDIR")
 
 TEMPLATE = """\
@@ -66,54 +66,54 @@ if [ "$run" ]; then echo "error: :dvc-cmd: adds no stage, so $1 has no use" >&2;
 def command(
     script: Path, name: Path, project: Project, declared: Declarations
 ) -> tuple[str, list[str]]:
-    """A shell script that adds a script's stage to ``dvc.yaml``, and warnings.
+    """The shell script that adds a script's stage to ``dvc.yaml``, and warnings.
 
     Args:
-        script: a script with a docstring, as ipynb_to_python writes it.
-        name: the file that the text is meant for.
-        project: the project that both are in.
-        declared: what the docstring declares (:func:`read`).
+        script: a script with a docstring, such as ipynb_to_python writes.
+        name: the path that the shell script will be written to.
+        project: the project of both files.
+        declared: the docstring's declarations (:func:`read`).
 
     Raises:
-        PipelineError: a declaration can't be a command of DVC 3.
+        PipelineError: a declaration can't be expressed in DVC 3.
     """
-    place = project.shown(script)
+    shown_path = project.shown(script)
     path, file, meta = project.variables
     stage = Path(declared.single.get("dvc-meta-file", script.stem)).stem
-    variables = {path: place, file: script.name, meta: stage}
+    variables = {path: shown_path, file: script.name, meta: stage}
     if "dvc-cmd" in declared.single:
-        text, names, told = _given(declared, meta)
+        text, names, warnings = _given(declared, meta)
     else:
-        text, names, told = _stage(declared, variables, project), [f'"${meta}"'], []
+        text, names, warnings = _stage(declared, variables, project), [f'"${meta}"'], []
     filled = TEMPLATE.format(
-        place=place,
+        place=shown_path,
         name=name.name,
         variables="\n".join(f"{key}={shlex.quote(value)}" for key, value in variables.items()),
         up=shlex.quote(os.path.relpath(project.root, name.parent)),
         command=text if names else NO_STAGE + text,
     )
     filled += RUN.format(stages=" ".join(names)) if names else ""
-    return filled, told + without_value(declared)
+    return filled, warnings + without_value(declared)
 
 
 def _given(declared: Declarations, meta: str) -> tuple[str, list[str], list[str]]:
-    """``:dvc-cmd:`` in DVC 3's words, the stages that it adds, and a warning if it was changed."""
+    """``:dvc-cmd:`` for DVC 3, the stages that it adds, and a warning if it was translated."""
     parts = whole_command.parse(declared.single["dvc-cmd"], declared.where, meta)
     stages = [part for part in parts if not isinstance(part, str)]
     text = " ".join(part if isinstance(part, str) else part.text() for part in parts)
-    told = []
+    warnings = []
     if any(stage.is_old for stage in stages):
-        told = [
-            f"{declared.where}: :dvc-cmd: uses `dvc run`, which DVC 3 no longer has; the command "
-            f"has in its place, and runs the stage only with --run: {text}"
+        warnings = [
+            f"{declared.where}: :dvc-cmd: uses `dvc run`, which DVC 3 no longer has; it is "
+            f"translated to this, which runs the stage only with --run: {text}"
         ]
-    return text, [stage.name for stage in stages if stage.name], told
+    return text, [stage.name for stage in stages if stage.name], warnings
 
 
 def _stage(declared: Declarations, variables: dict[str, str], project: Project) -> str:
-    """The command that adds the stage; each path becomes one of the variables."""
+    """The command that adds the stage; adds each link's path to ``variables``."""
     path, _, meta = project.variables
-    place, paths = variables[path], []
+    script_path, paths = variables[path], []
     for link in declared.links:
         value = shlex.quote(link.path)
         if link.parameter:
@@ -123,37 +123,41 @@ def _stage(declared: Declarations, variables: dict[str, str], project: Project) 
             variables[variable] = link.path
             value = f'"${variable}"'
         paths.append((link, value))
-    words = [f'--name "${meta}"', f'--deps "${path}"']
-    words += [f"{LINKS[link.kind]} {value}" for link, value in paths]
-    run = [f"python {_inner(place, path, declared)}"]
+    arguments = [f'--name "${meta}"', f'--deps "${path}"']
+    arguments += [f"{LINKS[link.kind]} {value}" for link, value in paths]
+    run = [f"python {_inner(script_path, path, declared)}"]
     run += [_escaped(shlex.join(declared.extra))] if declared.extra else []
     run += [
         f"{declared.parameters[link.parameter].option} {_inner(link.path, value[2:-1], declared)}"
         for link, value in paths
         if link.parameter
     ]
-    words.append(f'"{" ".join(run)}"')
-    return " \\\n    ".join(["dvc stage add --force", *words])
+    arguments.append(f'"{" ".join(run)}"')
+    return " \\\n    ".join(["dvc stage add --force", *arguments])
 
 
 def _inner(value: str, variable: str, declared: Declarations) -> str:
-    """A variable within the stage's command, which stands in double quotes; quoted if need be."""
+    """A variable within the double-quoted stage command, in single quotes if its value needs them.
+
+    Raises:
+        PipelineError: the value has a single quote.
+    """
     if shlex.quote(value) == value:
         return f"${variable}"
     if "'" in value:
         raise PipelineError(
-            f"{declared.where}: the path {value} has a quotation mark in it", "give it another name"
+            f"{declared.where}: the path {value} has a quotation mark", "rename the file"
         )
     return f"'${variable}'"
 
 
 def _escaped(text: str) -> str:
-    """A text that means the same within double quotes of a shell."""
+    """Escape a text for double quotes of a shell."""
     return re.sub(r'([\\"$`])', r"\\\1", text)
 
 
 def read(script: Path, project: Project, conf: str | None) -> Declarations:
-    """What a script's docstring declares, with its values filled in."""
+    """Parse a script's docstring, with its values filled in."""
     where = project.shown(script)
     try:
         docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
@@ -166,24 +170,24 @@ def read(script: Path, project: Project, conf: str | None) -> Declarations:
 
 
 def without_value(declared: Declarations) -> list[str]:
-    """Warnings of parameters that the stage's command would not give a value."""
-    given = {word.partition("=")[0] for word in declared.extra}
+    """Warnings for parameters to which the stage's command passes no value."""
+    options = {word.partition("=")[0] for word in declared.extra}
     free = [] if "dvc-cmd" in declared.single else declared.free
     return [
-        f"{declared.where}: nothing gives {p.name!r} a value, and the script needs one; "
+        f"{declared.where}: the required parameter {p.name!r} gets no value; "
         f"add `:dvc-extra: {p.option} VALUE`"
         for p in free
-        if p.option not in given
+        if p.option not in options
     ]
 
 
 def shell_script(target: str, name: Path, project: Project) -> str:
-    """The stages of a DVC pipeline as one shell script, each after those it depends on.
+    """The stages of a DVC pipeline as one shell script, in topological order.
 
     Args:
-        target: ``dvc.yaml``, for all of its stages, or a stage, for it and what it needs.
-        name: the file that the text is meant for.
-        project: the project that both are in.
+        target: ``dvc.yaml`` for all of its stages, or a stage, which includes its dependencies.
+        name: the path that the shell script will be written to.
+        project: the project of both files.
 
     Raises:
         PipelineError: DVC can't read the pipeline.
@@ -204,7 +208,7 @@ def shell_script(target: str, name: Path, project: Project) -> str:
             stages = _in_order(repo, target)
     except DvcException as error:
         raise PipelineError(
-            f"DVC can't read {target}: {error}", "`dvc stage list` shows what there is"
+            f"DVC can't read {target}: {error}", "`dvc stage list` shows the stages"
         ) from error
     up = os.path.relpath(project.root, name.parent)
     lines = [
@@ -222,12 +226,12 @@ def shell_script(target: str, name: Path, project: Project) -> str:
 
 
 def _in_order(repo, target: str) -> "list[Stage]":
-    """The stages of a target that run something, and all that they need, in order."""
+    """The stages with a command among a target and its dependencies, in topological order."""
     import networkx
 
-    graph = repo.index.graph  # from a stage to those it depends on
-    wanted = set()
+    graph = repo.index.graph  # edges lead from a stage to its dependencies
+    needed = set()
     for stage in repo.stage.collect(target):
-        wanted |= {stage, *networkx.descendants(graph, stage)}
+        needed |= {stage, *networkx.descendants(graph, stage)}
     order = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.addressing)
-    return [stage for stage in order if stage in wanted and stage.cmd]
+    return [stage for stage in order if stage in needed and stage.cmd]

@@ -1,8 +1,8 @@
-"""This pipeline as DVC's files: ``params.yaml``, its configuration, and ``dvc.yaml``, its stages.
+"""Exports this pipeline to DVC: its configuration to ``params.yaml``, its steps to ``dvc.yaml``.
 
-A stage for each step that ``go()`` asks for. It runs the same script (:mod:`conversion.dvc_stage`),
-and depends on what the step's fingerprint covers: its files, the library files that it imports,
-its parameters, and the artifacts that it reads, which are files under ``artifacts``.
+Each step that ``go()`` calls becomes a stage. The stage runs the same script
+(:mod:`conversion.dvc_stage`) and depends on all that the step's fingerprint covers: its files, the
+library files that it imports, its parameters, and its input artifacts, as files in ``artifacts``.
 """
 
 import importlib.util
@@ -28,10 +28,10 @@ from pipeline.steps.folders import library, step_files
 
 STAGES, PARAMS = "dvc.yaml", "params.yaml"
 ARTIFACTS, METRICS = "artifacts", "metrics"
-HERE = "{root}"  # in params.yaml, for the address of the repository's folder
+HERE = "{root}"  # placeholder in params.yaml for the address of the repository's folder
 RUN_SETTINGS = ("project_name", "experiment_name", "tracker", "tracker_timeout")
 HEAD = """\
-# Written by export_dvc from the configuration; `export_dvc --force` writes it anew.
+# Written by export_dvc from the configuration; `export_dvc --force` updates it.
 """
 
 
@@ -39,10 +39,10 @@ def files(overrides: list[str]) -> dict[str, str]:
     """The text of params.yaml and dvc.yaml, for a configuration.
 
     Args:
-        overrides: as they would be given to main.py.
+        overrides: overrides of main.py.
 
     Raises:
-        PipelineError: an override that can't be.
+        PipelineError: an override is invalid.
     """
     config = composed(overrides)
     stages = {step: stage(call, keys) for step, (call, keys) in dependencies(config).items()}
@@ -59,12 +59,12 @@ def _yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
-def composed(words: list[str]) -> DictConfig:
-    """The configuration that main.py would have with these overrides."""
+def composed(arguments: list[str]) -> DictConfig:
+    """The configuration of main.py with these overrides."""
     configuration.register()
     try:
         with initialize_config_dir(str(ROOT), version_base="1.3"):
-            config = compose("config", overrides.overrides(words))
+            config = compose("config", overrides.overrides(arguments))
             references.protect(config)
             check(config)
     except (HydraException, OmegaConfBaseException) as error:
@@ -73,10 +73,10 @@ def composed(words: list[str]) -> DictConfig:
 
 
 def configured() -> DictConfig:
-    """The configuration that params.yaml holds.
+    """The configuration in params.yaml.
 
     Raises:
-        PipelineError: it is not there, or holds a value that can't be.
+        PipelineError: the file is missing or holds an invalid value.
     """
     file = ROOT / PARAMS
     if not file.is_file():
@@ -98,7 +98,7 @@ def configured() -> DictConfig:
 
 
 def go() -> Callable:
-    """main.py's function, which says what steps there are."""
+    """Import main.py's function ``go``, which calls the steps."""
     spec = importlib.util.spec_from_file_location("main_py", ROOT / "main.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -106,22 +106,22 @@ def go() -> Callable:
 
 
 def dependencies(config: DictConfig) -> dict[str, tuple[Call, list[str]]]:
-    """Each step that is asked for, and the keys of the configuration that it depends on.
+    """Each step's call, and the configuration keys that it depends on.
 
-    A step depends on a key if it is asked for in another way when the key has another value.
+    A step depends on a key if another value of the key changes the step's call.
     """
     function = go()
-    asked = calls(function, config)
-    found = {step: (call, []) for step, call in asked.items()}
-    given = OmegaConf.to_container(config, resolve=True)
-    for section in (name for name in given if name != "main"):
-        for key, value in given[section].items():
-            changed = {**given, section: {**given[section], key: _other(value)}}
-            now = calls(function, OmegaConf.create(changed))
-            for step, (call, keys) in found.items():
-                if step not in now or now[step].parameters != call.parameters:
+    base_calls = calls(function, config)
+    steps = {step: (call, []) for step, call in base_calls.items()}
+    base = OmegaConf.to_container(config, resolve=True)
+    for section in (name for name in base if name != "main"):
+        for key, value in base[section].items():
+            variant = {**base, section: {**base[section], key: _other(value)}}
+            new_calls = calls(function, OmegaConf.create(variant))
+            for step, (call, keys) in steps.items():
+                if step not in new_calls or new_calls[step].parameters != call.parameters:
                     keys.append(f"{section}.{key}")
-    return found
+    return steps
 
 
 def _other(value: Any) -> Any:
@@ -136,7 +136,7 @@ def _other(value: Any) -> Any:
 
 
 def stage(call: Call, keys: list[str]) -> dict[str, Any]:
-    """A step as a stage."""
+    """A step's entry in dvc.yaml."""
     folder = ROOT / call.step
     code = [*step_files(folder), *library(folder / "script.py")]
     inputs = [f"{ARTIFACTS}/{name.partition(':')[0]}" for name in call.inputs_from.values()]
@@ -150,16 +150,16 @@ def stage(call: Call, keys: list[str]) -> dict[str, Any]:
 
 
 def outputs(call: Call) -> list[str]:
-    """The files and folders that a step's artifacts become."""
+    """The paths of a step's output artifacts."""
     return [f"{ARTIFACTS}/{name}" for name in call.artifacts]
 
 
 def _local_data(call: Call) -> list[str]:
-    """Files on this machine that a step reads by their address."""
+    """The local files in a step's parameters (``file:`` addresses), relative to the checkout."""
     texts = [value for value in call.parameters.values() if isinstance(value, str)]
-    found = [unquote(urlsplit(text).path) for text in texts if text.startswith("file:")]
-    inside = [Path(path).is_relative_to(ROOT) for path in found]
+    paths = [unquote(urlsplit(text).path) for text in texts if text.startswith("file:")]
+    are_inside = [Path(path).is_relative_to(ROOT) for path in paths]
     return [
-        Path(path).relative_to(ROOT).as_posix() if within else path
-        for path, within in zip(found, inside, strict=True)
+        Path(path).relative_to(ROOT).as_posix() if is_inside else path
+        for path, is_inside in zip(paths, are_inside, strict=True)
     ]

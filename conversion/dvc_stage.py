@@ -1,8 +1,8 @@
-"""``python -m conversion.dvc_stage STEP``: a step as a stage of DVC, on files.
+"""``python -m conversion.dvc_stage STEP`` runs a step as a stage of DVC, on files.
 
-The step's own script runs, with the tracker: an input file is handed to it as the artifact version
-with that content, which is logged first if the tracker does not know it, as after `dvc pull`; of
-what the script logs, copies become the stage's outputs.
+The stage runs the step's own script with the tracker. An input file is passed as the artifact
+version with the same content; if the tracker has none, as after `dvc pull`, the file is logged
+first. Copies of the artifacts that the script logs become the stage's outputs.
 """
 
 import json
@@ -33,18 +33,19 @@ from pipeline.tracking import Tracker
 
 
 def run(step: str) -> int:
-    """Run a step on the files that its stage depends on; its exit status.
+    """Run a step on its stage's input files; return the exit status.
 
     Raises:
-        PipelineError: dvc.yaml and params.yaml do not fit each other or main.py.
+        PipelineError: dvc.yaml, params.yaml and main.py do not match.
     """
     config = dvc_export.configured()
-    asked = calls(dvc_export.go(), config)
-    _check(step, asked)
+    recorded = calls(dvc_export.go(), config)
+    _check(step, recorded)
     tracker = Tracker(tracking.choose(config.main.tracker), config.main.project_name)
     variables.set_variables(_variables(config, tracker.kind))
-    call = asked[step]
-    words = [f"--{name}={_text(value)}" for name, value in _values(call, tracker, asked).items()]
+    call = recorded[step]
+    values = _values(call, tracker, recorded)
+    arguments = [f"--{name}={_text(value)}" for name, value in values.items()]
     for folder in (dvc_export.ARTIFACTS, dvc_export.METRICS):
         (ROOT / folder).mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=ROOT / dvc_export.ARTIFACTS) as folder:
@@ -53,31 +54,35 @@ def run(step: str) -> int:
         commit = getattr(origin.commit(ROOT), "sha", "")
         context = StepContext(report=str(report), copies=str(copies), commit=commit)
         script = ROOT / step / "script.py"
-        done = subprocess.run(
-            [sys.executable, str(script), *words],
+        process = subprocess.run(
+            [sys.executable, str(script), *arguments],
             cwd=script.parent,
             env={**os.environ, VARIABLE: context.to_json()},
             check=False,
         )
-        if done.returncode == 0:
+        if process.returncode == 0:
             _deliver(call, copies, json.loads(report.read_text(encoding="utf-8"))["metrics"])
-        return done.returncode
+        return process.returncode
 
 
-def _check(step: str, asked: Mapping[str, Call]) -> None:
-    """Refuse to run a stage that dvc.yaml has otherwise than main.py now asks for."""
+def _check(step: str, recorded: Mapping[str, Call]) -> None:
+    """Check that a stage's outputs in dvc.yaml are those of the step in main.py.
+
+    Raises:
+        PipelineError: they differ.
+    """
     text = (ROOT / dvc_export.STAGES).read_text(encoding="utf-8")
     written = yaml.safe_load(text)["stages"].get(step, {}).get("outs", [])
-    named = [next(iter(out)) if isinstance(out, dict) else out for out in written]
-    if step not in asked or named != dvc_export.outputs(asked[step]):
+    outputs = [next(iter(out)) if isinstance(out, dict) else out for out in written]
+    if step not in recorded or outputs != dvc_export.outputs(recorded[step]):
         raise PipelineError(
-            f"{dvc_export.STAGES} does not fit main.py and {dvc_export.PARAMS}: stage {step}",
+            f"stage {step} in {dvc_export.STAGES} does not match main.py and {dvc_export.PARAMS}",
             "steps or names of artifacts have changed: run export_dvc --force",
         )
 
 
 def _variables(config: DictConfig, kind: str) -> dict[str, str]:
-    """Where the step belongs, as main.py would tell it."""
+    """The environment variables that main.py sets for steps."""
     return {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "WANDB_PROJECT": config.main.project_name,
@@ -88,17 +93,21 @@ def _variables(config: DictConfig, kind: str) -> dict[str, str]:
     }
 
 
-def _values(call: Call, tracker: Tracker, asked: Mapping[str, Call]) -> dict[str, Any]:
-    """The step's parameters, each input as the version that its file is."""
+def _values(call: Call, tracker: Tracker, recorded: Mapping[str, Call]) -> dict[str, Any]:
+    """The step's parameters, with the reference of the file's version for each input."""
     values = dict(call.parameters)
-    for key, wanted in call.inputs_from.items():
-        type = asked[wanted.digest].parameters.get("artifact_type", "model")
-        values[key] = _reference(tracker, wanted.partition(":")[0], type)
+    for key, reference in call.inputs_from.items():
+        type = recorded[reference.digest].parameters.get("artifact_type", "model")
+        values[key] = _reference(tracker, reference.partition(":")[0], type)
     return values
 
 
 def _reference(tracker: Tracker, name: str, type: str) -> str:
-    """The version of an artifact that has the content of its file, newest first."""
+    """The newest version with the content of an artifact's file; logs the file if there is none.
+
+    Raises:
+        PipelineError: the file is missing.
+    """
     path = ROOT / dvc_export.ARTIFACTS / name
     if not path.exists():
         raise PipelineError(f"there is no {path.relative_to(ROOT)}", "run dvc repro, or dvc pull")
@@ -106,9 +115,9 @@ def _reference(tracker: Tracker, name: str, type: str) -> str:
     latest = tracker.find(f"{name}:latest")
     number = re.search(r"\d+$", latest.version) if latest else None
     for version in range(int(number[0]) if number else -1, -1, -1):
-        found = tracker.find(f"{name}:v{version}")
-        if found and found.digest == digest:
-            return found.reference
+        artifact = tracker.find(f"{name}:v{version}")
+        if artifact and artifact.digest == digest:
+            return artifact.reference
     run = tracker.open_run(job_type="dvc", name=f"dvc-{name}", config={"file": name})
     logged = run.log_artifact(path, name, latest.type if latest else type, "From DVC's cache")
     run.finish()
@@ -122,7 +131,7 @@ def _text(value: Any) -> str:
 
 
 def _deliver(call: Call, copies: Path, metrics: Mapping[str, float]) -> None:
-    """Move what a step made to where its stage says."""
+    """Move a step's artifacts to its stage's outputs, and write its metrics."""
     for copy in copies.iterdir():
         if copy.name not in call.artifacts:
             say(f"warning: {call.step} logged {copy.name}, which is not in dvc.yaml")
@@ -135,7 +144,7 @@ def _deliver(call: Call, copies: Path, metrics: Mapping[str, float]) -> None:
 
 
 def main() -> int:
-    """Run the stage that the command line names."""
+    """Run the stage that the command line names; return the exit status."""
     if len(sys.argv) != 2:
         say("usage: python -m conversion.dvc_stage STEP", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Where a project's notebooks, scripts and commands are: ``.mlvtools``, names, and paths."""
+"""A project's settings (``.mlvtools``), and the paths of its notebooks, scripts and commands."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import write_whole
 
 CONFIGURATION = ".mlvtools"
-# Settings that name the variables of a DVC command, and the variables' own names
+# Settings that rename the variables of a DVC command, and the default names
 VARIABLES = {
     "dvc_var_python_cmd_path": "MLV_PY_CMD_PATH",
     "dvc_var_python_cmd_name": "MLV_PY_CMD_NAME",
@@ -29,13 +29,13 @@ NO_EFFECT = "# No effect"
 
 @dataclass
 class Project:
-    """A folder with notebooks, and how its files are named.
+    """A folder with notebooks, and its settings.
 
     Attributes:
-        root: the project's folder: nothing is written outside of it.
-        folder: where relative paths on the command line begin.
-        paths: the folders that ``.mlvtools`` names.
-        ignored: texts that keep a cell out of the script.
+        root: the project's folder; nothing is written outside of it.
+        folder: the folder to which paths on the command line are relative.
+        paths: the folders in ``.mlvtools``.
+        ignored: texts that exclude a cell from the script.
         docstring_conf: the YAML file with values for docstrings.
         variables: the variables of a DVC command: the script's path, its name, the stage's name.
     """
@@ -47,35 +47,39 @@ class Project:
     docstring_conf: str | None = None
     variables: tuple[str, ...] = tuple(VARIABLES.values())
 
-    def find(self, path: str, what: str) -> Path:
-        """A file that has to be there.
+    def find(self, path: str, kind: str) -> Path:
+        """The path of an existing file.
+
+        Args:
+            path: its path on the command line.
+            kind: its kind, for the message.
 
         Raises:
-            PipelineError: it is not.
+            PipelineError: it does not exist.
         """
-        found = self.folder / path
-        if not found.is_file():
-            raise PipelineError(f"there is no {what} {path}", "check the path")
-        return found
+        file = self.folder / path
+        if not file.is_file():
+            raise PipelineError(f"there is no {kind} {path}", "check the path")
+        return file
 
     def target(self, path: str | Path, force: bool) -> Path:
-        """A file or folder to write.
+        """The path of a file or folder to write.
 
         Raises:
-            PipelineError: it is outside of the project, or is there and must stay.
+            PipelineError: it is outside of the project, or exists and ``force`` is not set.
         """
-        place = (self.folder / path).resolve()
-        if not place.is_relative_to(self.root):
+        target = (self.folder / path).resolve()
+        if not target.is_relative_to(self.root):
             raise PipelineError(
                 f"{path} is outside of the project {self.root}",
                 "write inside of it, or name the project's folder: -w FOLDER",
             )
-        if place.exists() and not force:
+        if target.exists() and not force:
             raise PipelineError(f"{path} exists already", "--force writes over it")
-        return place
+        return target
 
     def shown(self, path: Path) -> str:
-        """A path as generated files and messages name it: from the project's folder."""
+        """A path relative to the project, as messages and generated files show it."""
         place = path.resolve()
         if place.is_relative_to(self.root):
             return place.relative_to(self.root).as_posix()
@@ -91,22 +95,22 @@ class Project:
                 )
 
     def script(self, notebook: Path) -> Path:
-        """The script of a notebook, as ``.mlvtools`` and the convention name it."""
+        """The path of a notebook's script, by ``.mlvtools`` and the naming convention."""
         return self.named("python_script_root_dir", notebook) / f"mlvtools_{snake(notebook)}.py"
 
     def command(self, script: Path) -> Path:
-        """The DVC command of a script."""
+        """The path of a script's DVC command."""
         return self.named("dvc_cmd_root_dir", script) / f"{script.stem}_dvc"
 
     def named(self, key: str, source: Path) -> Path:
-        """A folder that ``.mlvtools`` names; otherwise the one that the source is in."""
+        """A folder in ``.mlvtools``; by default the source's folder."""
         return self.root / self.paths[key] if key in self.paths else source.parent
 
     def values(self, file: str | None) -> dict[str, Any]:
-        """The values for docstrings, from the file named here or in ``.mlvtools``.
+        """The values for docstrings, from a file; by default from the file in ``.mlvtools``.
 
         Raises:
-            PipelineError: the file is not there or is no mapping.
+            PipelineError: the file is missing or holds no mapping.
         """
         path = self.folder / file if file else self.root / (self.docstring_conf or "")
         if not (file or self.docstring_conf):
@@ -128,10 +132,10 @@ def snake(notebook: Path) -> str:
 
 
 def open_project(working_directory: str | None, configuration: str | None) -> Project:
-    """The project of a command: ``-w``, or the nearest folder above with .mlvtools, DVC or git.
+    """Find a command's project: ``-w``, or the nearest parent with .mlvtools, .dvc or .git.
 
     Raises:
-        PipelineError: no such folder, or a configuration that can't be read.
+        PipelineError: the folder does not exist, or its configuration can't be read.
     """
     folder = Path(working_directory or Path.cwd()).resolve()
     if not folder.is_dir():
@@ -144,19 +148,19 @@ def open_project(working_directory: str | None, configuration: str | None) -> Pr
     file = folder / configuration if configuration else root / CONFIGURATION
     if configuration and not file.is_file():
         raise PipelineError(f"there is no configuration {configuration}", "check -c")
-    given = _read(file) if file.is_file() else {}
+    settings = _read(file) if file.is_file() else {}
     return Project(
         root,
         folder,
-        given.get("path", {}),
-        tuple({NO_EFFECT: None} | dict.fromkeys(given.get("ignore_keys", []))),
-        given.get("docstring_conf"),
-        _variables(given, file),
+        settings.get("path", {}),
+        tuple({NO_EFFECT: None} | dict.fromkeys(settings.get("ignore_keys", []))),
+        settings.get("docstring_conf"),
+        _variables(settings, file),
     )
 
 
-def _variables(given: Mapping[str, Any], file: Path) -> tuple[str, ...]:
-    names = [given.get(key, name) for key, name in VARIABLES.items()]
+def _variables(settings: Mapping[str, Any], file: Path) -> tuple[str, ...]:
+    names = [settings.get(key, name) for key, name in VARIABLES.items()]
     for key, name in zip(VARIABLES, names, strict=True):
         if not re.fullmatch(r"[A-Za-z_]\w*", str(name), re.ASCII) or names.count(name) > 1:
             raise PipelineError(
@@ -168,32 +172,32 @@ def _variables(given: Mapping[str, Any], file: Path) -> tuple[str, ...]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        given = json.loads(file.read_text(encoding="utf-8"))
+        settings = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PipelineError(f"{file} is not JSON: {error}", "correct it") from error
-    unknown = [k for k in given if k not in KEYS] if isinstance(given, dict) else [given]
-    unknown = unknown or [k for k in given.get("path", {}) if k not in PATHS]
+    unknown = [k for k in settings if k not in KEYS] if isinstance(settings, dict) else [settings]
+    unknown = unknown or [k for k in settings.get("path", {}) if k not in PATHS]
     if unknown:
-        known = [*KEYS, *(f"path.{name}" for name in PATHS)]
+        keys = [*KEYS, *(f"path.{name}" for name in PATHS)]
         raise PipelineError(
-            f"{file} has the unknown key {unknown[0]!r}{did_you_mean(str(unknown[0]), known)}",
-            f"the keys are: {', '.join(known)}",
+            f"{file} has the unknown key {unknown[0]!r}{did_you_mean(str(unknown[0]), keys)}",
+            f"the keys are: {', '.join(keys)}",
         )
-    return given
+    return settings
 
 
 def write_program(path: Path, text: str) -> None:
-    """Write a script that can be executed, whole or not at all."""
+    """Write an executable script atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
     path.chmod(0o755)
 
 
 def require_dvc(root: Path) -> None:
-    """Refuse to go on without the program, or outside of a repository.
+    """Check that DVC is installed and that a folder is in a DVC repository.
 
     Raises:
-        PipelineError: says which, and how to get it.
+        PipelineError: one is missing.
     """
     beside = Path(sys.executable).parent
     if not shutil.which("dvc", path=f"{os.environ.get('PATH', '')}{os.pathsep}{beside}"):

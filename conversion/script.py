@@ -1,4 +1,4 @@
-"""A notebook as a Python script with parameters."""
+"""Generates a Python script with parameters from a notebook."""
 
 import jupytext
 import nbformat.v4
@@ -19,7 +19,7 @@ def _truth(text: str) -> bool:
 
 
 def header(command: str, notebook: Notebook) -> str:
-    """Where a file comes from, in comments."""
+    """Comments that name a generated file's command and notebook."""
     return (
         f"{GENERATED} {command} from {notebook.name}; change the notebook, not this file.\n"
         f"# SHA-256 of the notebook's cells: {notebook.digest}\n"
@@ -31,7 +31,7 @@ def generate(notebook: Notebook) -> str:
     """The script's text.
 
     Raises:
-        PipelineError: the cells are Python one by one and not together.
+        PipelineError: the cells are valid alone and not together.
     """
     parts = [notebook.docstring, _arguments(notebook), notebook.imports]
     begin = "\n\n".join(part for part in parts if part)
@@ -41,32 +41,36 @@ def generate(notebook: Notebook) -> str:
 
 
 def as_python(sources: list[tuple[str, str]]) -> str:
-    """Cells as one text, Markdown as comments."""
+    """Join cells to a script, with Markdown as comments."""
     book = nbformat.v4.new_notebook()
     new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
     book.cells = [new[kind](source) for kind, source in sources]
     book.metadata["jupytext"] = {
         "notebook_metadata_filter": "-all",
         "cell_metadata_filter": "-all",
-        "comment_magics": False,  # those that are magics are out already
+        "comment_magics": False,  # magics are removed already
     }
     return jupytext.writes(book, fmt="py:percent")
 
 
 def checked(text: str, name: str) -> str:
-    """A generated script, if it compiles."""
+    """Return a generated script if it compiles.
+
+    Raises:
+        PipelineError: it does not.
+    """
     try:
         compile(text, name, "exec", dont_inherit=True)
     except SyntaxError as error:
         raise PipelineError(
-            f"{name}: its cells make no script: {error.args[0]}\n{(error.text or '').strip()}",
+            f"{name}: its cells are no valid script: {error.args[0]}\n{(error.text or '').strip()}",
             "correct the notebook",
         ) from error
     return text
 
 
 def _arguments(notebook: Notebook) -> str:
-    """The code that reads the parameters from the command line."""
+    """The code that parses the parameters from the command line."""
     parameters = notebook.declared.parameters.values()
     summary = notebook.declared.summary
     truth = TRUTH if any(p.type == "bool" for p in parameters) else ""
@@ -82,8 +86,8 @@ def _arguments(notebook: Notebook) -> str:
 def _option(parameter: Parameter) -> str:
     kind = "_truth" if parameter.type == "bool" else parameter.type
     many = 'nargs="*", ' if parameter.many else ""
-    told = parameter.help.replace("%", "%%")
+    description = parameter.help.replace("%", "%%")
     return (
         f'_parser.add_argument("{parameter.option}", type={kind}, {many}required=True, '
-        f"help={told!r})"
+        f"help={description!r})"
     )

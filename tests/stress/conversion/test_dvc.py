@@ -125,7 +125,7 @@ def test_mistakes_are_told(clone: Clone):
     for old, new, told in (
         ("test_size: 0.2", "test_size: 7", "params.yaml: split.test_size=7.0 is not between"),
         ("test_size: 0.2", "test_sise: 0.2", "params.yaml: Key 'test_sise' not in 'Split'"),
-        (": clean_data.csv", ": other.csv", "dvc.yaml does not fit main.py and params.yaml"),
+        (": clean_data.csv", ": other.csv", "dvc.yaml does not match main.py and params.yaml"),
     ):
         params.write_text(text.replace(old, new))
         ended = clone.stage("2-ETL")
