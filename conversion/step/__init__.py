@@ -1,1 +1,1 @@
-"""A notebook as a step of the pipeline: a folder with MLproject, conda.yml and script.py."""
+"""Converts a notebook to a step: a folder with MLproject, conda.yml and script.py."""

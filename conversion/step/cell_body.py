@@ -1,7 +1,7 @@
-"""A notebook's cells as a module wants them: imports, definitions, and the rest as one function.
+"""Splits a notebook's cells into a module's imports, definitions and the body of one function.
 
-What stands alone (an import, a function or class that uses no variable of the notebook) goes to
-the module's top, so that it can be imported and tested, and what it makes can be pickled.
+Imports, and functions and classes that use no variable of the notebook, move to the module's top.
+So they can be imported and tested, and their instances can be pickled.
 """
 
 import ast
@@ -17,13 +17,13 @@ INDENT = "    "
 
 @dataclass
 class Body:
-    """The parts of a module that a notebook's cells become.
+    """The parts of a module that is made from a notebook's cells.
 
     Attributes:
         imports: import statements.
-        definitions: the text of functions and classes that stand alone.
-        cells: the cells' kind and text, without those.
-        shared: names that a function in a cell calls global.
+        definitions: the source of standalone functions and classes.
+        cells: kind and source of the cells, without these.
+        shared: names that functions in cells declare global.
     """
 
     imports: list[str] = field(default_factory=list)
@@ -32,34 +32,34 @@ class Body:
     shared: list[str] = field(default_factory=list)
 
 
-def parted(notebook: Notebook) -> Body:
-    """Part a notebook's cells."""
+def split_cells(notebook: Notebook) -> Body:
+    """Split a notebook's cells into the parts of a module."""
     body = Body([line for line in notebook.imports.splitlines() if line])
     trees = {cell.number: ast.parse(cell.source) for cell in notebook.code}
-    alone = _standing_alone(notebook, list(trees.values()))
+    standalone = _standalone_names(notebook, list(trees.values()))
     for cell in notebook.cells:
         source = cell.source
         if cell.kind == "code":
-            source = _without(body, source, trees[cell.number], alone)
+            source = _without(body, source, trees[cell.number], standalone)
         if source.strip():
             body.cells.append((cell.kind, source))
     names = (n.names for t in trees.values() for n in ast.walk(t) if isinstance(n, ast.Global))
-    body.shared = sorted({name for found in names for name in found})
+    body.shared = sorted({name for global_names in names for name in global_names})
     return body
 
 
-def _without(body: Body, source: str, tree: ast.Module, alone: set[str]) -> str:
-    """A cell's text without what goes to the module's top, which is added there."""
+def _without(body: Body, source: str, tree: ast.Module, standalone: set[str]) -> str:
+    """Move a cell's imports and standalone definitions to ``body``; return the remaining source."""
     lines = source.splitlines()
     imports, definitions = [], []
     for node in reversed(tree.body):
         start = min([node, *getattr(node, "decorator_list", [])], key=lambda n: n.lineno).lineno - 1
         tail = lines[node.end_lineno - 1].encode()[node.end_col_offset :].strip()
         if node.col_offset or (tail and not tail.startswith(b"#")):
-            continue  # it shares its line
+            continue  # other code is on the same line
         if isinstance(node, ast.Import | ast.ImportFrom):
             imports.append(ast.unparse(node))
-        elif getattr(node, "name", None) in alone:
+        elif getattr(node, "name", None) in standalone:
             definitions.append("\n".join(lines[start : node.end_lineno]))
         else:
             continue
@@ -69,35 +69,37 @@ def _without(body: Body, source: str, tree: ast.Module, alone: set[str]) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def _standing_alone(notebook: Notebook, trees: list[ast.Module]) -> set[str]:
-    """The functions and classes that use nothing but imports, builtins and one another."""
+def _standalone_names(notebook: Notebook, trees: list[ast.Module]) -> set[str]:
+    """The functions and classes that use only imports, builtins and each other."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     top = [node for tree in trees for node in tree.body]
     imports = [node for node in top if isinstance(node, ast.Import | ast.ImportFrom)]
-    known = {*dir(builtins), *bound(ast.parse(notebook.imports))}
-    known |= {name for node in imports for name in bound(node)}
+    available = {*dir(builtins), *bound(ast.parse(notebook.imports))}
+    available |= {name for node in imports for name in bound(node)}
     places = [node.name for node in top if isinstance(node, kinds)]
-    taken = {name for tree in trees for name in stored(tree)} | {*notebook.declared.parameters}
-    found = {
+    assigned = {name for tree in trees for name in stored(tree)} | {*notebook.declared.parameters}
+    standalone = {
         node.name: {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
         - stored(node)
         - bound(node)
         for node in top
         if isinstance(node, kinds)
         and places.count(node.name) == 1
-        and node.name not in taken
+        and node.name not in assigned
         and not any(isinstance(n, ast.Global) for n in ast.walk(node))
     }
-    while True:  # what uses one that does not stand alone does not either
-        lost = [name for name, used in found.items() if not used <= known | found.keys()]
-        if not lost:
-            return set(found)
-        for name in lost:
-            del found[name]
+    while True:  # a definition that uses a dependent one is dependent, too
+        dependent = [
+            name for name, used in standalone.items() if not used <= available | standalone.keys()
+        ]
+        if not dependent:
+            return set(standalone)
+        for name in dependent:
+            del standalone[name]
 
 
 def indented(source: str) -> str:
-    """Code one level deeper; the inside of a string that spans lines stays as it is."""
+    """Indent code by one level, except within multi-line strings."""
     inside: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.STRING:

@@ -1,4 +1,4 @@
-"""The folder of a step that is made from a notebook."""
+"""Generates the folder of a step that is made from a notebook."""
 
 import json
 import sys
@@ -14,30 +14,30 @@ from conversion.step.imports import collect
 from conversion.step.script import script
 from pipeline.core.pins import locked
 
-EVERY_STEP = ("trackio", "wandb")  # what the library under each step's script imports
+EVERY_STEP = ("trackio", "wandb")  # packages that each step needs, because the library imports them
 
 
 def files(
     notebook: Notebook, target: Path, project: Project, values: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """What the files of a step's folder hold.
+    """The files of a step's folder, by relative path.
 
     Raises:
-        PipelineError: the notebook can't be a step.
+        PipelineError: the notebook can't be converted.
     """
     step = Step(notebook, project, values)
-    needed = collect(notebook, project, target.parent)
+    imports = collect(notebook, project, target.parent)
     texts = {
         "MLproject": mlproject(target.name, step.options()),
-        "conda.yml": conda(target.name, notebook, needed.packages),
+        "conda.yml": conda(target.name, notebook, imports.packages),
         "script.py": script(notebook, project, values),
     }
-    copies = {name: path.read_bytes() for name, path in needed.copies.items()}
+    copies = {name: path.read_bytes() for name, path in imports.copies.items()}
     return {name: text.encode() for name, text in texts.items()} | copies
 
 
 def mlproject(name: str, options: list[Option]) -> str:
-    """The step's entry point."""
+    """The text of the step's MLproject."""
     lines = [f"name: {name}", "conda_env: conda.yml", "", "entry_points:", "  main:"]
     lines.append("    parameters:")
     for option in options:
@@ -52,9 +52,9 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def conda(name: str, notebook: Notebook, needed: set[str]) -> str:
-    """The step's environment: what its script imports, at the versions installed here."""
-    packages = {*EVERY_STEP, *needed}
+def conda(name: str, notebook: Notebook, imported: set[str]) -> str:
+    """The text of the step's conda.yml, with the installed versions of its packages."""
+    packages = {*EVERY_STEP, *imported}
     unknown = sorted(packages - locked().keys())
     if unknown:
         notebook.warnings.append(
@@ -68,7 +68,7 @@ def conda(name: str, notebook: Notebook, needed: set[str]) -> str:
 
 
 def call(notebook: Notebook, name: str, project: Project, values: Mapping[str, Any]) -> str:
-    """How main.py runs the step."""
+    """The code that runs the step in main.py."""
     lines = ["        result = run(", f'            "{name}",']
     for option in Step(notebook, project, values).options():
         value = "..." if option.default is None else _literal(option)

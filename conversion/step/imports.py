@@ -1,4 +1,4 @@
-"""What a notebook imports: packages, and modules of its project, which the step needs too."""
+"""Collects a notebook's imports: packages, and modules of its project."""
 
 import ast
 import re
@@ -17,11 +17,11 @@ _PATH_CALLS = ("sys.path.append", "sys.path.insert")
 
 @dataclass
 class Imports:
-    """What a notebook imports, directly or through its project's modules.
+    """The imports of a notebook, directly or through its project's modules.
 
     Attributes:
-        packages: distributions.
-        copies: modules of the project, by the path that their copy has in the step's folder.
+        packages: names of distributions.
+        copies: files of the project's modules, by the path of their copy in the step's folder.
     """
 
     packages: set[str] = field(default_factory=set)
@@ -29,50 +29,50 @@ class Imports:
 
 
 def collect(notebook: Notebook, project: Project, checkout: Path) -> Imports:
-    """Follow a notebook's imports.
+    """Collect a notebook's imports, recursively.
 
-    A module beside the notebook, beside its script, in the project's folder or its ``src``, or in a
-    folder that a cell adds to ``sys.path`` is copied, unless the step finds it in the checkout,
-    which is on its path.
+    Modules are searched beside the notebook, beside its script, in the project's folder, in its
+    ``src``, and in folders that a cell adds to ``sys.path``. They are copied, except modules in the
+    checkout, which is on the step's ``sys.path``.
 
     Raises:
-        PipelineError: nothing has a module, or the step could not import it.
+        PipelineError: a module is not found, or the step would import another one in its place.
     """
     source = project.root / notebook.name
-    places = [source.parent, project.script(source).parent, project.root, project.root / "src"]
-    found, seen = Imports(), set[str]()
-    todo = [("the cell with the docstring", notebook.imports)]
-    todo += [(f"cell {cell.number}", cell.source) for cell in notebook.code]
-    while todo:
-        where, text = todo.pop(0)
-        places += [source.parent / folder for folder in _added_to_path(text)]
-        for name in _imported(text) - seen:
-            seen.add(name)
-            own = next((p for place in places if (p := _module(place, name))), None)
-            if own is None:
-                found.packages.add(_package(name, f"{notebook.name} {where}"))
+    folders = [source.parent, project.script(source).parent, project.root, project.root / "src"]
+    collected, checked = Imports(), set[str]()
+    pending = [("the cell with the docstring", notebook.imports)]
+    pending += [(f"cell {cell.number}", cell.source) for cell in notebook.code]
+    while pending:
+        where, text = pending.pop(0)
+        folders += [source.parent / folder for folder in _added_to_path(text)]
+        for name in _imported(text) - checked:
+            checked.add(name)
+            module = next((p for folder in folders if (p := _module(folder, name))), None)
+            if module is None:
+                collected.packages.add(_package(name, f"{notebook.name} {where}"))
                 continue
-            if own.parent.resolve() != checkout.resolve():
-                _check_copy(name, own, checkout, notebook.name)
-                files = [own] if own.is_file() else sorted(own.rglob("*.py"))
-                found.copies |= {f.relative_to(own.parent).as_posix(): f for f in files}
-            todo += [(str(file), text) for file, text in _texts(own)]
-    return found
+            if module.parent.resolve() != checkout.resolve():
+                _check_copy(name, module, checkout, notebook.name)
+                files = [module] if module.is_file() else sorted(module.rglob("*.py"))
+                collected.copies |= {f.relative_to(module.parent).as_posix(): f for f in files}
+            pending += [(str(file), text) for file, text in _texts(module)]
+    return collected
 
 
 def _imported(text: str) -> set[str]:
-    """The first part of each module's name that code imports, other than Python's and ours."""
-    found = set()
+    """The top-level modules that code imports, except the standard library and ``pipeline``."""
+    names = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add((node.module or "").partition(".")[0])
-    return found - sys.stdlib_module_names - {"pipeline"}
+            names.add((node.module or "").partition(".")[0])
+    return names - sys.stdlib_module_names - {"pipeline"}
 
 
 def _added_to_path(text: str) -> Iterator[Path]:
-    """The folders that code adds to ``sys.path``, as far as they are written out in it."""
+    """The folders that code adds to ``sys.path``, joined from the string literals in the call."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in _PATH_CALLS:
             added = node.args[-1]
@@ -84,9 +84,9 @@ def _added_to_path(text: str) -> Iterator[Path]:
         yield Path(*[word for word in inside if isinstance(word, str)])
 
 
-def _module(place: Path, name: str) -> Path | None:
-    """The file or folder of a module in a folder."""
-    file, folder = place / f"{name}.py", place / name
+def _module(parent: Path, name: str) -> Path | None:
+    """The file or folder of a module in a folder, or None."""
+    file, folder = parent / f"{name}.py", parent / name
     if (folder / "__init__.py").is_file():
         return folder
     if file.is_file():
@@ -95,13 +95,13 @@ def _module(place: Path, name: str) -> Path | None:
     return folder if not is_installed and any(folder.glob("*.py")) else None
 
 
-def _texts(own: Path) -> Iterator[tuple[Path, str]]:
-    """The code of a module.
+def _texts(module: Path) -> Iterator[tuple[Path, str]]:
+    """Each file of a module with its source.
 
     Raises:
-        PipelineError: it is not Python.
+        PipelineError: a file is not Python.
     """
-    files: Iterable[Path] = [own] if own.is_file() else sorted(own.rglob("*.py"))
+    files: Iterable[Path] = [module] if module.is_file() else sorted(module.rglob("*.py"))
     for file in files:
         try:
             ast.parse(text := file.read_text(encoding="utf-8"))
@@ -110,22 +110,30 @@ def _texts(own: Path) -> Iterator[tuple[Path, str]]:
         yield file, text
 
 
-def _check_copy(name: str, own: Path, checkout: Path, notebook: str) -> None:
-    """Refuse a module that a step would not find under its name."""
+def _check_copy(name: str, module: Path, checkout: Path, notebook: str) -> None:
+    """Check that a step would import a copied module, not another one of the same name.
+
+    Raises:
+        PipelineError: another module has the name.
+    """
     if name == "script" or _module(checkout, name):
         other = "the step's script" if name == "script" else f"{_module(checkout, name)}"
         raise PipelineError(
-            f"{notebook}: the module {own} has the name of {other}, which a step imports instead",
-            "give it another name",
+            f"{notebook}: a step would import {other} instead of the module {module}",
+            "rename the module",
         )
 
 
 def _package(module: str, where: str) -> str:
-    """The distribution that a module comes from."""
-    found = metadata.packages_distributions().get(module)
-    if not found:
+    """The name of a module's distribution.
+
+    Raises:
+        PipelineError: no installed distribution has the module.
+    """
+    distributions = metadata.packages_distributions().get(module)
+    if not distributions:
         raise PipelineError(
-            f"{where}: imports {module!r}, which no installed package has, nor the project",
+            f"{where}: imports {module!r}, which is in no installed package and not in the project",
             "install it, or put the module beside the notebook",
         )
-    return re.sub(r"[-_.]+", "-", found[0]).lower()
+    return re.sub(r"[-_.]+", "-", distributions[0]).lower()

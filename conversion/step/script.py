@@ -1,4 +1,4 @@
-"""The text of a step's script: the notebook's cells as a function, and a thin shell around it."""
+"""Generates a step's script: the notebook's cells as a function, and the step around it."""
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -8,7 +8,7 @@ from conversion.cells import Notebook
 from conversion.declarations import Link
 from conversion.project import Project
 from conversion.script import as_python, checked, header
-from conversion.step.cell_body import Body, indented, parted
+from conversion.step.cell_body import Body, indented, split_cells
 from conversion.step.declared import Option, Step
 from pipeline.core.errors import PipelineError
 
@@ -17,10 +17,10 @@ def script(notebook: Notebook, project: Project, values: Mapping[str, Any]) -> s
     """The text of the step's script.
 
     Raises:
-        PipelineError: the cells make no function.
+        PipelineError: the cells can't be put into a function.
     """
     step = Step(notebook, project, values)
-    body = parted(notebook)
+    body = split_cells(notebook)
     text = "\n\n\n".join(
         part.strip("\n")
         for part in (_head(step, body), *body.definitions, _cells(step, body), _go(step),
@@ -42,12 +42,12 @@ if __name__ == "__main__":
 
 def _head(step: Step, body: Body) -> str:
     summary = step.summary.replace("\\", "\\\\").replace('"', '\\"')
-    needed = ["import argparse", *["import contextlib"] * step.in_place]
-    needed += [*["import json"] * bool(step.links("dvc-metrics")), "import sys"]
-    needed += ["from pathlib import Path", "from typing import Any"]
-    imports = [line for line in needed if line not in body.imports]
+    required = ["import argparse", *["import contextlib"] * step.in_place]
+    required += [*["import json"] * bool(step.links("dvc-metrics")), "import sys"]
+    required += ["from pathlib import Path", "from typing import Any"]
+    imports = [line for line in required if line not in body.imports]
     future = [line for line in body.imports if line.startswith("from __future__")]
-    rest = [line for line in body.imports if line not in future]
+    remaining = [line for line in body.imports if line not in future]
     return "\n".join(
         [
             f'{header("notebook_to_step", step.notebook)}"""{summary}"""',
@@ -55,7 +55,7 @@ def _head(step: Step, body: Body) -> str:
             *[*future, *imports],
             "",
             "sys.path.insert(0, str(Path(__file__).resolve().parents[1]))",
-            *rest,
+            *remaining,
             "",
             "from pipeline import steps",
             "from pipeline.core.errors import PipelineError",
@@ -64,7 +64,7 @@ def _head(step: Step, body: Body) -> str:
 
 
 def _cells(step: Step, body: Body) -> str:
-    """The cells as one function of the notebook's parameters."""
+    """The function that runs the cells; the notebook's parameters are its arguments."""
     parameters = step.declared.parameters.values()
     signature = ", ".join(f"{p.name}: {p.annotation}" for p in parameters)
     clash = set(body.shared) & step.declared.parameters.keys()
@@ -82,7 +82,7 @@ def _cells(step: Step, body: Body) -> str:
 
 
 def _go(step: Step) -> str:
-    """The thin shell around the cells: artifacts in, artifacts out."""
+    """The function ``go``, which fetches the inputs, runs the cells and logs the outputs."""
     lines = [
         "def go(args: argparse.Namespace, run: steps.Run) -> None:",
         '    """Fetch the inputs, run the cells, and log what they wrote."""',
@@ -91,7 +91,7 @@ def _go(step: Step) -> str:
         link: f"run.use_artifact(args.{name}).{'download' if step.is_folder(link) else 'file'}()"
         for name, link in step.inputs.items()
     }
-    named = {link.parameter: link for link in step.declared.links if link.parameter}
+    linked = {link.parameter: link for link in step.declared.links if link.parameter}
     if step.in_place:
         paths = {link: _path(link) for link in step.declared.links}
         outputs = [paths[link] for link in step.declared.links if link.is_output]
@@ -106,18 +106,18 @@ def _go(step: Step) -> str:
             "    for path, file in inputs.items():",
             "        (files / path).symlink_to(file)",
         ]
-        given = {name: repr(paths[link]) for name, link in named.items()}
+        arguments = {name: repr(paths[link]) for name, link in linked.items()}
         written = {link: f"files / {path!r}" for link, path in paths.items()}
     else:
-        given = {link.parameter: f"str({text})" for link, text in fetched.items()}
+        arguments = {link.parameter: f"str({text})" for link, text in fetched.items()}
         names = {link.parameter: name for name, link in step.outputs.items()}
-        given |= {p: f"str(run.folder / args.{name})" for p, name in names.items()}
+        arguments |= {p: f"str(run.folder / args.{name})" for p, name in names.items()}
         metrics = [link.parameter for link in step.links("dvc-metrics")]
-        given |= {name: f'str(run.folder / "{name}.json")' for name in metrics}
-        written = {link: f'given["{name}"]' for name, link in named.items()}
-    given |= {p.name: f"args.{p.name}" for p in step.free}
+        arguments |= {name: f'str(run.folder / "{name}.json")' for name in metrics}
+        written = {link: f'given["{name}"]' for name, link in linked.items()}
+    arguments |= {p.name: f"args.{p.name}" for p in step.free}
     lines += ["    given: dict[str, Any] = {"]
-    lines += [*[f'        "{k}": {v},' for k, v in given.items()], "    }"]
+    lines += [*[f'        "{k}": {v},' for k, v in arguments.items()], "    }"]
     lines += _calls(step)
     if step.outputs:
         pairs = [f"        args.{name}: {written[link]}," for name, link in step.outputs.items()]
@@ -132,18 +132,18 @@ def _go(step: Step) -> str:
             "            description=args.artifact_description,",
             "        )",
         ]
-    measured = [written[link] for link in step.links("dvc-metrics")]
-    lines += [f"    run.log(json.loads(Path({path}).read_text()))" for path in measured]
+    metric_files = [written[link] for link in step.links("dvc-metrics")]
+    lines += [f"    run.log(json.loads(Path({path}).read_text()))" for path in metric_files]
     return "\n".join(lines)
 
 
 def _path(link: Link) -> str:
-    """A declared path, without what means nothing."""
+    """A declared path, normalized."""
     return PurePosixPath(link.path).as_posix()
 
 
 def _calls(step: Step) -> list[str]:
-    """The call of the cells, or each call that ``:dvc-cmd:`` makes of the script."""
+    """The code that calls the cells, once for each call of the script in ``:dvc-cmd:``."""
     if not step.in_place:
         return ["    run_cells(**given)"]
     calls = [f"            {call!r}," for call in step.calls or [{}]]
@@ -162,10 +162,10 @@ def _parser(options: list[Option]) -> str:
     for option in options:
         kind = "" if option.kind == "str" else f"type={option.kind}, "
         default = "required=True" if option.default is None else f"default={option.default!r}"
-        told = option.help.replace("%", "%%")
+        description = option.help.replace("%", "%%")
         lines += [
             "    parser.add_argument(",
-            f'        "--{option.name}", {kind}{default}, help={told!r}',
+            f'        "--{option.name}", {kind}{default}, help={description!r}',
             "    )",
         ]
     return "\n".join([*lines, "    return parser"])

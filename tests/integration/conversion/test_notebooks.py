@@ -429,9 +429,9 @@ def test_a_module_on_a_path_that_a_cell_adds_is_copied(tmp_path: Path, statement
         (
             "8-New",
             [":param str x: a\n:dvc-cmd: dvc run python $MLV_PY_CMD_PATH --y 1"],
-            "gives the script no value for --x, which is not as declared",
+            "calls the script with no value for --x, which is not as declared",
         ),
-        ("8-New", [":param str x: a", "import script"], "has the name of the step's script"),
+        ("8-New", [":param str x: a", "import script"], "would import the step's script instead"),
         ("8-New", [":param int x: a"], "is declared int and assigned '1'"),
         ("8-New", [":param str x: a", "import nosuch"], "cell 2: imports 'nosuch', which no"),
     ],
