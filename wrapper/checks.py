@@ -1,4 +1,4 @@
-"""What keeps a commit from being made, found before any work is done for it."""
+"""Checks that a commit can be made, before the decorated function runs."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.core.errors import PipelineError
 from pipeline.provenance.git import GitError, Repository
 
-UNDER_WAY = {  # files in the git folder, and the command that has left them
+UNDER_WAY = {  # files in the git folder during a git command, and the command
     "MERGE_HEAD": "merge",
     "rebase-merge": "rebase",
     "rebase-apply/applying": "am",
@@ -17,18 +17,18 @@ UNDER_WAY = {  # files in the git folder, and the command that has left them
 
 
 def refuse(repository: Repository, branch: str) -> None:
-    """Make sure that a commit can be made on a branch.
+    """Check that a commit can be made on a branch.
 
     Raises:
-        PipelineError: it can't: says why, and what to do.
+        PipelineError: a commit can't be made.
     """
-    _state(repository)
-    _branch(repository, branch)
-    _identity(repository)
-    _read_only(repository)
+    _refuse_operations(repository)
+    _refuse_name(repository, branch)
+    _require_identity(repository)
+    _require_writable(repository)
 
 
-def _state(repository: Repository) -> None:
+def _refuse_operations(repository: Repository) -> None:
     for file, action in UNDER_WAY.items():
         if (repository.git_dir / file).exists():
             raise PipelineError(
@@ -47,38 +47,40 @@ def _state(repository: Repository) -> None:
         )
 
 
-def _branch(repository: Repository, name: str) -> None:
-    """Refuse a name that can't be a branch's, or a branch that other files belong to."""
+def _refuse_name(repository: Repository, name: str) -> None:
+    """Refuse an invalid name, or a branch that is checked out in another worktree."""
     try:
-        words = ("check-ref-format", "--branch", name)  # it looks up @{-1} and the like
-        if name == "HEAD" or repository.run(*words) != name:
+        arguments = ("check-ref-format", "--branch", name)  # resolves @{-1} to a name
+        if name == "HEAD" or repository.run(*arguments) != name:
             raise GitError("not a plain name")
     except GitError as error:
         raise PipelineError(
             f"wrapper_branch={name!r} can't be the name of a branch", "choose another"
         ) from error
-    for tree in repository.run("worktree", "list", "--porcelain").split("\n\n"):
-        told = dict(line.partition(" ")[::2] for line in tree.splitlines())
-        elsewhere = "prunable" not in told and Path(told.get("worktree", "")) != repository.top
-        if elsewhere and told.get("branch") == f"refs/heads/{name}":
+    for block in repository.run("worktree", "list", "--porcelain").split("\n\n"):
+        worktree = dict(line.partition(" ")[::2] for line in block.splitlines())
+        is_elsewhere = (
+            "prunable" not in worktree and Path(worktree.get("worktree", "")) != repository.top
+        )
+        if is_elsewhere and worktree.get("branch") == f"refs/heads/{name}":
             raise PipelineError(
-                f"branch {name!r} is checked out in another worktree: {told['worktree']}",
+                f"branch {name!r} is checked out in another worktree: {worktree['worktree']}",
                 "choose another wrapper_branch, or switch that worktree to another branch",
             )
 
 
-def _identity(repository: Repository) -> None:
+def _require_identity(repository: Repository) -> None:
     try:
-        for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-            repository.run("-c", "user.useConfigOnly=true", "var", who)
+        for identity in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+            repository.run("-c", "user.useConfigOnly=true", "var", identity)
     except GitError as error:
         raise PipelineError(
-            "git does not know who commits",
-            "tell it: git config user.name NAME, git config user.email ADDRESS",
+            "git has no name and address for the commit's author",
+            "set them: git config user.name NAME, git config user.email ADDRESS",
         ) from error
 
 
-def _read_only(repository: Repository) -> None:
+def _require_writable(repository: Repository) -> None:
     common = repository.common_dir
     for folder in (common, common / "objects", common / "refs", repository.git_dir):
         if not os.access(folder, os.W_OK):

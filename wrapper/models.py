@@ -1,4 +1,4 @@
-"""Keeps the model that a decorated function returns, in the best form that MLflow has for it."""
+"""Logs the model of a decorated function in the best form that MLflow has for it."""
 
 import contextlib
 import pickle
@@ -17,8 +17,8 @@ from pipeline.core.text import say
 from pipeline.tracking.mlflow import store as mlflow_store
 
 FLAVOURS = {"torch": "pytorch", "pyspark": "spark", "mlflow": "pyfunc"}  # by the class's package
-FORM = "model.form"  # the tag that says in which form a run's model is kept
-ASIDE = ("__main__", "pipeline", "wrapper")  # a script's classes go into a pickle anyway
+FORM = "model.form"  # tag with the form of a run's model
+SKIPPED = ("__main__", "pipeline", "wrapper")  # cloudpickle pickles __main__ by value anyway
 PICKLE = "pickle/model.pkl"
 README = """This run's model is neither of a flavour that MLflow knows nor an object with predict().
 It is kept as Python's pickle, and promote, predict and serve do not take it. Loading a pickle runs
@@ -31,54 +31,55 @@ code: load it only if you trust whoever made it.
 
 
 def log(model: Any, repository: Path) -> None:
-    """Log a model to the active run: in its flavour, as a pyfunc, or else as a pickle.
+    """Log a model to the active run: in its MLflow flavour, as a pyfunc or as a pickle.
 
-    An object that no flavour is made for becomes a pyfunc if it has a method ``predict``. What
-    can't even be pickled is not kept, with a warning; the run stays.
+    An object without a flavour becomes a pyfunc if it has a method ``predict``. A model that can't
+    be pickled is not logged, with a warning.
 
     Args:
         model: any object.
-        repository: classes of modules below this folder are kept with the model.
+        repository: classes of modules in this folder are stored with the model.
     """
-    found = flavour(model)
-    with _kept_by_value(repository):
-        if found is None and callable(getattr(model, "predict", None)):
+    module = flavour(model)
+    with _pickled_by_value(repository):
+        if module is None and callable(getattr(model, "predict", None)):
             form = _try("pyfunc", lambda: _log_predictor(model))
-        elif found is None:
+        elif module is None:
             form = _try("pickle", lambda: _log_pickle(model))
         else:
-            form = found.__name__.removeprefix("mlflow.")
-            _log_flavour(found, model)
+            form = module.__name__.removeprefix("mlflow.")
+            _log_flavour(module, model)
     mlflow.set_tag(FORM, form)
 
 
 def flavour(model: Any) -> ModuleType | None:
-    """MLflow's module for models of an object's class, or of a class that it comes from.
+    """MLflow's module for an object's class or one of its base classes, or None.
 
-    Only flavours that MLflow itself offers count: a script may be called as one is.
+    Only attributes of ``mlflow`` count, because a script may have the name of a flavour.
     """
-    for kind in type(model).__mro__:
-        package = kind.__module__.partition(".")[0]
-        found = vars(mlflow).get(FLAVOURS.get(package, package))
-        with contextlib.suppress(ImportError):  # MLflow imports it when it is first asked
-            if hasattr(found, "FLAVOR_NAME") and callable(getattr(found, "log_model", None)):
-                return found
+    for class_ in type(model).__mro__:
+        package = class_.__module__.partition(".")[0]
+        module = vars(mlflow).get(FLAVOURS.get(package, package))
+        with contextlib.suppress(ImportError):  # MLflow imports a flavour on first access
+            if hasattr(module, "FLAVOR_NAME") and callable(getattr(module, "log_model", None)):
+                return module
     return None
 
 
-def _log_flavour(found: ModuleType, model: Any) -> None:
-    """Log a model in its flavour; one of scikit-learn without pickle, unless it has own classes."""
-    if found.__name__ == "mlflow.pyfunc":
-        found.log_model(name="model", python_model=model)
+def _log_flavour(module: ModuleType, model: Any) -> None:
+    """Log a model in its flavour; scikit-learn models without pickle, if they allow it."""
+    if module.__name__ == "mlflow.pyfunc":
+        module.log_model(name="model", python_model=model)
     else:
-        options = _sklearn_options(model) if found.__name__ == "mlflow.sklearn" else {}
-        found.log_model(model, name="model", **options)
+        options = _sklearn_options(model) if module.__name__ == "mlflow.sklearn" else {}
+        module.log_model(model, name="model", **options)
 
 
 def _sklearn_options(model: Any) -> dict[str, Any]:
-    """How MLflow is to write a model of scikit-learn.
+    """The options for logging a scikit-learn model.
 
-    One that needs no other package says so; for the rest MLflow finds out, which takes seconds.
+    A model of trusted packages only is written by skops with given requirements. For another one
+    MLflow uses cloudpickle and infers the requirements, which takes seconds.
     """
     from skops import io
 
@@ -87,16 +88,16 @@ def _sklearn_options(model: Any) -> dict[str, Any]:
     with contextlib.suppress(io.exceptions.UnsupportedTypeException, TypeError, AttributeError):
         types = io.get_untrusted_types(data=io.dumps(model))
         if all(name.startswith(TRUSTED_PACKAGES) for name in types):
-            needs = mlflow_store.requirements("scikit-learn", "skops", "pandas")
-            return {"skops_trusted_types": types, "pip_requirements": needs}
+            requirements = mlflow_store.requirements("scikit-learn", "skops", "pandas")
+            return {"skops_trusted_types": types, "pip_requirements": requirements}
     return {"serialization_format": "cloudpickle"}
 
 
 def _log_predictor(model: Any) -> None:
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # it wants type hints
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # asks for type hints
 
         class Predictor(mlflow.pyfunc.PythonModel):
-            """Predicts by the model's own method."""
+            """Predicts with the model's own method."""
 
             def predict(
                 self,
@@ -119,30 +120,30 @@ def _log_pickle(model: Any) -> None:
         mlflow.log_artifacts(folder)
 
 
-def _try(form: str, keep: Any) -> str:
-    """Keep a model in a form that pickles it; the form, or ``none`` if it can't be pickled."""
+def _try(form: str, log_model: Any) -> str:
+    """Log a model in a form that pickles it; return the form, or ``none`` if pickling fails."""
     try:
-        keep()
+        log_model()
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-        say(f"warning: the model is not kept: {error}", file=sys.stderr)
+        say(f"warning: the model is not logged: {error}", file=sys.stderr)
         return "none"
     return form
 
 
 @contextlib.contextmanager
-def _kept_by_value(repository: Path) -> Iterator[None]:
-    """Have classes and functions of the repository's modules go into a pickle whole."""
-    modules = [
+def _pickled_by_value(repository: Path) -> Iterator[None]:
+    """Pickle classes and functions of the repository's modules by value within a block."""
+    local_modules = [
         module
         for name, module in list(sys.modules.items())
-        if name.partition(".")[0] not in ASIDE and _is_below(module, repository)
+        if name.partition(".")[0] not in SKIPPED and _is_below(module, repository)
     ]
-    for module in modules:
+    for module in local_modules:
         cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        for module in modules:
+        for module in local_modules:
             cloudpickle.unregister_pickle_by_value(module)
 
 

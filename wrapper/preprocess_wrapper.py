@@ -1,4 +1,4 @@
-"""A decorator for a function that makes tables from a CSV file."""
+"""A decorator for a function that computes tables from a CSV file."""
 
 import functools
 import json
@@ -21,24 +21,24 @@ from wrapper.store import Store, open_store
 
 Frame = pd.DataFrame | pd.Series
 Result = TypeVar("Result")
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # what artifacts and files may be called
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # valid for artifacts and files
 
 
 def preprocess_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Read a CSV file, call the function with its columns, keep what it returns, and commit.
+    """Read a CSV file, call the function with its columns, store the results, and commit.
 
-    The function takes ``X`` and ``y`` first, and returns a dict of frames and series. Further
-    arguments of a call go to it; those of the decorator are:
+    The function takes ``X`` and ``y`` first, and returns a dict of frames and series. Other
+    arguments of a call are passed to it. The decorator's own arguments are:
 
     Args:
-        wrapper_branch: the branch to commit to; made if there is none.
+        wrapper_branch: the branch to commit to; created if it does not exist.
         wrapper_gitwd: a folder of the git repository.
         wrapper_data_path: the CSV file, relative to that folder.
-        wrapper_target_cols: the target column, and ``y`` is a series; or a list, and it is a frame.
-        wrapper_data_store: ``abfs://container/folder`` in Azure; without it, the tracker.
+        wrapper_target_cols: the target column, for a series ``y``; or a list, for a frame.
+        wrapper_data_store: ``abfs://container/folder`` in Azure; by default the tracker.
 
     Raises:
-        PipelineError: files, index and branch are as they were.
+        PipelineError: the call failed; files, index and branch are unchanged.
     """
 
     @functools.wraps(function)
@@ -60,14 +60,14 @@ def preprocess_wrapper(function: Callable[..., Result]) -> Callable[..., Result]
         result = function(features, target, *args, **kwargs)
         check(name, result)
         path = source.relative_to(branch.top).as_posix()
-        about: dict[str, Any] = {"id": id, "function": name, "source": {"path": path}}
+        record: dict[str, Any] = {"id": id, "function": name, "source": {"path": path}}
         with store:
-            about["source"] |= store.save(artifact_name(source.name), source, "raw_data")
-            if about["source"]["digest"] != digest:
+            record["source"] |= store.save(artifact_name(source.name), source, "raw_data")
+            if record["source"]["digest"] != digest:
                 raise PipelineError(f"{source} changed while {name}() ran", "call it again")
-            about["data"] = keep(result, name, store)
-            message = f"{name}: data {id}\n\n{listed(about['data'])}"
-            text = json.dumps(about, indent=1) + "\n"
+            record["data"] = keep(result, name, store)
+            message = f"{name}: data {id}\n\n{listed(record['data'])}"
+            text = json.dumps(record, indent=1) + "\n"
             commit = branch.commit(tree, message, {f"{name}.json": text})
         say(f"{name}: data {id} is in commit {commit[:10]} on {wrapper_branch}")
         return result
@@ -76,31 +76,31 @@ def preprocess_wrapper(function: Callable[..., Result]) -> Callable[..., Result]
 
 
 def inside(folder: Path, path: Path) -> Path:
-    """A file below a folder.
+    """The path of an existing file in a folder.
 
     Raises:
-        PipelineError: it is elsewhere, or not there.
+        PipelineError: the path leads out of the folder, or there is no such file.
     """
-    found = folder / path
+    file = folder / path
     if path.is_absolute() or ".." in path.parts:
         raise PipelineError(
             f"wrapper_data_path={str(path)!r} leads out of wrapper_gitwd ({folder})",
             "name a file, or a link to one, in that folder",
         )
-    if not found.is_file():
-        near = did_you_mean(path.name, (f.name for f in found.parent.glob("*")))
+    if not file.is_file():
+        suggestion = did_you_mean(path.name, (f.name for f in file.parent.glob("*")))
         raise PipelineError(
-            f"wrapper_data_path={str(path)!r}: there is no such file in {folder}{near}",
+            f"wrapper_data_path={str(path)!r}: there is no such file in {folder}{suggestion}",
             "name it relative to wrapper_gitwd",
         )
-    return found
+    return file
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A CSV file as pandas reads it.
+    """Read a CSV file.
 
     Raises:
-        PipelineError: it is no table.
+        PipelineError: it is no CSV file.
     """
     try:
         return pd.read_csv(path)
@@ -111,10 +111,10 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def separate(table: pd.DataFrame, target: str | Sequence[str]) -> tuple[pd.DataFrame, Frame]:
-    """The other columns and the target ones, each in the table's or the given order.
+    """Split a table into features and target.
 
     Raises:
-        PipelineError: there is no such column, or no other one.
+        PipelineError: a target column is missing, or no feature or target column is left.
     """
     names = [target] if isinstance(target, str) else [*target]
     for name in names:
@@ -134,15 +134,15 @@ def separate(table: pd.DataFrame, target: str | Sequence[str]) -> tuple[pd.DataF
 
 
 def check(function: str, result: Any) -> None:
-    """Make sure that a function's result can be kept.
+    """Check that a function's result can be stored.
 
     Raises:
-        PipelineError: it is not a dict of frames and series, or a key can't be a file's name.
+        PipelineError: it is not a dict of frames and series, or a key is no valid file name.
     """
     remedy = 'return a dict such as {"data_1": frame, "data_2": series}'
     if not isinstance(result, Mapping) or not result:
-        shown = "an empty dict" if isinstance(result, Mapping) else type(result).__name__
-        raise PipelineError(f"{function}() returned {shown}", remedy)
+        returned = "an empty dict" if isinstance(result, Mapping) else type(result).__name__
+        raise PipelineError(f"{function}() returned {returned}", remedy)
     for key, value in result.items():
         if not isinstance(value, Frame):
             kind = type(value).__name__
@@ -155,29 +155,29 @@ def check(function: str, result: Any) -> None:
 
 
 def keep(frames: Mapping[str, Frame], function: str, store: Store) -> dict[str, dict[str, Any]]:
-    """Keep each frame as a CSV file; how to find it."""
-    found = {}
+    """Store each frame as a CSV file; return the store's record of each, and its row count."""
+    records = {}
     with tempfile.TemporaryDirectory(prefix=f"{function}-") as folder:
         for key, frame in frames.items():
             path = write_table(flat(frame), Path(folder, f"{key}.csv"))
-            about = store.save(artifact_name(f"{function}-{path.name}"), path, "processed_data")
-            found[key] = {**about, "rows": len(frame)}
-    return found
+            record = store.save(artifact_name(f"{function}-{path.name}"), path, "processed_data")
+            records[key] = {**record, "rows": len(frame)}
+    return records
 
 
 def flat(frame: Frame) -> pd.DataFrame:
-    """A frame whose index is a column, where it is more than the rows' numbers."""
+    """A frame with its index as a column, unless that only numbers the rows."""
     if frame.index.names == [None] and pd.api.types.is_integer_dtype(frame.index.dtype):
         return pd.DataFrame(frame)
     return frame.reset_index()
 
 
 def artifact_name(name: str) -> str:
-    """A name without what an artifact's name can't have."""
+    """A name with the characters replaced that an artifact's name can't have."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 def listed(data: Mapping[str, Mapping[str, Any]]) -> str:
-    """Where each frame is, one a line."""
-    places = ((key, about.get("artifact") or about["address"]) for key, about in data.items())
-    return "\n".join(f"{key}: {place}" for key, place in places)
+    """The location of each frame, one per line."""
+    locations = ((key, record.get("artifact") or record["address"]) for key, record in data.items())
+    return "\n".join(f"{key}: {location}" for key, location in locations)

@@ -1,4 +1,4 @@
-"""Where the decorators' data goes: the artifact store, or a folder in Azure Blob Storage."""
+"""Stores for the decorators' data: the tracker, or a folder in Azure Blob Storage."""
 
 import contextlib
 import functools
@@ -14,30 +14,30 @@ from pipeline.core.files import file_digest
 from pipeline.provenance import origin
 from pipeline.tracking import Tracker, TrackerRun
 
-# A server that is away is asked again for some seconds, not for minutes
-PATIENCE = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
+# Retry for some seconds, not minutes, if the server is away
+RETRIES = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
 
 
 class Store(contextlib.AbstractContextManager, ABC):
-    """A place for the files of one call; what it says of them is what the commit refers to."""
+    """A store for the files of one call of a decorated function."""
 
     @abstractmethod
     def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
-        """Keep a file; how to find it, and its digest."""
+        """Store a file; return its location and digest, to be committed as a reference."""
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        """End what was begun."""
+        """Close the store."""
 
 
 def open_store(address: str | None, function: str, id: str) -> Store:
-    """The place at an address in Azure; without one, the tracker."""
+    """The store at an address in Azure; without an address, the tracker."""
     return AzureStore(address, id) if address else TrackerStore(function, id)
 
 
 class TrackerStore(Store):
-    """The tracker, Trackio or W&B: each file is an artifact, with the id as an alias.
+    """The tracker, Trackio or W&B: each file is an artifact, with the call's id as an alias.
 
-    Bytes that are there already make no new version; the version gets one more alias.
+    Unchanged content makes no new version; the existing version gets the alias.
     """
 
     def __init__(self, function: str, id: str):
@@ -46,8 +46,8 @@ class TrackerStore(Store):
 
     @functools.cached_property
     def _run(self) -> TrackerRun:
-        """A run, begun when there is something to keep."""
-        with contextlib.redirect_stdout(sys.stderr):  # Trackio's greeting is not the user's output
+        """The run, started when the first file is saved."""
+        with contextlib.redirect_stdout(sys.stderr):  # keep Trackio's greeting out of stdout
             return self._tracker.open_run(
                 job_type=self._function,
                 name=f"{self._function}-{self._id}",
@@ -56,11 +56,11 @@ class TrackerStore(Store):
 
     def save(self, name: str, path: Path, type: str) -> dict[str, Any]:
         """Log the file as an artifact."""
-        kept = self._run.log_artifact(path, name, type, aliases=[self._id])
+        artifact = self._run.log_artifact(path, name, type, aliases=[self._id])
         return {
-            "artifact": kept.reference,
+            "artifact": artifact.reference,
             "store": self._tracker.store,
-            "digest": kept.digest,
+            "digest": artifact.digest,
         }
 
     def __exit__(self, kind: type | None, error: BaseException | None, *_: object) -> None:
@@ -70,26 +70,26 @@ class TrackerStore(Store):
 
 
 class AzureStore(Store):
-    """A folder in Azure Blob Storage, ``abfs://container/folder``, with one below it per id."""
+    """A folder in Azure Blob Storage, ``abfs://container/folder``, with a subfolder per id."""
 
     def __init__(self, address: str, id: str):
-        found = re.fullmatch(r"abfs://([a-z0-9-]+)(/[^@?#]*)?", address)
-        if not found:
+        matched = re.fullmatch(r"abfs://([a-z0-9-]+)(/[^@?#]*)?", address)
+        if not matched:
             raise PipelineError(
                 f"wrapper_data_store={azure.redacted(address)!r} is not the address of a folder",
                 "write it as abfs://container/folder; without it, data goes to the tracker",
             )
-        self._root, self._folder = f"abfs://{found[1]}", f"{(found[2] or '').strip('/')}/{id}"
+        self._root, self._folder = f"abfs://{matched[1]}", f"{(matched[2] or '').strip('/')}/{id}"
         connection = azure.connection(address)
         with azure.readable_errors(address):
             from azure.storage.blob import ContainerClient
 
             self._container = ContainerClient.from_connection_string(
-                connection, found[1], **PATIENCE
+                connection, matched[1], **RETRIES
             )
             if not self._container.exists():
                 raise PipelineError(
-                    f"the storage account has no container {found[1]!r}",
+                    f"the storage account has no container {matched[1]!r}",
                     "make it, or name another in wrapper_data_store",
                 )
 

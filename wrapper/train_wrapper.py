@@ -1,4 +1,4 @@
-"""A decorator for a function that makes a model."""
+"""A decorator for a function that trains a model."""
 
 import functools
 import os
@@ -22,17 +22,17 @@ Result = TypeVar("Result")
 
 
 def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Run the function inside an MLflow run, log its metrics and model, and commit.
+    """Call the function in an MLflow run, log its metrics and model, and commit.
 
-    The function returns ``{"metrics": {...}, "model": model}``. The arguments of a call go to it;
-    those of the decorator are:
+    The function returns ``{"metrics": {...}, "model": model}``. Other arguments of a call are
+    passed to it. The decorator's own arguments are:
 
     Args:
-        wrapper_branch: the branch to commit to; made if there is none.
+        wrapper_branch: the branch to commit to; created if it does not exist.
         wrapper_gitwd: a folder of the git repository.
 
     Raises:
-        PipelineError: files, index and branch are as they were.
+        PipelineError: the call failed; files, index and branch are unchanged.
     """
 
     @functools.wraps(function)
@@ -49,7 +49,7 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
         with mlflow_store.active_run(name) as run:
             id, address = run.info.run_id, run.info.artifact_uri
             with azure.readable_errors(address):
-                mlflow.artifacts.list_artifacts(run_id=id)  # a wrong key shows before the work
+                mlflow.artifacts.list_artifacts(run_id=id)  # checks the key early
             result = function(*args, **kwargs)
             check(name, result)
             with azure.readable_errors(address):
@@ -59,8 +59,8 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
             try:
                 commit = branch.commit(tree, f"{name}: MLflow run {id}", {}, tag=id)
             except PipelineError as error:
-                kept = f"its metrics and model are in MLflow run {id}"
-                raise PipelineError(error.what, f"{error.remedy}\n{kept}") from error
+                note = f"its metrics and model are in MLflow run {id}"
+                raise PipelineError(error.what, f"{error.remedy}\n{note}") from error
             mlflow.set_tags({MLFLOW_GIT_COMMIT: commit, MLFLOW_GIT_BRANCH: wrapper_branch})
         say(f"{name}: MLflow run {id} is commit {commit[:10]} on {wrapper_branch}")
         return result
@@ -69,10 +69,10 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def check(function: str, result: Any) -> None:
-    """Make sure that a function's result can be logged.
+    """Check that a function's result can be logged.
 
     Raises:
-        PipelineError: it lacks the metrics or the model, or a metric is no number.
+        PipelineError: the metrics or the model are missing, or a metric is no number.
     """
     remedy = 'return {"metrics": {"accuracy": 0.9}, "model": model}'
     if not isinstance(result, Mapping):
@@ -89,7 +89,7 @@ def check(function: str, result: Any) -> None:
 
 
 def log_metrics(run: str, metrics: Mapping[str, Real]) -> None:
-    """Log metrics to the active run, after those that autologging has under the same names.
+    """Log metrics to the active run, at a later step than autologged values of the same names.
 
     MLflow shows the value of the last step.
     """

@@ -767,7 +767,7 @@ def test_any_object_is_kept_and_no_run_is_lost(
     env = {"PIPELINE_STATE_DIR": str(place.state), "PYTHONPATH": str(ROOT)}
     done = place.python("train.py", *forms, cwd=top, **env, **IDENTITY)
     assert done.status == 0, done.err
-    assert done.err.count("warning: the model is not kept: ") == 1
+    assert done.err.count("warning: the model is not logged: ") == 1
     [experiment] = [e.experiment_id for e in store.search_experiments() if e.name == "dev"]
     runs = store.search_runs([experiment], order_by=["attributes.start_time ASC"])
     assert {run.info.status for run in runs} == {"FINISHED"}

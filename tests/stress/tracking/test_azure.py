@@ -256,7 +256,7 @@ def test_the_errors_of_the_library_are_told_without_the_signature(monkeypatch: p
     place = f"http://127.0.0.1:{servers.free_port()}/account"
     signature = "sv=2024-01-01&ss=b&sig=SECRET%2Bsignature%3D"
     monkeypatch.setenv(azure.CONNECTION, f"BlobEndpoint={place};SharedAccessSignature={signature}")
-    monkeypatch.setitem(store.PATIENCE, "retry_total", 0)
+    monkeypatch.setitem(store.RETRIES, "retry_total", 0)
     with pytest.raises(PipelineError, match="failed") as caught:
         store.open_store("abfs://data/x", "preprocess", "id")
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
