@@ -1,4 +1,4 @@
-"""Train on the iris data: code, metrics and model are found by the MLflow run's id.
+"""Train on the iris data; the MLflow run's id leads to the code, the metrics and the model.
 
 Run it in a clone of this repository; only the branch `experiments` changes:
 
@@ -17,7 +17,7 @@ from wrapper.train_wrapper import train_wrapper
 
 @train_wrapper
 def train():
-    """Fit a small forest, and measure it on a fifth of the rows."""
+    """Fit a small forest, and evaluate it on a fifth of the rows."""
     table = pd.read_csv("data/iris.csv")
     X, y = table.drop(columns="species"), table["species"]
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=42)

@@ -1,7 +1,7 @@
-"""Write messages.json: a small text data set in 20newsgroups' shape, drawn with a fixed seed.
+"""Write messages.json: a small text data set in 20newsgroups' format, drawn with a fixed seed.
 
-The sentences and words below were written for this project. A message is mostly words that all
-groups share; some belong to one group, and some pairs of words tell groups apart by their order.
+The words below were written for this project. Most words of a message are common to all groups.
+Some belong to one group, and the order of some pairs of words distinguishes groups.
 """
 
 import json
@@ -27,38 +27,38 @@ NAMES = ("ana", "boris", "chen", "dora", "emil", "farah", "goran", "hana")
 TRAIN, TEST = 50, 25  # messages of each group
 
 
-def message(draw: random.Random, group: int) -> str:
+def message(rng: random.Random, group: int) -> str:
     """One message: headers, then a few sentences."""
-    own = list(GROUPS.values())[group].split()
+    group_words = list(GROUPS.values())[group].split()
     words = []
-    for _ in range(draw.randint(18, 34)):
-        kind = draw.random()
-        if kind < 0.07:
-            words.append(draw.choice(own))
-        elif kind < 0.13:
-            pair = draw.choice(ORDERED)
+    for _ in range(rng.randint(18, 34)):
+        number = rng.random()
+        if number < 0.07:
+            words.append(rng.choice(group_words))
+        elif number < 0.13:
+            pair = rng.choice(ORDERED)
             words += pair if group % 2 == 0 else pair[::-1]
-        elif kind < 0.17:  # somebody else's subject
-            words.append(draw.choice(draw.choice(list(GROUPS.values())).split()))
-        elif kind < 0.22:
-            words.append("".join(draw.choices(SYLLABLES.split(), k=3)))
+        elif number < 0.17:  # another group's word
+            words.append(rng.choice(rng.choice(list(GROUPS.values())).split()))
+        elif number < 0.22:
+            words.append("".join(rng.choices(SYLLABLES.split(), k=3)))
         else:
-            words.append(draw.choice((SHARED if kind < 0.35 else COMMON).split()))
-    for place in range(8, len(words), 9):
-        words[place] += "."
-    sender = draw.choice(NAMES)
-    subject = f"{draw.choice(SHARED.split())} {draw.choice(COMMON.split())}"
+            words.append(rng.choice((SHARED if number < 0.35 else COMMON).split()))
+    for index in range(8, len(words), 9):
+        words[index] += "."
+    sender = rng.choice(NAMES)
+    subject = f"{rng.choice(SHARED.split())} {rng.choice(COMMON.split())}"
     return f"From: {sender}@example.org\nSubject: {subject}\n\n{' '.join(words).capitalize()}.\n"
 
 
 def main() -> None:
     """Write the file beside this one."""
-    draw = random.Random(20)
+    rng = random.Random(20)
     content: dict = {"target_names": list(GROUPS)}
     for subset, size in {"train": TRAIN, "test": TEST}.items():
         targets = [group for group in range(len(GROUPS)) for _ in range(size)]
-        draw.shuffle(targets)
-        texts = [message(draw, group) for group in targets]
+        rng.shuffle(targets)
+        texts = [message(rng, group) for group in targets]
         content[subset] = {"data": texts, "target": targets}
     Path(__file__).with_name("messages.json").write_text(json.dumps(content, indent=0) + "\n")
 

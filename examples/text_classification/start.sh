@@ -1,5 +1,5 @@
-# Read by each run.sh: goes to the working folder, and makes it by the first use case if it is new.
-# Usage of all: run.sh [FOLDER] [--shipped]; FOLDER is work/ beside this file unless told otherwise.
+# Sourced by each run.sh: changes to the working folder, and runs the first use case if it is new.
+# Usage: run.sh [FOLDER] [--shipped]; FOLDER is work/ beside this file by default.
 set -euo pipefail
 example="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 here="$(cd "$(dirname "$0")" && pwd)"

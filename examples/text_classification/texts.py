@@ -1,4 +1,4 @@
-"""Write the data set to a file: 20newsgroups, or, where it can't be downloaded, messages.json.
+"""Write the data set to a file: 20newsgroups, or messages.json if that can't be downloaded.
 
 python texts.py data/messages.json             # 20newsgroups, if scikit-learn can fetch it
 python texts.py data/messages.json --shipped   # the small data set of this folder

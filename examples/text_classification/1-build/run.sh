@@ -6,7 +6,7 @@ if [ -n "$(ls -A)" ]; then
     exit 1
 fi
 
-# A project of its own: a git repository with DVC, the notebooks, and the data
+# A new project: a git repository with DVC, the notebooks and the data
 git init -q -b main
 git config user.name >/dev/null || git config user.name "$(id -un)"
 git config user.email >/dev/null || git config user.email "$(id -un)@localhost"
@@ -16,19 +16,19 @@ cp -r "$example/project/." .
 python "$example/texts.py" data/messages.json "${@:2}"
 dvc add -q data/messages.json
 
-# From each notebook a script and its DVC command, which adds a stage to dvc.yaml
+# Generate a script and its DVC command from each notebook; the command adds a stage to dvc.yaml
 for name in extract tokenise vocabulary classify; do
     ipynb_to_dvc -n "notebooks/$name.ipynb"
     "commands/mlvtools_${name}_dvc"
 done
 check_all_scripts_consistency -n notebooks
 
-# Run it; run it again: nothing is left to do
+# Run the pipeline; the second time nothing has changed
 dvc repro
 dvc repro
 dvc metrics show
 
-# The same without DVC: one shell script
+# Export the pipeline to a shell script without DVC
 export_pipeline --dvc dvc.yaml -o pipeline.sh
 
 git add .

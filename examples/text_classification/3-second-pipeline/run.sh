@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A second pipeline, which shares the data that the first one has prepared.
+# Add a second pipeline, which shares the data that the first pipeline prepared.
 . "$(dirname "$0")/../start.sh"
 cp "$here"/notebooks/nearest.ipynb notebooks/
 ipynb_to_dvc -n notebooks/nearest.ipynb
@@ -10,7 +10,7 @@ dvc repro
 dvc dag
 dvc metrics show
 
-# As one shell script: what this pipeline needs, and not the first one's classifier
+# Export this pipeline to a shell script, without the first pipeline's classifier
 export_pipeline --dvc mlvtools_nearest -o nearest.sh
 git add .
 git commit -qm "A second pipeline"

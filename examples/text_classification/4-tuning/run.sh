@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Try combinations of two hyperparameters, each a run in MLflow, and take the best.
+# Try combinations of two hyperparameters, each as an MLflow run, and use the best one.
 . "$(dirname "$0")/../start.sh"
 git switch -q -c tuned main
 cp "$here"/notebooks/tune.ipynb notebooks/
@@ -9,7 +9,7 @@ commands/mlvtools_tune_dvc
 dvc repro mlvtools_tune
 cat data/best.json
 
-# Take the best combination, and run what it changes
+# Write the best combination to conf.yaml, and run the stages that depend on it
 python - <<'PYTHON'
 import json, re
 from pathlib import Path
