@@ -433,7 +433,7 @@ def test_a_module_on_a_path_that_a_cell_adds_is_copied(tmp_path: Path, statement
         ),
         ("8-New", [":param str x: a", "import script"], "would import the step's script instead"),
         ("8-New", [":param int x: a"], "is declared int and assigned '1'"),
-        ("8-New", [":param str x: a", "import nosuch"], "cell 2: imports 'nosuch', which no"),
+        ("8-New", [":param str x: a", "import nosuch"], "cell 2: imports 'nosuch', which is in no"),
     ],
 )
 def test_a_step_that_cannot_be_is_told(
