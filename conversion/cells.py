@@ -82,16 +82,16 @@ def read(path: Path, project: Project) -> Notebook:
 
     further = [cell for cell in all_cells if cell is not first]
     included = [c for c in further if not any(text in c.source for text in project.ignored)]
-    cells = [_cleaned(cell, name, messages) for cell in included]
+    cells = [_clean(cell, name, messages) for cell in included]
     cells = [cell for cell in cells if cell.source.strip()]
     values, imports = {}, ""
     if first and declared.parameters:
-        tree = _checked(first, name)
+        tree = _parse(first, name)
         nodes = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         imports = "\n".join(map(ast.unparse, nodes))
         values = _assigned(tree, declared, cells, messages)
     elif first:  # without parameters the first cell is ordinary code
-        tree = _checked(first, name)
+        tree = _parse(first, name)
         before = sum(cell in cells for cell in all_cells[: all_cells.index(first)])
         source = _without_docstring(first.source, tree)
         cells.insert(before, Cell(first.number, "code", source)) if tree.body[1:] else None
@@ -127,15 +127,15 @@ def _metadata(cells: list[Cell], name: str, messages: list[str]) -> tuple[Cell |
     for index, cell in enumerate(cells):
         if cell.kind != "code":
             continue
-        cleaned = _cleaned(cell, name, [])
-        tree = _checked(cleaned, name)
+        cleaned = _clean(cell, name, [])
+        tree = _parse(cleaned, name)
         if not tree.body:
             continue
         start = tree.body[0]
         is_constant = isinstance(start, ast.Expr) and isinstance(start.value, ast.Constant)
         if not is_constant or not isinstance(start.value.value, str):
             break
-        _cleaned(cell, name, messages)
+        _clean(cell, name, messages)
         cells[index] = cleaned
         return cleaned, ast.get_source_segment(cleaned.source, start.value)
     messages.append(
@@ -152,7 +152,7 @@ def _without_docstring(source: str, tree: ast.Module) -> str:
     return "\n".join([*lines[: start.lineno - 1], tail, *lines[start.end_lineno :]]).strip("\n")
 
 
-def _cleaned(cell: Cell, name: str, messages: list[str]) -> Cell:
+def _clean(cell: Cell, name: str, messages: list[str]) -> Cell:
     """Remove magics and shell lines from a cell, and add a warning for each.
 
     Only lines with a Python syntax error are removed, so that a string or an expression that
@@ -168,21 +168,21 @@ def _cleaned(cell: Cell, name: str, messages: list[str]) -> Cell:
         if magic.removeprefix("%%") not in PYTHON_INSIDE:
             messages.append(f"{where}: left out, it is a cell for {magic}")
             return Cell(cell.number, cell.kind, "")
-        lines[start] = _left_out(lines[start], where, messages)
-    while (line := _stumble(lines)) is not None and MAGIC.match(lines[line]):
+        lines[start] = _comment_out(lines[start], where, messages)
+    while (line := _syntax_error_line(lines)) is not None and MAGIC.match(lines[line]):
         while lines[line].endswith("\\") and line + 1 < len(lines):
             lines[line : line + 2] = [f"{lines[line][:-1].rstrip()} {lines[line + 1].strip()}"]
-        lines[line] = _left_out(lines[line], where, messages)
+        lines[line] = _comment_out(lines[line], where, messages)
     return Cell(cell.number, cell.kind, "\n".join(lines))
 
 
-def _left_out(line: str, where: str, messages: list[str]) -> str:
+def _comment_out(line: str, where: str, messages: list[str]) -> str:
     messages.append(f"{where}: left out `{line.strip()}`, which is not Python")
     indent = line[: len(line) - len(line.lstrip())]
     return f"{indent}{'pass  ' if indent else ''}{LEFT_OUT} {line.strip()}"
 
 
-def _stumble(lines: list[str]) -> int | None:
+def _syntax_error_line(lines: list[str]) -> int | None:
     """The index of the first line with a syntax error, or None."""
     try:
         ast.parse("\n".join(lines))
@@ -191,7 +191,7 @@ def _stumble(lines: list[str]) -> int | None:
     return None
 
 
-def _checked(cell: Cell, name: str) -> ast.Module:
+def _parse(cell: Cell, name: str) -> ast.Module:
     """A cell's syntax tree.
 
     Raises:
@@ -219,14 +219,14 @@ def _assigned(
     for node in tree.body:
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                values |= _pairs(target, node.value)
+                values |= _assignments(target, node.value)
         elif isinstance(node, ast.AnnAssign) and node.value:
-            values |= _pairs(node.target, node.value)
+            values |= _assignments(node.target, node.value)
     for name in declared.parameters:
         if name in values:
             continue
         code = (cell for cell in cells if cell.kind == "code")
-        later = next((c.number for c in code if name in stored(ast.parse(c.source))), None)
+        later = next((c.number for c in code if name in assigned_names(ast.parse(c.source))), None)
         messages.append(
             f"{declared.where}: parameter {name!r} is declared and not assigned there"
             + (f"; cell {later} assigns it, in place of what the script is given" if later else "")
@@ -234,7 +234,7 @@ def _assigned(
     return {name: value for name, value in values.items() if name in declared.parameters}
 
 
-def _pairs(target: ast.expr, value: ast.expr) -> dict[str, ast.expr]:
+def _assignments(target: ast.expr, value: ast.expr) -> dict[str, ast.expr]:
     """Each name in an assignment's target, and its part of the value."""
     if isinstance(target, ast.Name):
         return {target.id: value}
@@ -244,12 +244,12 @@ def _pairs(target: ast.expr, value: ast.expr) -> dict[str, ast.expr]:
         if is_plain and len(names) == len(parts):
             pairs: dict[str, ast.expr] = {}
             for pair in zip(names, parts, strict=True):
-                pairs |= _pairs(*pair)
+                pairs |= _assignments(*pair)
             return pairs
-    return dict.fromkeys(stored(target), target)  # unpacked at run time, so the parts are unknown
+    return dict.fromkeys(assigned_names(target), target)  # unpacked at run time
 
 
-def stored(tree: ast.AST) -> set[str]:
+def assigned_names(tree: ast.AST) -> set[str]:
     """The names that code assigns."""
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not _loads(n)}
 
@@ -260,10 +260,10 @@ def _loads(name: ast.Name) -> bool:
 
 def _missing_names(notebook: Notebook) -> Iterator[str]:
     """Warnings for names that the cells use and do not define."""
-    trees = [(cell.number, _checked(cell, notebook.name)) for cell in notebook.code]
+    trees = [(cell.number, _parse(cell, notebook.name)) for cell in notebook.code]
     defined = {*dir(builtins), "__file__", *notebook.declared.parameters}
     for tree in (ast.parse(notebook.imports), *(tree for _, tree in trees)):
-        defined |= stored(tree) | bound(tree)
+        defined |= assigned_names(tree) | bound_names(tree)
     if "*" in defined:
         return
     for number, tree in trees:
@@ -276,7 +276,7 @@ def _missing_names(notebook: Notebook) -> Iterator[str]:
                 )
 
 
-def bound(tree: ast.AST) -> set[str]:
+def bound_names(tree: ast.AST) -> set[str]:
     """The names that imports, definitions, arguments, exception handlers and patterns bind."""
     names = set()
     for node in ast.walk(tree):

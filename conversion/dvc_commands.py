@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conversion import declarations, whole_command
+from conversion import declarations, dvc_cmd
 from conversion.declarations import LINKS, Declarations
 from conversion.project import Project, require_dvc
 from pipeline.core.errors import PipelineError
@@ -82,7 +82,7 @@ def command(
     stage = Path(declared.single.get("dvc-meta-file", script.stem)).stem
     variables = {path: shown_path, file: script.name, meta: stage}
     if "dvc-cmd" in declared.single:
-        text, names, warnings = _given(declared, meta)
+        text, names, warnings = _translated(declared, meta)
     else:
         text, names, warnings = _stage(declared, variables, project), [f'"${meta}"'], []
     filled = TEMPLATE.format(
@@ -93,12 +93,12 @@ def command(
         command=text if names else NO_STAGE + text,
     )
     filled += RUN.format(stages=" ".join(names)) if names else ""
-    return filled, warnings + without_value(declared)
+    return filled, warnings + unset_parameters(declared)
 
 
-def _given(declared: Declarations, meta: str) -> tuple[str, list[str], list[str]]:
+def _translated(declared: Declarations, meta: str) -> tuple[str, list[str], list[str]]:
     """``:dvc-cmd:`` for DVC 3, the stages that it adds, and a warning if it was translated."""
-    parts = whole_command.parse(declared.single["dvc-cmd"], declared.where, meta)
+    parts = dvc_cmd.parse(declared.single["dvc-cmd"], declared.where, meta)
     stages = [part for part in parts if not isinstance(part, str)]
     text = " ".join(part if isinstance(part, str) else part.text() for part in parts)
     warnings = []
@@ -169,7 +169,7 @@ def read(script: Path, project: Project, conf: str | None) -> Declarations:
     return declared
 
 
-def without_value(declared: Declarations) -> list[str]:
+def unset_parameters(declared: Declarations) -> list[str]:
     """Warnings for parameters to which the stage's command passes no value."""
     options = {word.partition("=")[0] for word in declared.extra}
     free = [] if "dvc-cmd" in declared.single else declared.free

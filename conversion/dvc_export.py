@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conversion.calls import Call, calls
+from conversion.step_calls import Call, record_calls
 from pipeline.config import entry, overrides, references
 from pipeline.config import schema as configuration
 from pipeline.config.checks import check
@@ -44,7 +44,7 @@ def files(overrides: list[str]) -> dict[str, str]:
     Raises:
         PipelineError: an override is invalid.
     """
-    config = composed(overrides)
+    config = compose_config(overrides)
     stages = {step: stage(call, keys) for step, (call, keys) in dependencies(config).items()}
     text = json.dumps(OmegaConf.to_container(config, resolve=True))
     values = json.loads(text.replace(ROOT.as_uri(), HERE))
@@ -59,7 +59,7 @@ def _yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
-def composed(arguments: list[str]) -> DictConfig:
+def compose_config(arguments: list[str]) -> DictConfig:
     """The configuration of main.py with these overrides."""
     configuration.register()
     try:
@@ -72,7 +72,7 @@ def composed(arguments: list[str]) -> DictConfig:
     return config
 
 
-def configured() -> DictConfig:
+def read_config() -> DictConfig:
     """The configuration in params.yaml.
 
     Raises:
@@ -97,7 +97,7 @@ def configured() -> DictConfig:
     return config
 
 
-def go() -> Callable:
+def main_function() -> Callable:
     """Import main.py's function ``go``, which calls the steps."""
     spec = importlib.util.spec_from_file_location("main_py", ROOT / "main.py")
     module = importlib.util.module_from_spec(spec)
@@ -110,14 +110,14 @@ def dependencies(config: DictConfig) -> dict[str, tuple[Call, list[str]]]:
 
     A step depends on a key if another value of the key changes the step's call.
     """
-    function = go()
-    base_calls = calls(function, config)
+    function = main_function()
+    base_calls = record_calls(function, config)
     steps = {step: (call, []) for step, call in base_calls.items()}
     base = OmegaConf.to_container(config, resolve=True)
     for section in (name for name in base if name != "main"):
         for key, value in base[section].items():
             variant = {**base, section: {**base[section], key: _other(value)}}
-            new_calls = calls(function, OmegaConf.create(variant))
+            new_calls = record_calls(function, OmegaConf.create(variant))
             for step, (call, keys) in steps.items():
                 if step not in new_calls or new_calls[step].parameters != call.parameters:
                     keys.append(f"{section}.{key}")

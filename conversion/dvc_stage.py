@@ -20,7 +20,7 @@ import yaml
 from omegaconf import DictConfig
 
 from conversion import dvc_export
-from conversion.calls import Call, calls
+from conversion.step_calls import Call, record_calls
 from pipeline import tracking
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError, report_error
@@ -38,8 +38,8 @@ def run(step: str) -> int:
     Raises:
         PipelineError: dvc.yaml, params.yaml and main.py do not match.
     """
-    config = dvc_export.configured()
-    recorded = calls(dvc_export.go(), config)
+    config = dvc_export.read_config()
+    recorded = record_calls(dvc_export.main_function(), config)
     _check(step, recorded)
     tracker = Tracker(tracking.choose(config.main.tracker), config.main.project_name)
     variables.set_variables(_variables(config, tracker.kind))

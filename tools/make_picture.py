@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from hydra import compose, initialize_config_dir
 
-from conversion import calls, dvc_export
+from conversion import dvc_export, step_calls
 from pipeline.config import schema
 from pipeline.core.settings import ROOT
 from pipeline.reporting import graph
@@ -12,7 +12,7 @@ from pipeline.reporting import graph
 PICTURE = ROOT / "docs" / "pipeline.svg"
 
 
-def picture(steps: Mapping[str, calls.Call]) -> str:
+def picture(steps: Mapping[str, step_calls.Call]) -> str:
     """The steps that ``main.py`` calls, and the artifacts that pass between them."""
     drawn = [
         graph.Step(
@@ -28,5 +28,5 @@ def picture(steps: Mapping[str, calls.Call]) -> str:
 if __name__ == "__main__":
     schema.register()
     with initialize_config_dir(str(ROOT), version_base="1.3"):
-        found = calls.calls(dvc_export.go(), compose("config"))
+        found = step_calls.record_calls(dvc_export.main_function(), compose("config"))
     PICTURE.write_text(picture(found), encoding="utf-8")

@@ -10,7 +10,7 @@ import io
 import tokenize
 from dataclasses import dataclass, field
 
-from conversion.cells import Notebook, bound, stored
+from conversion.cells import Notebook, assigned_names, bound_names
 
 INDENT = "    "
 
@@ -74,17 +74,19 @@ def _standalone_names(notebook: Notebook, trees: list[ast.Module]) -> set[str]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     top = [node for tree in trees for node in tree.body]
     imports = [node for node in top if isinstance(node, ast.Import | ast.ImportFrom)]
-    available = {*dir(builtins), *bound(ast.parse(notebook.imports))}
-    available |= {name for node in imports for name in bound(node)}
-    places = [node.name for node in top if isinstance(node, kinds)]
-    assigned = {name for tree in trees for name in stored(tree)} | {*notebook.declared.parameters}
+    available = {*dir(builtins), *bound_names(ast.parse(notebook.imports))}
+    available |= {name for node in imports for name in bound_names(node)}
+    names = [node.name for node in top if isinstance(node, kinds)]
+    assigned = {name for tree in trees for name in assigned_names(tree)} | {
+        *notebook.declared.parameters
+    }
     standalone = {
         node.name: {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        - stored(node)
-        - bound(node)
+        - assigned_names(node)
+        - bound_names(node)
         for node in top
         if isinstance(node, kinds)
-        and places.count(node.name) == 1
+        and names.count(node.name) == 1
         and node.name not in assigned
         and not any(isinstance(n, ast.Global) for n in ast.walk(node))
     }

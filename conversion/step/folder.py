@@ -9,8 +9,8 @@ from typing import Any
 
 from conversion.cells import Notebook
 from conversion.project import Project
-from conversion.step.declared import Option, Step
 from conversion.step.imports import collect
+from conversion.step.interface import Option, Step
 from conversion.step.script import script
 from pipeline.core.pins import locked
 

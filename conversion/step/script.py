@@ -9,7 +9,7 @@ from conversion.declarations import Link
 from conversion.project import Project
 from conversion.script import as_python, checked, header
 from conversion.step.cell_body import Body, indented, split_cells
-from conversion.step.declared import Option, Step
+from conversion.step.interface import Option, Step
 from pipeline.core.errors import PipelineError
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from conversion import dvc_export
-from conversion.calls import Call, calls
+from conversion.step_calls import Call, record_calls
 from pipeline.config import schema
 from pipeline.steps.context import VARIABLE, StepContext
 from tests.support.paths import POKEMON, ROOT
@@ -140,4 +140,4 @@ def main_calls() -> dict[str, Call]:
     """The steps that main.py runs with the default configuration, and what it gives them."""
     schema.register()
     with initialize_config_dir(str(ROOT), version_base="1.3"):
-        return calls(dvc_export.go(), compose("config"))
+        return record_calls(dvc_export.main_function(), compose("config"))

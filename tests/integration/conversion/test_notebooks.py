@@ -13,7 +13,7 @@ import nbformat
 import pytest
 import yaml
 
-from conversion import commands, whole_command
+from conversion import commands, dvc_cmd
 from conversion.__main__ import cli
 from conversion.cells import read
 from conversion.project import Project
@@ -186,7 +186,7 @@ def test_a_dvc_command_of_old_is_translated_and_runs(
     ],
 )
 def test_options_of_dvc_run_become_those_of_stage_add(given: str, wanted: str):
-    found = whole_command.parse(given, "a.py", "META")
+    found = dvc_cmd.parse(given, "a.py", "META")
     text = " ".join(part if isinstance(part, str) else part.text() for part in found)
     assert text.startswith(f"dvc stage add {wanted}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conversion import declarations, whole_command
+from conversion import declarations, dvc_cmd
 from conversion.cells import Notebook
 from conversion.declarations import Declarations, Link, Parameter
 from conversion.project import Project
@@ -95,7 +95,7 @@ class Step:
         script = [f"${path}", f"${{{path}}}", f"${file}", f"${{{file}}}"]
         script += [self.project.shown(script_path), script_path.name]
         where, declared = self.declared.where, self.declared
-        parts = whole_command.parse(text, where, meta)
+        parts = dvc_cmd.parse(text, where, meta)
         stages = [part for part in parts if not isinstance(part, str)]
         declared.links = [
             Link(kind, value)
@@ -104,7 +104,7 @@ class Step:
             for value in dict.fromkeys(stage.values(*options))
             if value not in script
         ]
-        calls = [words for s in stages for words in whole_command.arguments(s.command, script)]
+        calls = [words for s in stages for words in dvc_cmd.arguments(s.command, script)]
         if not calls:
             raise PipelineError(
                 f"{where}: :dvc-cmd: adds no stage that calls the script ${path}",

@@ -18,16 +18,16 @@ class Call(StepResult):
     Attributes:
         parameters: its parameters; an input is a :class:`Reference` whose digest is the name of the
             step that makes it.
-        asked: the names of its artifacts that later steps read.
+        read_artifacts: the names of its artifacts that later steps read.
     """
 
     parameters: dict[str, Any] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    read_artifacts: list[str] = field(default_factory=list)
 
     def __getitem__(self, artifact: str) -> Reference:
         """A reference to an artifact of the step, without a version; records the name."""
-        if artifact not in self.asked:
-            self.asked.append(artifact)
+        if artifact not in self.read_artifacts:
+            self.read_artifacts.append(artifact)
         return Reference(f"{artifact}:?", self.step)
 
     @property
@@ -39,7 +39,7 @@ class Call(StepResult):
     def artifacts(self) -> list[str]:
         """Names of its output artifacts: in its parameters, and those that later steps read."""
         outputs = [v for k, v in self.parameters.items() if k.endswith("artifact_name") and v]
-        return [*dict.fromkeys([*outputs, *self.asked])]
+        return [*dict.fromkeys([*outputs, *self.read_artifacts])]
 
 
 class Recorder:
@@ -55,7 +55,7 @@ class Recorder:
         return self.calls[step]
 
 
-def calls(go: Callable, config: DictConfig) -> dict[str, Call]:
+def record_calls(go: Callable, config: DictConfig) -> dict[str, Call]:
     """The steps that ``go`` calls with a configuration, in order; nothing is run."""
     recorder = Recorder()
     with standing_in(recorder):
