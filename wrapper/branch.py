@@ -49,7 +49,7 @@ class Branch:
         self.top, self.name = self._git.top, name
         if not (settings.ROOT / "main.py").is_file():  # the library is installed, not checked out
             variables.set_defaults({settings.STATE_DIR: str(self.top / ".pipeline")})
-        checks.refuse(self._git, name)
+        checks.check_commit(self._git, name)
         self.current = self._git.branch() == f"refs/heads/{name}"
         self.base = self._tip() or self._git.commit("HEAD")
 

@@ -16,7 +16,7 @@ UNDER_WAY = {  # files in the git folder during a git command, and the command
 }
 
 
-def refuse(repository: Repository, branch: str) -> None:
+def check_commit(repository: Repository, branch: str) -> None:
     """Check that a commit can be made on a branch.
 
     Raises:

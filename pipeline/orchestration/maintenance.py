@@ -36,7 +36,7 @@ def verify(state: Path) -> list[str]:
         try:
             record = Record.read(path)
             result, store = record.result, record.parts["tracker"]["store"]
-            lost = damage(result) if broken else local_records.lost(result, store)
+            lost = damage(result) if broken else local_records.problems(result, store)
             problems |= {f"{result.step}: {problem}" for problem in lost}
         except FileNotFoundError:
             continue  # removed by another process
@@ -48,7 +48,7 @@ def verify(state: Path) -> list[str]:
 def _damaged_stores(reported: tuple[str, ...]) -> set[str]:
     """Problems in the stores of Trackio and MLflow that are not among the reported ones."""
     problems = {*local_records.damaged_models()}
-    for reference, path in local_records.lost_files():
+    for reference, path in local_records.missing_files():
         if not any(line.endswith(f"{reference} is missing its file {path}") for line in reported):
             problems.add(f"Trackio: {reference} is missing its file {path}")
     for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
@@ -267,7 +267,7 @@ def _add_records(
         s.get("mlflow_run") for s in steps
     }
     mlflow_runs += [record["mlflow_run"] for record in sweeps.values()]
-    unneeded.mlflow = mlflow_garbage.unneeded(mlflow_runs, needed)
+    unneeded.mlflow = mlflow_garbage.removable(mlflow_runs, needed)
     removed_ids, kept_tracker_runs = (
         {summary["run_id"] for summary in removed},
         {step.get("tracker_run") for step in steps},

@@ -133,7 +133,7 @@ class Reuse:
 
     def _lost(self, result: StepResult) -> list[str]:
         """The outputs that are missing or changed, here or in the tracker."""
-        return local_records.lost(result, self._tracker.store) or self._missing(result)
+        return local_records.problems(result, self._tracker.store) or self._missing(result)
 
     def _missing(self, result: StepResult) -> list[str]:
         """The outputs that the tracker no longer has in this version.

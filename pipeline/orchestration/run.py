@@ -384,7 +384,7 @@ class Pipeline:
         self.marker.hold()
         self._open()
         summary.keep_config(self.folder, self.recorded, self.overrides)
-        self._until_end.enter_context(mlflow_retries.announced(self.screen.warn))
+        self._until_end.enter_context(mlflow_retries.announce_retries(self.screen.warn))
         try:
             if self.trial and not self.trial.done:
                 self._begin()
@@ -489,7 +489,7 @@ class Pipeline:
 
     def _end(self, status: str, content: str, error: BaseException | None) -> None:
         """End the run in MLflow; after an error without retries, so as not to wait for a server."""
-        with mlflow_retries.once() if error else contextlib.nullcontext():
+        with mlflow_retries.without_retries() if error else contextlib.nullcontext():
             data_set = self.config.main.dataset
             self.executor.end(status, self.metrics, content, error, self.results, data_set)
 

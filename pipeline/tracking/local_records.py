@@ -14,7 +14,7 @@ from pipeline.core.results import StepResult, damage
 Row = tuple[str | None, ...]
 
 
-def lost(result: StepResult, store: str) -> list[str]:
+def problems(result: StepResult, store: str) -> list[str]:
     """Problems with a finished step's results: files, MLflow run and Trackio versions.
 
     Args:
@@ -24,15 +24,15 @@ def lost(result: StepResult, store: str) -> list[str]:
     Raises:
         PipelineError: a database can't be read.
     """
-    problems = [*damage(result), *_lost_run(result), *_lost_versions(result, store)]
+    lines = [*damage(result), *_run_problems(result), *_version_problems(result, store)]
     if result.environment and not read_lock(result.environment):
-        problems.append(
+        lines.append(
             f"the list of its packages is missing: {settings.lock_file(result.environment)}"
         )
-    return problems
+    return lines
 
 
-def _lost_run(result: StepResult) -> Iterator[str]:
+def _run_problems(result: StepResult) -> Iterator[str]:
     """A problem if a step's run is missing from MLflow's local store."""
     file = settings.sqlite_path(settings.tracking_uri())
     if not result.mlflow_files or file is None:
@@ -42,7 +42,7 @@ def _lost_run(result: StepResult) -> Iterator[str]:
         yield f"MLflow run {run} is gone from {file}"
 
 
-def _lost_versions(result: StepResult, store: str) -> Iterator[str]:
+def _version_problems(result: StepResult, store: str) -> Iterator[str]:
     """A problem for each local output that is missing from Trackio's database."""
     kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
     if kind != "trackio":
@@ -85,7 +85,7 @@ def damaged_models() -> Iterator[str]:
             yield f"{name} version {version} is missing its file {error.filename}"
 
 
-def lost_files() -> Iterator[tuple[str, Path]]:
+def missing_files() -> Iterator[tuple[str, Path]]:
     """Each missing file of Trackio's store: its ``name:version`` and its path."""
     for project, name, version, manifest in _manifests():
         files = settings.trackio_dir() / "artifacts" / project / "blobs" / "sha256"

@@ -309,7 +309,7 @@ class Executor:
         """Set the final status of a step that failed, and return its run, which MLflow did not."""
         ended = None
         # the step's own error matters more
-        with mlflow_retries.once(), contextlib.suppress(MlflowException):
+        with mlflow_retries.without_retries(), contextlib.suppress(MlflowException):
             for run in children(self.client, self.experiment, self.parent):
                 if run.info.run_id not in self._children:
                     self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))

@@ -18,7 +18,7 @@ from pipeline.core.text import say
 from pipeline.tracking.mlflow import store as mlflow_store
 
 
-def unneeded(parents: Iterable[str], needed: Iterable[str]) -> list[str]:
+def removable(parents: Iterable[str], needed: Iterable[str]) -> list[str]:
     """The ids of the parent runs and their descendants that can be removed.
 
     A run is kept if it is needed or if its model has an alias. On a server all runs are kept,

@@ -12,7 +12,7 @@ from pipeline.core import secrets, settings, variables
 
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 BACKOFF = "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"
-ONCE = {RETRIES: "0", TIMEOUT: "5"}
+WITHOUT_RETRIES = {RETRIES: "0", TIMEOUT: "5"}
 
 
 def patience(seconds: float) -> dict[str, str]:
@@ -28,13 +28,13 @@ def patience(seconds: float) -> dict[str, str]:
     return {RETRIES: str(retries), TIMEOUT: str(timeout), BACKOFF: str(factor)}
 
 
-def once() -> AbstractContextManager[None]:
+def without_retries() -> AbstractContextManager[None]:
     """Turn off retries within a block, because the server may be unreachable."""
-    return variables.temporarily(ONCE)
+    return variables.temporarily(WITHOUT_RETRIES)
 
 
 @contextlib.contextmanager
-def announced(say: Callable[[str], None]) -> Iterator[None]:
+def announce_retries(say: Callable[[str], None]) -> Iterator[None]:
     """Announce, once within a block, that MLflow's server does not answer and requests are retried.
 
     MLflow does not. Its HTTP library logs each retry: as a warning after a lost connection, and at

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.core.settings import SWEEP_AGENT
 
 # Set by ``wandb agent`` or a user for one W&B run; if steps saw them, all would write to that run.
-RUN, RESUME, SWEEP, PARAMETERS = ONE_RUN = (
+RUN, RESUME, SWEEP, PARAMETERS = RUN_VARIABLES = (
     "WANDB_RUN_ID",
     "WANDB_RESUME",
     SWEEP_AGENT,

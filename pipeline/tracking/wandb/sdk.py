@@ -138,7 +138,7 @@ def call_sdk(
 
 
 def _result(future: "concurrent.futures.Future[Result]", limit: float, size: int) -> Result:
-    """Wait for a call's result, as long as it moves bytes, and not more than it needs to.
+    """Wait for a call's result; extend the limit while it moves enough bytes.
 
     Raises:
         TimeoutError: there is no result, and no bytes are moved.

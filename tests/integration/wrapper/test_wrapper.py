@@ -529,7 +529,7 @@ def test_a_branch_that_another_worktree_has(top: Path, tmp_path: Path):
 def test_an_identity_that_is_not_set(top: Path, monkeypatch: pytest.MonkeyPatch):
     for name in IDENTITY:
         monkeypatch.delenv(name)
-    refused(top, lambda: call(top), "who commits", "git config user.name")
+    refused(top, lambda: call(top), "name and address", "git config user.name")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-x", "a..b", "HEAD", "@{-1}", "x.lock"])

@@ -47,7 +47,7 @@ def test_tries_and_pauses_take_the_time_that_there_is(seconds: int):
 def test_a_retry_is_said_once(client: mlflow.MlflowClient, server: Server, fault: str | int):
     server.page(EXPERIMENT, ANSWER, fault, fault)
     said: list[str] = []
-    with mlflow_retries.announced(said.append):
+    with mlflow_retries.announce_retries(said.append):
         assert client.get_experiment("1").name == "one"
     assert said == [
         f"MLflow's server, http://127.0.0.1:{server.server_port}, does not answer; each "
@@ -61,7 +61,7 @@ def test_a_server_that_goes_away_is_said_before_it_is_given_up(
 ):
     server.page(EXPERIMENT, ANSWER)
     said: list[str] = []
-    with mlflow_retries.announced(said.append):
+    with mlflow_retries.announce_retries(said.append):
         client.get_experiment("1")
         assert said == []
         server.socket.close()
@@ -77,7 +77,7 @@ def test_nothing_else_is_logged_meanwhile(
     log = logging.getLogger("urllib3.connectionpool")
     level, filters = log.level, [*log.filters]
     server.page(EXPERIMENT, ANSWER, 503)
-    with mlflow_retries.announced(lambda _: None):
+    with mlflow_retries.announce_retries(lambda _: None):
         client.get_experiment("1")
     assert [record for record in caplog.records if record.name == log.name] == []
     assert (log.level, log.filters) == (level, filters)
