@@ -54,7 +54,7 @@ def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
     if problems:
         raise PipelineError(
             f"run {run_id} can't be copied whole:\n" + "\n".join(problems),
-            "run the pipeline again with the same settings, which makes them anew, and repeat this",
+            "restore them: run the pipeline again with the same settings, and repeat this",
         )
     copies: dict[str, str] = {}
     urls: dict[str, str] = {}
@@ -65,13 +65,13 @@ def sync(run_id: str, new_ids: bool = False) -> Iterator[tuple[str, str]]:
                 url = _copy_with_new_ids(run, copies) if new_ids else _copy_run(run, copies)
             except DeletedError as error:
                 raise PipelineError(
-                    f"{run.name} (run {run.id}) was deleted in W&B, which gives no id twice",
+                    f"{run.name} (run {run.id}) was deleted in W&B, and its id can't be reused",
                     f"copy it under another id: sync-to-wandb --run {run_id} --new-ids",
                 ) from error
             except PipelineError as error:
                 raise PipelineError(
                     f"{run.name} ({index + 1} of {len(runs)}) was not copied: {error.what}",
-                    f"{error.remedy}\nrepeat this to go on from there",
+                    f"{error.remedy}\nrepeat this to copy the remaining runs",
                 ) from error
             urls[run.id] = url
             yield run.name, url
@@ -172,7 +172,7 @@ def _copy_run(run: RecordedRun, copies: dict[str, str]) -> str:
         copy = stored_run(run.project, run.id)
         missing = _missing_records(run, copy, copies) if copy else ["the run"]
         if copy is None or missing:
-            raise PipelineError(f"W&B has not kept {', '.join(missing)}", "see the server's log")
+            raise PipelineError(f"W&B did not store {', '.join(missing)}", "see the server's log")
     for version in run.outputs:
         _place_aliases(run.project, version, copies[version.reference])
     return copy.url

@@ -138,8 +138,8 @@ class Tracker:
         """
         if self.kind != "wandb":
             raise PipelineError(
-                f"{reference} is in Trackio, and promotion.wandb_registry={registry} is W&B's",
-                "its aliases in Trackio are moved; set promotion.wandb_registry=null",
+                f"promotion.wandb_registry={registry} needs W&B, and {reference} is in Trackio",
+                "set promotion.wandb_registry=null; the aliases in Trackio are moved already",
             )
         load(self.kind).link(self.project, reference, registry, collection, alias)
 

@@ -150,10 +150,10 @@ def _run_ids(
         raise PipelineError(
             f"Trackio has nothing of run {run_id} in project {project!r} "
             f"({settings.trackio_dir()})",
-            "set TRACKIO_DIR to the store it is in; if that is a Trackio server's, do this there",
+            "set TRACKIO_DIR to its store; for a Trackio server, run this command on the server",
         )
     if missing:
-        say(f"warning: gone from Trackio, and not copied: {', '.join(missing)}", file=sys.stderr)
+        say(f"warning: missing in Trackio, and not copied: {', '.join(missing)}", file=sys.stderr)
     pipeline_run = ids.get(f"{PIPELINE}-{run_id}")
     return [*run_ids, pipeline_run] if pipeline_run else run_ids
 

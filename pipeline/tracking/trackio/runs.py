@@ -123,7 +123,7 @@ def _download(project: str, artifact: trackio.Artifact, reference: str, into: Pa
         root = artifact.download(into)
     except FileNotFoundError as error:
         raise PipelineError(
-            f"artifact {reference!r} has lost its bytes: {error}",
+            f"artifact {reference!r} is missing a file: {error}",
             "run the step that made it again (main.force=true)",
         ) from error
     for entry in artifact.manifest or []:
@@ -158,7 +158,8 @@ def set_alias(project: str, reference: str, alias: str) -> None:
     record = _record(project, reference)
     if record is None:
         raise PipelineError(
-            f"there is no {reference!r} in Trackio project {project!r} to be {alias!r}",
+            f"the alias {alias!r} can't be set: there is no {reference!r} in Trackio project "
+            f"{project!r}",
             "run the step that makes it, or register another version",
         )
     server = _server()
@@ -180,7 +181,7 @@ def set_alias(project: str, reference: str, alias: str) -> None:
         raise PipelineError(
             f"the alias {alias!r} is on a newer version than {reference}, and a Trackio server "
             "moves an alias forward only",
-            "MLflow's registry has it right, and is what predict and serve go by",
+            "predict and serve use the alias in MLflow's registry, which is set",
         )
 
 

@@ -105,7 +105,8 @@ def set_alias(project: str, reference: str, alias: str) -> None:
     artifact = stored_artifact(project, reference)
     if artifact is None:
         raise PipelineError(
-            f"there is no {reference!r} in W&B project {project!r} to be {alias!r}",
+            f"the alias {alias!r} can't be set: there is no {reference!r} in W&B project "
+            f"{project!r}",
             "run the step that makes it, or register another version",
         )
 

@@ -132,8 +132,8 @@ def call_sdk(
         reason = _reason(error) if future.done() else f"no answer within {limit:.0f} seconds"
         remedy = _remedy(error, is_late)
         if RATE_LIMIT.search(str(error)) or (is_late and _is_rate_limited()):
-            reason = f"it limits how often it may be asked (HTTP 429); {reason}"
-            remedy = f"run it later, or fewer at once; or wait longer: {_longer_timeout()}"
+            reason = f"it limits the rate of requests (HTTP 429); {reason}"
+            remedy = f"run later, or fewer runs at once; or wait longer: {_longer_timeout()}"
         raise PipelineError(f"W&B ({server()}) could not {action}: {reason}", remedy) from error
 
 

@@ -140,5 +140,5 @@ def test_a_checkout_is_whole_or_not_there(place: Clone, tmp_path: Path):
     finally:
         (place.home / "away").rename(blobs)
     assert done.status == 1
-    assert "has lost its bytes" in done.err
+    assert "is missing a file" in done.err
     assert not list(tmp_path.iterdir())

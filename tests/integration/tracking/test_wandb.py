@@ -531,7 +531,7 @@ def test_a_registry_that_one_may_not_link_to(client, wandb_server):
         assert "link model:v0 to wandb-registry-model/pokemon-legendary" in caught.value.what
         assert "your role in it" in caught.value.remedy
         wandb_server.store.registry("model").read_only = True
-    with pytest.raises(PipelineError, match="is W&B's"):
+    with pytest.raises(PipelineError, match="needs W&B"):
         Tracker("trackio", "pokemon").link("model:v0", "model", "pokemon", "production")
 
 

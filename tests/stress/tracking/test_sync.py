@@ -337,7 +337,7 @@ def test_what_deleted_runs_made_is_copied_where_it_was_used(
     changed.execute(DELETE_RUNS)
     done = changed.sync(changed.id("whole"), wandb_server)
     assert done.status == 0, done.err
-    assert "warning: gone from Trackio, and not copied: 1-Download_data, 2-ETL" in done.err
+    assert "warning: missing in Trackio, and not copied: 1-Download_data, 2-ETL" in done.err
     split, training, _ = wandb_server.runs.values()
     clean = wandb_server.artifacts["clean_data.csv:v0"]
     assert (clean.made_by, clean.users) == (None, [split])
@@ -362,7 +362,7 @@ def test_a_copy_that_was_cut_off_is_completed(
     error = recorded.refused("whole", wandb_server)
     death.join()
     assert "of 5) was not copied: W&B " in error
-    assert "repeat this to go on from there" in error
+    assert "repeat this to copy the remaining runs" in error
     assert set(wandb_server.artifacts) < set(copy.artifacts)
     wandb_server.store.crash()
     wandb_server.start()
@@ -374,7 +374,7 @@ def test_files_that_the_server_refused_are_sent_again(
     recorded: Recorded, copy: WandbServer, crowd: Crowd
 ):
     name = f"4-Training_model-{recorded.id('whole')}"
-    assert crowd.refused.startswith(f"error: {name} (4 of 5) was not copied: W&B has not kept ")
+    assert crowd.refused.startswith(f"error: {name} (4 of 5) was not copied: W&B did not store ")
     assert "confusion_matrix" in crowd.refused
     assert "importances" in crowd.refused
     trained = recorded.tracker_runs("whole")[3]

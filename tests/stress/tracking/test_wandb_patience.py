@@ -73,7 +73,7 @@ def test_a_line_that_stands_still_is_given_up(client: WandbServer):
 
 def test_a_rate_limit_is_named(client: WandbServer):
     client.faults.retry_after, client.faults.status = 30, 429
-    with pytest.raises(PipelineError, match="it limits how often it may be asked") as caught:
+    with pytest.raises(PipelineError, match="it limits the rate of requests") as caught:
         start()
     assert "HTTP 429" in caught.value.what
     assert f"main.tracker_timeout={2 * TIMEOUT}" in caught.value.remedy
