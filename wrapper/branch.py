@@ -167,7 +167,7 @@ class Branch:
             )
 
     def _new_references(self, tree: str) -> dict[str, tuple[str, str]]:
-        """The references that others committed to the branch, so that the commit keeps them."""
+        """The branch's references that the tree lacks, so that the commit keeps them."""
         current = self._git.entries(self._tip(), REFERENCES)
         original = self._git.entries(self.base if self.current else tree, REFERENCES)
         return {path: entry for path, entry in current.items() if path not in original}

@@ -140,7 +140,7 @@ class Step:
         """The step's parameters, in order.
 
         Raises:
-            PipelineError: two have the same name, or a value is not of its declared type.
+            PipelineError: two parameters share a name, or a value is not of the declared type.
         """
         options = [
             Option(name, None, f"{self.description(link)}, as name:version")

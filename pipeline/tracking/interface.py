@@ -45,7 +45,7 @@ class Artifact:
 
     @property
     def reference(self) -> str:
-        """``name:version``, the form that steps pass to one another."""
+        """``name:version``, the form in which steps receive their inputs."""
         return f"{self.name}:{self.version}"
 
     def download(self, root: str | Path | None = None) -> Path:

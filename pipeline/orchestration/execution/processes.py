@@ -43,7 +43,7 @@ def interruptible() -> Iterator[None]:
     """On a signal to end, such as Ctrl-C, end all child processes and raise KeyboardInterrupt."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        variables.set_variables(mlflow_retries.WITHOUT_RETRIES)  # a user who stops a run does not want to wait
+        variables.set_variables(mlflow_retries.WITHOUT_RETRIES)  # stop quickly
         end_children()
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""MLflow's store: one SQLite database in the state folder, or the server that was named."""
+"""MLflow's store: an SQLite database in the state folder, or the user's server."""
 
 import contextlib
 import logging
@@ -268,7 +268,7 @@ def _write_atomically(
     Args:
         file: the file.
         write: writes the temporary file.
-        is_intact: whether the file needs not be created.
+        is_intact: tells whether an existing file is valid.
     """
     if is_intact(file):
         return
@@ -345,7 +345,7 @@ def addresses(client: mlflow.MlflowClient, run_id: str) -> list[str]:
 def local_files(addresses: Iterable[str]) -> dict[str, str]:
     """The digests of the files below these addresses, by path relative to the state folder.
 
-    Files outside of the state folder are skipped, because others may change them.
+    Files elsewhere, or on a server, are not checked.
     """
     state, digests = settings.state_dir(), dict[str, str]()
     for address in addresses:
