@@ -31,6 +31,9 @@ from pipeline.tracking.wandb.sdk import close
 from tests.support import shared_workers
 from tests.support.runs import HANGS
 from tests.support.wandb_server import DROP, WandbServer
+from tests.support.wandb_server.encoding import python_name
+from tests.support.wandb_server.inputs import SCHEMA
+from tests.support.wandb_server.operations import Mutation
 
 OF_WANDB = 90  # seconds: what the SDK itself would wait at least
 CHILD = """
@@ -693,23 +696,83 @@ def test_bytes_are_put_on_another_host_with_the_headers_that_it_asks_for(client,
     assert refusal(place, b"one", "PUT").code == 403
 
 
+def answered(server: WandbServer, query: str, **variables: object) -> dict:
+    """What the server answers to an operation that the SDK would not send."""
+    login = base64.b64encode(f"api:{server.api_key}".encode()).decode()
+    asked = urllib.request.Request(
+        f"{server.url}/graphql",
+        json.dumps({"query": query, "variables": variables}).encode(),
+        {"Authorization": f"Basic {login}"},
+    )
+    with urllib.request.urlopen(asked) as answer:
+        return json.load(answer)
+
+
 @pytest.mark.parametrize(
     "query", ["query Mood { viewer { mood } }", "mutation Mood { mood(input: {}) { id } }"]
 )
 def test_a_field_that_is_not_known_is_refused(query: str):
     """And noted, so that no test passes in which the SDK has asked for one."""
     with WandbServer() as server:
-        login = base64.b64encode(f"api:{server.api_key}".encode()).decode()
-        asked = urllib.request.Request(
-            f"{server.url}/graphql",
-            json.dumps({"query": query}).encode(),
-            {"Authorization": f"Basic {login}"},
-        )
-        with urllib.request.urlopen(asked) as answer:
-            told = json.load(answer)
+        told = answered(server, query)
         assert told["data"] is None
         assert 'Cannot query field "mood"' in told["errors"][0]["message"]
         assert len(server.unanswered) == 1
+
+
+ALIASES = "mutation Add($input: AddAliasesInput!) { addAliases(input: $input) { success } }"
+RUN = {"name": "one", "modelName": "pokemon"}
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "error"),
+    [
+        (
+            'mutation Upsert { upsertBucket(input: {name: "one", mood: 1}) { inserted } }',
+            {},
+            "Field 'mood' is not defined by type 'UpsertBucketInput'",
+        ),
+        (
+            "mutation Upsert($input: UpsertBucketInput!) { upsertBucket(input: $input) "
+            "{ inserted } }",
+            {"input": {**RUN, "mood": 1}},
+            "Field 'mood' is not defined by type 'UpsertBucketInput'",
+        ),
+        (  # within another one
+            ALIASES,
+            {"input": {"artifactID": "1", "aliases": [{"alias": "best", "mood": 1}]}},
+            "Field 'mood' is not defined by type 'ArtifactCollectionAliasInput'",
+        ),
+        (ALIASES, {"input": {"aliases": []}}, "Field 'artifactID' of required type 'ID!'"),
+        (
+            "mutation Add($input: MoodInput!) { addAliases(input: $input) { success } }",
+            {"input": {}},
+            "'MoodInput!' which cannot be used as an input type",
+        ),
+        (
+            "mutation Upsert { upsertBucket(input: {name: $mood}) { inserted } }",
+            {"mood": "one"},
+            "Variable '$mood' is not defined",
+        ),
+        (
+            "query Run { project(name: $mood) { id } }",
+            {"mood": "one"},
+            "Variable '$mood' is not defined",
+        ),
+    ],
+)
+def test_an_input_that_is_not_known_is_refused(query: str, variables: dict, error: str):
+    """As GraphQL's validation does it: nothing is done, and it is noted."""
+    with WandbServer() as server:
+        told = answered(server, query, **variables)
+        assert told["data"] is None
+        assert error in told["errors"][0]["message"]
+        assert (len(server.unanswered), server.runs) == (1, {})
+
+
+def test_each_mutation_of_the_server_has_an_input():
+    methods = {name for name in vars(Mutation) if not name.startswith("_")} - {"field"}
+    assert {python_name(name) for name in SCHEMA.mutation_type.fields} == methods
 
 
 def test_a_gateway_answers_with_a_page(client, wandb_server):

@@ -1,8 +1,8 @@
 """Answers GraphQL operations by walking a query's fields over plain Python objects.
 
-There is no schema: a field is an attribute or a method of a :class:`Node`, under its Python name.
-A field that a node does not have is an error, as on a server too old for it, so a question nobody
-has thought of is seen at once.
+There is no schema of what is answered: a field is an attribute or a method of a :class:`Node`,
+under its Python name. A field that a node does not have is an error, as on a server too old for it,
+so a question nobody has thought of is seen at once. What mutations take has a schema: inputs.py.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 from graphql.language import ast, parse
 
 from tests.support.wandb_server.encoding import python_name
+from tests.support.wandb_server.inputs import problems
 
 
 class GraphQLFailure(Exception):
@@ -72,15 +73,15 @@ class Execution:
     """One operation: its fragments, its variables and its answer."""
 
     def __init__(self, query: str, variables: Mapping[str, Any]):
-        document = parse(query, no_location=True)
+        self.document = parse(query, no_location=True)
         self.fragments = {
             definition.name.value: definition
-            for definition in document.definitions
+            for definition in self.document.definitions
             if isinstance(definition, ast.FragmentDefinitionNode)
         }
         self.operation = next(
             definition
-            for definition in document.definitions
+            for definition in self.document.definitions
             if isinstance(definition, ast.OperationDefinitionNode)
         )
         defaults = {
@@ -96,7 +97,13 @@ class Execution:
         return self.operation.operation is ast.OperationType.MUTATION
 
     def run(self, root: Node) -> dict[str, Any]:
-        """The operation's ``data``."""
+        """The operation's ``data``.
+
+        Raises:
+            GraphQLFailure: it has an argument, a variable or a field that is not known.
+        """
+        if found := problems(self.document, self.operation, self.variables):
+            raise GraphQLFailure(" ".join(found))
         return self.select(root, self.operation.selection_set)
 
     def select(self, parent: Any, selection: ast.SelectionSetNode) -> dict[str, Any]:
