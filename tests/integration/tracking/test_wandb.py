@@ -484,6 +484,22 @@ def test_an_entity_that_is_not_there_or_not_ours(
     assert wandb_server.runs == {}
 
 
+def test_a_project_that_may_only_be_read(client, wandb_server, monkeypatch, tmp_path):
+    """Other projects of the same owner may be written; what is in this one can be read."""
+    run = start()
+    made = log(run)
+    run.finish()
+    before = wandb_server.artifacts, dict(wandb_server.store.blobs)
+    wandb_server.store.project("pokemon").read_only = True
+    with pytest.raises(PipelineError, match=r"not start a run: .*permission denied") as raised:
+        start()
+    assert "pokemon (main.project_name)" in raised.value.remedy
+    assert "WANDB_API_KEY" not in str(raised.value)
+    assert [*wandb_server.runs] == [run.id]
+    assert (wandb_server.artifacts, wandb_server.store.blobs) == before
+    assert find("pokemon", "clean.csv:latest") == made
+
+
 def test_bytes_damaged_in_storage_or_on_the_way(client, wandb_server, tmp_path):
     run = start()
     log(run)

@@ -26,6 +26,22 @@ def test_a_wrong_key(checkout: Checkout, server: WandbServer):
     assert b"f" * 40 not in (done.err + done.out).encode() + b"".join(files)
 
 
+def test_a_project_that_may_only_be_read(checkout: Checkout, server: WandbServer):
+    """Nothing is left there; a run in another project of the same owner succeeds."""
+    server.store.project("pokemon").read_only = True
+    done = failed(checkout, server, *QUICK)
+    assert "could not start a run: " in done.err
+    assert "permission denied" in done.err
+    assert "to write to your default entity (WANDB_ENTITY) and its project pokemon" in done.err
+    assert "main.project_name" in done.err
+    assert len(done.err.splitlines()) <= 6, done.err
+    assert (server.runs, server.artifacts, server.store.blobs) == ({}, {}, {})
+    other = checkout.run(*QUICK, "main.project_name=other", **server.environment())
+    assert other.states[:2] == ["ran", "ran"], other.err
+    assert {run.project.name for run in server.runs.values()} == {"other"}
+    assert not server.unanswered
+
+
 def test_a_server_that_is_down_at_the_start(checkout: Checkout, server: WandbServer):
     server.stop()
     done = failed(checkout, server, *QUICK)

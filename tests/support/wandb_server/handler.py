@@ -85,6 +85,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             try:
                 status, answer = self._route(path, query, body)
+            except Refused as error:
+                status, answer = error.status, {"error": str(error)}
             except Exception as error:  # a mistake of this server, or a question unheard of
                 self.world.unanswered.append(f"{operation or path}: {error!r}")
                 status, answer = HTTPStatus.INTERNAL_SERVER_ERROR, {"error": repr(error)}

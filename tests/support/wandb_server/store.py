@@ -81,7 +81,7 @@ class Store:
 
         Raises:
             Missing: there is no such owner.
-            Denied: the user may not write there.
+            Denied: the user may not write to this owner's projects, or not to this one.
         """
         owner = self.entities.get(entity or self.entity.entity)
         if owner is None:
@@ -89,9 +89,12 @@ class Store:
         if not owner.open:
             raise Denied("permission denied")
         key = (owner.name, name)
-        if key not in self.projects:
-            self.projects[key] = Project(self, name, owner)
-        return self.projects[key]
+        project = self.projects.get(key) or self.projects.setdefault(
+            key, Project(self, name, owner)
+        )
+        if project.read_only:
+            raise Denied("permission denied")
+        return project
 
     def crash(self) -> None:
         """Hear no more of the runs that go on: wandb/apis/public/runs.py, ``Run.state``."""
@@ -135,12 +138,14 @@ class Entity(Node):
 
 
 class Project(Node):
-    """Runs by id, and artifacts by name."""
+    """Runs by id, and artifacts by name.
 
-    read_only = False
+    Attributes:
+        read_only: whether the user may only look at it, whose owner's others may be written.
+    """
 
     def __init__(self, store: Store, name: str, entity: Entity):
-        self.store = store
+        self.store, self.read_only = store, False
         self.name, self.entity = name, entity
         self.id = store.add("Project", self)
         self.internal_id = str(len(store.projects) + 1)
