@@ -60,3 +60,9 @@ def test_rows_that_production_was_trained_on(
     assert said in told
     assert bool(told) == bool(said)
     assert verdict.passed == ("all 10" not in said)
+
+
+def test_no_version_is_linked_to_wandbs_registry_unless_one_is_named():
+    """Servers without a registry, and plans without one, refuse it."""
+    assert not gate.gate([]).wandb_registry
+    assert gate.gate(["promotion.wandb_registry=model"]).wandb_registry == "model"

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import tracking
 from pipeline.core.errors import PipelineError
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +98,9 @@ def test_where_the_dashboard_is(monkeypatch: pytest.MonkeyPatch):
     assert (
         tracking.Tracker("wandb", "p").dashboard([url]) == "dashboard: https://wandb.example/ada/p"
     )
+
+
+def test_git_ignores_what_wandb_writes_into_the_checkout():
+    """The SDK's runs, and the files of artifacts that somebody has downloaded there."""
+    lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/wandb/", "/artifacts/"} <= set(lines)
