@@ -3,6 +3,7 @@
 from collections import deque
 from http import HTTPStatus
 from threading import Event, Lock
+from time import sleep
 
 DROP = 0  # in place of a status: close the connection without an answer
 
@@ -28,6 +29,7 @@ class Faults:
         wrong_bytes: answer downloads with bytes that are not the stored ones.
         retry_after: what the header of that name says with a status, in seconds.
         bytes_per_second: read uploads no faster.
+        delays: seconds before requests with a text are answered, by that text.
         given: how many requests have met a fault.
     """
 
@@ -37,6 +39,7 @@ class Faults:
         self.wrong_bytes = False
         self.retry_after: int | None = None
         self.bytes_per_second: int | None = None
+        self.delays: dict[str, float] = {}
         self.given = 0
         self._next: deque[int] = deque()
         self._held = ""
@@ -57,6 +60,7 @@ class Faults:
         """How this request is to fail; None means it is to be answered."""
         if self._held and self._held in request:
             self._released.wait()
+        sleep(max((delay for text, delay in self.delays.items() if text in request), default=0))
         with self._lock:
             if self.only not in request:
                 return None
@@ -75,6 +79,7 @@ class Faults:
         with self._lock:
             self.status, self.only, self.wrong_bytes = None, "", False
             self.retry_after = self.bytes_per_second = None
+            self.delays = {}
             self._next.clear()
         self._held = ""
         self._released.set()
