@@ -1,5 +1,6 @@
 """Where the package wandb has been uninstalled, everything but W&B works."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,17 @@ import pytest
 from tests.support.runs import SMALL, Checkout
 
 KEY = {"WANDB_API_KEY": "x" * 40}
+IMPORT_ALL = """
+import importlib, json, pkgutil
+failed = []
+for package in map(importlib.import_module, ("pipeline", "conversion", "wrapper", "dashboard")):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        try:
+            importlib.import_module(module.name)
+        except ImportError:
+            failed.append(module.name)
+print(json.dumps(failed))
+"""
 
 
 @pytest.fixture
@@ -35,3 +47,13 @@ def test_the_pipeline_runs_on_trackio_and_what_needs_wandb_says_so(
         assert one.status == 1
         assert one.err.startswith("error: the package wandb, which W&B needs, is not installed")
         assert len(one.err.splitlines()) == 2
+
+
+def test_only_the_modules_that_are_about_wandb_need_it(tmp_path: Path, without: dict[str, str]):
+    """The app, the decorators, notebooks, serving, sweeps and all else can be imported."""
+    checkout = Checkout(tmp_path / "home", shares_workers=False)
+    done = checkout.python("-c", IMPORT_ALL, cwd=checkout.root, **without)
+    assert done.status == 0, done.err
+    failed = json.loads(done.out.splitlines()[-1])
+    own = {"pipeline.tracking.sync_to_wandb", "pipeline.tracking.wandb.runs"}
+    assert set(failed) == {*own, "pipeline.tracking.wandb.sdk"}
