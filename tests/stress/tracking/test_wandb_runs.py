@@ -7,11 +7,14 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import mlflow
 import pytest
 
+from pipeline.core.files import content_digest
 from pipeline.provenance import origin
+from tests.support.clones import Clone
 from tests.support.paths import ROOT
 from tests.support.runs import HANGS, SMALL, Checkout, Finished, environment
 from tests.support.sweeps import check_shared_workers, check_swept
@@ -171,6 +174,25 @@ def test_two_runs_leave_exactly_their_runs_versions_aliases_and_lineage(
                 assert runs[name]["config"]["mlflow_run_id"] == step["mlflow_run"]
     assert not list(checkout.home.glob("**/trackio"))
     assert {path.name for path in checkout.home.iterdir()} <= {"state", ".config", ".cache"}
+
+
+def test_a_run_is_laid_out_and_reproduced(server: WandbServer, tmp_path: Path):
+    """From what W&B has of it; that changes nothing there."""
+    place, env = Clone.make(tmp_path), server.environment()
+    done = place.run(*ON_WANDB, "main.steps=[1,2]", **env)
+    assert done.states[:2] == ["ran", "ran"], done.err
+    id, before = done.summary["run_id"], {name: run.state for name, run in server.runs.items()}
+    laid_out = place.tool("checkout", id, "--into", tmp_path / "out", **env)
+    assert laid_out.status == 0, laid_out.err
+    for output in done.outputs().values():
+        assert content_digest(tmp_path / "out" / "data" / output["name"]) == output["digest"]
+    again = place.tool("reproduce", id, **env)
+    assert again.status == 0, again.out + again.err
+    assert f"run {id} was reproduced: all " in again.out
+    assert {name: run.state for name, run in server.runs.items()} == before
+    assert {"pokemon.csv:v0", "clean_data.csv:v0"} < {*server.artifacts}
+    assert not any(name.endswith(":v1") for name in server.artifacts)
+    assert not server.unanswered
 
 
 def test_a_grid_leaves_its_trials_and_its_table(checkout: Checkout, server: WandbServer):
