@@ -39,7 +39,7 @@ def resolve_data_path(config: DictConfig) -> None:
     """Replace a path in data.file_url by its absolute address, as each step has its own folder."""
     if not OmegaConf.is_missing(config.data, "file_url"):
         address = file_address(config.data.file_url)
-        if address != config.data.file_url:
+        if address != config.data.file_url and not secrets.has_login(config.data.file_url):
             config.data.file_url = address
 
 
@@ -146,12 +146,12 @@ def _check_data(config: DictConfig) -> None:
             f"data.query is for a database, and data.file_url={url!r} is none",
             "give a database's address (postgresql://host/database), or data.query=null",
         )
-    if secrets.has_login(url) and not is_query(
-        url, query
-    ):  # a database's login is moved into a variable
+    # a database's login is moved into a variable
+    if secrets.has_login(url) and not is_query(url, query):
         raise PipelineError(
             "data.file_url contains a user name or password, which every run would record",
-            "leave it out of the address and put it into ~/.netrc, which is read for you",
+            "leave it out of the address and put it into ~/.netrc, which is read for you; "
+            "a path begins with / or ./",
         )
     check_file_url("data.file_url", config.data.file_url)
 

@@ -32,17 +32,39 @@ LOGIN = re.compile(
     r"([^/?#\\]*|(?!\[)[^/?#:@\\]*:(?!\d*[,/?#])[^@]*)@",
     re.IGNORECASE,
 )
+# The same without slashes, as in https:u:P@host or u:P@host, unless it is a path or a host's port
+BARE_LOGIN = re.compile(
+    rf"(\s*+['\"]?+\s*+)(?!{BEGIN}|file:|[/~.\[{{]|[^/?#:@]*:\d*[,/?#])"
+    r"((?:\$\{[^}]*\}|[^@:$]|\$(?!\{))*:.*)@",
+    re.IGNORECASE | re.DOTALL,
+)
 ENTRY = re.compile(
     r"""(['"]?)([\w.-]+)\1\s*:\s*(?:"([^"]*)"|'([^']*)'|([^\s,{}\[\]'"$][^,}\]]*))"""
 )
 MOVED = re.compile(rf"[?&;#]?\$\{{oc\.env:{PREFIX}\w+\}}@?")
+MOVED_LOGIN = re.compile(rf"\s*['\"]?\s*\$\{{oc\.env:{PREFIX}\w+\}}@")
+# Words of a key by which it is a secret's. "key", "code" and "cookie" alone are ordinary names.
 WORDS = {
-    "apikey", "auth", "authorization", "bearer", "credential", "credentials", "jwt", "passphrase",
-    "passwd", "password", "passwords", "pwd", "sas", "secret", "secrets", "sig", "signature",
-    "token",
+    "auth", "authorization", "bearer", "credential", "credentials", "jwt", "passcode",
+    "passphrase", "passwd", "password", "passwords", "pwd", "sas", "secret", "secrets", "sig",
+    "signature", "token",
 }  # fmt: skip
-PAIRS = {(kind, key) for kind in ("api", "access", "private", "account", "shared", "subscription")
-         for key in ("key", "keys")}  # fmt: skip
+ALONE_WORDS = {"pass", "tokens"}  # not in max_tokens, n_tokens, first_pass or high_pass
+PAIRS = {
+    *((kind, key) for key in ("key", "keys") for kind in (
+        "access", "account", "api", "deploy", "encryption", "functions", "private", "shared",
+        "signing", "ssh", "subscription")),
+    *((kind, "tokens") for kind in ("access", "api", "auth", "bearer", "refresh", "session")),
+    *((kind, "pass") for kind in ("database", "db", "ftp", "login", "mail", "proxy", "smtp",
+                                  "user")),
+    ("connection", "string"), ("connection", "strings"), ("conn", "str"),
+}  # fmt: skip
+JOINED = WORDS | {first + second for first, second in PAIRS}
+# Words of a key by which its value is an address
+OF_ADDRESSES = {
+    "address", "addresses", "dsn", "endpoint", "endpoints", "proxy", "root", "server", "servers",
+    "storage", "store", "uri", "uris", "url", "urls",
+}  # fmt: skip
 # What comes with a signature and is made anew with it: of Azure, Amazon and Google
 SIGNED = {
     "sv", "ss", "srt", "sp", "se", "st", "spr", "sr", "sip", "sdd", "skoid", "sktid", "skt", "ske",
@@ -63,8 +85,27 @@ def reference(name: str) -> str:
 
 def is_secret(key: str) -> bool:
     """Whether a key looks like that of a secret: by whole words, such as ``api_key``."""
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)]
-    return not WORDS.isdisjoint(words) or not PAIRS.isdisjoint(itertools.pairwise(words))
+    words = _words(key)
+    return (
+        not JOINED.isdisjoint(words)
+        or not PAIRS.isdisjoint(itertools.pairwise(words))
+        or (len(words) == 1 and words[0] in ALONE_WORDS)
+    )
+
+
+def is_address(key: str) -> bool:
+    """Whether a key looks like that of an address or of several."""
+    return any(not OF_ADDRESSES.isdisjoint(_words(part)) for part in _parts(key))
+
+
+def _parts(key: str) -> list[str]:
+    """What is below a key's section; also of a list or a mapping there."""
+    return key.split(".")[1:] or [key]
+
+
+def _words(key: str) -> list[str]:
+    """The words of a key: ``api_key``, ``apiKey`` and ``APIKey`` have the same two."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", key)]
 
 
 def protect(key: str, text: str) -> tuple[str, dict[str, str]]:
@@ -87,14 +128,23 @@ def protect(key: str, text: str) -> tuple[str, dict[str, str]]:
 
     if not text or REFERENCE.fullmatch(text):
         return text, moved
-    if any(map(is_secret, key.split(".")[1:] or [key])):  # also of a list or a mapping below it
+    if any(map(is_secret, _parts(key))):
         return move(text), moved
     if alone := ALONE.fullmatch(text):
         start, end = alone.span("address")
         return f"{text[:start]}{_protect_address(alone['address'], move)}{text[end:]}", moved
+    if is_address(key) and not text.startswith(("{", "[")) and not _is_file(text):
+        if bare := BARE_LOGIN.match(text):
+            text = f"{bare[1]}{move(bare[2])}@{text[bare.end() :]}"
+        if not re.search(BEGIN, text):
+            return _protect_address(text, move), moved
     if text.startswith(("{", "[")):
         text = ENTRY.sub(lambda found: _protect_entry(found, move), text)
     return ADDRESS.sub(lambda found: _protect_address(found[0], move), text), moved
+
+
+def _is_file(text: str) -> bool:
+    return os.path.exists(os.path.expanduser(text))  # noqa: PTH110, PTH111 - any text may come here
 
 
 def _protect_entry(entry: re.Match[str], move: Callable[[str], str]) -> str:
@@ -240,5 +290,5 @@ def without_login(address: str) -> str:
 
 
 def has_login(address: str) -> bool:
-    """Whether an address has a user name or a password in it."""
-    return LOGIN.search(address) is not None
+    """Whether an address, as :func:`protect` gives it, has a user name or a password in it."""
+    return bool(LOGIN.search(address) or MOVED_LOGIN.match(address))

@@ -125,8 +125,17 @@ def test_a_password_is_refused_and_not_recorded(tmp_path):
     checkout = Checkout(tmp_path / "home")
     for address in (f" https://u:{SECRET}@host/x", f"http:///u:{SECRET}@host",
                     f"git+http://u:{SECRET}@host/x", f"http:/u:{SECRET}@host/x",
-                    f"https://u:a/{SECRET}@host/x", f"'https://u:a, {SECRET}@host/x'"):  # fmt: skip
+                    f"https://u:a/{SECRET}@host/x", f"'https://u:a, {SECRET}@host/x'",
+                    f"https:u:{SECRET}@host/x", f"u:{SECRET}@host/x"):  # fmt: skip
         done = checkout.run(f"data.file_url={address}")
         assert done.status == 1
         assert "user name or password" in done.err
         check(checkout, done)
+
+
+def test_an_address_without_its_beginning_is_recorded_without_its_signature(tmp_path):
+    checkout = Checkout(tmp_path / "home")
+    done = checkout.run(f"data.file_url=example.org/x.csv?id=3&sig={SECRET}")
+    assert done.status == 1
+    assert "an address begins with https:// or http://" in done.err
+    check(checkout, done)

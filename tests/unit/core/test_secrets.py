@@ -14,13 +14,19 @@ NAME = "PIPELINE_SECRET_DATA_FILE_URL"
 @pytest.mark.parametrize(
     "key",
     ["password", "api_key", "apikey", "access-key", "accessKey", "sig", "auth_token", "api_keys",
-     "pwd", "auth", "Authorization", "passphrase", "sas", "subscription-key"],
+     "pwd", "auth", "Authorization", "passphrase", "sas", "subscription-key", "passwd", "pass",
+     "db_pass", "tokens", "refreshTokens", "secrets", "credentials", "private_key", "privatekey",
+     "APIKey", "DBPassword", "AWS_SECRET_ACCESS_KEY", "connectionString", "ssh-key"],
 )  # fmt: skip
 def test_keys_of_secrets(key):
     assert secrets.is_secret(key)
 
 
-@pytest.mark.parametrize("key", ["max_tokens", "signal", "key", "keys", "design", "secretary"])
+@pytest.mark.parametrize(
+    "key",
+    ["max_tokens", "signal", "key", "keys", "design", "secretary", "code", "n_tokens", "high_pass",
+     "first_pass", "passthrough", "compass", "author", "storage_key"],
+)  # fmt: skip
 def test_other_keys(key):
     assert not secrets.is_secret(key)
 
@@ -46,6 +52,11 @@ def test_other_keys(key):
         ("https://h/x?id=3;token=k;v=7", "https://h/x?id=3;v=7;${oc.env:%s}", "token=k"),
         ("https://h/token.csv;token=k", "https://h/token.csv;${oc.env:%s}", "token=k"),
         ("https://h/x#access_token=k&v=7", "https://h/x#v=7&${oc.env:%s}", "access_token=k"),
+        ("u:P@h/x", "${oc.env:%s}@h/x", "u:P"),
+        ("https:u:P@h/x", "${oc.env:%s}@h/x", "https:u:P"),
+        (" 'u:P/Q?R#S,T @h'", " '${oc.env:%s}@h'", "u:P/Q?R#S,T "),
+        ("a:P@h,b:Q@i", "${oc.env:%s}@i", "a:P@h,b:Q"),
+        ("h/x.csv?id=3&sig=k", "h/x.csv?id=3&${oc.env:%s}", "sig=k"),
         ("{a: 1, api_key: 'k', b: 2}", "{a: 1, api_key: '${oc.env:%s}', b: 2}", "k"),
         ('{"a": {"token": "k"}}', '{"a": {"token": "${oc.env:%s}"}}', "k"),
     ],
@@ -67,6 +78,11 @@ def test_what_says_who_may_read_is_moved(address, kept, moved):
         "https://h/token;v=1?table=a@b",
         "postgresql://h:1,i:2/d?table=a@b",
         "{a: b, tokens: ['c']}",
+        "${oc.env:FOLDER}/a@b.csv",
+        "/home/12:30@a.csv",
+        "./12:30@a.csv",
+        "git@host:folder/a",
+        "h:80/a@b.csv",
         "",
     ],
 )
@@ -83,9 +99,23 @@ def test_a_secret_as_a_whole_is_moved():
     assert secrets.protect("token.kind", "abc") == ("abc", {})  # a section of that name
 
 
+def test_only_settings_of_addresses_have_logins_without_slashes():
+    assert secrets.protect("fetch.note", "at 12:30 @ home") == ("at 12:30 @ home", {})
+    assert secrets.protect("fetch.base_urls.0", "u:P@h")[1] == {
+        "PIPELINE_SECRET_FETCH_BASE_URLS_0": "u:P"
+    }
+
+
+def test_a_file_that_is_there_is_no_login(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "12:30@a.csv").touch()
+    assert secrets.protect("data.file_url", "12:30@a.csv") == ("12:30@a.csv", {})
+
+
 def test_a_container_of_azures_is_no_login():
     assert not secrets.has_login("abfss://container@account.dfs.core.windows.net/x.csv")
     assert secrets.has_login(" http:/u:P@h")
+    assert secrets.has_login(secrets.protect("data.file_url", "u:P@h")[0])
 
 
 def test_a_password_beside_a_name_may_come_from_a_variable(monkeypatch):
