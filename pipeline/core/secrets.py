@@ -243,11 +243,15 @@ def _value(found: re.Match[str]) -> str:
 
 def _deciding(text: str) -> list[str]:
     """The variables of a text, without those in an address's login and credentials."""
-    if ADDRESS.fullmatch(text):
-        query = text.partition("?")[2].split("&")
-        kept = [part for part in query if not is_credential(part, query)]
-        text = LOGIN.sub("", text.partition("?")[0]) + "&".join(kept)
-    names = (found[1] for found in REFERENCE.finditer(text))
+    if not ADDRESS.fullmatch(text):
+        # a secret that is a whole setting counts: its key only looks like that of one
+        is_whole = REFERENCE.fullmatch(text)
+        names = [found[1] for found in REFERENCE.finditer(text)]
+        return [name for name in names if is_whole or not name.startswith(PREFIX)]
+    query = text.partition("?")[2].split("&")
+    kept = [part for part in query if not is_credential(part, query)]
+    text = LOGIN.sub("", text.partition("?")[0]) + "&".join(kept)
+    names = [found[1] for found in REFERENCE.finditer(text)]
     return [name for name in names if not name.startswith(PREFIX)]
 
 

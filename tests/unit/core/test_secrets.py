@@ -158,6 +158,16 @@ def test_what_decides_is_told_and_a_signature_is_not(monkeypatch):
     assert told == ["WHICH"]
 
 
+def test_a_setting_that_is_moved_as_a_whole_decides(monkeypatch):
+    """Or ``token_pattern`` of a user's step could change and nothing would run again."""
+    kept, moved = secrets.protect("words.token_pattern", "[a-z]+")
+    told = []
+    for name, value in moved.items():
+        monkeypatch.setenv(name, value)
+    assert secrets.resolve({"pattern": kept}, told.append) == {"pattern": "[a-z]+"}
+    assert told == [*moved]
+
+
 @pytest.mark.parametrize(("value", "asked"), [("zzz", "zzz"), ("z z", "z%20z"), ("zé", "z%C3%A9")])
 def test_a_short_secret_is_hidden_in_an_http_librarys_words(monkeypatch, value, asked):
     monkeypatch.setenv("SHORT", value)
