@@ -6,6 +6,7 @@ Each function raises :class:`PipelineError` with the key, its value and the allo
 import re
 from pathlib import Path
 from typing import get_type_hints
+from urllib.parse import quote
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,11 +37,21 @@ def check(config: DictConfig, sweep: bool = False) -> None:
 
 
 def resolve_data_path(config: DictConfig) -> None:
-    """Replace a path in data.file_url by its absolute address, as each step has its own folder."""
-    if not OmegaConf.is_missing(config.data, "file_url"):
-        address = file_address(config.data.file_url)
-        if address != config.data.file_url and not secrets.has_login(config.data.file_url):
-            config.data.file_url = address
+    """Replace a path in data.file_url by its absolute address, as each step has its own folder.
+
+    A variable in the path stays a reference; only the folder before it is added.
+    """
+    if OmegaConf.is_missing(config.data, "file_url"):
+        return
+    url = config.data.file_url
+    address, resolved = file_address(url), secrets.resolve(url)
+    if resolved != url and address.startswith("file:") and not url.lower().startswith("file:"):
+        if file_address(resolved) == resolved or secrets.has_login(url):
+            return  # the variable holds an address, or a part of an address
+        folder = "" if Path(resolved).is_absolute() else quote(str(Path.cwd()))
+        address = f"file://{folder}/{url}"
+    if address != url:
+        config.data.file_url = address
 
 
 def check_measuring(config: DictConfig, sweep: bool) -> None:

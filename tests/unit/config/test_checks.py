@@ -34,6 +34,25 @@ def test_a_path_in_a_conf_file_is_relative_to_the_current_folder():
     assert config.data.file_url == Path("a.csv").absolute().as_uri()
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("https://h/x.csv", "${oc.env:PLACE}/a.csv"),
+        ("/a folder", "file:///${oc.env:PLACE}/a.csv"),
+        ("folder", "%s/${oc.env:PLACE}/a.csv"),
+    ],
+)
+def test_a_path_may_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, value: str, written: str
+):
+    monkeypatch.setenv("PLACE", value)
+    config = composed("data=iris", "data.file_url='${oc.env:PLACE}/a.csv'")
+    for _ in range(2):  # also as it is recorded
+        checks.find_files(config)
+        assert config.data.file_url == written.replace("%s", Path.cwd().as_uri())
+    checks.check(config)
+
+
 def test_the_settings_as_they_come_are_accepted():
     checks.check(composed())
 
