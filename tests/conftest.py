@@ -41,6 +41,7 @@ LONGEST = (
     "your_own_table",
     "text_classification",
     "pipeline",
+    "server_memory",
     "browser",
     "chain",
     "registry",

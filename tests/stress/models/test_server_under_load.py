@@ -8,9 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -19,60 +16,19 @@ import pytest
 
 from pipeline.models.scoring import REASON, Loaded
 from pipeline.models.serving.settings import read
-from pipeline.science.data import tables
 from tests.support import hanging_server
-from tests.support.fitted import fitted
-from tests.support.paths import POKEMON, ROOT
-from tests.support.registered import CLEANING
-from tests.support.servers import free_port, process
+from tests.support.model_server import BODIES, LABEL, ROWS, Running, of_pokemon, serving
+from tests.support.paths import ROOT
+from tests.support.servers import free_port
 
-SERVER = "pipeline.models.serving.server"
-LABEL = {"name": "pokemon", "version": 1, "run": "", "commit": ""}
-TITLES, *LINES = POKEMON.read_text(encoding="utf-8").splitlines()
-ROWS = [dict(zip(TITLES.split(","), line.split(","), strict=True)) for line in LINES[:200]]
-BODIES = [json.dumps({"dataframe_records": [row]}) for row in ROWS]
 JSON = {"content-type": "application/json"}
-
-
-@dataclass
-class Running:
-    """A server: where it listens, and its process."""
-
-    port: int
-    process: subprocess.Popen
-    log: Path
-
-    def connect(self) -> socket.socket:
-        """A connection to it."""
-        return socket.create_connection(("127.0.0.1", self.port), 120)
-
-    def workers(self) -> list[int]:
-        """The processes that it has started."""
-        place = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [*map(int, place.read_text().split())]
-
-    def resident(self) -> int:
-        """Its memory in bytes."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """A model of the Pokémon."""
     folder = tmp_path_factory.mktemp("model")
-    return fitted(folder, tables.read_raw(POKEMON), "legendary", ["number", "name"], CLEANING)
-
-
-@contextmanager
-def serving(model: Loaded, program: str = SERVER, **options: float) -> Iterator[Running]:
-    """A server of the model."""
-    port, log = free_port(), model.folder / "server.log"
-    told = {"label": LABEL, "wanted": "1", **vars(read([], {"port": port, **options}))}
-    words = ["-m", program, str(model.folder), json.dumps(told)]
-    with process([sys.executable, *words], port, log, cwd=ROOT) as server:
-        yield Running(port, server, log)
-    assert "Traceback" not in log.read_text()
+    return of_pokemon(folder)
 
 
 async def ask(port: int, clients: int, bodies: list[str]) -> list[httpx.Response]:
@@ -118,14 +74,6 @@ def test_two_hundred_clients_at_once_get_their_own_answers(model: Loaded, worker
     assert [answer.json()["predictions"] for answer in answers] == [
         [record] for record in scored.to_dict("records")
     ]
-
-
-def test_memory_stays_as_it_is(model: Loaded):
-    with serving(model) as server:
-        asyncio.run(ask(server.port, 50, BODIES * 5))
-        before = server.resident()
-        asyncio.run(ask(server.port, 50, BODIES * 10))
-        assert server.resident() < before + 10_000_000
 
 
 def test_dawdlers_are_refused(model: Loaded):
