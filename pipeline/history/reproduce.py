@@ -58,9 +58,12 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
         state.mkdir(parents=True, exist_ok=True)
         words = recreate.write_config(config, code, state, folder)
         if processes.launch(code, words, variables):
+            begun = (folder / SUMMARY).exists()
+            if not begun:  # it was refused
+                shutil.rmtree(state)
             raise PipelineError(
                 f"run {run.id} could not be made again; the reason is above",
-                f"what there is of it: {state}",
+                f"what there is of it: {state}" if begun else "",
             )
     items = compare(history, run, steps, folder, tolerance)
     _print(run, items, reports)

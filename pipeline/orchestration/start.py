@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -55,11 +56,22 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     except PipelineError as error:
         if job.sweep:
             raise  # the sweep records a trial's failure
+        _remove_unused(job.folder, Path(config.main.state_dir, "runs").absolute())
         raise SystemExit(1) from error  # or Hydra would log the error in its own way
     except BrokenPipeError as error:
         if not output_closed(error):
             raise
         raise SystemExit(discard_output()) from error
+
+
+def _remove_unused(folder: Path, runs: Path) -> None:
+    """Remove the folder that Hydra made for a run, if the run wrote nothing into it."""
+    with contextlib.suppress(OSError):
+        files = list(folder.iterdir())
+        ours = folder.parent == runs and [file.name for file in files] == ["main.log"]
+        if ours and not files[0].lstat().st_size:
+            files[0].unlink()
+            folder.rmdir()
 
 
 @contextlib.contextmanager

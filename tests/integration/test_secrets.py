@@ -6,7 +6,7 @@ import subprocess
 import psutil
 import pytest
 
-from tests.support.clones import Clone, git
+from tests.support.clones import Clone, git, refused
 from tests.support.faulty_server import Page, Server
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Checkout, Finished
@@ -139,3 +139,30 @@ def test_an_address_without_its_beginning_is_recorded_without_its_signature(tmp_
     assert done.status == 1
     assert "an address begins with https:// or http://" in done.err
     check(checkout, done)
+
+
+def test_a_run_is_reproduced_once_its_variables_are_set_again(tmp_path, pages, server):
+    """Without one it is refused by name, before anything is written."""
+    clone = Clone.make(tmp_path)
+    address = f"data.file_url=http://127.0.0.1:{server.server_port}/table.csv?id=3&sig={SECRET}"
+    about = "data.artifact_description=${oc.env:ABOUT}"
+    only = "main.steps=[1]"
+    done = clone.run(address, about, only, ABOUT=ENVIRONMENT["ABOUT"])
+    assert done.status == 0, done.err
+    signature = {"PIPELINE_SECRET_DATA_FILE_URL": f"sig={SECRET}-2"}
+    latest = ("reproduce", "last", "--code", "current", "--data", "latest")
+
+    told = refused(clone, "reproduce", "last")
+    assert "needs the environment variable ABOUT, which is not set" in told
+    told += refused(clone, *latest, ABOUT="about")
+    assert "data.file_url was given with a secret, which is not recorded" in told
+    assert "PIPELINE_SECRET_DATA_FILE_URL" in told
+    assert len(told.splitlines()) <= 6
+    assert not list(clone.state.glob("reproductions/*"))
+
+    again = clone.tool("reproduce", "last", ABOUT=ENVIRONMENT["ABOUT"])  # no need of the signature
+    assert again.status == 0, again.out + again.err
+    went_on = clone.tool(*latest, ABOUT=ENVIRONMENT["ABOUT"], **signature)
+    assert went_on.status == 0, went_on.out + went_on.err
+    assert pages.asked[-1] == f"/table.csv?id=3&sig={SECRET}-2"
+    check(clone, done, again, went_on)
