@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from mlflow.utils.virtualenv import (
     _get_virtualenv_name,
 )
 
-from pipeline.core import variables
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.orchestration.execution.processes import system_temporary_folder
 from pipeline.orchestration.execution.workers import record_interpreter
@@ -42,25 +43,45 @@ def prepare_process() -> None:
     if path.partition(os.pathsep)[0] != bin_folder:
         variables.set_variables({"PATH": f"{bin_folder}{os.pathsep}{path}"})
     if " " in MLFLOW_ENV_ROOT.get():  # MLflow activates environments through an unquoted path
-        root = system_temporary_folder() / f"mlflow-envs-{os.getuid()}"
-        root.mkdir(mode=0o700, exist_ok=True)
-        status = root.lstat()  # another user may have made a folder or link of that name
-        if (
-            not stat.S_ISDIR(status.st_mode)
-            or status.st_uid != os.getuid()
-            or (status.st_mode & 0o022)
-        ):
-            raise PipelineError(
-                f"{root} is no folder of yours alone, and the home folder's path has a space, "
-                "which MLflow's environments can't have",
-                f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
-            )
+        root = _folder_without_space()
         variables.set_variables({MLFLOW_ENV_ROOT.name: str(root)})
-    root = Path(
-        MLFLOW_ENV_ROOT.get()
-    )  # one folder per Python version, as names come from conda.yml alone
+    # one folder per Python version, as names come from conda.yml alone
+    root = Path(MLFLOW_ENV_ROOT.get())
     if root.name != PYTHON_FOLDER:
         variables.set_variables({MLFLOW_ENV_ROOT.name: str(root / PYTHON_FOLDER)})
+
+
+def _folder_without_space() -> Path:
+    """A folder for environments if the home's path has a space; the same for all runs.
+
+    Its name is random, as other users can create folders beside it. A link in the user's cache
+    folder names it, and is replaced if the folder is gone or belongs to another user.
+    """
+    folder = system_temporary_folder()
+    if " " in str(folder):
+        raise PipelineError(
+            f"the home's path and that of temporary files, {folder}, have a space, which MLflow's "
+            "environments can't have",
+            f"set {MLFLOW_ENV_ROOT.name} to a folder of yours without a space in its path",
+        )
+    link = settings.cache_dir() / "environments"
+    link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(f"{link}.lock"):
+        if not link.is_symlink() or not _is_ours(link.readlink()):
+            link.unlink(missing_ok=True)
+            link.symlink_to(tempfile.mkdtemp(prefix="mlflow-envs-", dir=folder))
+        return link.readlink()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether this is a folder into which nobody else writes."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    )
 
 
 def ensure(step: Path, env_manager: str) -> None:
