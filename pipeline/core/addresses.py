@@ -2,8 +2,9 @@
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
+from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import LONGEST_NAME
 
@@ -41,14 +42,18 @@ def is_query(url: str, query: str | None = None) -> bool:
     scheme = url.partition(":")[0].lower()
     if scheme in ("http", "https", "file", *PLACES) or not re.match(r"[\w+]+://", url):
         return False
-    return bool(query or re.search(r"[?&](table|query)=", url))
+    return bool(query or not {"table", "query"}.isdisjoint(_asked(url)))
+
+
+def _asked(url: str) -> dict[str, str]:
+    return dict(parse_qsl(secrets.query_of(url), keep_blank_values=True))
 
 
 def dataset_name(url: str) -> str:
     """The name of a data set, from its address: the file's, or that of a database's table."""
-    address, _, options = without_references(url).partition("?")
-    table = re.search(r"(?:^|&)table=([^&]+)", options) if is_query(url) else None
-    stem = table[1] if table else Path(unquote(address).rstrip("/")).name
+    address = secrets.without_login(without_references(url)).partition("?")[0]
+    table = _asked(without_references(url)).get("table") if is_query(url) else None
+    stem = table or Path(unquote(address).rstrip("/")).name
     for suffix in (PACKED, FORMATS):
         stem = re.sub(rf"\.({suffix})$", "", stem, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9-]+", "_", stem).strip("_-").lower()[:LONGEST_NAME] or "table"

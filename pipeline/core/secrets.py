@@ -293,6 +293,12 @@ def without_login(address: str) -> str:
     return LOGIN.sub(r"\1", address)
 
 
+def query_of(address: str) -> str:
+    """What follows the ``?`` of an address; one in its password begins no query."""
+    login = LOGIN.match(address)
+    return address[login.end() if login else 0 :].partition("?")[2]
+
+
 def has_login(address: str) -> bool:
     """Whether an address, as :func:`protect` gives it, has a user name or a password in it."""
     return bool(LOGIN.search(address) or MOVED_LOGIN.match(address))

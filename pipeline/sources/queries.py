@@ -1,7 +1,6 @@
 """Queries a database and stores the result as Parquet."""
 
 import json
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.parquet
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 from pipeline.sources.errors import too_large
 
@@ -75,7 +75,8 @@ def split_query(url: str, query: str | None) -> tuple[str, sa.TextClause | sa.Se
     Raises:
         PipelineError: there is no query, or more than one.
     """
-    address, _, options = url.partition("?")
+    options = secrets.query_of(url)
+    address = url.removesuffix(options).removesuffix("?")
     pairs = parse_qsl(options, keep_blank_values=True)
     queries = {key: value for key, value in pairs if key in ("table", "query") and value}
     queries |= {"data.query": query} if query else {}
@@ -138,7 +139,7 @@ def _text(value: Any) -> str:
 
 def _display_address(url: str) -> str:
     """An address without login and options, for messages."""
-    return re.sub(r"//[^@/?]*@", "//", url).partition("?")[0]
+    return secrets.without_login(url).partition("?")[0]
 
 
 def _message(error: exc.SQLAlchemyError) -> str:
