@@ -16,7 +16,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import overrides
+from pipeline.config import overrides, references
 from pipeline.config import schema as config
 from pipeline.core import azure, databases, hardening, variables
 from pipeline.core.errors import (
@@ -106,7 +106,8 @@ def fail(error: Exception, traceback: bool) -> NoReturn:
     readable = error if isinstance(error, PipelineError) else readable
     if os.environ.get(SWEEP_AGENT) and isinstance(error, ConfigCompositionException):
         readable = PipelineError(readable.what, f"{readable.remedy}\n{overrides.OF_AN_AGENT}")
-    report_error(readable)
+    what, remedy = references.hidden(readable.what), references.hidden(readable.remedy)
+    report_error(PipelineError(what, remedy))
     sys.exit(1)
 
 

@@ -28,6 +28,7 @@ NAMES = ("name", "type", "target")  # ends of step keys that the orchestrator re
 # Mappings whose keys are a user's columns or an estimator's parameters
 FOREIGN = ("etl.fill", "etl.parse", "etl.schema", "model.cleaning", "model.params", "search.space")
 NUMBERS = (BooleanNode, EnumNode, FloatNode, IntegerNode)
+_values: dict[str, str] = {}  # of variables that were looked up here, and their references
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 
@@ -41,7 +42,17 @@ def _env(key: str, *default: Any, _parent_: Any, _node_: Node) -> str | None:
     is_set = oc.env(key, None) is not None
     if is_set and not isinstance(_node_, NUMBERS) and _is_handed_on(_parent_, _node_):
         return secrets.reference(key)
-    return oc.env(key, *default)
+    value = oc.env(key, *default)
+    if value and is_set:
+        _values[value] = secrets.reference(key)
+    return secrets.resolve(value) if key.startswith(secrets.PREFIX) else value
+
+
+def hidden(text: str) -> str:
+    """An error's text with references in place of the quoted values of variables."""
+    for value, reference in _values.items():
+        text = text.replace(repr(value), repr(reference)).replace(f"'{value}'", repr(reference))
+    return text
 
 
 def _is_handed_on(parent: Any, node: Node) -> bool:
@@ -116,7 +127,15 @@ def _unresolved(error: InterpolationResolutionError) -> PipelineError:
             f"{error.full_key} needs the environment variable {missing[1]}, which is not set",
             f"set it, or give a default: ${{oc.env:{missing[1]},default}}",
         )
-    return PipelineError(str(error).partition("\n")[0], "config.yaml has every setting")
+    told = str(error).partition("\n")[0]
+    if outside := re.match(r"While dereferencing interpolation '(.*\boc\..*?)': ", told):
+        kind = re.search(r"converted to (\w+)$", told)
+        return PipelineError(
+            f"{error.full_key}={outside[1]} has no value that can be used here"
+            f"{f' (of type {kind[1]})' if kind else ''}",
+            "check the variable; config.yaml says what the setting means",
+        )
+    return PipelineError(told, "config.yaml has every setting")
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -93,6 +93,12 @@ def is_secret(key: str) -> bool:
     )
 
 
+def _is_named(text: str) -> bool:
+    """Whether a text is a reference alone, without a default, which may be a secret."""
+    found = REFERENCE.fullmatch(text)
+    return bool(found and not found[2])
+
+
 def is_address(key: str) -> bool:
     """Whether a key looks like that of an address or of several."""
     return any(not OF_ADDRESSES.isdisjoint(_words(part)) for part in _parts(key))
@@ -126,7 +132,7 @@ def protect(key: str, text: str) -> tuple[str, dict[str, str]]:
         moved[name] = secret
         return reference(name)
 
-    if not text or REFERENCE.fullmatch(text):
+    if not text or _is_named(text):
         return text, moved
     if any(map(is_secret, _parts(key))):
         return move(text), moved
@@ -150,7 +156,7 @@ def _is_file(text: str) -> bool:
 def _protect_entry(entry: re.Match[str], move: Callable[[str], str]) -> str:
     """An entry of a mapping that is written as text, such as ``{api_key: abc}``."""
     value = next((group for group in entry.groups()[2:] if group), "")
-    if not value or not is_secret(entry[2]) or REFERENCE.fullmatch(value):
+    if not value or not is_secret(entry[2]) or _is_named(value):
         return entry[0]
     start, _, end = entry[0].rpartition(value)
     return f"{start}{move(value)}{end}"
@@ -158,7 +164,7 @@ def _protect_entry(entry: re.Match[str], move: Callable[[str], str]) -> str:
 
 def _protect_address(text: str, move: Callable[[str], str]) -> str:
     login = LOGIN.match(text)
-    if login and login[2] and not REFERENCE.fullmatch(login[2]):
+    if login and login[2] and not _is_named(login[2]):
         text = f"{login[1]}{move(login[2])}@{text[login.end() :]}"
     address, mark, fragment = text.partition("#")
     address, question, query = address.partition("?")
@@ -172,7 +178,7 @@ def _protect_query(query: str, move: Callable[[str], str]) -> str:
     """A query, or what is like one, with its credentials moved to its end."""
     pieces = re.split(r"([&;])", query)
     parts, marks = pieces[::2], ["", *pieces[1::2]]
-    signed = [is_credential(part, parts) and not REFERENCE.search(part) for part in parts]
+    signed = [is_credential(part, parts) and not _names_all(part) for part in parts]
     if not any(signed):
         return query
     told = list(zip(marks, parts, signed, strict=True))
@@ -181,6 +187,12 @@ def _protect_query(query: str, move: Callable[[str], str]) -> str:
     moved = move(mark.join(part for _, part, is_signed in told if is_signed))
     kept = kept[1:] if signed[0] else kept  # without its mark
     return f"{kept}{mark}{moved}" if kept else moved
+
+
+def _names_all(part: str) -> bool:
+    """Whether a part of a query has references in it, and no default that may be a secret."""
+    found = REFERENCE.findall(part)
+    return bool(found) and not any(default for _, default in found)
 
 
 def is_credential(part: str, query: list[str]) -> bool:
@@ -290,6 +302,8 @@ def keep(key: str, text: str) -> str:
 
 def without_login(address: str) -> str:
     """An address without the user name and the password in it."""
+    if bare := BARE_LOGIN.match(address):
+        address = f"{bare[1]}{address[bare.end() :]}"
     return LOGIN.sub(r"\1", address)
 
 

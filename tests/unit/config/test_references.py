@@ -15,7 +15,13 @@ def variables(monkeypatch):
     monkeypatch.setenv("TOKEN", "a-secret")
     monkeypatch.setenv("COUNT", "7")
     monkeypatch.delenv("NOT_SET", raising=False)
-    for name in ("DATA_FILE_URL", "FETCH_API_KEY", "MAIN_BACKEND_CONFIG_TOKEN", *LISTED):
+    for name in (
+        "DATA_FILE_URL",
+        "FETCH_API_KEY",
+        "MAIN_BACKEND_CONFIG_TOKEN",
+        "MAIN_MLFLOW_URI",
+        *LISTED,
+    ):
         monkeypatch.setenv(f"PIPELINE_SECRET_{name}", "")  # so that it is gone after the test
         monkeypatch.delenv(f"PIPELINE_SECRET_{name}")
 
@@ -80,6 +86,29 @@ def test_secrets_in_lists_and_numbers_are_moved():
 def test_a_variable_that_is_not_set_is_named():
     with pytest.raises(PipelineError, match=r"data.file_url needs .* NOT_SET"):
         references.protect(settings(data={"file_url": "${oc.env:NOT_SET}"}))
+
+
+@pytest.mark.parametrize("value", ["${oc.env:TOKEN}", "${oc.decode:${oc.env:TOKEN}}"])
+def test_a_value_of_the_wrong_type_is_not_shown(value):
+    config = OmegaConf.structured(schema.Config)
+    config.data.timeout = value
+    with pytest.raises(PipelineError, match=r"data\.timeout") as refused:
+        references.protect(settings(data={"timeout": config.data._get_node("timeout")}))
+    assert "TOKEN" in refused.value.what
+    assert "a-secret" not in str(refused.value)
+
+
+def test_a_value_that_was_looked_up_is_not_shown():
+    config = settings(main={"tracker": "${oc.env:TOKEN}"})
+    told = references.hidden(f"unknown tracker {config.main.tracker!r}")
+    assert told == "unknown tracker '${oc.env:TOKEN}'"
+
+
+def test_a_moved_login_may_name_variables(monkeypatch):
+    config = settings(main={"mlflow_uri": "http://u:${oc.env:TOKEN}@h"})
+    words = references.protect_words(["main.mlflow_uri=http://u:${oc.env:TOKEN}@h"])
+    config.main.mlflow_uri = words[0].partition("=")[2]
+    assert config.main.mlflow_uri == "http://u:a-secret@h"
 
 
 def test_a_secret_of_another_day_is_asked_for():

@@ -52,6 +52,8 @@ def test_other_keys(key):
         ("https://h/x?id=3;token=k;v=7", "https://h/x?id=3;v=7;${oc.env:%s}", "token=k"),
         ("https://h/token.csv;token=k", "https://h/token.csv;${oc.env:%s}", "token=k"),
         ("https://h/x#access_token=k&v=7", "https://h/x#v=7&${oc.env:%s}", "access_token=k"),
+        ("https://h/x?token=${oc.env:T,k}", "https://h/x?${oc.env:%s}", "token=${oc.env:T,k}"),
+        ("{api_key: '${oc.env:T,k}'}", "{api_key: '${oc.env:%s}'}", "${oc.env:T,k}"),
         ("u:P@h/x", "${oc.env:%s}@h/x", "u:P"),
         ("https:u:P@h/x", "${oc.env:%s}@h/x", "https:u:P"),
         (" 'u:P/Q?R#S,T @h'", " '${oc.env:%s}@h'", "u:P/Q?R#S,T "),
@@ -94,6 +96,8 @@ def test_a_secret_as_a_whole_is_moved():
     kept, moved = secrets.protect("fetch.api_key", "abc")
     assert kept == "${oc.env:PIPELINE_SECRET_FETCH_API_KEY}"
     assert moved == {"PIPELINE_SECRET_FETCH_API_KEY": "abc"}
+    assert secrets.protect("fetch.api_key", "${oc.env:T}") == ("${oc.env:T}", {})
+    assert secrets.protect("fetch.api_key", "${oc.env:T,abc}")[1]  # a default is no name
     for key in ("fetch.token.0", "fetch.credentials.user"):
         assert secrets.protect(key, "abc")[1]
     assert secrets.protect("token.kind", "abc") == ("abc", {})  # a section of that name
@@ -110,6 +114,12 @@ def test_a_file_that_is_there_is_no_login(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "12:30@a.csv").touch()
     assert secrets.protect("data.file_url", "12:30@a.csv") == ("12:30@a.csv", {})
+
+
+def test_a_login_is_left_out_with_slashes_or_without():
+    assert secrets.without_login("http://u:P@h/x") == "http://h/x"
+    assert secrets.without_login("u:P@h/x") == secrets.without_login("https:u:P@h/x") == "h/x"
+    assert secrets.without_login("git@github.com:o/r") == "git@github.com:o/r"
 
 
 def test_a_container_of_azures_is_no_login():
