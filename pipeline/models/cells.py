@@ -1,8 +1,9 @@
-"""Reads cells that are valid beyond doubt, without pandas' work for each request.
+"""A fast path for cells that are certainly valid, without pandas and pandera.
 
-For a few rows, pandas and pandera take far longer than the model. So each column has a reader,
-built once for a model, that gives what :meth:`pipeline.models.scoring.Loaded.typed` gives for cells
-that break no rule. Rows with any other cell go the usual way, which also says what is wrong.
+For a few rows, pandas and pandera take far longer than the model. So each column has a reader that
+is built once per model. For cells that break no rule it gives the same values as
+:meth:`pipeline.models.scoring.Loaded.typed`. Other rows take the slow path, which also reports what
+is wrong.
 """
 
 import re
@@ -14,9 +15,9 @@ import pandas as pd
 
 from pipeline.science.data.tables import EXACT
 
-# Up to 15 digits are exact as a float, however pandas reads the cells beside them.
+# Integers of up to 15 digits are exact as floats, whatever dtype pandas gives the column.
 NUMBER = re.compile(r"-?([0-9]{1,15}|[0-9]{1,20}\.[0-9]{1,20}([eE][+-]?[0-9]{1,3})?)")
-LARGEST = float(np.finfo("float32").max)  # scikit-learn's trees take no larger number
+LARGEST = float(np.finfo("float32").max)  # scikit-learn's trees accept no larger number
 TRUTHS = {"True": True, "true": True, "False": False, "false": False}
 
 
@@ -24,7 +25,7 @@ class Columns:
     """Reads the features of a model.
 
     Args:
-        kinds: what each feature holds (:func:`pipeline.science.training.feature_kinds`).
+        kinds: the kind of each feature (:func:`pipeline.science.training.feature_kinds`).
         cleaning: the settings of 2-ETL.
     """
 
@@ -32,11 +33,11 @@ class Columns:
         self._columns = {name: _Column(name, kind, cleaning) for name, kind in kinds.items()}
 
     def read(self, cells: Mapping[str, Sequence[str | None]]) -> tuple[pd.DataFrame, np.ndarray]:
-        """The features of rows, and which of the rows are valid; others have no right values."""
+        """The features, and a mask of the valid rows; the values of other rows are undefined."""
         features, valid = {}, np.True_
         for name, column in self._columns.items():
-            features[name], well = column.read(cells[name])
-            valid = valid & well
+            features[name], column_valid = column.read(cells[name])
+            valid = valid & column_valid
         return pd.DataFrame(features), valid
 
 
@@ -49,27 +50,27 @@ class _Column:
         self._kind, self._rule = kind, rules[0] if rules else {}
         self._missing = {"", *(cleaning.get("missing") or [])}
         self._fill = str(fill[name]) if name in fill else None
-        needed = name not in fill if required is None else name in required
-        strict = bool(rules) and not self._rule.get("nullable", False)
-        self._may_be_gap = not (needed or strict or kind == "truth")
-        words = all(isinstance(word, str) for word in self._missing)
-        self._readable = words and len(rules) <= 1 and _checkable(kind, self._rule)
+        is_required = name not in fill if required is None else name in required
+        not_nullable = bool(rules) and not self._rule.get("nullable", False)
+        self._nullable = not (is_required or not_nullable or kind == "truth")
+        missing_are_text = all(isinstance(text, str) for text in self._missing)
+        self._readable = missing_are_text and len(rules) <= 1 and _checkable(kind, self._rule)
 
     def read(self, cells: Sequence[str | None]) -> tuple[Any, np.ndarray]:
-        """The values of cells, and which of the cells are valid."""
+        """The values of the cells, and a mask of the valid cells."""
         if not self._readable:
             return cells, np.zeros(len(cells), bool)
-        words = [None if cell is None else cell.strip(" ") for cell in cells]
-        words = [self._fill if word is None or word in self._missing else word for word in words]
-        read = {"number": self._numbers, "text": self._texts}.get(self._kind, self._truths)
-        values, valid = read(words)
-        gaps = np.array([word is None for word in words])
-        # Other white space than " " is stripped by pandas, and its idea of that is its own
-        plain = np.array([cell is None or cell.isprintable() for cell in cells])
-        return values, plain & np.where(gaps, self._may_be_gap, valid)
+        texts = [None if cell is None else cell.strip(" ") for cell in cells]
+        texts = [self._fill if text is None or text in self._missing else text for text in texts]
+        convert = {"number": self._numbers, "text": self._texts}.get(self._kind, self._truths)
+        values, valid = convert(texts)
+        gaps = np.array([text is None for text in texts])
+        # pandas also strips white space other than " ": leave such cells to the slow path
+        printable = np.array([cell is None or cell.isprintable() for cell in cells])
+        return values, printable & np.where(gaps, self._nullable, valid)
 
-    def _numbers(self, words: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        numbers = [word if word and NUMBER.fullmatch(word) else np.nan for word in words]
+    def _numbers(self, texts: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        numbers = [text if text and NUMBER.fullmatch(text) else np.nan for text in texts]
         values = pd.to_numeric(np.array(numbers, object)).astype("float64")
         valid, rule = np.abs(values) <= LARGEST, self._rule
         if rule.get("min") is not None:
@@ -82,23 +83,25 @@ class _Column:
             valid &= (np.abs(values) < EXACT) & (values == np.trunc(values))
         return values, valid
 
-    def _texts(self, words: list[str | None]) -> tuple[Any, np.ndarray]:
-        known = self._rule.get("values")
-        return pd.array(words, "str"), np.array([known is None or word in known for word in words])
+    def _texts(self, texts: list[str | None]) -> tuple[Any, np.ndarray]:
+        allowed = self._rule.get("values")
+        return pd.array(texts, "str"), np.array(
+            [allowed is None or text in allowed for text in texts]
+        )
 
-    def _truths(self, words: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        values = [TRUTHS.get(word, np.nan) for word in words]
-        return np.array(values, object), np.array([word in TRUTHS for word in words])
+    def _truths(self, texts: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        values = [TRUTHS.get(text, np.nan) for text in texts]
+        return np.array(values, object), np.array([text in TRUTHS for text in texts])
 
 
 def _checkable(kind: str, rule: Mapping[str, Any]) -> bool:
-    """Whether a column's rule is one that is checked here."""
+    """Whether this module can check a column's rule."""
     limits = [rule[key] for key in ("min", "max") if rule.get(key) is not None]
     values = rule.get("values") or []
     if kind == "number":
-        numbers = all(type(one) in (int, float) for one in [*limits, *values])
-        return numbers and rule.get("dtype") in (None, "int", "float")
+        all_numbers = all(type(value) in (int, float) for value in [*limits, *values])
+        return all_numbers and rule.get("dtype") in (None, "int", "float")
     if kind == "text":
-        words = all(isinstance(one, str) for one in values)
-        return words and not limits and rule.get("dtype") in (None, "str")
+        all_texts = all(isinstance(value, str) for value in values)
+        return all_texts and not limits and rule.get("dtype") in (None, "str")
     return not limits and not values and rule.get("dtype") in (None, "bool")

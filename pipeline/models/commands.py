@@ -1,4 +1,4 @@
-"""The commands that take a trained model to its use."""
+"""Commands for registered models: promote, rollback, predict, serve."""
 
 import sys
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.models.registry import Promotion
 
 FILE = click.Path(path_type=Path)
-ALIASES = ("production", "candidate", "previous")  # which a shell completes
+ALIASES = ("production", "candidate", "previous")  # for shell completion
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +28,7 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["uv", "virtualenv", "local"]),
         default="uv",
         show_default=True,
-        help="who builds the model's own environment; local: this one",
+        help="builds the model's own environment; local: use this one",
     )
     return name(env_manager(command))
 
@@ -45,16 +45,16 @@ _model = click.option(
 @click.command()
 @click.argument("overrides", nargs=-1, metavar="[promotion.KEY=VALUE]...")
 @click.option("--version", metavar="N", help="a version's number; default: the candidate")
-@click.option("--run", metavar="ID", help="the version that a run has made")
-@click.option("--best", is_flag=True, help="the one that scored best")
+@click.option("--run", metavar="ID", help="the version that a run trained")
+@click.option("--best", is_flag=True, help="the version with the best metric")
 @click.option(
     "--to",
     type=click.Choice(["production"]),
     default="production",
     expose_value=False,
-    help="its new place",
+    help="the alias to move",
 )
-@click.option("--force", is_flag=True, help="even if the gate says no")
+@click.option("--force", is_flag=True, help="promote even if the gate fails")
 @click.option("--why", default="", help="a reason, for the history; --force needs one")
 @_model_options
 def promote(
@@ -98,9 +98,9 @@ def rollback(overrides: tuple[str, ...], why: str, name: str, env_manager: str) 
     _move_tracker_aliases(name, rules.wandb_registry)
 
 
-def _print_promotion(done: "Promotion") -> None:
-    was = f"was {done.old}" if done.old else "the first one"
-    say(f"version {done.new} is in production ({was}): {done.why}", flush=True)
+def _print_promotion(promotion: "Promotion") -> None:
+    before = f"was {promotion.old}" if promotion.old else "the first one"
+    say(f"version {promotion.new} is in production ({before}): {promotion.why}", flush=True)
 
 
 def _move_tracker_aliases(name: str, wandb_registry: str | None) -> None:
@@ -120,15 +120,15 @@ def _move_tracker_aliases(name: str, wandb_registry: str | None) -> None:
     metavar="FILE",
     help="raw rows: CSV, Parquet, JSON, a workbook; packed too",
 )
-@click.option("--output", type=FILE, required=True, metavar="CSV", help="what to write")
-@click.option("--sep", help="between the cells of CSV; default: as in the training data")
+@click.option("--output", type=FILE, required=True, metavar="CSV", help="the file to write")
+@click.option("--sep", help="the separator of a CSV file; default: as in the training data")
 @click.option("--encoding", help="of a CSV file; default: as in the training data")
 @click.option("--table", help="a workbook's sheet, or an archive's file; default: its only one")
 @click.option("--chunk", type=int, metavar="ROWS", help="rows at once")
 @click.option(
     "--safe-for-spreadsheets",
     is_flag=True,
-    help="put a ' before each cell that a spreadsheet would take for a formula",
+    help="put a ' before each cell that a spreadsheet would run as a formula",
 )
 @_model_options
 def predict(
@@ -147,7 +147,7 @@ def predict(
     from pipeline.models import launch
 
     if chunk is not None and chunk < 1:
-        raise PipelineError(f"--chunk {chunk} is no number of rows", "leave it out: 20000")
+        raise PipelineError(f"--chunk {chunk} must be at least 1", "leave it out for 20000 rows")
     options = {"sep": sep, "encoding": encoding, "chunk": chunk}
     options["safe_for_spreadsheets"] = safe_for_spreadsheets or None
     for line in launch.predict(name, model, rows, output, env_manager, table, **options):
@@ -172,7 +172,7 @@ def report_rows(
     name: str,
     env_manager: str,
 ) -> None:
-    """Report on new rows: what ``python -m pipeline report --model`` calls."""
+    """Report on new rows; called by ``python -m pipeline report --model``."""
     from pipeline.models import new_data
 
     for line in new_data.write(name, model, rows, output, env_manager, sep, encoding, table):
@@ -185,10 +185,10 @@ def report_rows(
 @click.option("--host", help="address to listen on")
 @click.option("--port", type=int, help="port to listen on")
 @click.option("--workers", type=int, help="processes that score rows")
-@click.option("--max-bytes", type=int, help="of a request's body")
-@click.option("--max-rows", type=int, help="of a request")
-@click.option("--max-columns", type=int, help="of a request")
-@click.option("--max-connections", type=int, help="at once")
+@click.option("--max-bytes", type=int, help="bytes in a request's body")
+@click.option("--max-rows", type=int, help="rows in a request")
+@click.option("--max-columns", type=int, help="columns in a request")
+@click.option("--max-connections", type=int, help="connections at once")
 @click.option("--timeout", type=float, help="seconds for a request's body, and for scoring it")
 @_model_options
 def serve(
@@ -198,5 +198,5 @@ def serve(
     from pipeline.models import launch
     from pipeline.models.serving import settings as serving
 
-    given = {key: value for key, value in options.items() if value is not None}
-    launch.serve(name, model, serving.read(list(overrides), given), env_manager)
+    overriding = {key: value for key, value in options.items() if value is not None}
+    launch.serve(name, model, serving.read(list(overrides), overriding), env_manager)

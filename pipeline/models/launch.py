@@ -1,4 +1,4 @@
-"""Looks a model up, and scores a file or serves it in its own environment."""
+"""Scores a file with a registered model, or serves the model, in the model's own environment."""
 
 import contextlib
 import json
@@ -23,66 +23,74 @@ from pipeline.models import registry
 if TYPE_CHECKING:
     from pipeline.models.serving.settings import Serving
 
-SHOWN = 10
+REASONS_SHOWN = 10
 
 
 def predict(
     name: str,
-    wanted: str,
+    alias_or_number: str,
     source: Path,
     target: Path,
     env_manager: str,
     table: str | None = None,
     **options: Any,
 ) -> list[str]:
-    """Score a file; lines for the user.
+    """Score a file in a subprocess.
 
     Args:
-        name, wanted: the registered model, and an alias or number of its version.
-        source: rows, in any format that the pipeline takes.
-        target: a CSV file.
-        env_manager: who builds the model's environment.
-        table: which one of an archive's files or a workbook's sheets it is.
+        name, alias_or_number: the registered model, and its version.
+        source: raw rows, in any format that the pipeline reads.
+        target: the CSV file to write.
+        env_manager: the tool that builds the model's environment.
+        table: the sheet of a workbook, or the file in an archive.
         options: of :func:`pipeline.models.predict.predict`.
 
+    Returns:
+        Lines for the user.
+
     Raises:
-        PipelineError: a file, the model, or a column is not there.
+        PipelineError: a file, the model, or a column is missing.
     """
     check_source(source)
     if not target.absolute().parent.is_dir():
         raise PipelineError(f"there is no folder {target.absolute().parent}", "check --output")
     if target.exists() and (target.is_dir() or target.samefile(source)):
         raise PipelineError(f"--output {target} can't be written over", "name another file")
-    version = registry.find(name, wanted)
+    version = registry.find(name, alias_or_number)
     folder = registry.fetch(version)
     warnings = [f"warning: {text}" for text in registry.drift(version, folder)]
     python = model_environment.python(folder, env_manager)
     with as_csv(source, folder, table) as rows:
-        given = {key: value for key, value in (options | rows.form).items() if value is not None}
+        arguments = {
+            key: value for key, value in (options | rows.form).items() if value is not None
+        }
         files = [str(folder), str(rows.path.absolute()), str(target.absolute())]
-        done = subprocess.run(
-            [str(python), "-m", "pipeline.models.predict", *files, json.dumps(given)],
+        process = subprocess.run(
+            [str(python), "-m", "pipeline.models.predict", *files, json.dumps(arguments)],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
             umask=hardening.users_umask(),  # the file is the user's
         )
-    if done.returncode:
-        raise _failure(done.stderr, rows.notes)
-    told = json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise _failure(process.stderr, rows.notes)
+    summary = json.loads(process.stdout.splitlines()[-1])
     label = f"{name} version {version.number}"
-    lines = [f"{told['scored']:,} of {told['rows']:,} rows scored with {label}: {target}"]
-    reasons = sorted(told["reasons"].items(), key=lambda item: -item[1])
-    lines += [f"{n:,} not, {kind}; {told['first'][kind]}" for kind, n in reasons[:SHOWN]]
+    lines = [f"{summary['scored']:,} of {summary['rows']:,} rows scored with {label}: {target}"]
+    reasons = sorted(summary["reasons"].items(), key=lambda item: -item[1])
+    lines += [
+        f"{count:,} not scored because of {kind}; {summary['first'][kind]}"
+        for kind, count in reasons[:REASONS_SHOWN]
+    ]
     return warnings + rows.notes + lines
 
 
 def check_source(source: Path) -> None:
-    """Refuse rows that are not there.
+    """Check that the input exists.
 
     Raises:
-        PipelineError: there is no such file, nor a folder of Parquet files.
+        PipelineError: it is neither a file nor a folder of Parquet files.
     """
     if not source.is_file() and not (source.is_dir() and parquet_files(source)):
         raise PipelineError(f"there is no file {source}", "check --input")
@@ -90,12 +98,12 @@ def check_source(source: Path) -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to be scored, as a CSV file.
+    """Rows to score, as a CSV file.
 
     Attributes:
         path: the file.
-        form: its dialect, if it is not that of the training data.
-        notes: what was decided when it was written.
+        form: its dialect, where it differs from that of the training data.
+        notes: decisions of the conversion, for the user.
     """
 
     path: Path
@@ -105,15 +113,15 @@ class Rows:
 
 @contextlib.contextmanager
 def as_csv(source: Path, model: Path, table: str | None = None) -> Iterator[Rows]:
-    """Rows of any format as a CSV file, which is temporary if it had to be written.
+    """Convert rows of any format to a temporary CSV file; a CSV file is used in place.
 
     Args:
         source: the file, or a folder of Parquet files.
-        model: the folder of the model, which tells how its training data wrote numbers.
-        table: which one of an archive's files or a workbook's sheets it is.
+        model: the folder of the model; its training data determines the decimal sign.
+        table: the sheet of a workbook, or the file in an archive.
 
     Raises:
-        PipelineError: it is no table.
+        PipelineError: the source is not a table.
     """
     if detect_format(source) == "csv":
         yield Rows(source)
@@ -131,37 +139,39 @@ def as_csv(source: Path, model: Path, table: str | None = None) -> Iterator[Rows
         except PipelineError as error:
             what, remedy = (text.replace("etl.table", "--table") for text in error.args)
             raise PipelineError(what, remedy) from error
-        said = [note.replace("etl.table=", "--table=") for note in rows.notes]
-        yield replace(rows, notes=said)
+        yield replace(rows, notes=[note.replace("etl.table=", "--table=") for note in rows.notes])
 
 
 def _failure(stderr: str, notes: list[str]) -> PipelineError:
-    """The program's own words, or the end of what it said; and how the file was read."""
-    last = stderr.strip().splitlines()[-1:] or ["it ended without a word (out of memory?)"]
+    """The error that the subprocess printed as JSON, or its last line, with the notes."""
+    last = stderr.strip().splitlines()[-1:] or ["it exited without a message (out of memory?)"]
     try:
-        what, remedy = json.loads(last[0])
-        return PipelineError("\n".join([what, *notes]), remedy)
+        message, remedy = json.loads(last[0])
+        return PipelineError("\n".join([message, *notes]), remedy)
     except (ValueError, TypeError):
         return PipelineError(f"the file could not be scored: {last[0]}", "nothing was written")
 
 
-def serve(name: str, wanted: str, serving: "Serving", env_manager: str) -> None:
-    """Replace this process by the server of a version; this does not return.
+def serve(name: str, alias_or_number: str, serving: "Serving", env_manager: str) -> None:
+    """Replace this process by the server of a version; does not return.
 
     Args:
-        name, wanted: the registered model, and an alias or number of its version.
-        serving: where, and within which limits.
-        env_manager: who builds the model's environment.
+        name, alias_or_number: the registered model, and its version.
+        serving: the server's settings.
+        env_manager: the tool that builds the model's environment.
 
     Raises:
-        PipelineError: the version is not there.
+        PipelineError: there is no such version.
     """
-    version = registry.find(name, wanted)
+    version = registry.find(name, alias_or_number)
     folder = registry.fetch(version)
     for text in registry.drift(version, folder):
         say(f"warning: {text}", file=sys.stderr)
-    if not _loopback(serving.host):
-        say(f"warning: whoever reaches {serving.host} can ask; there is no login", file=sys.stderr)
+    if not _is_loopback(serving.host):
+        say(
+            f"warning: there is no login: everyone who can reach {serving.host} can use the model",
+            file=sys.stderr,
+        )
     python = str(model_environment.python(folder, env_manager))
     label = {
         "name": name,
@@ -170,19 +180,19 @@ def serve(name: str, wanted: str, serving: "Serving", env_manager: str) -> None:
         "commit": version.commit,
         "metrics": version.metrics,
     }
-    options = {"label": label, "wanted": wanted, **asdict(serving)}
-    told = {
+    options = {"label": label, "wanted": alias_or_number, **asdict(serving)}
+    variables = {
         "PYTHONPATH": str(ROOT),
         settings.STATE_DIR: str(settings.state_dir()),
         "MLFLOW_TRACKING_URI": settings.tracking_uri(),
     }
     sys.stdout.flush()
-    os.chdir(ROOT)  # after this, relative paths are no longer those of the user
+    os.chdir(ROOT)  # relative paths of the user are resolved by now
     command = [python, "-m", "pipeline.models.serving.server", str(folder), json.dumps(options)]
-    os.execve(python, command, {**os.environ, **told})
+    os.execve(python, command, {**os.environ, **variables})
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Settings of commands: a file of a group in ``conf/``, and what the command line puts over it."""
+"""Settings of commands: a file of a group in ``conf/``, with overrides from the command line."""
 
 from typing import Any
 
@@ -13,28 +13,28 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import ROOT
 
 
-def read(group: str, schema: type, overrides: list[str], of: str) -> Any:
-    """A section as an object of its schema.
+def read(group: str, schema: type, overrides: list[str], owner: str) -> Any:
+    """Compose a configuration group into an object of its schema.
 
     Args:
-        group: its name, and that of its folder in ``conf/``.
+        group: the name of the group, and of its folder in ``conf/``.
         schema: a dataclass.
         overrides: such as ``promotion.margin=0.1``, or ``promotion=NAME`` for another file.
-        of: what has these settings, for messages.
+        owner: what the settings belong to, for messages.
 
     Raises:
-        PipelineError: a file, key or value that can't be.
+        PipelineError: a file, a key or a value is not valid.
     """
     store = ConfigStore.instance()
     store.store(name=f"{group}_schema", node=schema, package=group)
     store.store(name=f"{group}_only", node={"defaults": [f"{group}_schema", {group: "default"}]})
     for override in overrides:
         key = ".".join(override.partition("=")[0].lstrip("+~").split(".")[:2])
-        known = [group, *(f"{group}.{name}" for name in schema.__dataclass_fields__)]
-        if key not in known:
+        allowed = [group, *(f"{group}.{name}" for name in schema.__dataclass_fields__)]
+        if key not in allowed:
             raise PipelineError(
-                f"{override!r} is no setting of {of}{did_you_mean(key, known)}",
-                f"they are: {', '.join(known)}; conf/{group}/default.yaml says what they mean",
+                f"{override!r} is no setting of {owner}{did_you_mean(key, allowed)}",
+                f"settings: {', '.join(allowed)}; conf/{group}/default.yaml explains them",
             )
     try:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -184,7 +184,7 @@ def test_the_command(registered: Registered, tmp_path: Path):
     assert not (place.home / "scored.csv").exists()
     out = place.pipeline("predict", "--model", "candidate", *files)
     assert "2 of 3 rows scored with pokemon-legendary version 3: scored.csv" in out
-    assert "1 not, hp; row 2: hp: 'abc' is not a number" in out
+    assert "1 not scored because of hp; row 2: hp: 'abc' is not a number" in out
     assert len((place.home / "scored.csv").read_text().splitlines()) == 4
     users = os.umask(0o077)
     os.umask(users)
