@@ -29,19 +29,19 @@ USUAL_METRICS = ("f1", "r2")
 
 @dataclass
 class Gate:
-    """``conf/promotion``: what a candidate has to reach."""
+    """``conf/promotion``: the requirements of the gate."""
 
     metric: str | None = MISSING
     margin: float = MISSING
     minimum: dict[str, float] = MISSING
     maximum: dict[str, float] = MISSING
-    wandb_registry: str | None = None  # a file of ones own may lack it
+    wandb_registry: str | None = None  # optional: older files in conf/promotion lack it
     beat_baseline: bool = MISSING
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing the gate looks at, and how it went."""
+    """A check of the gate, and its result."""
 
     passed: bool
     text: str
@@ -49,14 +49,16 @@ class Check:
 
 @dataclass
 class Verdict:
-    """What the gate says of a candidate.
+    """The result of the gate for a candidate.
 
     Attributes:
         version: the candidate.
-        production: the version it was compared with, if there is one.
+        production: the version in production that it is compared with, if there is one.
         test: the test data, as ``name:version``.
-        metrics: by version number, what it scored on that data just now.
-        notes: what is to be known of the comparison, a line each.
+        rows: how many test rows were used.
+        metrics: by version number, the metrics on these rows.
+        checks: the checks, passed or failed.
+        notes: remarks on the comparison, for the user.
     """
 
     version: Version
@@ -69,69 +71,73 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate may go into production."""
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
     def failures(self) -> str:
-        """Why it may not."""
+        """The failed checks as text."""
         return "; ".join(check.text for check in self.checks if not check.passed)
 
     def lines(self) -> list[str]:
-        """The comparison and each check, for the user to read."""
+        """The comparison and each check, as lines for the user."""
         of = f" ({self.rows} rows)" if self.rows else ""
         against = f" against version {self.production.number}" if self.production else ""
-        said = [f"{self.version.name} version {self.version.number}{against}, on {self.test}{of}"]
-        said += [f"note    {note}" for note in self.notes]
+        lines = [f"{self.version.name} version {self.version.number}{against}, on {self.test}{of}"]
+        lines += [f"note    {note}" for note in self.notes]
         columns = list(self.metrics)
         if columns:
-            said.append(f"{'':20}" + "".join(f"{f'version {number}':>12}" for number in columns))
+            lines.append(f"{'':20}" + "".join(f"{f'version {number}':>12}" for number in columns))
         for name in next(iter(self.metrics.values()), {}):
             cells = [self.metrics[number].get(name) for number in columns]
-            shown = "".join(f"{'-' if cell is None else format(cell, '.4f'):>12}" for cell in cells)
-            said.append(f"{name:20}{shown}")
-        return said + [f"{'passed' if one.passed else 'FAILED'}  {one.text}" for one in self.checks]
+            values = "".join(
+                f"{'-' if cell is None else format(cell, '.4f'):>12}" for cell in cells
+            )
+            lines.append(f"{name:20}{values}")
+        return lines + [
+            f"{'passed' if check.passed else 'FAILED'}  {check.text}" for check in self.checks
+        ]
 
 
 def gate(overrides: list[str]) -> Gate:
-    """The gate's settings: a file of ``conf/promotion``, and what the command line puts over it.
+    """The gate's settings: a file of ``conf/promotion``, with overrides from the command line.
 
     Raises:
-        PipelineError: a file, key or value that can't be.
+        PipelineError: a file, a key or a value is not valid.
     """
     return sections.read("promotion", Gate, overrides, "the gate")
 
 
 def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
-    """Measure a version, and the one in production, in fresh processes and on the same data.
+    """Measure a version and the version in production on the same data, each in a fresh process.
 
     Raises:
-        PipelineError: the test data is not there any more, or the version's own files are not.
+        PipelineError: the test data or the version's files are missing.
     """
     if "test" not in version.data:
         raise PipelineError(
-            f"version {version.number} does not say what it was measured on",
-            "register it by the training step",
+            f"version {version.number} has no record of its test data",
+            "promote a version that the training step registered",
         )
     production = registry.production(version.name)
     reference, digest = version.data["test"]
     verdict = Verdict(version, production, reference)
     with tempfile.TemporaryDirectory(prefix="promotion-") as folder, _recorded(version) as run:
-        found = run.use_artifact(reference, Path(folder))
-        if found.digest != digest:
+        test_data = run.use_artifact(reference, Path(folder))
+        if test_data.digest != digest:
             raise PipelineError(
-                f"{reference} is not what version {version.number} was measured on: its digest is "
-                f"{found.digest[:12]}, and was {digest[:12]}",
-                "use the tracker and the project that it was trained with",
+                f"{reference} is not the test data of version {version.number}: its digest is "
+                f"{test_data.digest[:12]}, and was {digest[:12]}",
+                "use the tracker and the project that the version was trained with",
             )
-        test, told = found.file(), {}
+        test = test_data.file()
         if production and production.test_digest != version.test_digest:
-            known = _training_rows(run, production, Path(folder, "production"))
-            test = unseen(verdict, known, test, Path(folder, "unseen.csv"))
-        for one in [version, *([production] if production else [])]:
-            told[one.number] = in_fresh_process(one, env_manager, test, verdict)
-        if told[version.number]:
-            run.log(told[version.number]["metrics"])
-    measured = {number: result for number, result in told.items() if result}
+            training_rows = _training_rows(run, production, Path(folder, "production"))
+            test = unseen(verdict, training_rows, test, Path(folder, "unseen.csv"))
+        versions = [version, *([production] if production else [])]
+        results = {v.number: in_fresh_process(v, env_manager, test, verdict) for v in versions}
+        if results[version.number]:
+            run.log(results[version.number]["metrics"])
+    measured = {number: result for number, result in results.items() if result}
     verdict.rows = next((result["rows"] for result in measured.values()), 0)
     verdict.metrics = {number: result["metrics"] for number, result in measured.items()}
     if version.number in measured:
@@ -140,13 +146,13 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
             verdict.checks.append(_beats(measured[version.number], rules))
     if production and len(measured) == len({version.number, production.number}):
         verdict.checks += _comparison(verdict, rules)
-        verdict.checks += _compatible(version, production, told)
+        verdict.checks += _compatible(version, production, results)
     return verdict
 
 
 @contextlib.contextmanager
 def _recorded(version: Version) -> Iterator[TrackerRun]:
-    """A run in the tracker that the version's data is in, so that its lineage shows the gate."""
+    """A run in the tracker of the version's data, so that the lineage shows the promotion."""
     store = version.tags.get("tracker.store", "")
     tracker = Tracker.from_store(store)
     if not tracker.is_at(store):
@@ -155,12 +161,12 @@ def _recorded(version: Version) -> Iterator[TrackerRun]:
             f"this is {tracker.store}: set WANDB_BASE_URL or TRACKIO_SERVER_URL to that one",
         )
     name = f"promotion-{version.name}-{version.number}"
-    told = {"model": version.name, "version": version.number, "who": origin.developer()}
-    with contextlib.redirect_stdout(io.StringIO()):  # Trackio greets and takes its leave
-        run = tracker.open_run(job_type="promotion", name=name, config=told)
+    config = {"model": version.name, "version": version.number, "who": origin.developer()}
+    with contextlib.redirect_stdout(io.StringIO()):  # Trackio prints at the start and the end
+        run = tracker.open_run(job_type="promotion", name=name, config=config)
         with contextlib.ExitStack() as on_failure:
             on_failure.push(lambda _, error, __: run.finish(failed=True, error=error))
-            if version.artifact and tracker.find(version.artifact):  # what is measured is MLflow's
+            if version.artifact and tracker.find(version.artifact):  # for lineage only
                 with tempfile.TemporaryDirectory() as folder:
                     run.use_artifact(version.artifact, Path(folder))
             yield run
@@ -169,54 +175,67 @@ def _recorded(version: Version) -> Iterator[TrackerRun]:
 
 
 def _training_rows(run: TrackerRun, version: Version, folder: Path) -> Path | None:
-    """What a version was trained on, unless it is gone."""
+    """The training rows of a version; None if the tracker no longer has them."""
     reference, digest = version.data.get("train", ("", ""))
     try:
-        found = run.use_artifact(reference, folder) if reference else None
+        artifact = run.use_artifact(reference, folder) if reference else None
     except PipelineError:
         return None
-    return found.file() if found and found.digest == digest else None
+    return artifact.file() if artifact and artifact.digest == digest else None
 
 
-def unseen(verdict: Verdict, known: Path | None, test: Path, into: Path) -> Path:
-    """The test rows that the version in production was not trained on, as a file.
-
-    Where none is left, or that is not known, all of them; the verdict says so.
+def unseen(verdict: Verdict, training_rows: Path | None, test: Path, path: Path) -> Path:
+    """Leave out the test rows that the version in production was trained on.
 
     Args:
-        verdict: is told what is left out.
-        known: the rows that the version was trained on, if they are there.
+        verdict: gets a note on the rows that are left out, or a failed check if all would be.
+        training_rows: the rows that the version was trained on; None if they are gone.
         test: the test rows.
-        into: a file for those that are left.
+        path: the file to write the remaining rows to.
+
+    Returns:
+        ``path``, or ``test`` if no row is left out.
     """
-    who = f"version {verdict.production.number}, in production, was"
-    if known is None:
+    subject = f"version {verdict.production.number}, in production, was"
+    if training_rows is None:
         verdict.notes.append(
-            f"{who} measured on other test data, and its training rows are gone: it may have been "
-            "trained on some of these rows"
+            f"{subject} measured on other test data, and its training rows are gone: it may have "
+            "been trained on some of these rows"
         )
         return test
     rows = read_cells(test)
-    left = splitting.unseen(read_cells(known), rows)
-    if len(left) == len(rows):
+    remaining = splitting.unseen(read_cells(training_rows), rows)
+    if len(remaining) == len(rows):
         return test
-    if left.empty:
-        text = f"{who} trained on all {len(rows)} test rows, so the two can't be compared on them"
+    if remaining.empty:
+        text = (
+            f"{subject} trained on all {len(rows)} test rows, so the two can't be compared on them"
+        )
         verdict.checks.append(Check(False, text))
         return test
     verdict.notes.append(
-        f"{who} trained on {len(rows) - len(left)} of {len(rows)} test rows, which are left out"
+        f"{subject} trained on {len(rows) - len(remaining)} of {len(rows)} test rows, which are "
+        "left out"
     )
-    return write_table(left, into)
+    return write_table(remaining, path)
 
 
 def in_fresh_process(
     version: Version, env_manager: str, test: Path | None, verdict: Verdict | None = None
 ) -> dict[str, Any]:
-    """What a version's model comes to in a process and an environment of its own.
+    """Load and measure a version's model in a process and an environment of its own.
+
+    Args:
+        version: the version.
+        env_manager: the tool that builds the model's environment.
+        test: test rows; None only loads the model.
+        verdict: gets a check whether the model works.
+
+    Returns:
+        The output of :func:`pipeline.models.scoring.main`; empty if the model does not work.
 
     Raises:
-        PipelineError: it does not load or predict, and there is no verdict to note that in.
+        PipelineError: the model does not work, and there is no verdict.
     """
     folder = registry.fetch(version)
     python = model_environment.python(folder, env_manager)
@@ -227,22 +246,22 @@ def in_fresh_process(
         str(folder),
         *([str(test)] if test else []),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    ok = done.returncode == 0
-    if ok:
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    works = process.returncode == 0
+    if works:
         text = f"version {version.number} loads and predicts in a fresh process"
     else:
-        why = " ".join(done.stderr.strip().splitlines()[-2:]) or "it ended"
-        text = f"version {version.number} does not work in a fresh process: {why}"
+        reason = " ".join(process.stderr.strip().splitlines()[-2:]) or "it exited without a message"
+        text = f"version {version.number} does not work in a fresh process: {reason}"
     if verdict is not None:
-        verdict.checks.append(Check(ok, text))
-    elif not ok:
+        verdict.checks.append(Check(works, text))
+    elif not works:
         raise PipelineError(text, "nothing was changed; promote another version")
-    return json.loads(done.stdout.splitlines()[-1]) if ok else {}
+    return json.loads(process.stdout.splitlines()[-1]) if works else {}
 
 
 def _limits(metrics: Mapping[str, float], rules: Gate) -> Iterator[Check]:
-    """The smallest and the largest values allowed."""
+    """Check the metrics against ``promotion.minimum`` and ``promotion.maximum``."""
     for name, limit in rules.minimum.items():
         if name in metrics:
             text = f"{name} is {metrics[name]:.4f}, and has to be at least {limit:g}"
@@ -251,39 +270,39 @@ def _limits(metrics: Mapping[str, float], rules: Gate) -> Iterator[Check]:
         if name in metrics:
             text = f"{name} is {metrics[name]:.4f}, and has to be at most {limit:g}"
             yield Check(metrics[name] <= limit, text)
-    named = [*rules.minimum, *rules.maximum]
-    if named and not set(named) & set(metrics):
-        text = f"none of {', '.join(named)} is measured (promotion.minimum, promotion.maximum)"
+    limited = [*rules.minimum, *rules.maximum]
+    if limited and not set(limited) & set(metrics):
+        text = f"none of {', '.join(limited)} is measured (promotion.minimum, promotion.maximum)"
         yield Check(False, text)
 
 
-def _beats(told: Mapping[str, Any], rules: Gate) -> Check:
-    """Better than a model that gives one answer to all rows."""
-    metrics, dummy = told["metrics"], told["baseline"]
+def _beats(result: Mapping[str, Any], rules: Gate) -> Check:
+    """Check that a version is better than the dummy baseline, one prediction for all rows."""
+    metrics, dummy = result["metrics"], result["baseline"]
     name = rules.metric if rules.metric in dummy else None
     name = name or next(usual for usual in USUAL_METRICS if usual in dummy)
-    better = (metrics[name] - dummy[name]) * (-1 if lower_is_better(name) else 1) > 0
+    is_better = (metrics[name] - dummy[name]) * (-1 if lower_is_better(name) else 1) > 0
     text = f"{name} is {metrics[name]:.4f}, and one answer for all rows gives {dummy[name]:.4f}"
-    return Check(better, text)
+    return Check(is_better, text)
 
 
 def _comparison(verdict: Verdict, rules: Gate) -> Iterator[Check]:
-    """Not worse than production by more than the margin."""
+    """Check that the candidate is not worse than production by more than the margin."""
     number, old = verdict.version.number, verdict.production.number
-    new, now = verdict.metrics[number], verdict.metrics[old]
+    new, current = verdict.metrics[number], verdict.metrics[old]
     name = rules.metric or next((usual for usual in USUAL_METRICS if usual in new), "")
-    if name not in new or name not in now:
+    if name not in new or name not in current:
         text = f"promotion.metric={name!r} is not measured; there are: {', '.join(new)}"
         yield Check(False, text)
         return
-    loss = (new[name] - now[name]) * (1 if lower_is_better(name) else -1)
+    loss = (new[name] - current[name]) * (1 if lower_is_better(name) else -1)
     text = f"{name} is {new[name]:.4f}, and may be {rules.margin:g} worse than version {old}'s"
-    yield Check(loss <= rules.margin, f"{text} {now[name]:.4f}")
+    yield Check(loss <= rules.margin, f"{text} {current[name]:.4f}")
 
 
-def _compatible(version: Version, old: Version, told: Mapping[int, Mapping]) -> Iterator[Check]:
-    """Whoever sends rows to production and reads its answers can go on as before."""
-    new, before = (Loaded.from_folder(registry.fetch(one)) for one in (version, old))
+def _compatible(version: Version, old: Version, results: Mapping[int, Mapping]) -> Iterator[Check]:
+    """Check that clients of the version in production can use the candidate without changes."""
+    new, before = (Loaded.from_folder(registry.fetch(v)) for v in (version, old))
     differences = [
         f"{name} ({kind})" for name, kind in new.kinds.items() if before.kinds.get(name) != kind
     ]
@@ -292,7 +311,7 @@ def _compatible(version: Version, old: Version, told: Mapping[int, Mapping]) -> 
     else:
         text = f"needs no other columns than version {old.number}"
     yield Check(not differences, text)
-    same = told[version.number]["outputs"] == told[old.number]["outputs"]
-    same = same and new.preparation["target"] == before.preparation["target"]
-    text = "the same target and classes as" if same else "another target or other classes than"
-    yield Check(same, f"predicts {text} version {old.number}")
+    is_same = results[version.number]["outputs"] == results[old.number]["outputs"]
+    is_same = is_same and new.preparation["target"] == before.preparation["target"]
+    text = "the same target and classes as" if is_same else "another target or other classes than"
+    yield Check(is_same, f"predicts {text} version {old.number}")

@@ -1,7 +1,7 @@
-"""MLflow's model registry: which versions there are, which is in production, and since when.
+"""Reads MLflow's model registry: versions, aliases, promotions and model files.
 
-This is the one place that reads it. :mod:`pipeline.tracking.mlflow.registration` adds a version
-when a model has been trained, :mod:`pipeline.models.promotion` moves the aliases.
+:mod:`pipeline.tracking.mlflow.registration` adds a version when a model has been trained, and
+:mod:`pipeline.models.promotion` moves the aliases.
 """
 
 import json
@@ -29,8 +29,8 @@ from pipeline.tracking.mlflow import store as mlflow_store
 from pipeline.tracking.mlflow.registration import CANDIDATE
 
 PRODUCTION, PREVIOUS = "production", "previous"
-PROMOTION = "promotion."  # tags of a registered model that begin so are its history
-LOCK = ".promoting"  # a registered model that ends so is a promotion under way
+PROMOTION = "promotion."  # prefix of the tags that hold a registered model's history
+LOCK = ".promoting"  # suffix of the registered model that is the lock of a promotion
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Version:
     Attributes:
         name: the registered model's.
         number: 1, 2, ...
-        aliases: those that mean it now.
-        tags: where it came from.
+        aliases: its current aliases.
+        tags: its lineage and metrics.
         created: when it was registered.
         mlflow_run: the MLflow run of the training step that made it.
-        source: where MLflow keeps its files.
+        source: where MLflow stores its files.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Version:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What it scored when it was trained."""
+        """The metrics that were measured in training."""
         return {key: float(value) for key, value in self._below("metric.").items()}
 
     @property
@@ -68,12 +68,12 @@ class Version:
 
     @property
     def test_digest(self) -> str:
-        """Digest of the data that it was measured on; empty where that is not known."""
+        """Digest of the test data; empty if unknown."""
         return self.data.get("test", ("", ""))[1]
 
     @property
     def run(self) -> str:
-        """The pipeline run that made it; empty where the step ran alone."""
+        """The pipeline run that made it; empty if the step ran alone."""
         return self.tags.get(RUN_ID_TAG, "")
 
     @property
@@ -93,17 +93,17 @@ class Version:
 
 @dataclass(frozen=True)
 class Promotion:
-    """One line of a registered model's history.
+    """An entry of a registered model's history.
 
     Attributes:
         number: 1 for the first one.
         action: ``promote`` or ``rollback``.
         old: the version that was in production before; None for the first one.
-        new: the version that has been since.
-        who: who did it.
-        when: when, in UTC.
-        why: the gate's reason, or that of the person.
-        forced: whether the gate had said no.
+        new: the version that is in production after it.
+        who: the user.
+        when: the time in UTC.
+        why: the reason.
+        forced: whether the version had failed the gate.
     """
 
     number: int
@@ -116,14 +116,14 @@ class Promotion:
     forced: bool = False
 
     def text(self) -> str:
-        """As the tag that it is kept in."""
+        """The promotion as JSON, the value of its tag."""
         return json.dumps({**vars(self), "when": self.when.isoformat(timespec="seconds")})
 
 
 def names() -> list[str]:
-    """The registered models."""
-    found = mlflow_store.existing().search_registered_models(max_results=1000)
-    return sorted(model.name for model in found if not model.name.endswith(LOCK))
+    """The names of the registered models."""
+    models = mlflow_store.existing().search_registered_models(max_results=1000)
+    return sorted(model.name for model in models if not model.name.endswith(LOCK))
 
 
 def versions(name: str) -> list[Version]:
@@ -133,42 +133,43 @@ def versions(name: str) -> list[Version]:
         PipelineError: there is no such model.
     """
     client, aliases = mlflow_store.existing(), registered(name).aliases
-    found, token = [], None
+    result, token = [], None
     while True:
         page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
-        found += [_version(one, aliases) for one in page]
+        result += [_version(version, aliases) for version in page]
         if not (token := page.token):
-            return sorted(found, key=lambda version: version.number, reverse=True)
+            return sorted(result, key=lambda version: version.number, reverse=True)
 
 
-def find(name: str, wanted: str) -> Version:
+def find(name: str, alias_or_number: str) -> Version:
     """A version by its alias (``production``), or its number (``3``).
 
     Raises:
         PipelineError: there is no such model, or no such version of it.
     """
     aliases = registered(name).aliases
-    number = str(aliases.get(wanted, wanted)).removeprefix("v")
+    number = str(aliases.get(alias_or_number, alias_or_number)).removeprefix("v")
     if not re.fullmatch(r"\d{1,9}", number):
         remedies = {
             PRODUCTION: "python -m pipeline promote puts the candidate into production",
-            CANDIDATE: "python main.py makes one, and a sweep at its end; a trial is none: give "
-            "its version's number",
+            CANDIDATE: "python main.py or a finished sweep makes one; for a trial give its "
+            "version's number",
         }
-        known = f"its aliases are: {', '.join(sorted(aliases)) or '(none)'}"
+        available = f"its aliases are: {', '.join(sorted(aliases)) or '(none)'}"
+        similar = did_you_mean(alias_or_number, aliases)
         raise PipelineError(
-            f"{name} has no version {wanted!r}{did_you_mean(wanted, aliases)}; {known}",
-            remedies.get(wanted, "give an alias, or a version's number"),
+            f"{name} has no version {alias_or_number!r}{similar}; {available}",
+            remedies.get(alias_or_number, "give an alias, or a version's number"),
         )
     try:
-        found = mlflow_store.existing().get_model_version(name, number)
+        stored = mlflow_store.existing().get_model_version(name, number)
     except MlflowException as error:
         _raise_unless_missing(error)
         numbers = ", ".join(str(version.number) for version in versions(name)[:20])
         raise PipelineError(
             f"{name} has no version {number}", f"its versions are: {numbers or '(none)'}"
         ) from error
-    return _version(found, aliases)
+    return _version(stored, aliases)
 
 
 def production(name: str) -> Version | None:
@@ -179,55 +180,61 @@ def production(name: str) -> Version | None:
 
 def history(name: str) -> list[Promotion]:
     """Every promotion and rollback of a registered model, the oldest first."""
-    told = []
+    promotions = []
     for key, text in registered(name).tags.items():
         if key.startswith(PROMOTION):
             values = json.loads(text)
-            told.append(Promotion(**{**values, "when": datetime.fromisoformat(values["when"])}))
-    return sorted(told, key=lambda promotion: promotion.number)
+            values["when"] = datetime.fromisoformat(values["when"])
+            promotions.append(Promotion(**values))
+    return sorted(promotions, key=lambda promotion: promotion.number)
 
 
 def fetch(version: Version) -> Path:
-    """A folder with a version's files, compared with the digest that was registered.
+    """Download a version's files, or use the cached copy, and verify their digest.
+
+    Returns:
+        The folder of the files.
 
     Raises:
-        PipelineError: they are gone, or others than were registered.
+        PipelineError: files are missing, or differ from those that were registered.
     """
     settings.check_name("a model", version.name)  # it becomes part of a path
-    wanted = version.tags.get("model.digest")
-    if not wanted:
+    expected = version.tags.get("model.digest")
+    if not expected:
         raise PipelineError(
             f"{version.name} version {version.number} was not registered by this pipeline",
-            "train a model with it, and promote that one",
+            "train a model with this pipeline, and promote that version",
         )
-    place = settings.state_dir() / "models" / version.name / f"{version.number}-{wanted[:16]}"
-    if place.is_dir() and not place.is_symlink() and _digest(place) is None:
-        shutil.rmtree(place)  # a copy that has lost files
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix="partial-") as folder:
-            _download(version, Path(folder, "model"))
-            if not place.is_dir():  # another process may have been faster
-                Path(folder, "model").rename(place)
-    found = _digest(place)
-    if found != wanted:
-        if not place.is_symlink():
-            shutil.rmtree(place)
+    folder = settings.state_dir() / "models" / version.name / f"{version.number}-{expected[:16]}"
+    if folder.is_dir() and not folder.is_symlink() and _digest(folder) is None:
+        shutil.rmtree(folder)  # an incomplete copy
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="partial-") as temporary:
+            _download(version, Path(temporary, "model"))
+            if not folder.is_dir():  # another process may have been faster
+                Path(temporary, "model").rename(folder)
+    digest = _digest(folder)
+    if digest != expected:
+        if not folder.is_symlink():
+            shutil.rmtree(folder)
         raise PipelineError(
             f"{version.name} version {version.number} "
-            + ("is missing files" if found is None else "has other files than were registered"),
-            f"nothing of it was loaded; look who writes to {version.source}, put its files "
-            "back, or train it again",
+            + ("is missing files" if digest is None else "has other files than were registered"),
+            f"nothing was loaded; check who can write to {version.source}, restore the files, or "
+            "train the model again",
         )
-    return place
+    return folder
 
 
 def drift(version: Version, folder: Path) -> list[str]:
-    """Warn if rows may be cleaned in another way than the training data of a version was.
+    """Warn if the cleaning code changed since a version was trained.
+
+    A version whose files include its cleaning code uses that code, and needs no warning.
 
     Args:
         version: the version.
-        folder: its files; one that keeps its cleaning code cleans as it did then.
+        folder: its files.
     """
     if all((folder / name).is_file() for name in model_folder.CODE_FILES[:2]):
         return []
@@ -241,7 +248,7 @@ def drift(version: Version, folder: Path) -> list[str]:
 
 
 def load(version: Version) -> Loaded:
-    """A version's model, read with skops; no pickle, and no code of the model's own.
+    """Load a version's model with skops, without pickle.
 
     Raises:
         PipelineError: as :func:`fetch`.
@@ -250,19 +257,21 @@ def load(version: Version) -> Loaded:
 
 
 def registered(name: str) -> RegisteredModel:
-    """A registered model as MLflow has it: its aliases and tags.
+    """MLflow's record of a registered model, with its aliases and tags.
 
     Raises:
-        PipelineError: there is none of that name.
+        PipelineError: no model has that name.
     """
     try:
         return mlflow_store.existing().get_registered_model(name)
     except MlflowException as error:
         _raise_unless_missing(error)
-        known = names()
+        existing = names()
         raise PipelineError(
-            f"no model is registered as {name!r}{did_you_mean(name, known)}",
-            f"registered are: {', '.join(known)}" if known else "make run registers the first one",
+            f"no model is registered as {name!r}{did_you_mean(name, existing)}",
+            f"registered models: {', '.join(existing)}"
+            if existing
+            else "make run registers the first model",
         ) from error
 
 
@@ -271,35 +280,35 @@ def _raise_unless_missing(error: MlflowException) -> None:
         raise error
 
 
-def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
+def _version(stored: ModelVersion, aliases: Mapping[str, str]) -> Version:
     return Version(
-        found.name,
-        int(found.version),
-        tuple(sorted(alias for alias, number in aliases.items() if number == found.version)),
-        dict(found.tags),
-        datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-        found.run_id or "",
-        found.source,
+        stored.name,
+        int(stored.version),
+        tuple(sorted(alias for alias, number in aliases.items() if number == stored.version)),
+        dict(stored.tags),
+        datetime.fromtimestamp(stored.creation_timestamp / 1000, UTC),
+        stored.run_id or "",
+        stored.source,
     )
 
 
-def _download(version: Version, into: Path) -> None:
-    into.mkdir()
-    address = f"models:/{version.name}/{version.number}"
-    place = mlflow_store.existing().get_model_version_download_uri(version.name, version.number)
+def _download(version: Version, folder: Path) -> None:
+    folder.mkdir()
+    model_uri = f"models:/{version.name}/{version.number}"
+    uri = mlflow_store.existing().get_model_version_download_uri(version.name, version.number)
     try:
-        with azure.readable_errors(place):
-            stored = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into / "all")))
+        with azure.readable_errors(uri):
+            path = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder / "all"))
     except (MlflowException, OSError) as error:
         raise PipelineError(
-            f"the files of {version.name} version {version.number} can't be fetched: {error}",
-            "check that MLflow's artifact store is there, or use another version",
+            f"the files of {version.name} version {version.number} can't be downloaded: {error}",
+            "check that MLflow's artifact store is reachable, or use another version",
         ) from error
     for name in (*model_folder.FILES, *model_folder.CODE_FILES):
-        if (stored / name).is_file():
-            (into / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(stored / name, into / name)
-    shutil.rmtree(into / "all")
+        if (downloaded := Path(path, name)).is_file():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(downloaded, folder / name)
+    shutil.rmtree(folder / "all")
 
 
 def _digest(folder: Path) -> str | None:
