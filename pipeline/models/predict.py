@@ -1,7 +1,7 @@
-"""Scores a file of raw rows, piece by piece: every row comes out, in its place.
+"""Scores a CSV file of raw rows in chunks; the output has every row, in the same order.
 
-Runs in the model's own environment: ``python -m pipeline.models.predict`` is started by
-``python -m pipeline predict``, which has looked the model up and compared its files.
+Runs in the model's own environment: ``python -m pipeline predict`` finds the model, verifies its
+files and starts ``python -m pipeline.models.predict``.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ CHUNK = 20_000  # rows at once
 
 
 @dataclass
-class Told:
-    """What a file of rows came to.
+class Summary:
+    """The outcome of scoring a file.
 
     Attributes:
-        rows: how many there are.
+        rows: how many rows the file has.
         scored: how many of them have a prediction.
-        reasons: how many have none, by column and what is wrong with it.
-        first: for each of these, the first row that has it; the row after the header is 1.
+        reasons: how many have none, by the column that is the reason.
+        first: by column, the first such row and its reason; row 1 follows the header.
     """
 
     rows: int = 0
@@ -42,7 +42,7 @@ class Told:
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, reasons: pd.Series) -> None:
-        """Count the next rows, given the reason of each, empty for a prediction."""
+        """Count rows by their reasons; an empty reason is a prediction."""
         for place, reason in zip(*_numbered(reasons), strict=True):
             kind = reason.partition(":")[0]
             self.reasons[kind] += 1
@@ -64,45 +64,47 @@ def predict(
     encoding: str | None = None,
     chunk: int = CHUNK,
     safe_for_spreadsheets: bool = False,
-) -> Told:
-    """Write a file's rows with a prediction each, or with the reason why there is none.
+) -> Summary:
+    """Copy a file's rows, each with a prediction or with the reason why it has none.
 
-    The columns are those of the file, as they stand, and those that the model adds. The file is
-    written whole or not at all.
+    The output has the file's columns, unchanged, and those that the model adds. It is written
+    completely or not at all.
 
     Args:
         loaded: the model.
         source, target: CSV files.
-        sep, encoding: of both; by default those of the model's training data.
-        chunk: rows at once; memory grows with it and not with the file.
-        safe_for_spreadsheets: write what a spreadsheet would take for a formula as text.
+        sep, encoding: of both files; by default those of the model's training data.
+        chunk: rows at once; memory use grows with it, and not with the file.
+        safe_for_spreadsheets: write cells that a spreadsheet would run as a formula as text.
 
     Raises:
-        PipelineError: the file is no table, or lacks a column that the model needs.
+        PipelineError: the file is not a table, or lacks a column that the model needs.
     """
     cleaning = loaded.cleaning
-    found = dialect(sep or cleaning.get("sep"), encoding or cleaning.get("encoding"))
-    form = dict(zip(("sep", "encoding"), found, strict=True))
-    told, cell = Told(), as_text if safe_for_spreadsheets else str
+    sep, encoding = dialect(sep or cleaning.get("sep"), encoding or cleaning.get("encoding"))
+    summary, to_text = Summary(), as_text if safe_for_spreadsheets else str
     with (
-        _whole(target, form["encoding"].removesuffix("-sig")) as file,
-        _rows(source, **form) as rows,
+        _replaced(target, encoding.removesuffix("-sig")) as file,
+        _rows(source, sep, encoding) as rows,
     ):
-        titles = _titles(source, next(rows, None), loaded, form)
-        write = _writer(file, form["sep"])
-        write(map(cell, [*titles, *loaded.added]))
-        while piece := [*islice(rows, chunk)]:
-            scored = _scored(loaded, titles, piece)
-            read = (map(cell, row) for row in _even(piece, len(titles)))
-            both = zip(read, _added(scored, cell), strict=True)
-            for one in map(chain.from_iterable, both):
-                write(one)
-            told.add(scored[REASON])
-    return told
+        titles = _titles(source, next(rows, None), loaded, sep, encoding)
+        write = _writer(file, sep)
+        write(map(to_text, [*titles, *loaded.added]))
+        while chunk_rows := [*islice(rows, chunk)]:
+            scored = _scored(loaded, titles, chunk_rows)
+            original = (map(to_text, row) for row in _same_width(chunk_rows, len(titles)))
+            joined = zip(original, _added(scored, to_text), strict=True)
+            for row in map(chain.from_iterable, joined):
+                write(row)
+            summary.add(scored[REASON])
+    return summary
 
 
 def _writer(file: TextIO, sep: str) -> Callable[[Iterable[Any]], object]:
-    """Writes rows; Python before 3.13 leaves a carriage return unquoted, which ends a row."""
+    """A function that writes a row; it quotes rows with a carriage return.
+
+    Python before 3.13 does not quote a carriage return, and readers take it for the end of a row.
+    """
     plain = csv.writer(file, delimiter=sep, lineterminator="\n")
     quoted = csv.writer(file, delimiter=sep, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
@@ -115,63 +117,63 @@ def _writer(file: TextIO, sep: str) -> Callable[[Iterable[Any]], object]:
 
 
 def as_text(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """A cell that no spreadsheet runs as a formula."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def _added(scored: pd.DataFrame, cell: Callable[[str], str]) -> Iterator[list[Any]]:
-    """The cells that the model adds; numbers stay numbers."""
+def _added(scored: pd.DataFrame, to_text: Callable[[str], str]) -> Iterator[list[Any]]:
+    """The cells that the model adds to each row; only text is converted."""
     for row in scored.to_numpy():
-        yield [cell(value) if isinstance(value, str) else value for value in row]
+        yield [to_text(value) if isinstance(value, str) else value for value in row]
 
 
 def _titles(
-    source: Path, titles: list[str] | None, loaded: Loaded, form: dict[str, str]
+    source: Path, titles: list[str] | None, loaded: Loaded, sep: str, encoding: str
 ) -> list[str]:
-    """A file's header, if rows below it can be scored.
+    """Check a file's header.
 
     Raises:
-        PipelineError: it lacks a column, has one that is to be written, or there is no header.
+        PipelineError: there is no header, it lacks a feature, or has a column that the model adds.
     """
     if titles is None:
         raise PipelineError(f"{source.name} is empty", "give a file with a header and rows")
-    check_titles(source, pd.Index(titles), **form)
-    taken = [title for title in titles if title in loaded.added]
-    if taken:
+    check_titles(source, pd.Index(titles), sep, encoding)
+    conflicts = [title for title in titles if title in loaded.added]
+    if conflicts:
         raise PipelineError(
-            f"{source.name} has a column {taken[0]!r} already, which is to be written",
-            "rename it in the file",
+            f"{source.name} has a column {conflicts[0]!r} already, which predict writes",
+            "rename the column in the file",
         )
     loaded.clean(pd.DataFrame([], columns=titles, dtype="str"))
     return titles
 
 
-def _scored(loaded: Loaded, titles: list[str], piece: list[list[str]]) -> pd.DataFrame:
-    """The next rows' predictions; a row with too many or too few cells gets none."""
-    odd = [number for number, row in enumerate(piece) if len(row) != len(titles)]
-    table = pd.DataFrame([*_even(piece, len(titles))], columns=titles, dtype="str")
+def _scored(loaded: Loaded, titles: list[str], rows: list[list[str]]) -> pd.DataFrame:
+    """Score rows; a row with too many or too few cells gets a reason."""
+    ragged = [number for number, row in enumerate(rows) if len(row) != len(titles)]
+    table = pd.DataFrame([*_same_width(rows, len(titles))], columns=titles, dtype="str")
     scored = loaded.score(table)
-    for number in odd:
+    for number in ragged:
         scored.iloc[number] = None
-        row, width = piece[number], len(titles)
-        said = f"cells: the row has {len(row)}, and the header {width}"
-        said += f"; left out: {row[width:]}" if len(row) > width else ""
-        scored.iloc[number, -1] = said
+        row, width = rows[number], len(titles)
+        reason = f"cells: the row has {len(row)}, and the header {width}"
+        reason += f"; left out: {row[width:]}" if len(row) > width else ""
+        scored.iloc[number, -1] = reason
     return scored
 
 
-def _even(piece: list[list[str]], width: int) -> Iterator[list[str]]:
-    """Rows of one width."""
-    for row in piece:
+def _same_width(rows: list[list[str]], width: int) -> Iterator[list[str]]:
+    """Pad or cut rows to the same width."""
+    for row in rows:
         yield row if len(row) == width else [*row, *[""] * width][:width]
 
 
 @contextlib.contextmanager
 def _rows(source: Path, sep: str, encoding: str) -> Iterator[Iterator[list[str]]]:
-    """A CSV file's rows as they stand; empty lines are none.
+    """Read a CSV file's rows, without empty lines.
 
     Raises:
-        PipelineError: it is not text in that encoding, or not separated so.
+        PipelineError: the file can't be read with this separator and encoding.
     """
     try:
         with source.open(encoding=encoding, newline="") as file:
@@ -189,8 +191,8 @@ def _rows(source: Path, sep: str, encoding: str) -> Iterator[Iterator[list[str]]
 
 
 @contextlib.contextmanager
-def _whole(target: Path, encoding: str) -> Iterator[TextIO]:
-    """A file that appears when all of it has been written, and not before."""
+def _replaced(target: Path, encoding: str) -> Iterator[TextIO]:
+    """Open a temporary file that replaces the target when it is complete."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding=encoding, newline="") as file:
@@ -203,17 +205,17 @@ def _whole(target: Path, encoding: str) -> Iterator[TextIO]:
 
 
 def main(folder: str, source: str, target: str, options: str) -> None:
-    """Score a file with the model in a folder, and print what came out as JSON."""
+    """Score a file with the model in a folder, and print a summary as JSON."""
     try:
         loaded = Loaded.from_folder(Path(folder))
-        told = predict(loaded, Path(source), Path(target), **json.loads(options))
+        summary = predict(loaded, Path(source), Path(target), **json.loads(options))
     except PipelineError as error:
         remedy = error.remedy.replace("etl.sep=", "--sep=").replace("etl.enc", "--enc")
         raise SystemExit(json.dumps([error.what, remedy])) from error
     except OSError as error:
-        told = [str(error), "check the paths, the disk and its permissions"]
-        raise SystemExit(json.dumps(told)) from error
-    print(json.dumps(vars(told)))
+        remedy = "check the paths, the disk and its permissions"
+        raise SystemExit(json.dumps([str(error), remedy])) from error
+    print(json.dumps(vars(summary)))
 
 
 if __name__ == "__main__":
