@@ -1,4 +1,4 @@
-"""The report of a registered model on new rows: predictions, what came true, and drift."""
+"""The report of a registered model on new rows: predictions, metrics if known, and drift."""
 
 import re
 import tempfile
@@ -28,7 +28,7 @@ DECIMALS = re.compile(r"-?\d{1,15}\.\d{5,}(e-?\d+)?")
 
 def write(
     name: str,
-    wanted: str,
+    alias_or_number: str,
     source: Path,
     target: Path,
     env_manager: str,
@@ -36,193 +36,202 @@ def write(
     encoding: str | None = None,
     table: str | None = None,
 ) -> list[str]:
-    """Score a file, and write the report about it; lines for the user.
+    """Score a file, and write a report on its rows.
 
     Args:
-        name, wanted: the registered model, and an alias or number of its version.
-        source: raw rows, in any format that the pipeline takes; with the target's column, they
-            are measured.
-        target: the HTML file.
-        env_manager: who builds the model's environment.
+        name, alias_or_number: the registered model, and its version.
+        source: raw rows, in any format that the pipeline reads. If they have the target's column,
+            the report has metrics.
+        target: the HTML file to write.
+        env_manager: the tool that builds the model's environment.
         sep, encoding: of a CSV file; by default those of the model's training data.
-        table: which one of an archive's files or a workbook's sheets it is.
+        table: the sheet of a workbook, or the file in an archive.
+
+    Returns:
+        Lines for the user.
 
     Raises:
-        PipelineError: a file, the model, or a column is not there.
+        PipelineError: a file, the model, or a column is missing.
     """
     if target.suffix.lower() not in (".html", ".htm"):
-        raise PipelineError(f"--output {target} is no HTML file", "let it end in .html")
+        raise PipelineError(f"--output {target} is no HTML file", "name a file that ends in .html")
     if not target.absolute().parent.is_dir():
         raise PipelineError(f"there is no folder {target.absolute().parent}", "check --output")
     launch.check_source(source)
-    version = registry.find(name, wanted)
+    version = registry.find(name, alias_or_number)
     files = registry.fetch(version)
-    loaded = Loaded(None, model_folder.preparation(files), files)  # cleans, and predicts nothing
-    given = {"sep": sep or loaded.cleaning.get("sep")}
-    given["encoding"] = encoding or loaded.cleaning.get("encoding")
+    loaded = Loaded(None, model_folder.preparation(files), files)  # for cleaning only
+    options = {"sep": sep or loaded.cleaning.get("sep")}
+    options["encoding"] = encoding or loaded.cleaning.get("encoding")
     with (
         tempfile.TemporaryDirectory(prefix="report-") as folder,
         launch.as_csv(source, files, table) as written,
     ):
-        scored, form = Path(folder, "scored.csv"), given | written.form
+        scored, csv_options = Path(folder, "scored.csv"), options | written.form
         number = str(version.number)
-        lines = launch.predict(name, number, written.path, scored, env_manager, **form)
-        between, encoding = dialect(**form)
+        lines = launch.predict(name, number, written.path, scored, env_manager, **csv_options)
+        separator, encoding = dialect(**csv_options)
         rows = pd.read_csv(
-            scored, dtype=object, na_filter=False, sep=between,
+            scored, dtype=object, na_filter=False, sep=separator,
             encoding=encoding.removesuffix("-sig"),
         )  # fmt: skip
     text = report.render_new_data(collect(version, loaded, rows, source.name))
     with hardening.for_the_user():
         write_whole(target, text)
-    counted = next(line for line in lines if " rows scored with " in line)
+    total = next(line for line in lines if " rows scored with " in line)
     return [
         *written.notes,
-        *(line for line in lines if line != counted),
-        f"{counted.rpartition(': ')[0]}: {target}",
+        *(line for line in lines if line != total),
+        f"{total.rpartition(': ')[0]}: {target}",
     ]
 
 
 def collect(version: Version, loaded: Loaded, rows: pd.DataFrame, source: str) -> dict[str, Any]:
-    """All that the report says, as plain values.
+    """The values that the report's template needs.
 
     Args:
         version: the model's version.
-        loaded: how it cleans rows; the model itself is not needed.
-        rows: the file's rows as text, with what the model says of them.
+        loaded: its preparation; the model itself is not needed.
+        rows: the file's rows as text, with the columns that the model added.
         source: the file's name.
     """
     added = [name for name in rows if name == REASON or name.startswith((PREDICTION, PROBABILITY))]
-    good = rows[REASON] == ""
-    known, said = training(version)
-    goal = loaded.preparation["target"]
-    told, unmeasured = measured(loaded, rows[good], known)
-    now = loaded.typed(loaded.clean(rows.drop(columns=added)))[0]
-    found, histograms = [], []
-    if known is not None:
-        before = loaded.typed(loaded.clean(known, written=False))[0]
-        found = drift.compare(before, now)
-        names = [one.column for one in found][: diagnostics.COLUMNS]
-        histograms = diagnostics.histograms({"training": before, "now": now}, names)
-        changed = [one.column for one in found if one.verdict != "no"]
-        said = f"{len(changed)} of {len(found)} columns have changed since training."
+    scored = rows[REASON] == ""
+    train, drift_message = training(version)
+    target = loaded.preparation["target"]
+    measurements, unmeasured = measured(loaded, rows[scored], train)
+    current = loaded.typed(loaded.clean(rows.drop(columns=added)))[0]
+    drifts, histograms = [], []
+    if train is not None:
+        reference = loaded.typed(loaded.clean(train, written=False))[0]
+        drifts = drift.compare(reference, current)
+        names = [column.column for column in drifts][: diagnostics.COLUMNS]
+        histograms = diagnostics.histograms({"training": reference, "now": current}, names)
+        changed = [column.column for column in drifts if column.verdict != "no"]
+        drift_message = f"{len(changed)} of {len(drifts)} columns have changed since training."
     columns = [*(name for name in added if name in rows), *(n for n in rows if n not in added)]
     return {
         "title": version.name,
         "source": source,
         "rows": {"test": len(rows)},
-        "scored": int(good.sum()),
+        "scored": int(scored.sum()),
         "about": [
             ("Model", f"{version.name} version {version.number}"),
             ("Aliases", ", ".join(version.aliases) or "none"),
-            ("Target", goal if isinstance(goal, str) else ", ".join(goal)),
+            ("Target", target if isinstance(target, str) else ", ".join(target)),
             ("Trained in run", version.run or "a step that ran alone"),
             ("Commit", version.commit or "not known"),
         ],
-        "target": goal if isinstance(goal, str) else ", ".join(goal),
+        "target": target if isinstance(target, str) else ", ".join(target),
         "trained": version.metrics,
-        "predicted_shares": spread(rows[good], known, loaded),
+        "predicted_shares": spread(rows[scored], train, loaded),
         "reasons": Counter(
-            reason.partition(":")[0] for reason in rows[REASON][~good]
+            reason.partition(":")[0] for reason in rows[REASON][~scored]
         ).most_common(),
         "listed_columns": columns,
-        "listed_rows": rows[columns].head(LISTED).map(shown).to_numpy().tolist(),
-        "measured": told,
+        "listed_rows": rows[columns].head(LISTED).map(_readable).to_numpy().tolist(),
+        "measured": measurements,
         "unmeasured": unmeasured,
         "resamples": RESAMPLES,
         "random_state": 0,
-        "drift": found,
-        "drift_said": said,
+        "drift": drifts,
+        "drift_said": drift_message,
         "histograms": histograms,
     }
 
 
-def shown(cell: str) -> str:
-    """A cell of a table, numbers with many decimals as people read them."""
+def _readable(cell: str) -> str:
+    """A cell for the report; numbers with many decimals are rounded."""
     return report_data.number(float(cell)) if DECIMALS.fullmatch(cell) else cell
 
 
 def training(version: Version) -> tuple[pd.DataFrame | None, str]:
-    """The cells of the table that a version was fitted on; or None, and why."""
+    """The training data of a version as text cells; or None, and the reason."""
     if "train" not in version.data:
-        return None, f"Version {version.number} does not say what it was fitted on."
+        return None, f"Version {version.number} has no record of its training data."
     reference, digest = version.data["train"]
     try:
         tracker = Tracker.from_store(version.tags.get("tracker.store", ""))
         with tempfile.TemporaryDirectory(prefix="training-") as folder:
-            found = tracker.fetch(reference, Path(folder, "data"))
-            if found.digest == digest:
-                return read_cells(found.file()), ""
+            artifact = tracker.fetch(reference, Path(folder, "data"))
+            if artifact.digest == digest:
+                return read_cells(artifact.file()), ""
     except PipelineError as error:
         return None, f"The training data can't be compared: {error.what}."
-    return None, f"{reference} is not what version {version.number} was fitted on."
+    return None, f"{reference} is not the training data of version {version.number}."
 
 
-def spread(rows: pd.DataFrame, known: pd.DataFrame | None, loaded: Loaded) -> list[dict[str, Any]]:
-    """How predictions are spread, beside the target in the training data."""
-    goal, found = loaded.preparation["target"], []
-    names = {PREDICTION: goal} if isinstance(goal, str) else {
-        f"{PREDICTION}_{one}": one for one in goal
+def spread(rows: pd.DataFrame, train: pd.DataFrame | None, loaded: Loaded) -> list[dict[str, Any]]:
+    """Histograms of the predictions, beside the target in the training data."""
+    target, histograms = loaded.preparation["target"], []
+    names = {PREDICTION: target} if isinstance(target, str) else {
+        f"{PREDICTION}_{name}": name for name in target
     }  # fmt: skip
     for column, name in names.items():
         parts = {"predicted": rows[column]}
-        if known is not None:
-            parts = {"true, in training": known[name], **parts}
+        if train is not None:
+            parts = {"true, in training": train[name], **parts}
         numbers = {part: pd.to_numeric(cells, errors="coerce") for part, cells in parts.items()}
-        plain = all(cells.notna().all() for cells in numbers.values())
-        tables = {part: (numbers if plain else parts)[part].to_frame(name) for part in parts}
-        found += diagnostics.histograms(tables, [name])
-    return found
+        numeric = all(cells.notna().all() for cells in numbers.values())
+        tables = {part: (numbers if numeric else parts)[part].to_frame(name) for part in parts}
+        histograms += diagnostics.histograms(tables, [name])
+    return histograms
 
 
 def measured(
-    loaded: Loaded, rows: pd.DataFrame, known: pd.DataFrame | None
+    loaded: Loaded, rows: pd.DataFrame, train: pd.DataFrame | None
 ) -> tuple[dict[str, Any] | None, str]:
-    """How good the predictions are where the truth is in the file; or None, and why.
+    """Metrics and errors for the rows whose true value is in the file.
 
     Args:
-        loaded: how the model cleans.
-        rows: those with a prediction.
-        known: the training data, which tells classes from numbers where probabilities don't.
+        loaded: the model's preparation.
+        rows: the rows with a prediction.
+        train: the training data. Without probabilities, it tells whether predicted numbers are
+            classes.
+
+    Returns:
+        The measurements and an empty text, or None and the reason.
     """
-    goal = loaded.preparation["target"]
-    if not isinstance(goal, str):
-        return None, "Several targets are not measured here."
-    tidy = loaded._code.tidy_titles(rows)  # noqa: SLF001 - Loaded keeps its code to this package
-    if goal not in tidy:
-        return None, f"What came true is not known: the file has no column {goal}."
+    target = loaded.preparation["target"]
+    if not isinstance(target, str):
+        return None, "There are no metrics for models with several targets."
+    tidied = loaded._code.tidy_titles(rows)  # noqa: SLF001 - Loaded keeps its code to this package
+    if target not in tidied:
+        return None, f"The true values are not known: the file has no column {target}."
     missing = {
         *(loaded.cleaning.get("usual_missing") or []),
         *(loaded.cleaning.get("missing") or []),
     }
-    cells = tidy[goal].str.strip()
-    there = ~cells.isin({"", *missing}).to_numpy()
-    if not there.any():
-        return None, f"What came true is not known: the column {goal} is empty."
-    rows, cells = rows[there], cells[there]
-    chances = [name for name in rows if name.startswith(f"{PROBABILITY}_")]
-    if chances:
-        said = of_classes(loaded, rows, cells, chances)
+    cells = tidied[target].str.strip()
+    has_truth = ~cells.isin({"", *missing}).to_numpy()
+    if not has_truth.any():
+        return None, f"The true values are not known: the column {target} is empty."
+    rows, cells = rows[has_truth], cells[has_truth]
+    probabilities = [name for name in rows if name.startswith(f"{PROBABILITY}_")]
+    if probabilities:
+        answers = classifier_answers(loaded, rows, cells, probabilities)
     else:
         pair = [pd.to_numeric(column, errors="coerce") for column in (cells, rows[PREDICTION])]
-        classes = known is not None and set(rows[PREDICTION]) <= set(known[goal].head(10_000))
+        classes = train is not None and set(rows[PREDICTION]) <= set(train[target].head(10_000))
         if classes or any(column.isna().any() for column in pair):
-            said = Answers(cells.to_numpy(), rows[PREDICTION].to_numpy(), sorted({*cells}))
+            answers = Answers(cells.to_numpy(), rows[PREDICTION].to_numpy(), sorted({*cells}))
         else:
-            said = Answers(*(column.to_numpy(float) for column in pair))
-    told = report_data.measured_answers(said, RESAMPLES, 0)
-    names = [str(place + 1) for place in np.flatnonzero(there)]
-    wrong = int((told["truth"] != told["predicted"]).sum())
-    worst = report_data.mistakes(names, told, MISTAKES)
-    return told | {"named_by": "row", "wrong": wrong, "mistakes": worst}, ""
+            answers = Answers(*(column.to_numpy(float) for column in pair))
+    measurements = report_data.measured_answers(answers, RESAMPLES, 0)
+    names = [str(row + 1) for row in np.flatnonzero(has_truth)]
+    wrong = int((measurements["truth"] != measurements["predicted"]).sum())
+    worst = report_data.mistakes(names, measurements, MISTAKES)
+    return measurements | {"named_by": "row", "wrong": wrong, "mistakes": worst}, ""
 
 
-def of_classes(loaded: Loaded, rows: pd.DataFrame, cells: pd.Series, chances: list[str]) -> Answers:
-    """A classifier's answers, with the classes as text."""
-    classes = [name.removeprefix(f"{PROBABILITY}_") for name in chances]
+def classifier_answers(
+    loaded: Loaded, rows: pd.DataFrame, cells: pd.Series, probabilities: list[str]
+) -> Answers:
+    """A classifier's answers; the classes are text, and match the file's in any case."""
+    classes = [name.removeprefix(f"{PROBABILITY}_") for name in probabilities]
     spelled = {label.lower(): label for label in classes}
     truth = cells.map(lambda cell: spelled.get(cell.lower(), cell)).to_numpy()
     positive = str(loaded.preparation.get("positive"))
-    place = classes.index(positive) if positive in classes else 1
-    scores = rows[chances].astype(float).to_numpy()
-    return Answers(truth, rows[PREDICTION].to_numpy(), classes, scores, True, place)
+    positive_index = classes.index(positive) if positive in classes else 1
+    scores = rows[probabilities].astype(float).to_numpy()
+    return Answers(truth, rows[PREDICTION].to_numpy(), classes, scores, True, positive_index)

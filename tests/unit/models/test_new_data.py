@@ -64,7 +64,7 @@ def test_what_did_not_come_true_yet_is_said(loaded: Loaded, rows: pd.DataFrame, 
     text = page(loaded, change(rows))
     assert words in text
     assert "95% interval" not in text
-    assert "Version 3 does not say what it was fitted on" in text
+    assert "Version 3 has no record of its training data" in text
 
 
 def test_one_row_is_enough(loaded: Loaded, rows: pd.DataFrame):
