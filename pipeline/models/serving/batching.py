@@ -1,8 +1,8 @@
-"""Adaptive micro-batching: requests that wait together are scored together.
+"""Adaptive micro-batching: requests that wait at the same time are scored together.
 
-Scoring fifty rows takes hardly longer than scoring one. While a batch is scored, the next one
-gathers; a request that meets an idle scorer starts at once, so nobody waits for a timer. The idea
-is that of Clipper (Crankshaw et al., NSDI 2017), and of the batching in BentoML and Ray Serve.
+Scoring fifty rows takes hardly longer than scoring one. While a batch is scored, new requests form
+the next batch. A request that meets an idle worker starts at once; there is no timer. Clipper
+(Crankshaw et al., NSDI 2017), BentoML and Ray Serve work in a similar way.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers items into batches for a function that takes several at once.
+    """Groups items into batches for a function that processes several at once.
 
     Args:
-        run: takes a list of items and gives a result for each, in order.
-        size: how much of a batch an item is, such as its rows.
-        max_size: a batch is closed when it has this much; one larger item is a batch of its own.
-        lanes: batches at once.
+        run: takes a list of items and returns a result for each, in order.
+        size: the size of an item, such as its rows.
+        max_size: the maximum size of a batch; a larger item is a batch of its own.
+        lanes: how many batches run at once.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Batcher(Generic[Item, Result]):
         self._batches: set[asyncio.Task[None]] = set()  # asyncio keeps weak references only
 
     async def __call__(self, item: Item) -> Result:
-        """The result of one item; a caller that is cancelled leaves the queue."""
+        """The result for an item; the item of a cancelled caller leaves the queue."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._start()

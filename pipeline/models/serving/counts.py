@@ -1,4 +1,4 @@
-"""What a server has answered, in the text that Prometheus reads."""
+"""Counts of a server's requests, in the text format of Prometheus."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ KIND = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Counts:
-    """Requests for predictions: by status, how long they took, and the rows that were scored."""
+    """Requests for predictions by status, their total time, and the number of scored rows."""
 
     def __init__(self) -> None:
         self._statuses: Counter[int] = Counter()
@@ -19,10 +19,10 @@ class Counts:
         self._rows += rows
 
     def text(self, name: str, version: int) -> str:
-        """All counts.
+        """All counts in Prometheus' text format.
 
         Args:
-            name, version: the model that answers now.
+            name, version: the model in use.
         """
         label = name.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
         lines = [

@@ -1,6 +1,6 @@
-"""The server's page: which model answers, how to ask it, and a form to try it.
+"""The server's web page: the model, an example request, and a form to try it.
 
-It needs nothing from other hosts, and its policy keeps a browser from loading any.
+The page loads nothing from other hosts, and its content security policy forbids it.
 """
 
 import base64
@@ -17,16 +17,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.models.scoring import Loaded
 
 TEMPLATES = Path(__file__).with_name("templates")
-CHOICES = 200  # more values than that are typed rather than chosen
+CHOICES = 200  # values that are offered as a list; with more, the field is a text input
 DAY = date(2024, 1, 31)
 TYPES = {"number": "number", "truth": "boolean"}
 
 
 def example(loaded: Loaded) -> dict[str, Any]:
-    """A row that the model takes: of its training data, where that is known."""
-    known, rules = loaded.preparation.get("example") or {}, _rules(loaded)
+    """An example row for the model: from its training data if stored, else made up."""
+    stored, rules = loaded.preparation.get("example") or {}, _rules(loaded)
     return {
-        name: _short(known[name]) if name in known else _made_up(kind, rules.get(name, {}))
+        name: _short(stored[name]) if name in stored else _made_up(kind, rules.get(name, {}))
         for name, kind in loaded.kinds.items()
     }
 
@@ -36,7 +36,7 @@ def _rules(loaded: Loaded) -> dict[str, dict[str, Any]]:
 
 
 def _short(value: Any) -> Any:
-    """A whole number without the fraction that features have."""
+    """A float without a fraction as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -46,24 +46,24 @@ def _made_up(kind: str, rule: Mapping[str, Any]) -> Any:
     if kind.startswith("truth"):
         return True
     if kind.startswith("date "):
-        form = kind.removeprefix("date ")
-        return DAY.strftime(form) if "%" in form else DAY.isoformat()
+        date_format = kind.removeprefix("date ")
+        return DAY.strftime(date_format) if "%" in date_format else DAY.isoformat()
     return next(iter(rule.get("values") or []), "text")
 
 
 def fields(loaded: Loaded, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the form asks for: a field for each feature, with the example's value."""
-    rules, found = _rules(loaded), []
+    """The fields of the form, one for each feature, with the example's values."""
+    rules, form_fields = _rules(loaded), []
     for name, kind in loaded.kinds.items():
         choices = [str(value) for value in rules.get(name, {}).get("values") or []]
         if kind.startswith("truth"):
             choices = ["True", "False"]
         value = "" if row[name] is None else str(row[name])
-        shown = choices if len(choices) <= CHOICES else []
-        if shown and value not in shown:
-            shown = [value, *shown]
-        found.append({"name": name, "kind": kind, "value": value, "choices": shown})
-    return found
+        options = choices if len(choices) <= CHOICES else []
+        if options and value not in options:
+            options = [value, *options]
+        form_fields.append({"name": name, "kind": kind, "value": value, "choices": options})
+    return form_fields
 
 
 def render(about: Mapping[str, Any], loaded: Loaded, row: Mapping[str, Any], address: str) -> str:
@@ -73,7 +73,7 @@ def render(about: Mapping[str, Any], loaded: Loaded, row: Mapping[str, Any], add
         about: ``name``, ``version``, ``alias``, ``run``, ``commit`` and ``metrics``.
         loaded: the model.
         row: from :func:`example`.
-        address: of this server, as the browser knows it.
+        address: the server's address for the browser.
     """
     body = {"dataframe_records": [dict(row)]}
     url = f"{address}/invocations"
@@ -109,7 +109,7 @@ def render(about: Mapping[str, Any], loaded: Loaded, row: Mapping[str, Any], add
 
 
 def policy() -> str:
-    """The page's content security policy: its own style and script, and requests to its server."""
+    """The content security policy: the page's own style and script, and requests to the server."""
     digest = base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
@@ -133,7 +133,7 @@ def _environment() -> Environment:
 
 
 def body_schema(loaded: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a request, as OpenAPI describes it."""
+    """The OpenAPI schema of a request's body."""
     columns = {
         name: {"type": [TYPES.get(kind.partition(" ")[0], "string"), "null"]}
         for name, kind in loaded.kinds.items()

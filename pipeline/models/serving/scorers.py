@@ -1,4 +1,4 @@
-"""Where batches are scored: in threads beside the server, or in several processes."""
+"""Workers that score batches: threads of the server, or processes."""
 
 import asyncio
 import multiprocessing
@@ -23,10 +23,10 @@ from typing import Any
 from pipeline.models.scoring import REASON, Cells, Loaded, Records
 
 ROWS_NAMED = 10
-LOADING = 600  # seconds for a new process: a large model on a busy machine must get there
-Answer = Records | str  # predictions by row, or why there are none
+LOADING = 600  # seconds for a new worker to load the model, even a large one on a busy machine
+Answer = Records | str  # the predictions of a request's rows, or a message why there are none
 Score = Callable[[Loaded, list[Cells]], list[Any]]
-_mine: list[Loaded] = []  # a scoring process has one model
+_models: list[Loaded] = []  # in a worker process, its model
 
 
 @dataclass(eq=False)
@@ -34,8 +34,9 @@ class _Worker:
     """A thread or a process that scores one batch at a time.
 
     Attributes:
-        ready: done when it has loaded the model.
-        processes: the process that it is, if it is one.
+        pool: an executor with one worker.
+        ready: done when the model is loaded.
+        processes: the worker's process; empty for a thread.
     """
 
     pool: Executor
@@ -43,7 +44,7 @@ class _Worker:
     processes: set[BaseProcess]
 
     def end(self) -> None:
-        """End the process, whatever it does; a thread goes on until it has done that."""
+        """Kill the process; a thread first completes its batch."""
         self.pool.shutdown(wait=False)
         for process in self.processes:
             process.kill()
@@ -52,12 +53,12 @@ class _Worker:
 class Scorers:
     """A model in several workers.
 
-    A worker that takes too long for a batch is replaced, as is one whose process was killed.
+    A worker that exceeds the time limit of a batch is replaced, and so is a killed process.
 
     Args:
         loaded: the model.
-        workers: 1 is a thread of this process, with a second one for what takes long; more are
-            processes that load the model, too.
+        workers: 1 uses threads of this process: one, and another for slow requests. More are
+            processes, each with its own copy of the model.
         limit: seconds for a batch.
     """
 
@@ -67,34 +68,34 @@ class Scorers:
         self._workers = [self._start() for _ in range(max(2, workers))]
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         for worker in self._workers:
-            worker.ready.result()  # it has loaded the model
+            worker.ready.result()
             self._idle.put_nowait(worker)
 
     def _start(self) -> _Worker:
         pool: Executor = ThreadPoolExecutor(1)
         if self._in_processes:
             spawn = multiprocessing.get_context("spawn")  # a fork with threads may hang
-            pool = ProcessPoolExecutor(1, spawn, _begin, (self._loaded.folder,))
-        with self._starting:  # so that the new process is this worker's
+            pool = ProcessPoolExecutor(1, spawn, _initialize, (self._loaded.folder,))
+        with self._starting:  # so that the only new process is this worker's
             before = {*multiprocessing.active_children()}
             ready = pool.submit(os.getpid)
             return _Worker(pool, ready, {*multiprocessing.active_children()} - before)
 
     async def score_valid(self, requests: list[Cells]) -> list[Answer | None]:
-        """The answer to each request of a batch whose cells are surely valid.
+        """Answer the requests whose cells are all certainly valid; None for the others.
 
         Raises:
-            BrokenExecutor: the process was killed; the next batch has a new one.
-            TimeoutError: it took too long.
+            BrokenExecutor: the process was killed; it has been replaced.
+            TimeoutError: the batch exceeded its limit.
         """
         return await self._run(answer_valid, requests)
 
     async def score_any(self, requests: list[Cells]) -> list[Answer]:
-        """The answer to each request of a batch, whatever its cells.
+        """Answer all requests of a batch.
 
         Raises:
-            BrokenExecutor: the process was killed; the next batch has a new one.
-            TimeoutError: it took too long.
+            BrokenExecutor: the process was killed; it has been replaced.
+            TimeoutError: the batch exceeded its limit.
         """
         return await self._run(answer_any, requests)
 
@@ -103,7 +104,7 @@ class Scorers:
         try:
             try:
                 scored = self._submit(worker, score, requests)
-            except BrokenExecutor:  # it was killed before, so the batch has done no harm
+            except BrokenExecutor:  # the process was killed before this batch: retry
                 worker = await asyncio.to_thread(self._replace, worker)
                 scored = self._submit(worker, score, requests)
             async with asyncio.timeout(self._limit):
@@ -122,71 +123,71 @@ class Scorers:
         return loop.run_in_executor(worker.pool, _score, score, loaded, requests)
 
     def _replace(self, worker: _Worker) -> _Worker:
-        """A new worker in place of one."""
+        """Start a new worker in place of another."""
         worker.end()
         if not self._in_processes:
-            said = f"a batch took longer than {self._limit:g} s, and its thread can't be ended"
-            print(f"warning: {said}: serve.workers=2 scores in processes", file=sys.stderr)
+            problem = f"a batch took longer than {self._limit:g} s, and its thread can't be ended"
+            print(f"warning: {problem}: serve.workers=2 scores in processes", file=sys.stderr)
         new = self._start()
         self._workers[self._workers.index(worker)] = new
-        # if it could not be started, or hangs while it loads, the next batch is told
+        # if it does not start, or hangs while it loads, the next batch fails
         wait([new.ready], timeout=LOADING)
         return new
 
     def processes(self) -> list[int]:
-        """The ids of the processes that score, if they are not this one."""
+        """The ids of the worker processes; empty for threads."""
         return [child.pid for child in multiprocessing.active_children() if child.pid]
 
     def close(self) -> None:
-        """End the workers, of which no request wants an answer any more."""
+        """End the workers."""
         for worker in self._workers:
             worker.end()
 
 
 def answer_valid(loaded: Loaded, requests: list[Cells]) -> list[Answer | None]:
-    """Score the requests whose cells are surely valid; none, if the model fails for one of them."""
+    """Answer the requests whose cells are all certainly valid; none if the model fails."""
     try:
         return [*loaded.score_valid(requests)]
-    except Exception:  # the model's code may raise anything; each is told of it by answer_each
+    except Exception:  # the model's code may raise anything; answer_each reports it
         return [None] * len(requests)
 
 
 def answer_any(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
-    """Score requests whatever their cells, the slow way only where it has to be."""
+    """Answer all requests; those that the fast path can't answer take the slow path."""
     answers = answer_valid(loaded, requests)
-    rest = [one for one, answer in zip(requests, answers, strict=True) if answer is None]
-    others = iter(answer_each(loaded, rest) if rest else [])
-    return [next(others) if answer is None else answer for answer in answers]
+    unanswered = [cells for cells, answer in zip(requests, answers, strict=True) if answer is None]
+    remaining = iter(answer_each(loaded, unanswered) if unanswered else [])
+    return [next(remaining) if answer is None else answer for answer in answers]
 
 
 def answer_each(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
-    """Score requests together; alone, if the model fails for one of them."""
+    """Answer requests on the slow path together; each alone if the model fails."""
     try:
         return [_answer(scored) for scored in loaded.score_each(requests)]
     except Exception as error:  # the model's code may raise anything
         if len(requests) > 1:
-            return [answer for one in requests for answer in answer_each(loaded, [one])]
+            return [answer for cells in requests for answer in answer_each(loaded, [cells])]
         print(f"error: the model fails: {type(error).__name__}: {error}", file=sys.stderr)
         return [f"the model can't score these rows ({type(error).__name__})"]
 
 
 def _answer(scored: Any) -> Answer:
-    bad = scored[scored[REASON] != ""]
-    if bad.empty:
+    failed = scored[scored[REASON] != ""]
+    if failed.empty:
         records: Records = scored.drop(columns=REASON).to_dict("records")
         return records
-    shown = bad[REASON].head(ROWS_NAMED)
-    lines = [f"row {place + 1}: {reason}" for place, reason in shown.items()]
-    more = [f"and {len(bad) - ROWS_NAMED} more rows"] if len(bad) > ROWS_NAMED else []
-    return "\n".join([*lines, *more])
+    reasons = failed[REASON].head(ROWS_NAMED)
+    lines = [f"row {place + 1}: {reason}" for place, reason in reasons.items()]
+    omitted = [f"and {len(failed) - ROWS_NAMED} more rows"] if len(failed) > ROWS_NAMED else []
+    return "\n".join([*lines, *omitted])
 
 
-def _begin(folder: Path) -> None:
-    """Make this process a worker: it ends with the server, and by nothing that is sent to both."""
+def _initialize(folder: Path) -> None:
+    """Initialize a worker process: ignore signals, end with the server, and load the model."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _mine.append(Loaded.from_folder(folder))
+    _models.append(Loaded.from_folder(folder))
 
 
 def _end_with_parent() -> None:
@@ -197,4 +198,4 @@ def _end_with_parent() -> None:
 
 
 def _score(score: Score, loaded: Loaded | None, requests: list[Cells]) -> list[Any]:
-    return score(loaded or _mine[0], requests)
+    return score(loaded or _models[0], requests)

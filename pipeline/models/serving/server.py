@@ -1,12 +1,12 @@
 """Serves a model over HTTP for raw rows, in the model's own environment.
 
-``/invocations`` and ``/ping`` speak the protocol of MLflow's model server. Rows are cleaned as
-2-ETL does; requests that wait together are scored together (``batching``); each has limits
-(``bodies``). ``/`` is a page to try it (``page``). ``/version`` and ``/health`` say which version
-answers, as does a header of each answer; ``/metrics`` is for Prometheus (``counts``); ``/reload``
-takes up what has been promoted without a pause.
+``/invocations`` and ``/ping`` follow the protocol of MLflow's model server. Rows are cleaned as in
+2-ETL. Waiting requests are scored together (``batching``), and each has limits (``bodies``). ``/``
+is a web page to try the model (``page``). ``/version``, ``/health`` and a header of each response
+report the version. ``/metrics`` is for Prometheus (``counts``). ``/reload`` loads a newly promoted
+version without downtime.
 
-``python -m pipeline serve`` looks the model up and starts this.
+``python -m pipeline serve`` finds the model and starts this module.
 """
 
 import asyncio
@@ -44,18 +44,18 @@ from pipeline.models.serving.counts import Counts
 from pipeline.models.serving.scorers import Answer, Scorers
 
 LONGEST_MESSAGE = 1000  # characters
-LONGEST_EXAMPLE = 2000  # characters that go with a refusal
-HOST = re.compile(r"[\w.:\[\]-]{1,255}", re.ASCII)  # a header that may stand in a command
-SMALL_BODY = 8_000  # bytes that are read faster than handed to a thread
+LONGEST_EXAMPLE = 2000  # characters of the example in an error response
+HOST = re.compile(r"[\w.:\[\]-]{1,255}", re.ASCII)  # a Host header that is safe in a command
+SMALL_BODY = 8_000  # bytes; parsing a smaller body is faster than handing it to a thread
 BATCH_ROWS = 1000
-FEW_ROWS = 100  # of a request that is scored before larger ones
-GRACE = 30  # seconds in which requests under way are answered after SIGTERM
+FEW_ROWS = 100  # requests of up to this many rows take the fast path
+GRACE = 30  # seconds to finish open requests after SIGTERM
 CODES = {503: "TEMPORARILY_UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """Which version answers, and what it scored when it was trained."""
+    """The version in use, and its metrics from training."""
 
     name: str
     version: int
@@ -65,24 +65,24 @@ class Label:
 
 
 class Refused(Exception):
-    """A request that gets no prediction: its status, and a message."""
+    """A request without predictions: the HTTP status and a message."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
         self.status = status
 
     def response(self, example: dict[str, Any] | None = None) -> Response:
-        """The answer, in the form of MLflow's; with an example, if there is one."""
+        """The response in the format of MLflow's server, with an example request if given."""
         message = str(self)
         if len(message) > LONGEST_MESSAGE:
             message = f"{message[:LONGEST_MESSAGE]}..."
         code = CODES.get(self.status, "BAD_REQUEST")
-        more = {"example": example} if example else {}
-        return JSONResponse({"error_code": code, "message": message, **more}, self.status)
+        extra = {"example": example} if example else {}
+        return JSONResponse({"error_code": code, "message": message, **extra}, self.status)
 
 
 class Served:
-    """A model that answers: its reader, its batches and its workers."""
+    """A model in use: its reader, its batchers and its workers."""
 
     def __init__(self, label: Label, folder: Path, limits: Limits, workers: int):
         self.label, self.limits, self.workers = label, limits, workers
@@ -94,13 +94,13 @@ class Served:
         self.scorers = Scorers(self.loaded, workers, limits.timeout)
         self._valid: Batcher[Cells, Answer | None]
         self._valid = Batcher(self.scorers.score_valid, _rows, BATCH_ROWS, workers)
-        lanes = max(1, workers - 1)  # one worker is left for the others
+        lanes = max(1, workers - 1)  # leaves a worker for the fast path
         self._any: Batcher[Cells, Answer]
         self._any = Batcher(self.scorers.score_any, _rows, BATCH_ROWS, lanes)
-        self.users = 0  # requests under way
+        self.users = 0  # open requests
 
     async def score(self, cells: Cells) -> Answer:
-        """The answer to a request; one that is large or in question keeps no other waiting."""
+        """Score a request; large requests and invalid cells take the slow path."""
         answer = await self._valid(cells) if _rows(cells) <= FEW_ROWS else None
         return await self._any(cells) if answer is None else answer
 
@@ -110,14 +110,14 @@ def _rows(cells: Cells) -> int:
 
 
 class Server:
-    """The HTTP side: the model being served, and what is asked of it."""
+    """The HTTP routes of the model in use."""
 
-    def __init__(self, served: Served, wanted: str, host: str):
-        self.served, self.wanted, self.host = served, wanted, host
+    def __init__(self, served: Served, alias: str, host: str):
+        self.served, self.alias, self.host = served, alias, host
         self._loading = asyncio.Lock()
-        self._large = ThreadPoolExecutor(1)  # one large body in memory as JSON at a time
+        self._large = ThreadPoolExecutor(1)  # parses one large body at a time, to save memory
         self._counts = Counts()
-        # FastAPI's own page of the API loads scripts from another host
+        # FastAPI's documentation page would load scripts from another host
         self.app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
         self.app.openapi = self._openapi
         for path in ("/", "/docs"):
@@ -130,62 +130,63 @@ class Server:
         self.app.post("/invocations")(self.invocations)
 
     async def version(self) -> dict[str, Any]:
-        """Which version answers."""
-        told = dataclasses.asdict(self.served.label)
-        del told["metrics"]
-        return {**told, "alias": self.wanted, "mlflow": VERSION}
+        """The version in use."""
+        label = dataclasses.asdict(self.served.label)
+        del label["metrics"]
+        return {**label, "alias": self.alias, "mlflow": VERSION}
 
     async def page(self, request: Request) -> Response:
-        """A page about the version that answers, with a form."""
+        """The web page of the version in use, with a form."""
         served, host = self.served, request.headers.get("host", "")
-        about = {**dataclasses.asdict(served.label), "alias": self.wanted}
+        about = {**dataclasses.asdict(served.label), "alias": self.alias}
         address = f"{request.url.scheme}://{host if HOST.fullmatch(host) else self.host}"
         html = page.render(about, served.loaded, served.row, address)
         return HTMLResponse(html, headers={"Content-Security-Policy": page.policy()})
 
     async def metrics(self) -> Response:
-        """How many requests were answered, and how long that took, for Prometheus."""
+        """Counts and times of requests, for Prometheus."""
         label = self.served.label
         return Response(self._counts.text(label.name, label.version), media_type=COUNTS)
 
     def _openapi(self) -> dict[str, Any]:
-        """The API's description, with the columns of the model that answers."""
+        """The OpenAPI schema, with the columns of the model in use."""
         served = self.served
-        told = get_openapi(
+        schema = get_openapi(
             title=served.label.name, version=str(served.label.version), routes=self.app.routes
         )
         body = page.body_schema(served.loaded, served.row)
-        told["paths"]["/invocations"]["post"]["requestBody"] = body
-        return told
+        schema["paths"]["/invocations"]["post"]["requestBody"] = body
+        return schema
 
     async def health(self) -> dict[str, Any]:
-        """That a model is loaded, and which."""
+        """Report that a model is loaded, and its version."""
         return {"status": "ok", "version": self.served.label.version}
 
     async def ping(self) -> Response:
-        """That a model is loaded, as MLflow's server says it."""
+        """Report that a model is loaded, in the format of MLflow's server."""
         return Response("\n", media_type=JSON)
 
     async def reload(self, request: Request) -> Response:
-        """Take up the version that the alias means now; the old one answers until it is loaded.
+        """Load the version that the alias points to now; the old version answers until then.
 
-        A web page can send a POST to this machine, by its address or by a name that it has made
-        this machine's; so a request with an ``Origin`` or a strange ``Host`` is refused.
+        A web page could send this POST to the address of this machine, or to a host name of its own
+        that resolves to it (DNS rebinding). So a request with an ``Origin`` or an unknown ``Host``
+        is refused.
         """
         if "origin" in request.headers or not self._own(request.headers.get("host", "")):
-            said = "/reload is not for web pages: ask by this server's own address"
-            return Refused(403, said).response()
+            reason = "/reload is not for web pages: use this server's own address"
+            return Refused(403, reason).response()
         async with self._loading:
             old = self.served
-            before = old.label.version
+            version = old.label.version
             try:
-                self.served = await asyncio.to_thread(newest, old, self.wanted)
+                self.served = await asyncio.to_thread(newest, old, self.alias)
             except (PipelineError, MlflowException) as error:
-                told = {"message": str(error), "version": before}
-                return JSONResponse(told, status_code=409)
+                content = {"message": str(error), "version": version}
+                return JSONResponse(content, status_code=409)
             if old is not self.served and not old.users:
                 old.scorers.close()
-        return JSONResponse({"version": self.served.label.version, "was": before})
+        return JSONResponse({"version": self.served.label.version, "was": version})
 
     def _own(self, host: str) -> bool:
         try:
@@ -198,10 +199,10 @@ class Server:
         return True
 
     async def invocations(self, request: Request) -> Response:
-        """Predictions for the rows of a request, or a short message why there are none."""
-        served = self.served  # a reload meanwhile is for those who come later
+        """Predictions for the rows of a request, or a short error message."""
+        served = self.served  # a reload in the meantime applies to later requests
         served.users += 1
-        begun, rows = time.monotonic(), 0
+        start, rows = time.monotonic(), 0
         try:
             answer, rows = await self._answer(served, request)
         except Refused as refused:
@@ -210,19 +211,23 @@ class Server:
             served.users -= 1
             if served is not self.served and not served.users:
                 served.scorers.close()
-        self._counts.add(answer.status_code, time.monotonic() - begun, rows)
+        self._counts.add(answer.status_code, time.monotonic() - start, rows)
         answer.headers["x-model-version"] = str(served.label.version)
         return answer
 
     async def _answer(self, served: Served, request: Request) -> tuple[Response, int]:
-        """The answer to a request, and how many rows it has."""
+        """The response to a request, and its number of rows.
+
+        Raises:
+            Refused: the request can't be answered.
+        """
         kind = _kind(request.headers.get("content-type", ""))
         limits = served.limits
         try:
             async with asyncio.timeout(limits.timeout):
                 body = await _body(request, limits.max_bytes)
         except ClientDisconnect as error:
-            raise Refused(400, "the body is cut off") from error  # nobody reads it
+            raise Refused(400, "the body is cut off") from error  # for the counts only
         except TimeoutError as error:
             raise Refused(408, f"the body took longer than {limits.timeout:g} s") from error
         try:
@@ -236,10 +241,12 @@ class Server:
         except PipelineError as error:
             raise Refused(400, str(error)) from error
         except TimeoutError as error:
-            said = f"scoring took longer than {limits.timeout:g} s: send fewer rows at once"
-            raise Refused(504, said) from error
+            reason = f"scoring took longer than {limits.timeout:g} s: send fewer rows at once"
+            raise Refused(504, reason) from error
         except BrokenExecutor as error:
-            raise Refused(503, "a worker was killed (out of memory?): ask again") from error
+            raise Refused(
+                503, "a worker was killed (out of memory?): send the request again"
+            ) from error
         if isinstance(answer, str):
             raise Refused(400, answer)
         text = json.dumps({"predictions": answer}, default=_plain)
@@ -250,65 +257,68 @@ def _kind(header: str) -> str:
     """A request's content type, :data:`JSON` or :data:`CSV`.
 
     Raises:
-        Refused: it is another, or in another encoding than UTF-8.
+        Refused: the type is another, or the encoding is not UTF-8.
     """
-    kind, _, rest = header.partition(";")
-    kind, (name, _, value) = kind.strip().lower(), rest.strip().partition("=")
+    kind, _, parameters = header.partition(";")
+    kind, (name, _, value) = kind.strip().lower(), parameters.strip().partition("=")
     if kind not in (JSON, CSV):
         raise Refused(415, f"the content type is {kind[:80]!r}: send {JSON} or {CSV}")
-    if rest.strip() and (name.strip().lower(), value.strip('" ').lower()) != ("charset", "utf-8"):
-        raise Refused(415, f"the content type has {rest.strip()[:80]!r}: send UTF-8")
+    if parameters.strip() and (name.strip().lower(), value.strip('" ').lower()) != (
+        "charset",
+        "utf-8",
+    ):
+        raise Refused(415, f"the content type has {parameters.strip()[:80]!r}: send UTF-8")
     return kind
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def _body(request: Request, max_bytes: int) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         parts.append(part)
         size += len(part)
-        if size > most:
+        if size > max_bytes:
             raise Refused(
                 413,
-                f"the body is larger than {most:,} bytes: send fewer rows at once; "
+                f"the body is larger than {max_bytes:,} bytes: send fewer rows at once; "
                 "python -m pipeline predict scores files of any size",
             )
     return b"".join(parts)
 
 
 def _plain(value: Any) -> Any:
-    """A number or a class of NumPy's as Python has it."""
+    """A NumPy scalar as a Python value."""
     return value.item()
 
 
-def newest(served: Served, wanted: str) -> Served:
-    """The version that an alias means now, loaded; the one that is served, if that is it.
+def newest(served: Served, alias: str) -> Served:
+    """Load the version that an alias points to; return ``served`` if it is that version already.
 
     Raises:
-        PipelineError: it is not there, or needs other packages than this process has.
+        PipelineError: there is no such version, or it needs other packages than this process has.
     """
     from pipeline.models import registry
 
-    version = registry.find(served.label.name, wanted)
+    version = registry.find(served.label.name, alias)
     if version.number == served.label.version:
         return served
     label = Label(version.name, version.number, version.run, version.commit, version.metrics)
     folder = registry.fetch(version)
-    found = Served(label, folder, served.limits, served.workers)
-    if found.loaded.requirements != served.loaded.requirements:
-        found.scorers.close()
+    reloaded = Served(label, folder, served.limits, served.workers)
+    if reloaded.loaded.requirements != served.loaded.requirements:
+        reloaded.scorers.close()
         raise PipelineError(
             f"version {version.number} needs other packages than version {served.label.version}: "
-            f"{', '.join(found.loaded.requirements)}",
-            "start the server again: it then runs in that version's environment",
+            f"{', '.join(reloaded.loaded.requirements)}",
+            "restart the server: it then runs in that version's environment",
         )
-    return found
+    return reloaded
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that connections come to.
+    """Open a listening socket.
 
     Raises:
-        SystemExit: the port is taken, or the host is not this machine.
+        SystemExit: the port is in use, or the host is not an address of this machine.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -318,25 +328,29 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise SystemExit(
             f"error: {host} port {port}: {error.strerror}\n"
-            "  give --port or --host, or end what listens there"
+            "  give --port or --host, or stop the program that listens there"
         ) from error
     listener.listen(1024)
     return listener
 
 
 def main(folder: str, options: str) -> int:
-    """Serve the model in a folder until SIGTERM or Ctrl-C; requests under way are answered.
+    """Serve the model in a folder until SIGTERM or Ctrl-C; then finish open requests.
+
+    Args:
+        folder: the model's files.
+        options: as JSON, the fields of ``Serving``, ``label`` and ``wanted``, the alias or number.
 
     Returns:
         The exit status.
 
     Raises:
-        SystemExit: the port is taken, or the host is not this machine.
+        SystemExit: as :func:`_listening`.
     """
-    told = json.loads(options)
-    limits = Limits(**{field.name: told[field.name] for field in dataclasses.fields(Limits)})
-    served = Served(Label(**told["label"]), Path(folder), limits, told["workers"])
-    server = Server(served, told["wanted"], told["host"])
+    settings = json.loads(options)
+    limits = Limits(**{field.name: settings[field.name] for field in dataclasses.fields(Limits)})
+    served = Served(Label(**settings["label"]), Path(folder), limits, settings["workers"])
+    server = Server(served, settings["wanted"], settings["host"])
     config = uvicorn.Config(
         server.app,
         log_level="warning",
@@ -344,23 +358,23 @@ def main(folder: str, options: str) -> int:
         access_log=False,
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=max(1, round(limits.timeout)),
-        limit_concurrency=told["max_connections"],
+        limit_concurrency=settings["max_connections"],
     )
     http = uvicorn.Server(config)
     received: list[int] = []
 
     def end(number: int, _: object) -> None:
-        received.append(number)  # uvicorn sends again what it has received
+        received.append(number)  # uvicorn raises its captured signals again at its end
         http.should_exit = True
 
     try:
-        with _listening(told["host"], told["port"]) as listener:
-            # an exception is lost where Python ignores it, as within an import: a note is not
+        with _listening(settings["host"], settings["port"]) as listener:
+            # Python may ignore an exception from a handler, for example in an import: use a flag
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, end)
             host, port = listener.getsockname()[:2]
-            named = f"{served.label.name} version {served.label.version}"
-            print(f"{named}  http://{host}:{port}/invocations", flush=True)
+            model = f"{served.label.name} version {served.label.version}"
+            print(f"{model}  http://{host}:{port}/invocations", flush=True)
             http.run(sockets=[listener])
     finally:
         server.served.scorers.close()
@@ -368,10 +382,10 @@ def main(folder: str, options: str) -> int:
 
 
 def run(words: Sequence[str]) -> int:
-    """Serve until the end; the exit status."""
+    """Run :func:`main`; return the exit status."""
     try:
         return main(*words)
-    except KeyboardInterrupt:  # while the model was loaded
+    except KeyboardInterrupt:  # while the model is loading
         return INTERRUPTED
 
 
@@ -379,4 +393,4 @@ if __name__ == "__main__":
     status = run(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # Python would wait for a thread whose batch hangs
+    os._exit(status)  # a normal exit would wait for threads, and one may hang

@@ -14,7 +14,7 @@ LAST_PORT = 65_535
 
 @dataclass
 class Serving:
-    """``conf/serve``: where a model is served, by how many, and the limits of a request."""
+    """``conf/serve``: the server's address, its workers, and the limits of a request."""
 
     host: str = MISSING
     port: int = MISSING
@@ -27,15 +27,19 @@ class Serving:
 
 
 def read(overrides: list[str], options: Mapping[str, Any]) -> Serving:
-    """How a model is served: a file of ``conf/serve``, what the command line puts over it, options.
+    """Read a file of ``conf/serve``, with overrides and options from the command line.
+
+    Args:
+        overrides: such as ``serve.port=80``.
+        options: values by field; they take precedence.
 
     Raises:
-        PipelineError: a file, key or value that can't be.
+        PipelineError: a file, a key or a value is not valid.
     """
-    found = replace(sections.read("serve", Serving, overrides, "the server"), **options)
-    for key, value in vars(found).items():
+    serving = replace(sections.read("serve", Serving, overrides, "the server"), **options)
+    for key, value in vars(serving).items():
         if key == "port" and not 0 <= value <= LAST_PORT:
             raise PipelineError(f"serve.port={value} is no port", f"give 0 to {LAST_PORT}")
         if key not in ("host", "port") and value <= 0:
             raise PipelineError(f"serve.{key}={value:g} is too small", "give more than 0")
-    return found
+    return serving

@@ -9,15 +9,15 @@ function line(label, value) {
   row.append(head, cell);
   return row;
 }
-function show(told, ok) {
+function show(body, ok) {
   answer.replaceChildren();
   answer.className = ok ? "good" : "bad";
   if (!ok) {
-    answer.textContent = told.message;
+    answer.textContent = body.message;
     return;
   }
   const table = document.createElement("table");
-  for (const [name, value] of Object.entries(told.predictions[0])) {
+  for (const [name, value] of Object.entries(body.predictions[0])) {
     const chance = name.startsWith("probability_");
     table.append(line(name, chance ? (100 * value).toFixed(1) + " %" : String(value)));
   }
