@@ -1,1 +1,1 @@
-"""The app that shows the models in use: ``make app``."""
+"""The app for models in production, started by ``make app``."""

@@ -1,4 +1,4 @@
-"""The models in use: what is in production and since when, and what it says of new rows.
+"""The app: the version in production, its history, predictions, and drift of new rows.
 
 ``make app`` starts it. Streamlit runs this file from top to bottom for each view of the page.
 """
@@ -23,10 +23,10 @@ from pipeline.models.registry import CANDIDATE, PREVIOUS, PRODUCTION, Version
 from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
 from pipeline.science.data import drift
 
-POLL = 3  # seconds between two looks at the registry
-TILE = 155  # pixels for a metric: two on a phone
+POLL = 3  # seconds between two checks of the registry
+TILE = 155  # pixels; a phone shows two metrics in a row
 USUAL = ("f1", "roc_auc", "r2")
-SHOWN = 1000  # rows of an upload
+SHOWN = 1000  # rows of an upload in the preview
 BLUE, GREY = "#1f5f8b", "#b8bec4"
 STILL = {"displayModeBar": False}
 
@@ -38,7 +38,7 @@ def load(
     number: int,  # noqa: ARG001 - the cache's key
     digest: str,  # noqa: ARG001 - the cache's key
 ) -> Loaded:
-    """A version's model; its files are compared with their digest first."""
+    """A version's model; the digest of its files is verified first."""
     return registry.load(_version)
 
 
@@ -48,46 +48,46 @@ def training(
     _loaded: Loaded,
     digest: str,  # noqa: ARG001 - the cache's key
 ) -> pd.DataFrame:
-    """The features a version was fitted on."""
+    """The features of a version's training data."""
     return rows.training_rows(_version, _loaded)
 
 
 @st.fragment(run_every=POLL)
 def await_first() -> None:
-    """Draw the page anew when a model is there."""
+    """Rerun the page when the first model is registered."""
     try:
-        found = bool(registry.names())
+        exists = bool(registry.names())
     except PipelineError:  # there is no store yet
-        found = False
-    if found:
+        exists = False
+    if exists:
         st.rerun()
 
 
 def state(name: str) -> tuple:
-    """What tells one state of a registered model from another."""
-    found = registry.registered(name)
-    promotions = sum(key.startswith(registry.PROMOTION) for key in found.tags)
-    return tuple(sorted(found.aliases.items())), promotions
+    """A key that changes with a registered model's aliases and promotions."""
+    model = registry.registered(name)
+    promotions = sum(key.startswith(registry.PROMOTION) for key in model.tags)
+    return tuple(sorted(model.aliases.items())), promotions
 
 
 @st.fragment(run_every=POLL)
-def follow(name: str, seen: tuple) -> None:
-    """Draw the page anew when the registry has changed."""
-    if state(name) != seen:
+def follow(name: str, drawn_state: tuple) -> None:
+    """Rerun the page when the registry has changed since it was drawn."""
+    if state(name) != drawn_state:
         st.rerun()
 
 
 def table(frame: pd.DataFrame) -> None:
-    """A small table, its text as it is."""
+    """Show a small table; Markdown in its cells is escaped."""
     st.table(frame.map(plain).rename(columns=plain).set_index(plain(frame.columns[0])))
 
 
 def in_production(version: Version, versions: list[Version]) -> None:
-    """The version, its metrics, where it came from, and its history."""
-    previous = next((one for one in versions if PREVIOUS in one.aliases), None)
-    same = previous and previous.data.get("test") == version.data.get("test")
-    before = previous.metrics if same else {}
-    tiles, others = rows.shown_first(version.metrics)
+    """Show a version's metrics, lineage and links."""
+    previous = next((v for v in versions if PREVIOUS in v.aliases), None)
+    comparable = previous and previous.data.get("test") == version.data.get("test")
+    before = previous.metrics if comparable else {}
+    tiles, remaining = rows.split_metrics(version.metrics)
     with st.container(horizontal=True):
         for name in tiles:
             value = version.metrics[name]
@@ -98,60 +98,60 @@ def in_production(version: Version, versions: list[Version]) -> None:
                 delta_color="inverse" if lower_is_better(name) else "normal",
                 width=TILE,
             )
-    if same:
+    if comparable:
         st.caption(f"The change is from version {previous.number}, on the same test data.")
-    if others:
+    if remaining:
         with st.expander(f"All {len(version.metrics)} metrics"):
             listed = [(name, number(value)) for name, value in version.metrics.items()]
             table(pd.DataFrame(listed, columns=["metric", "value"]))
-    st.subheader("Where it came from")
-    told = {
+    st.subheader("Lineage")
+    lineage = {
         "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
         "pipeline run": version.run or "(the step ran alone)",
         "git commit": version.commit[:12] or "(unknown)",
         "model artifact": version.artifact,
     }
     for role, (reference, digest) in version.data.items():
-        told[f"{role} data"] = f"{reference}, SHA-256 {digest[:12]}"
-    table(pd.DataFrame(told.items(), columns=["what", "which"]))
+        lineage[f"{role} data"] = f"{reference}, SHA-256 {digest[:12]}"
+    table(pd.DataFrame(lineage.items(), columns=["property", "value"]))
     addresses = links.links(version)
-    st.markdown(" · ".join(f"[{plain(what)}]({url})" for what, url in addresses.items()))
+    st.markdown(" · ".join(f"[{plain(title)}]({url})" for title, url in addresses.items()))
     if links.local(addresses):
-        st.caption("Local dashboards answer while `make dashboard` runs.")
+        st.caption("Local dashboards are available while `make dashboard` runs.")
 
 
 def history(name: str) -> None:
-    """Every promotion and rollback, the last one first."""
+    """Show every promotion and rollback, the newest first."""
     st.subheader("History of promotions")
-    done = [
+    promotions = [
         {
-            "when (UTC)": f"{one.when:%Y-%m-%d %H:%M}",
-            "what": one.action + (" (forced)" if one.forced else ""),
-            "version": f"{one.old or 'none'} → {one.new}",
-            "who": one.who,
-            "why": one.why,
+            "when (UTC)": f"{promotion.when:%Y-%m-%d %H:%M}",
+            "what": promotion.action + (" (forced)" if promotion.forced else ""),
+            "version": f"{promotion.old or 'none'} → {promotion.new}",
+            "who": promotion.who,
+            "why": promotion.why,
         }
-        for one in reversed(registry.history(name))
+        for promotion in reversed(registry.history(name))
     ]
-    if done:
-        table(pd.DataFrame(done))
+    if promotions:
+        table(pd.DataFrame(promotions))
     else:
         st.caption("Nothing has been promoted yet.")
 
 
 def over_time(name: str, versions: list[Version]) -> None:
-    """The metrics of each version as it was registered."""
-    known = sorted({metric for version in versions for metric in version.metrics})
-    usual = [metric for metric in USUAL if metric in known] or known[:1]
-    chosen = st.multiselect("Metrics", known, usual)
+    """Show each version's metrics from training, as a chart and a table."""
+    metrics = sorted({metric for version in versions for metric in version.metrics})
+    usual = [metric for metric in USUAL if metric in metrics] or metrics[:1]
+    chosen = st.multiselect("Metrics", metrics, usual)
     chart = go.Figure(layout={"height": 380, "margin": {"l": 10, "r": 10, "t": 10, "b": 10}})
     oldest_first = versions[::-1]
     numbers = [version.number for version in oldest_first]
     for metric in chosen:
         values = [version.metrics.get(metric) for version in oldest_first]
         chart.add_scatter(x=numbers, y=values, name=metric, mode="lines+markers")
-    for one in registry.history(name):
-        chart.add_vline(x=one.new, line_dash="dot", line_color=GREY)
+    for promotion in registry.history(name):
+        chart.add_vline(x=promotion.new, line_dash="dot", line_color=GREY)
     chart.update_xaxes(title="version (dotted: has been in production)", dtick=1)
     chart.update_layout(legend={"orientation": "h", "y": 1.1})
     st.plotly_chart(chart, config=STILL, key="metrics")
@@ -169,60 +169,60 @@ def over_time(name: str, versions: list[Version]) -> None:
     table(pd.DataFrame(listed).fillna(""))
 
 
-def predict_one(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
-    """A form with a field for each feature, and what the model says."""
+def predict_one(version: Version, loaded: Loaded, training_features: pd.DataFrame) -> None:
+    """Show a form with a field for each feature, and the prediction."""
     with st.form("one", border=False):
-        wanted, given = rows.fields(loaded, known), {}
-        for first in range(0, len(wanted), 3):
-            for column, field in zip(st.columns(3), wanted[first : first + 3], strict=False):
+        fields, values = rows.fields(loaded, training_features), {}
+        for first in range(0, len(fields), 3):
+            for column, field in zip(st.columns(3), fields[first : first + 3], strict=False):
                 with column:
-                    given[field.name] = ask(field)
+                    values[field.name] = ask(field)
         if st.form_submit_button("Predict", type="primary"):
-            st.session_state["asked"] = given
-    asked = st.session_state.get("asked")
-    if asked is None or set(asked) != set(loaded.kinds):
+            st.session_state["asked"] = values
+    row = st.session_state.get("asked")
+    if row is None or set(row) != set(loaded.kinds):
         return
-    told = loaded.score(pd.DataFrame([asked])).iloc[0]
-    if told[REASON]:
-        st.error(plain(told[REASON]))
+    scored = loaded.score(pd.DataFrame([row])).iloc[0]
+    if scored[REASON]:
+        st.error(plain(scored[REASON]))
         return
     target = loaded.preparation["target"]
-    several = isinstance(target, list)
-    for name in target if several else [target]:
-        shown = told[f"{PREDICTION}_{name}" if several else PREDICTION]
-        shown = number(shown) if isinstance(shown, float) else shown
-        st.success(f"**{plain(name)}: {plain(shown)}**, says version {version.number}")
+    is_list = isinstance(target, list)
+    for name in target if is_list else [target]:
+        predicted = scored[f"{PREDICTION}_{name}" if is_list else PREDICTION]
+        predicted = number(predicted) if isinstance(predicted, float) else predicted
+        st.success(f"**{plain(name)}: {plain(predicted)}**, says version {version.number}")
     for name in loaded.added:
         if name.startswith(f"{PROBABILITY}_"):
             label = plain(name.removeprefix(f"{PROBABILITY}_"))
-            st.progress(float(told[name]), f"{label}: {told[name]:.1%}")
+            st.progress(float(scored[name]), f"{label}: {scored[name]:.1%}")
 
 
 def ask(field: rows.Field) -> Any:
-    """The form's widget for a field, and its value.
+    """Show the form's widget for a field; return its value.
 
-    Its label needs no care: names of features are in snake case, and that is no Markdown.
+    The label is not escaped: names of features are in snake case, which has no Markdown.
     """
     key = f"field-{field.name}"
     if field.kind == "truth":
-        return st.checkbox(field.name, field.usual, key=key)
+        return st.checkbox(field.name, field.default, key=key)
     if field.kind == "text" and field.choices:
-        place = field.choices.index(field.usual) if field.usual in field.choices else 0
-        return st.selectbox(field.name, field.choices, place, key=key)
+        index = field.choices.index(field.default) if field.default in field.choices else 0
+        return st.selectbox(field.name, field.choices, index, key=key)
     if field.kind in ("text", "date", "free"):
-        return st.text_input(field.name, field.usual, key=key)
-    number = int if field.whole else float
+        return st.text_input(field.name, field.default, key=key)
+    number = int if field.is_integer else float
     limits = [None if limit is None else number(limit) for limit in (field.low, field.high)]
     return st.number_input(
-        field.name, *limits, number(field.usual), step=1 if field.whole else None, key=key
+        field.name, *limits, number(field.default), step=1 if field.is_integer else None, key=key
     )
 
 
-def predict_many(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
-    """An uploaded file: predictions for its rows, and how they differ from the training data."""
+def predict_many(version: Version, loaded: Loaded, training_features: pd.DataFrame) -> None:
+    """Show predictions for an uploaded file, and its drift against the training data."""
     file = st.file_uploader("A CSV file of raw rows, as the model was trained on", type="csv")
     if file is None:
-        st.caption("It stays in this process's memory, and is gone with the page.")
+        st.caption("The file stays in memory and is discarded with the page.")
         return
     raw = rows.uploaded(file.getvalue(), loaded)
     scored = rows.predictions(loaded, raw)
@@ -230,10 +230,10 @@ def predict_many(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
     st.success(f"{len(raw) - failed:,} of {len(raw):,} rows scored with version {version.number}")
     if failed:
         st.warning(f"{failed:,} without a prediction: the column `{REASON}` says why.")
-    shown = scored.head(SHOWN)
-    if loaded.classes:  # a truth value would be drawn as a box to tick
-        shown = shown.assign(prediction=shown[PREDICTION].map(str, na_action="ignore"))
-    st.dataframe(shown, hide_index=True)
+    preview = scored.head(SHOWN)
+    if loaded.classes:  # Streamlit would show booleans as checkboxes
+        preview = preview.assign(prediction=preview[PREDICTION].map(str, na_action="ignore"))
+    st.dataframe(preview, hide_index=True)
     st.download_button(
         "Download all predictions",
         scored.to_csv(index=False).encode(),
@@ -242,39 +242,42 @@ def predict_many(version: Version, loaded: Loaded, known: pd.DataFrame) -> None:
         on_click="ignore",
     )
     st.subheader("Drift against the training data")
-    show_drift(known, loaded.typed(loaded.clean(raw))[0])
+    show_drift(training_features, loaded.typed(loaded.clean(raw))[0])
 
 
-def show_drift(before: pd.DataFrame, now: pd.DataFrame) -> None:
-    """How each column has changed, in a chart, a table and words."""
-    found = drift.compare(before, now)
-    changed = [one.column for one in found if one.verdict != "no"]
+def show_drift(reference: pd.DataFrame, current: pd.DataFrame) -> None:
+    """Show how each column has changed, as a summary, a table and a chart."""
+    drifts = drift.compare(reference, current)
+    changed = [change.column for change in drifts if change.verdict != "no"]
     if changed:
-        st.warning(f"{len(changed)} of {len(found)} columns have changed: "
+        st.warning(f"{len(changed)} of {len(drifts)} columns have changed: "
                    f"{', '.join(map(plain, changed))}")  # fmt: skip
     else:
-        st.success("No column has changed by more than chance explains.")
-    listed = [
+        st.success("No column has changed by more than chance.")
+    drift_rows = [
         {
-            "column": one.column,
-            "change": one.verdict,
-            "PSI": f"{one.psi:.3f}",
-            "by chance up to": f"{one.chance:.3f}",
-            "KS": "" if one.ks is None else f"{one.ks:.3f}",
-            "p of KS": "" if one.p is None else f"{one.p:.2g}",
-            "missing before → now": f"{one.missing_before:.0%} → {one.missing_now:.0%}",
+            "column": change.column,
+            "change": change.verdict,
+            "PSI": f"{change.psi:.3f}",
+            "by chance up to": f"{change.chance:.3f}",
+            "KS": "" if change.ks is None else f"{change.ks:.3f}",
+            "p of KS": "" if change.p is None else f"{change.p:.2g}",
+            "missing before → now": f"{change.missing_before:.0%} → {change.missing_now:.0%}",
         }
-        for one in found
+        for change in drifts
     ]
-    table(pd.DataFrame(listed))
+    table(pd.DataFrame(drift_rows))
     st.caption(
         "PSI, the population stability index, compares the shares of rows in each bin: below 0.1 "
-        "is no change, above 0.25 a large one. With few rows chance alone makes a PSI of the next "
-        "column. KS, Kolmogorov-Smirnov, is the largest distance between the two cumulative "
-        "distributions of a number; p is how likely such a distance is though nothing has changed."
+        "is no change, above 0.25 a large change. With few rows, chance alone causes a PSI of up "
+        "to the next column. KS, Kolmogorov-Smirnov, is the largest distance between the two "
+        "cumulative distributions of a number; p is the probability of such a distance without a "
+        "change."
     )
-    column = st.selectbox("Look at a column", [one.column for one in found], key="drift-column")
-    counts = drift.binned(before[column], now[column])
+    column = st.selectbox(
+        "Distribution of a column", [change.column for change in drifts], key="drift-column"
+    )
+    counts = drift.binned(reference[column], current[column])
     shares = counts / counts.sum()
     chart = go.Figure(layout={"height": 320, "margin": {"l": 10, "r": 10, "t": 10, "b": 10}})
     chart.add_bar(x=shares.index, y=shares.before, name="training data", marker_color=GREY)
@@ -285,7 +288,7 @@ def show_drift(before: pd.DataFrame, now: pd.DataFrame) -> None:
 
 
 def guarded(show: Any, *arguments: Any) -> None:
-    """A part of the page; what goes wrong is said in its place."""
+    """Show a part of the page, or its error in the same place."""
     try:
         show(*arguments)
     except PipelineError as error:
@@ -293,14 +296,14 @@ def guarded(show: Any, *arguments: Any) -> None:
 
 
 def overview(names: list[str]) -> None:
-    """A line for each registered model."""
-    listed = []
+    """Show a table of the registered models."""
+    models = []
     for name in names:
         versions = registry.versions(name)
-        version = next((one for one in versions if PRODUCTION in one.aliases), None)
+        version = next((v for v in versions if PRODUCTION in v.aliases), None)
         newest, last = versions[0] if versions else None, registry.history(name)[-1:]
         main = version and next((m for m in USUAL if m in version.metrics), None)
-        listed.append(
+        models.append(
             {
                 "model": name,
                 "in production": f"version {version.number}" if version else "none",
@@ -309,24 +312,24 @@ def overview(names: list[str]) -> None:
                 "last promotion (UTC)": f"{last[0].when:%Y-%m-%d %H:%M}" if last else "",
             }
         )
-    table(pd.DataFrame(listed))
+    table(pd.DataFrame(models))
 
 
 def empty() -> None:
-    """What to do where no model is registered."""
+    """Show the page without any registered model."""
     st.title("Models in use")
     st.info("No model is registered yet. This trains and registers the first one:")
     st.code("make run", language=None)
-    st.caption("This page shows it as soon as it is there.")
+    st.caption("This page then shows the model.")
     await_first()
 
 
 def page() -> None:
-    """All of it."""
+    """Show the whole page."""
     try:
         names = registry.names()
     except PipelineError:
-        if settings.mlflow_on_server():  # it does not answer; a local store is not made yet
+        if settings.mlflow_on_server():  # the server is down; a local store may not exist yet
             raise
         names = []
     if not names:
@@ -335,19 +338,19 @@ def page() -> None:
     if len(names) > 1:
         overview(names)
     name = st.selectbox("Model", names) if len(names) > 1 else names[0]
-    seen = state(name)
-    follow(name, seen)
+    drawn_state = state(name)
+    follow(name, drawn_state)
     versions = registry.versions(name)
-    version = next((one for one in versions if PRODUCTION in one.aliases), None)
+    version = next((v for v in versions if PRODUCTION in v.aliases), None)
     st.title(plain(name))
     if version is None and not versions:
-        st.info("It has no version. `make run` registers one.")
+        st.info("This model has no version. `make run` registers one.")
         return
     if version is None:
-        version = next((one for one in versions if CANDIDATE in one.aliases), versions[0])
+        version = next((v for v in versions if CANDIDATE in v.aliases), versions[0])
         st.info(
-            f"None of its {len(versions)} versions is in production yet; below is version "
-            f"{version.number}, the newest one. To put it there: "
+            f"None of the {len(versions)} versions is in production yet. This is version "
+            f"{version.number}, the newest. To promote it: "
             f"`python -m pipeline promote --to production --version {version.number}`"
         )
     else:
@@ -362,11 +365,11 @@ def page() -> None:
     with tabs[0]:
         for warning in registry.drift(version, loaded.folder):
             st.warning(plain(warning))
-    known = training(version, loaded, version.data.get("train", ("", ""))[1])
+    training_features = training(version, loaded, version.data.get("train", ("", ""))[1])
     with tabs[2]:
-        guarded(predict_one, version, loaded, known)
+        guarded(predict_one, version, loaded, training_features)
     with tabs[3]:
-        guarded(predict_many, version, loaded, known)
+        guarded(predict_many, version, loaded, training_features)
 
 
 st.set_page_config("Models in use", layout="wide", initial_sidebar_state="collapsed")

@@ -1,4 +1,4 @@
-"""The command that serves the app."""
+"""The command that starts the app."""
 
 import click
 
@@ -6,7 +6,7 @@ import click
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option("--port", type=int, help="port to listen on (default: a free one)")
-@click.option("--no-browser", is_flag=True, help="open nothing")
+@click.option("--no-browser", is_flag=True, help="do not open a browser")
 def app(host: str, port: int | None, no_browser: bool) -> None:
     """Serve the app of models in use until Ctrl-C."""
     from dashboard.launch import run_app

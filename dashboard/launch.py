@@ -10,16 +10,14 @@ from pipeline.core.settings import ROOT
 from pipeline.tracking.dashboards import free_port
 
 APP_PORT = 8501
-
-
-UPLOAD = 50  # MB that may be uploaded at once; they are kept in memory
+UPLOAD = 50  # MB in one upload, which is kept in memory
 
 
 def run_app(host: str, port: int | None, open_browser: bool) -> NoReturn:
-    """Become the app's server, until Ctrl-C.
+    """Replace this process by the app's server, until Ctrl-C.
 
     Raises:
-        PipelineError: what it needs is not installed.
+        PipelineError: Streamlit is not installed.
     """
     if importlib.util.find_spec("streamlit") is None:
         raise PipelineError("the app needs Streamlit, which is not installed", "run: make extras")
@@ -37,8 +35,8 @@ def run_app(host: str, port: int | None, open_browser: bool) -> NoReturn:
         "theme.base": "light",
         "theme.primaryColor": "#1f5f8b",
     }
-    words = [f"--{key}={value}" for key, value in options.items()]
+    arguments = [f"--{key}={value}" for key, value in options.items()]
     script = str(ROOT / "dashboard" / "app.py")
-    command = [sys.executable, "-m", "streamlit", "run", script, *words]
+    command = [sys.executable, "-m", "streamlit", "run", script, *arguments]
     sys.stdout.flush()
     os.execve(sys.executable, command, os.environ)

@@ -1,9 +1,9 @@
-"""Text of unknown origin within Markdown, which is what Streamlit makes of most texts."""
+"""Escapes untrusted text for Streamlit, which renders most texts as Markdown."""
 
 import re
 from typing import Any
 
 
 def plain(text: Any) -> str:
-    """Text as Markdown that shows it as it is: no links, no images, no styles."""
+    """Escape a text for Markdown, so that it has no links, images or styles."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&])", r"\\\1", str(text)).replace("\n", " ")

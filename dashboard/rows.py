@@ -1,4 +1,4 @@
-"""Rows for a model: what a form asks for, an uploaded file, and the training data."""
+"""Rows for a model: from a form, an uploaded file, or the training data."""
 
 import csv
 import io
@@ -17,39 +17,39 @@ from pipeline.science.data.tables import dialect, read_cells
 from pipeline.tracking import Tracker
 
 MOST_TILES = 8
-CHOICES = 200  # more values than that are typed rather than chosen
+CHOICES = 200  # values that are offered as a list; with more, the field is a text input
 
 
 @dataclass(frozen=True)
 class Field:
-    """What a form asks for: one feature.
+    """A field of the form, for one feature.
 
     Attributes:
         kind: ``number``, ``truth`` or ``text``.
-        usual: what it holds unless told otherwise: the median, or the commonest value.
-        choices: the values there are; empty if any will do.
+        default: the median, or the most frequent value.
+        choices: the allowed values; empty for free input.
         low, high: the limits of a number, if its rule has any.
-        whole: whether the number has no fraction.
+        is_integer: whether the number has no fraction.
     """
 
     name: str
     kind: str
-    usual: Any
+    default: Any
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
-    whole: bool = False
+    is_integer: bool = False
 
 
-def shown_first(metrics: Mapping[str, float]) -> tuple[list[str], list[str]]:
-    """The metrics of the test data as a whole, and the other ones: of folds, of each target."""
+def split_metrics(metrics: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """The first metrics to show, of all test data; and the others, of folds and of each target."""
     first = [name for name in metrics if not name.startswith(("cv_", "val_")) and "." not in name]
     first = first[:MOST_TILES]
     return first, [name for name in metrics if name not in first]
 
 
 def fields(loaded: Loaded, training: pd.DataFrame) -> list[Field]:
-    """A field for each feature, from the rules of its column and the training data."""
+    """A field for each feature, from the schema's rules and the training data."""
     rules = {rule["column"]: rule for rule in loaded.cleaning.get("schema") or []}
     return [
         _field(name, kind.partition(" ")[0], rules.get(name, {}), training[name].dropna())
@@ -57,33 +57,34 @@ def fields(loaded: Loaded, training: pd.DataFrame) -> list[Field]:
     ]
 
 
-def _field(name: str, kind: str, rule: dict[str, Any], known: pd.Series) -> Field:
+def _field(name: str, kind: str, rule: dict[str, Any], values: pd.Series) -> Field:
     if kind == "number":
-        whole = rule.get("dtype") == "int" or bool((known % 1 == 0).all())
-        usual = float(known.median()) if len(known) else 0.0
-        usual = float(round(usual)) if whole else usual
-        return Field(name, kind, usual, (), rule.get("min"), rule.get("max"), whole)
-    words = known.astype(str)
-    usual = words.mode().iloc[0] if len(words) else ""
+        is_integer = rule.get("dtype") == "int" or bool((values % 1 == 0).all())
+        default = float(values.median()) if len(values) else 0.0
+        default = float(round(default)) if is_integer else default
+        return Field(name, kind, default, (), rule.get("min"), rule.get("max"), is_integer)
+    texts = values.astype(str)
+    default = texts.mode().iloc[0] if len(texts) else ""
     if kind == "truth":
-        return Field(name, kind, usual == "True")
-    choices = [str(value) for value in rule.get("values") or sorted(words.unique())]
-    return Field(name, kind, usual, tuple(choices) if len(choices) <= CHOICES else ())
+        return Field(name, kind, default == "True")
+    choices = [str(value) for value in rule.get("values") or sorted(texts.unique())]
+    return Field(name, kind, default, tuple(choices) if len(choices) <= CHOICES else ())
 
 
 def uploaded(data: bytes, loaded: Loaded) -> pd.DataFrame:
-    """The rows of an uploaded CSV file, each cell as the text that is there.
+    """Read an uploaded CSV file; cells stay text.
 
     Raises:
-        PipelineError: it is no such table.
+        PipelineError: the file can't be read as a table with rows.
     """
     sep, encoding = dialect(loaded.cleaning.get("sep"), loaded.cleaning.get("encoding"))
     try:
-        form = {"sep": sep, "skipinitialspace": True, "keep_default_na": False}
-        table = pd.read_csv(io.StringIO(data.decode(encoding)), dtype="str", **form)
+        options = {"sep": sep, "skipinitialspace": True, "keep_default_na": False}
+        table = pd.read_csv(io.StringIO(data.decode(encoding)), dtype="str", **options)
     except UnicodeError as error:
         raise PipelineError(
-            f"the file is not text in {encoding.removesuffix('-sig')}: {error}", "save it so"
+            f"the file is not text in {encoding.removesuffix('-sig')}: {error}",
+            "save the file in this encoding",
         ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise PipelineError(
@@ -91,42 +92,42 @@ def uploaded(data: bytes, loaded: Loaded) -> pd.DataFrame:
             "upload a CSV file like the one that the model was trained on",
         ) from error
     if not isinstance(table.index, pd.RangeIndex):
-        raise PipelineError("a row has more cells than there are titles", "give each a title")
+        raise PipelineError("a row has more cells than the header", "give each column a title")
     if table.empty:
-        raise PipelineError("the file has a header and no rows", "upload one with rows")
+        raise PipelineError("the file has a header and no rows", "upload a file with rows")
     return table
 
 
 def predictions(loaded: Loaded, raw: pd.DataFrame) -> pd.DataFrame:
-    """What the model says of raw rows, beside their own columns.
+    """Raw rows with the columns that the model adds.
 
     Raises:
-        PipelineError: a column that the model needs is not there, or would be written over.
+        PipelineError: a feature's column is missing, or a column has the name of an added one.
     """
     scored = loaded.score(raw)
     for name in loaded.added:
         if name in raw:
-            raise PipelineError(f"the file has a column {name!r} already", "rename it")
+            raise PipelineError(f"the file has a column {name!r} already", "rename the column")
     return pd.concat([scored.drop(columns=REASON), raw, scored[[REASON]]], axis=1)
 
 
 def training_rows(version: Version, loaded: Loaded) -> pd.DataFrame:
-    """The features of the data that a version was fitted on.
+    """The features of a version's training data.
 
     Raises:
-        PipelineError: the data is gone, or not what it was.
+        PipelineError: the data is missing, or has changed.
     """
     if "train" not in version.data:
         raise PipelineError(
-            f"version {version.number} does not say what it was fitted on", "train it again"
+            f"version {version.number} has no record of its training data", "train it again"
         )
     reference, digest = version.data["train"]
     tracker = Tracker.from_store(version.tags.get("tracker.store", ""))
     with tempfile.TemporaryDirectory(prefix="training-") as folder:
-        found = tracker.fetch(reference, Path(folder, "data"))
-        if found.digest != digest:
+        artifact = tracker.fetch(reference, Path(folder, "data"))
+        if artifact.digest != digest:
             raise PipelineError(
-                f"{reference} is not what version {version.number} was fitted on",
-                "use the tracker and the project that it was trained with",
+                f"{reference} is not the training data of version {version.number}",
+                "use the tracker and the project that the version was trained with",
             )
-        return loaded.typed(loaded.clean(read_cells(found.file()), written=False))[0]
+        return loaded.typed(loaded.clean(read_cells(artifact.file()), written=False))[0]

@@ -78,11 +78,11 @@ def test_gaps_are_a_change():
 
 def test_the_first_metrics_are_those_of_the_test_data():
     metrics = {"f1": 1.0, "cv_f1_mean": 1.0, "val_f1": 1.0, "solar.f1": 1.0, "roc_auc": 1.0}
-    assert rows.shown_first(metrics) == (
+    assert rows.split_metrics(metrics) == (
         ["f1", "roc_auc"],
         ["cv_f1_mean", "val_f1", "solar.f1"],
     )
-    first, others = rows.shown_first({f"m{n}": 1.0 for n in range(20)})
+    first, others = rows.split_metrics({f"m{n}": 1.0 for n in range(20)})
     assert (len(first), len(others)) == (8, 12)
 
 
@@ -112,10 +112,10 @@ def loaded() -> Loaded:
 
 def test_a_form_asks_for_what_the_model_needs(loaded: Loaded):
     kind, hp, flies = rows.fields(loaded, TRAINING)
-    assert (kind.name, kind.choices, kind.usual) == ("type", ("Fire", "Water"), "Fire")
-    assert (hp.low, hp.high, hp.whole) == (1, 255, True)
-    assert TRAINING.hp.min() <= hp.usual <= TRAINING.hp.max()
-    assert (flies.kind, flies.usual) == ("truth", False)
+    assert (kind.name, kind.choices, kind.default) == ("type", ("Fire", "Water"), "Fire")
+    assert (hp.low, hp.high, hp.is_integer) == (1, 255, True)
+    assert TRAINING.hp.min() <= hp.default <= TRAINING.hp.max()
+    assert (flies.kind, flies.default) == ("truth", False)
 
 
 def test_an_upload_is_scored_row_by_row(loaded: Loaded):
