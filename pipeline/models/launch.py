@@ -137,8 +137,8 @@ def as_csv(source: Path, model: Path, table: str | None = None) -> Iterator[Rows
                 notes = formats.write_csv(rows.path, written, table, decimal)
                 rows = Rows(written, {"sep": ",", "encoding": "utf-8"}, notes)
         except PipelineError as error:
-            what, remedy = (text.replace("etl.table", "--table") for text in error.args)
-            raise PipelineError(what, remedy) from error
+            message, remedy = (text.replace("etl.table", "--table") for text in error.args)
+            raise PipelineError(message, remedy) from error
         yield replace(rows, notes=[note.replace("etl.table=", "--table=") for note in rows.notes])
 
 

@@ -105,9 +105,9 @@ def collect(version: Version, loaded: Loaded, rows: pd.DataFrame, source: str) -
     if train is not None:
         reference = loaded.typed(loaded.clean(train, written=False))[0]
         drifts = drift.compare(reference, current)
-        names = [column.column for column in drifts][: diagnostics.COLUMNS]
+        names = [change.column for change in drifts][: diagnostics.COLUMNS]
         histograms = diagnostics.histograms({"training": reference, "now": current}, names)
-        changed = [column.column for column in drifts if column.verdict != "no"]
+        changed = [change.column for change in drifts if change.verdict != "no"]
         drift_message = f"{len(changed)} of {len(drifts)} columns have changed since training."
     columns = [*(name for name in added if name in rows), *(n for n in rows if n not in added)]
     return {
@@ -195,7 +195,7 @@ def measured(
     target = loaded.preparation["target"]
     if not isinstance(target, str):
         return None, "There are no metrics for models with several targets."
-    tidied = loaded._code.tidy_titles(rows)  # noqa: SLF001 - Loaded keeps its code to this package
+    tidied = loaded._code.tidy_titles(rows)  # noqa: SLF001 - private to this package
     if target not in tidied:
         return None, f"The true values are not known: the file has no column {target}."
     missing = {

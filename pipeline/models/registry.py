@@ -96,9 +96,9 @@ class Promotion:
     """An entry of a registered model's history.
 
     Attributes:
-        number: 1 for the first one.
+        number: 1, 2, ...
         action: ``promote`` or ``rollback``.
-        old: the version that was in production before; None for the first one.
+        old: the version that was in production before; None for the first promotion.
         new: the version that is in production after it.
         who: the user.
         when: the time in UTC.

@@ -87,7 +87,7 @@ class Loaded:
 
     @cached_property
     def _columns(self) -> Columns | None:
-        """The fast path for valid cells; None if the model was cleaned with other code."""
+        """The fast path for valid cells; None if the training data was cleaned with other code."""
         return Columns(self.kinds, self.cleaning) if self._code is cleaner else None
 
     @cached_property

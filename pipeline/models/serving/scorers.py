@@ -23,7 +23,7 @@ from typing import Any
 from pipeline.models.scoring import REASON, Cells, Loaded, Records
 
 ROWS_NAMED = 10
-LOADING = 600  # seconds for a new worker to load the model, even a large one on a busy machine
+LOAD_TIMEOUT = 600  # seconds for a new worker to load the model, even a large one on a busy machine
 Answer = Records | str  # the predictions of a request's rows, or a message why there are none
 Score = Callable[[Loaded, list[Cells]], list[Any]]
 _models: list[Loaded] = []  # in a worker process, its model
@@ -131,7 +131,7 @@ class Scorers:
         new = self._start()
         self._workers[self._workers.index(worker)] = new
         # if it does not start, or hangs while it loads, the next batch fails
-        wait([new.ready], timeout=LOADING)
+        wait([new.ready], timeout=LOAD_TIMEOUT)
         return new
 
     def processes(self) -> list[int]:
