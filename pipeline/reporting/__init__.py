@@ -1,1 +1,1 @@
-"""What people read: the report as one HTML file, and a model's figures."""
+"""Reports as HTML, figures as PNG and SVG, and tables for commands."""

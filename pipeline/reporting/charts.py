@@ -1,4 +1,4 @@
-"""Places of values in a drawing: axes with ticks at round numbers, and points in pixels."""
+"""Axes with ticks at round numbers, and the pixel coordinates of values in a drawing."""
 
 import math
 import unicodedata
@@ -8,23 +8,23 @@ from functools import cached_property
 
 from pipeline.core import numbers
 
-LEFT, RIGHT, TOP, BOTTOM = 56, 348, 12, 192  # of a drawing's inner part, in its pixels
+LEFT, RIGHT, TOP, BOTTOM = 56, 348, 12, 192  # pixels: the plot area of a drawing
 TICKS = 5
 
 
 def number(value: float | None) -> str:
-    """A number as people read it; a dash where there is none."""
+    """A number for people; a dash if it is None or not finite."""
     return numbers.number(value) if value is not None and math.isfinite(value) else "–"
 
 
 def short(text: object, width: int) -> str:
-    """A text's beginning, with a sign that it is cut; wide characters count as two."""
-    words, room = " ".join(str(text).split()), width
-    for place, letter in enumerate(words):
-        room -= 0 if unicodedata.combining(letter) else 1 + (_is_wide(letter))
-        if room < 0:
-            return words[: max(place - 1, 1)] + "…"
-    return words
+    """Cut a text to a width, with an ellipsis; wide characters count as two."""
+    line, remaining = " ".join(str(text).split()), width
+    for index, letter in enumerate(line):
+        remaining -= 0 if unicodedata.combining(letter) else 1 + (_is_wide(letter))
+        if remaining < 0:
+            return line[: max(index - 1, 1)] + "…"
+    return line
 
 
 def _is_wide(letter: str) -> bool:
@@ -33,10 +33,10 @@ def _is_wide(letter: str) -> bool:
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values, from a round number to a round number.
+    """A range of values.
 
     Attributes:
-        low, high: the smallest and the largest value that is shown.
+        low, high: the smallest and the largest value.
     """
 
     low: float
@@ -44,30 +44,30 @@ class Axis:
 
     @cached_property
     def step(self) -> float:
-        """The distance of two ticks: 1, 2 or 5 times a power of ten."""
+        """The distance between two ticks: 1, 2 or 5 times a power of ten."""
         rough = (self.high - self.low) / TICKS
         power = 10.0 ** math.floor(math.log10(rough))
-        return next(power * times for times in (1, 2, 5, 10) if power * times >= rough * 0.999)
+        return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """The values that are labelled, and their labels."""
+        """The ticks: values and labels."""
         first, last = (
             math.ceil(self.low / self.step - 1e-9),
             math.floor(self.high / self.step + 1e-9),
         )
-        values = [round(place * self.step, 12) for place in range(first, last + 1)]
+        values = [round(index * self.step, 12) for index in range(first, last + 1)]
         return [(value, number(value)) for value in values]
 
     def place(self, value: float) -> float:
-        """Where a value lies: 0 at the low end, 1 at the high one."""
+        """The relative position of a value, from 0 (low) to 1 (high)."""
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
-def axis(values: Iterable[float], *more: float) -> Axis:
-    """The axis that holds some values, its ends at ticks."""
-    known = [float(value) for value in (*values, *more) if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(known), max(known)
+def axis(values: Iterable[float], *extra: float) -> Axis:
+    """The axis for some values; it starts and ends at a tick."""
+    finite = [float(value) for value in (*values, *extra) if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
     if high - low <= abs(high) * 1e-9:
         low, high = low - (abs(low) / 2 or 1), high + (abs(high) / 2 or 1)
     step = Axis(low, high).step
@@ -79,25 +79,25 @@ SHARES = Axis(0.0, 1.0)
 
 @dataclass(frozen=True)
 class Plot:
-    """Two axes, and where points lie between them."""
+    """Two axes, and the pixel coordinates of points."""
 
     x: Axis
     y: Axis
 
     def across(self, value: float) -> float:
-        """The pixel of a value on the horizontal axis."""
+        """The x coordinate of a value, in pixels."""
         return round(LEFT + (RIGHT - LEFT) * self.x.place(value), 1)
 
     def up(self, value: float) -> float:
-        """The pixel of a value on the vertical axis."""
+        """The y coordinate of a value, in pixels."""
         return round(BOTTOM - (BOTTOM - TOP) * self.y.place(value), 1)
 
     def line(self, points: Iterable[Sequence[float]]) -> str:
-        """Points as those of a polyline."""
+        """The ``points`` attribute of a polyline."""
         return " ".join(f"{self.across(x)},{self.up(y)}" for x, y in points)
 
 
 def plot(points: Iterable[Sequence[float]], x: Axis | None = None, y: Axis | None = None) -> Plot:
-    """A plot that holds some points; an axis that is given stays as it is."""
-    known = [*points]
-    return Plot(x or axis(one[0] for one in known), y or axis(one[1] for one in known))
+    """The plot for some points; ``x`` and ``y`` override the computed axes."""
+    coordinates = [*points]
+    return Plot(x or axis(p[0] for p in coordinates), y or axis(p[1] for p in coordinates))

@@ -14,36 +14,36 @@ from sklearn import metrics as score
 from pipeline.science import evaluation
 
 TOP_FEATURES = 20
-TEXT_IS_TEXT = {"text.parse_math": False}  # names of classes and columns may have dollar signs
+NO_MATH = {"text.parse_math": False}  # names of classes and columns may contain dollar signs
 
 
-@rc_context(TEXT_IS_TEXT)
-def draw(said: evaluation.Answers, weights: pd.Series, folder: Path) -> dict[str, Path]:
+@rc_context(NO_MATH)
+def draw(answers: evaluation.Answers, weights: pd.Series, folder: Path) -> dict[str, Path]:
     """Draw a model's figures into ``folder``.
 
     Args:
-        said: what it says of data it has not seen.
+        answers: the model's answers on test data.
         weights: from :func:`pipeline.science.evaluation.importances`.
-        folder: where the PNG files go.
+        folder: the folder of the PNG files.
 
     Returns:
         The PNG files by name: ``feature_importance``, and for a classifier
         ``confusion_matrix``, ``roc_curve`` and ``precision_recall_curve``; for a regressor
         ``residuals``.
     """
-    drawn = {"feature_importance": draw_importances(weights)}
-    if said.classes is not None:
-        drawn["confusion_matrix"] = draw_confusion(said)
-        if said.scores is not None:
-            drawn["roc_curve"] = draw_curves(said, score.roc_curve)
-            drawn["precision_recall_curve"] = draw_curves(said, score.precision_recall_curve)
+    drawings = {"feature_importance": draw_importances(weights)}
+    if answers.classes is not None:
+        drawings["confusion_matrix"] = draw_confusion(answers)
+        if answers.scores is not None:
+            drawings["roc_curve"] = draw_curves(answers, score.roc_curve)
+            drawings["precision_recall_curve"] = draw_curves(answers, score.precision_recall_curve)
     else:
-        drawn["residuals"] = draw_residuals(said)
-    return {name: save(figure, folder / f"{name}.png") for name, figure in drawn.items()}
+        drawings["residuals"] = draw_residuals(answers)
+    return {name: save(figure, folder / f"{name}.png") for name, figure in drawings.items()}
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG; ``savefig`` would lay it out and draw it twice."""
+    """Write a figure as PNG; ``savefig`` would compute the layout and draw twice."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     imsave(path, canvas.buffer_rgba(), dpi=figure.dpi)
@@ -57,7 +57,7 @@ def _axes(title: str, **labels: str) -> Any:
 
 
 def draw_importances(weights: pd.Series) -> Figure:
-    """Bars, the largest on top."""
+    """The feature importances as bars, the largest on top."""
     top = weights.head(TOP_FEATURES)[::-1]
     axes = _axes("Feature importance", xlabel=str(weights.name))
     axes.barh([str(name) for name in top.index], top.to_numpy())
@@ -65,9 +65,9 @@ def draw_importances(weights: pd.Series) -> Figure:
     return axes.figure
 
 
-def draw_confusion(said: evaluation.Answers) -> Figure:
-    """True classes against predicted ones, with counts."""
-    labels, counts = evaluation.confusion(said)
+def draw_confusion(answers: evaluation.Answers) -> Figure:
+    """The confusion matrix, with counts."""
+    labels, counts = evaluation.confusion(answers)
     axes = _axes("Confusion matrix", xlabel="predicted", ylabel="true")
     axes.imshow(counts, cmap="Blues")
     ticks = range(len(labels))
@@ -79,19 +79,19 @@ def draw_confusion(said: evaluation.Answers) -> Figure:
     return axes.figure
 
 
-def draw_curves(said: evaluation.Answers, curve: Any) -> Figure:
-    """A ROC or precision-recall curve: of the second of two classes, else one for each class."""
+def draw_curves(answers: evaluation.Answers, curve: Any) -> Figure:
+    """ROC or precision-recall curves: of the second of two classes, else of each class."""
     roc = curve is score.roc_curve
     axes = _axes(
         "ROC curve" if roc else "Precision-recall curve",
         xlabel="false positive rate" if roc else "recall",
         ylabel="true positive rate" if roc else "precision",
     )
-    for i, truth in said.ranked.items():
+    for i, truth in answers.ranked.items():
         if truth.any() and not truth.all():
-            first, second, _ = curve(truth, said.scores[:, i])
+            first, second, _ = curve(truth, answers.scores[:, i])
             x, y = (first, second) if roc else (second, first)
-            axes.plot(x, y, label=f"{said.classes[i]} (area {score.auc(x, y):.3f})")
+            axes.plot(x, y, label=f"{answers.classes[i]} (area {score.auc(x, y):.3f})")
     if roc:
         axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     if axes.get_legend_handles_labels()[0]:
@@ -99,12 +99,12 @@ def draw_curves(said: evaluation.Answers, curve: Any) -> Figure:
     return axes.figure
 
 
-def draw_residuals(said: evaluation.Answers) -> Figure:
-    """True minus predicted, against predicted."""
+def draw_residuals(answers: evaluation.Answers) -> Figure:
+    """True minus predicted values, against predicted values."""
     axes = _axes("Residuals", xlabel="predicted", ylabel="true - predicted")
-    for name, one in said.each.items():
-        axes.scatter(one.predicted, one.truth - one.predicted, s=12, alpha=0.6, label=name)
-    if said.targets:
+    for name, target in answers.each.items():
+        axes.scatter(target.predicted, target.truth - target.predicted, s=12, alpha=0.6, label=name)
+    if answers.targets:
         axes.legend()
     axes.axhline(0, linestyle=":", color="grey")
     return axes.figure

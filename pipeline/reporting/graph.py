@@ -1,4 +1,4 @@
-"""The picture of a pipeline: its steps, and the artifacts that pass between them."""
+"""Draws a pipeline: its steps, and the artifacts that pass between them."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +20,9 @@ class Step:
     Attributes:
         name: the step's folder.
         inputs: the names of the artifacts that it reads.
-        outputs: those that it makes, by name: their versions, or nothing.
-        state: ``cached``, ``would run`` or the like; empty where nothing is known of a run.
-        reasons: why it would run.
+        outputs: the versions of the artifacts that it writes, by name; empty if unknown.
+        state: one of :data:`STATES`; empty if unknown.
+        reasons: why the step would run.
     """
 
     name: str
@@ -43,7 +43,7 @@ def as_text(steps: Iterable[Step]) -> Iterator[str]:
 
 
 def as_mermaid(steps: Sequence[Step]) -> str:
-    """The picture in the language of Mermaid, which GitHub and many editors draw."""
+    """The picture as a Mermaid diagram, which GitHub and many editors render."""
     names = dict.fromkeys(name for step in steps for name in (*step.outputs, *step.inputs))
     ids = {name: f"a{number}" for number, name in enumerate(names)}
     lines = ["flowchart TD"]
@@ -66,7 +66,7 @@ def _versioned(artifact: tuple[str, str]) -> str:
 
 
 class _Box:
-    """A node's size, and the place that the layout gives it."""
+    """A node's size, and its position in the layout."""
 
     def __init__(self, text: str, kind: str, lines: int):
         self.text, self.kind = text, kind
@@ -76,7 +76,7 @@ class _Box:
 
 
 class _Path:
-    """The points that the layout leads an edge through."""
+    """The points of an edge in the layout."""
 
     points: Sequence[tuple[float, float]] = ()
 
@@ -85,7 +85,7 @@ class _Path:
 
 
 def as_svg(steps: Sequence[Step]) -> str:
-    """The picture as an SVG element that needs nothing else; its colours follow the page."""
+    """The picture as a self-contained SVG element."""
     from grandalf.graphs import Edge, Graph, Vertex
     from grandalf.layouts import SugiyamaLayout
     from grandalf.routing import route_with_lines
@@ -101,28 +101,28 @@ def as_svg(steps: Sequence[Step]) -> str:
         vertices[key].view = box
     edges = []
     for step in steps:
-        here = vertices[step.name, True]
-        edges += [Edge(vertices[name, False], here) for name in step.inputs]
-        edges += [Edge(here, vertices[name, False]) for name in step.outputs]
+        step_vertex = vertices[step.name, True]
+        edges += [Edge(vertices[name, False], step_vertex) for name in step.inputs]
+        edges += [Edge(step_vertex, vertices[name, False]) for name in step.outputs]
     for edge in edges:
         edge.view = _Path()
-    below = 0.0
-    for part in Graph([*vertices.values()], edges).C:
-        layout = SugiyamaLayout(part)
+    bottom = 0.0
+    for component in Graph([*vertices.values()], edges).C:
+        layout = SugiyamaLayout(component)
         layout.route_edge = route_with_lines
         layout.xspace, layout.yspace = 16, 22
         layout.init_all()
         layout.draw(8)
-        top = min(vertex.view.xy[1] - vertex.view.h / 2 for vertex in part.V())
-        for vertex in part.V():
-            vertex.view.xy = (vertex.view.xy[0], vertex.view.xy[1] - top + below)
-        for edge in part.E():
-            edge.view.points = [(x, y - top + below) for x, y in edge.view.points]
-        below = max(vertex.view.xy[1] + vertex.view.h / 2 for vertex in part.V()) + 22
-    return _drawn([*boxes.values()], [edge.view.points for edge in edges])
+        top = min(vertex.view.xy[1] - vertex.view.h / 2 for vertex in component.V())
+        for vertex in component.V():
+            vertex.view.xy = (vertex.view.xy[0], vertex.view.xy[1] - top + bottom)
+        for edge in component.E():
+            edge.view.points = [(x, y - top + bottom) for x, y in edge.view.points]
+        bottom = max(vertex.view.xy[1] + vertex.view.h / 2 for vertex in component.V()) + 22
+    return _svg([*boxes.values()], [edge.view.points for edge in edges])
 
 
-def _drawn(boxes: Sequence[_Box], paths: Sequence[Sequence[tuple[float, float]]]) -> str:
+def _svg(boxes: Sequence[_Box], paths: Sequence[Sequence[tuple[float, float]]]) -> str:
     xs = [x for path in paths for x, _ in path]
     left = min([box.xy[0] - box.w / 2 for box in boxes] + xs, default=0) - MARGIN
     right = max([box.xy[0] + box.w / 2 for box in boxes] + xs, default=0) + MARGIN
@@ -167,7 +167,7 @@ STYLE = """
 
 
 def as_html(steps: Sequence[Step]) -> str:
-    """A page with the picture, and why each step would run; it needs no other file."""
+    """A self-contained HTML page with the picture, and the reasons why each step would run."""
     reasons = "".join(
         f"<h2>{escape(step.name)}: {escape(step.state)}</h2>\n<ul>"
         + "".join(f"<li>{escape(reason)}</li>" for reason in step.reasons)
@@ -189,27 +189,27 @@ FORMATS = {".html": as_html, ".svg": as_svg, ".mmd": as_mermaid}
 
 
 def check(path: Path) -> None:
-    """Refuse a file whose ending names no kind of picture.
+    """Check that a file's extension is a known format.
 
     Raises:
-        PipelineError: it does not.
+        PipelineError: the format is unknown.
     """
     if path.suffix.lower() not in FORMATS:
         raise PipelineError(
-            f"--output {path} ends in no format that is known{did_you_mean(path.suffix, FORMATS)}",
-            f"let it end in one of: {', '.join(FORMATS)}",
+            f"--output {path} has no known extension{did_you_mean(path.suffix, FORMATS)}",
+            f"use one of: {', '.join(FORMATS)}",
         )
 
 
 def write(steps: Sequence[Step], path: Path) -> None:
-    """Write the picture in the format that the file's ending names.
+    """Write the picture in the format of the file's extension.
 
     Raises:
-        PipelineError: it can't be written.
+        PipelineError: the file can't be written.
     """
     try:
         write_whole(path, FORMATS[path.suffix.lower()](steps))
     except OSError as error:
         raise PipelineError(
-            f"{path} can't be written: {error.strerror}", "name a file in a folder of yours"
+            f"{path} can't be written: {error.strerror}", "check --output"
         ) from error

@@ -1,4 +1,4 @@
-"""The pages that people read: one template, figures as inline SVG, and no other file."""
+"""Templates and filters of the HTML pages; figures are inline SVG, and pages are self-contained."""
 
 import base64
 import math
@@ -16,7 +16,7 @@ FIGURES = TEMPLATES / "figures.css"
 
 
 def metric(value: float | None) -> str:
-    """A metric in a column of its kind: three decimals while that is not too long."""
+    """A metric with three decimals; fewer from 10 on."""
     if value is None or not math.isfinite(value):
         return number(None)
     return f"{value:.3f}" if abs(value) < 10 else number(value)
@@ -31,30 +31,30 @@ def signed(value: float | None) -> str:
 
 
 def as_file(drawing: str) -> str:
-    """A drawing as the address of an SVG file that needs no other."""
+    """A drawing as a data URL of a self-contained SVG file."""
     style = f"<style>{FIGURES.read_text(encoding='utf-8')}</style>"
-    alone = re.sub("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', drawing, count=1)
-    alone = re.sub(">", f">{style}", alone, count=1)
-    return "data:image/svg+xml;base64," + base64.b64encode(alone.encode()).decode()
+    standalone = re.sub("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', drawing, count=1)
+    standalone = re.sub(">", f">{style}", standalone, count=1)
+    return "data:image/svg+xml;base64," + base64.b64encode(standalone.encode()).decode()
 
 
 def headings(body: str) -> list[tuple[str, str]]:
-    """The id and the text, as HTML, of each heading of a page that has an id."""
+    """The id and the HTML text of each heading that has an id."""
     return re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', body)
 
 
 def square(pairs: Sequence[Sequence[float]]) -> Axis:
-    """One axis for both values of each pair."""
+    """A common axis for both values of all pairs."""
     return axis(value for pair in pairs for value in pair)
 
 
-def dependence_plot(one: Mapping[str, Any]) -> Plot:
-    """A plot that holds all lines of a feature."""
-    return plot([point for line in one["lines"] for point in line["points"]])
+def dependence_plot(feature: Mapping[str, Any]) -> Plot:
+    """The plot for all lines of a feature."""
+    return plot([point for line in feature["lines"] for point in line["points"]])
 
 
-def named(lines: Sequence[Mapping[str, Any]], area: str) -> list[dict[str, Any]]:
-    """Curves with their areas in their labels."""
+def with_area(lines: Sequence[Mapping[str, Any]], area: str) -> list[dict[str, Any]]:
+    """Curves with the area in the label."""
     return [
         {**line, "label": f"{short(line['label'], 22)} ({area} {line['area']:.3f})"}
         for line in lines
@@ -62,29 +62,29 @@ def named(lines: Sequence[Mapping[str, Any]], area: str) -> list[dict[str, Any]]
 
 
 def environment(*folders: Path) -> Environment:
-    """The templates of pages, with those in further folders."""
-    made = Environment(
+    """The Jinja environment of the pages, with the templates of further folders."""
+    templates = Environment(
         loader=FileSystemLoader([TEMPLATES, *folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
+    templates.filters |= {
         "number": number,
         "metric": metric,
         "signed": signed,
         "short": short,
         "as_file": as_file,
         "headings": headings,
-        "named": named,
+        "with_area": with_area,
         "slug": lambda text: re.sub(r"\W+", "-", str(text)).strip("-").lower()[:60],
         "percent": lambda value: number(None) if value is None else f"{value:.1%}",
         "level": lambda points: [(point[0], 0) for point in sorted(points)],
-        "diagonal": lambda held: [(held.low, held.low), (held.high, held.high)],
+        "diagonal": lambda scale: [(scale.low, scale.low), (scale.high, scale.high)],
     }
-    made.globals |= {
+    templates.globals |= {
         "axis_of": axis, "plot_of": plot, "shares": SHARES, "square": square,
         "dependence_plot": dependence_plot,
     }  # fmt: skip
-    return made
+    return templates

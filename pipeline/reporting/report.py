@@ -1,4 +1,4 @@
-"""The report of a model as one HTML file that needs nothing else."""
+"""The report of a model as one self-contained HTML file."""
 
 import math
 import re
@@ -13,15 +13,15 @@ from pipeline.reporting.charts import SHARES, Axis, axis
 from pipeline.reporting.page import environment, metric
 from pipeline.science import report_data
 
-MOST, LISTED = 25, 200  # classes and columns that are listed at most
-STEPS = {  # and the roles of the artifacts that each of them makes
+MAX_ROWS, MAX_COLUMNS = 25, 200  # of tables of classes, and of columns
+OUTPUT_ROLES = {  # by step, the roles of the artifacts that it writes
     "1-Download_data": ["raw"],
     "2-ETL": ["clean"],
     "3-Split_dataset": ["train", "test"],
     "4-Training_model": ["model"],
 }
 REPORT = "5-Report"
-READ = {  # the roles of those that each step reads
+INPUT_ROLES = {  # by step, the roles of the artifacts that it reads
     "1-Download_data": [],
     "2-ETL": ["raw"],
     "3-Split_dataset": ["clean"],
@@ -40,22 +40,22 @@ def render(
     name: str = "report.html",
     drift_said: str = "",
 ) -> str:
-    """The report's text.
+    """Render the report as HTML.
 
     Args:
         numbers: from :func:`pipeline.science.report_data.collect`.
-        artifacts: those in ``model``, ``train`` and ``test``, and in ``raw`` and ``clean`` if they
-            are known: each with ``reference``, ``digest`` and ``metadata``.
+        artifacts: the artifacts by role: ``model``, ``train``, ``test``, and ``raw`` and ``clean``
+            if known.
         project: the tracker's project.
         before: the artifact of the report to compare with, or None.
-        commands: what to type to make the model (``whole``) and the report (``alone``) again, and
-            whether the code was changed (``dirty``).
-        name: of the report's own artifact.
-        drift_said: what the training data was compared with, to see drift.
+        commands: the commands to reproduce the model (``whole``) and the report (``alone``), and
+            whether the working tree had changes (``dirty``).
+        name: the name of the report's own artifact.
+        drift_said: a sentence on what the training data is compared with for drift.
     """
     model, test = artifacts["model"], artifacts["test"]
-    earlier, told = before.metadata if before else {}, model.metadata
-    insights = told.get("insights") or {}
+    earlier, metadata = before.metadata if before else {}, model.metadata
+    insights = metadata.get("insights") or {}
     dummy = insights.get("dummy") or {}
     return environment().get_template("report.html").render(
         {**numbers, "importances": bars(numbers["importances"])},
@@ -65,25 +65,25 @@ def render(
         test=test,
         split=test.metadata,
         notes=notes(artifacts),
-        beside=beside(told, insights),
+        beside=beside(metadata, insights),
         dummy=dummy,
         axes=interval_axes(numbers, dummy),
-        permuted=[spread(one) for one in insights.get("permuted", [])],
+        permuted=[spread(feature) for feature in insights.get("permuted", [])],
         permuted_score=insights.get("permuted_score", ""),
         dependence=insights.get("dependence", []),
         learning=learning(insights.get("learning_curve")),
         before=before,
         same_test=earlier.get("test") == test.digest,
         changes=report_data.changes(numbers["metrics"], earlier.get("metrics", {})),
-        lineage=[artifacts[role] for role in chain(*STEPS.values()) if artifacts.get(role)],
+        lineage=[artifacts[role] for role in chain(*OUTPUT_ROLES.values()) if artifacts.get(role)],
         picture=picture(artifacts, name),
         commands=commands,
         drift_said=drift_said,
         measured_on="test data",
-        these="test rows",
+        row_label="test rows",
         source=test.reference,
-        most=MOST,
-        listed=LISTED,
+        max_rows=MAX_ROWS,
+        max_columns=MAX_COLUMNS,
     )  # fmt: skip
 
 
@@ -94,52 +94,56 @@ def dataset(artifacts: Mapping[str, Any], project: str) -> str:
 
 
 def about(numbers: Mapping[str, Any], artifacts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a report is about, in pairs."""
-    told, raw = artifacts["model"].metadata, artifacts.get("raw")
+    """The header of a report, as pairs of name and value."""
+    metadata, raw = artifacts["model"].metadata, artifacts.get("raw")
     classes = numbers["classes"]
     task = "regression" if classes is None else f"classification, {len(classes):,} classes"
-    params = told.get("params") or {}
-    given = ", ".join(f"{name}={value}" for name, value in params.items())
+    params = metadata.get("params") or {}
+    hyperparameters = ", ".join(f"{name}={value}" for name, value in params.items())
+    defaults = "the estimator's defaults" if "params" in metadata else ""
+    commit = metadata.get("commit", "")
     pairs = [
         ("Data set", raw.reference if raw else artifacts["train"].reference),
         ("Target", numbers["target"]),
         ("Task", task),
-        ("Estimator", str(told.get("estimator", ""))),
-        ("Hyperparameters", given or ("the estimator's defaults" if "params" in told else "")),
-        ("Trained", told.get("made", "")),
-        ("Run", told.get("run", "")),
-        ("Commit", told.get("commit", "").replace("*", ", with changes that were not committed")),
+        ("Estimator", str(metadata.get("estimator", ""))),
+        ("Hyperparameters", hyperparameters or defaults),
+        ("Trained", metadata.get("made", "")),
+        ("Run", metadata.get("run", "")),
+        ("Commit", commit.replace("*", ", with changes that were not committed")),
     ]
     return [(name, text) for name, text in pairs if text]
 
 
-def beside(told: Mapping[str, Any], insights: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The columns of metrics that stand beside those on the test data, as far as they are known."""
+def beside(metadata: Mapping[str, Any], insights: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The further columns of the metrics table, beside the test data, as far as known."""
     columns = {
-        "validation": _below(told, "val_"),
-        "cross-validation": _folds(told),
-        "training": _shown(insights.get("training")),
-        "dummy baseline": _shown(insights.get("dummy")),
-        "linear baseline": _shown(insights.get("linear")),
+        "validation": _with_prefix(metadata, "val_"),
+        "cross-validation": _fold_means(metadata),
+        "training": _formatted(insights.get("training")),
+        "dummy baseline": _formatted(insights.get("dummy")),
+        "linear baseline": _formatted(insights.get("linear")),
     }
     return [{"title": title, "cells": cells} for title, cells in columns.items() if cells]
 
 
-def _shown(metrics: Mapping[str, float] | None) -> dict[str, str]:
+def _formatted(metrics: Mapping[str, float] | None) -> dict[str, str]:
     return {name: metric(value) for name, value in (metrics or {}).items()}
 
 
-def _below(told: Mapping[str, Any], beginning: str) -> dict[str, str]:
-    named = {
-        name.removeprefix(beginning): v for name, v in told.items() if name.startswith(beginning)
+def _with_prefix(metadata: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    values = {
+        name.removeprefix(prefix): v for name, v in metadata.items() if name.startswith(prefix)
     }
-    return _shown(named)
+    return _formatted(values)
 
 
-def _folds(told: Mapping[str, Any]) -> dict[str, str]:
-    """The means over folds, with their standard deviations."""
-    means = {name[3:-5]: told[name] for name in told if re.fullmatch("cv_.*_mean", name)}
-    return {name: f"{metric(v)} ± {metric(told[f'cv_{name}_std'])}" for name, v in means.items()}
+def _fold_means(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The mean and the standard deviation of each metric over the folds."""
+    means = {name[3:-5]: metadata[name] for name in metadata if re.fullmatch("cv_.*_mean", name)}
+    return {
+        name: f"{metric(v)} ± {metric(metadata[f'cv_{name}_std'])}" for name, v in means.items()
+    }
 
 
 def interval_axes(numbers: Mapping[str, Any], dummy: Mapping[str, float]) -> dict[str, Axis]:
@@ -151,7 +155,7 @@ def interval_axes(numbers: Mapping[str, Any], dummy: Mapping[str, float]) -> dic
 
 
 def interval_axis(name: str, ends: Sequence[float], baseline: float | None) -> Axis:
-    """The axis of a metric's interval: from 0 to 1 where that holds it, else what holds it."""
+    """The axis of a metric's interval: from 0 to 1 for scores, else from 0 or below."""
     values = [*ends, *([baseline] if baseline is not None and math.isfinite(baseline) else [])]
     if not lower_is_better(name) and min(values) >= 0:
         return SHARES
@@ -159,69 +163,72 @@ def interval_axis(name: str, ends: Sequence[float], baseline: float | None) -> A
 
 
 def bars(pairs: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
-    """Names and values as bars without an interval."""
+    """Bars without an interval."""
     return [{"name": name, "value": value, "low": value, "high": value} for name, value in pairs]
 
 
-def spread(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A mean as a bar, with two standard deviations around it."""
-    ends = {"low": one["mean"] - 2 * one["std"], "high": one["mean"] + 2 * one["std"]}
-    return {"name": one["name"], "value": one["mean"], **ends}
+def spread(feature: Mapping[str, Any]) -> dict[str, Any]:
+    """A bar of a mean, with an interval of two standard deviations to each side."""
+    name, mean, std = feature["name"], feature["mean"], feature["std"]
+    return {"name": name, "value": mean, "low": mean - 2 * std, "high": mean + 2 * std}
 
 
-def learning(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The lines of a learning curve, if there is one."""
-    if not told or not told["points"]:
+def learning(curve: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The lines of a learning curve; None if there is no curve."""
+    if not curve or not curve["points"]:
         return None
     lines = [
-        {"label": part, "points": [(one["rows"], one[part]) for one in told["points"]]}
+        {"label": part, "points": [(point["rows"], point[part]) for point in curve["points"]]}
         for part in ("training", "validation")
     ]
-    return {"metric": told["metric"], "lines": lines}
+    return {"metric": curve["metric"], "lines": lines}
 
 
-def picture(artifacts: Mapping[str, Any], made: str) -> str:
-    """The steps and the exact versions that passed between them, as SVG."""
-    known = {role: artifact for role, artifact in artifacts.items() if artifact}
+def picture(artifacts: Mapping[str, Any], report_name: str) -> str:
+    """The steps and the artifact versions that passed between them, as SVG."""
+    available = {role: artifact for role, artifact in artifacts.items() if artifact}
     steps = [
         graph.Step(
             step,
-            [known[role].name for role in READ[step] if role in known],
-            {known[role].name: known[role].version for role in roles if role in known},
+            [available[role].name for role in INPUT_ROLES[step] if role in available],
+            {available[role].name: available[role].version for role in roles if role in available},
         )
-        for step, roles in STEPS.items()
-        if known.keys() & roles
+        for step, roles in OUTPUT_ROLES.items()
+        if available.keys() & roles
     ]
-    steps.append(graph.Step(REPORT, [known[role].name for role in READ[REPORT]], {made: ""}))
+    inputs = [available[role].name for role in INPUT_ROLES[REPORT]]
+    steps.append(graph.Step(REPORT, inputs, {report_name: ""}))
     return graph.as_svg(steps)
 
 
 def notes(artifacts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the steps decided about the data, by step; what is likely wrong comes first."""
-    found = []
-    for step, roles in STEPS.items():
-        made = [artifacts[role] for role in roles if artifacts.get(role)]
-        told = [note for artifact in made for note in (artifact.metadata or {}).get("notes", [])]
-        found += [{"step": step, **note} for note in told]
-    once = {(note["step"], note["text"]): note for note in found}
-    return sorted(once.values(), key=lambda note: not note["warning"])
+    """The steps' decisions and warnings about the data; warnings come first."""
+    all_notes = []
+    for step, roles in OUTPUT_ROLES.items():
+        outputs = [artifacts[role] for role in roles if artifacts.get(role)]
+        step_notes = [
+            note for artifact in outputs for note in (artifact.metadata or {}).get("notes", [])
+        ]
+        all_notes += [{"step": step, **note} for note in step_notes]
+    unique = {(note["step"], note["text"]): note for note in all_notes}
+    return sorted(unique.values(), key=lambda note: not note["warning"])
 
 
 def render_new_data(numbers: Mapping[str, Any]) -> str:
-    """The text of the report of a model on new rows.
+    """Render the report of a model on new rows as HTML.
 
     Args:
-        numbers: what the template ``new_data.html`` asks for; ``measured`` has what
-            :func:`pipeline.science.report_data.measured_answers` gives, if the truth is known.
+        numbers: the values for the template ``new_data.html``; ``measured`` is the result of
+            :func:`pipeline.science.report_data.measured_answers` if the true values are known.
     """
-    told = numbers["measured"] or {}
+    measurements = numbers["measured"] or {}
     return environment().get_template("new_data.html").render(
-        {**numbers, **told},
-        axes=interval_axes(told, {}) if told else {},
-        beside=[{"title": "test data, when trained", "cells": _shown(numbers["trained"])}],
+        {**numbers, **measurements},
+        axes=interval_axes(measurements, {}) if measurements else {},
+        beside=[{"title": "test data, when trained", "cells": _formatted(numbers["trained"])}],
         dummy={},
         measured_on="these rows",
-        these="rows",
-        most=MOST,
+        row_label="rows",
+        max_rows=MAX_ROWS,
         costs=None,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables that commands print: as wide as the terminal, or as JSON, CSV or Markdown."""
+"""Tables that commands print: for the terminal, or as JSON, CSV or Markdown."""
 
 import csv
 import functools
@@ -18,11 +18,11 @@ FORMATS = ("table", "json", "csv", "markdown")
 
 @dataclass(frozen=True)
 class Output:
-    """How a command prints what it has found.
+    """How a command prints its table.
 
     Attributes:
         format: one of :data:`FORMATS`.
-        wide: nothing is cut or left out, however long the lines become.
+        wide: print all columns and full cells, however long the lines are.
     """
 
     format: str = "table"
@@ -30,9 +30,9 @@ class Output:
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--wide`` and ``--format``, as its argument ``output``."""
+    """Add ``--wide`` and ``--format`` to a command, as its argument ``output``."""
 
-    @click.option("--wide", is_flag=True, help="cut nothing, and leave nothing out")
+    @click.option("--wide", is_flag=True, help="print all columns and full cells")
     @click.option("--format", type=click.Choice(FORMATS), default="table", help="how to print it")
     @functools.wraps(command)
     def with_output(
@@ -46,13 +46,13 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_output
 
 
-def as_text(rows: Sequence[Mapping[str, Any]], form: str) -> str:
-    """Rows for programs; in CSV and Markdown a mapping of numbers has a column for each."""
-    if form == "json":
+def as_text(rows: Sequence[Mapping[str, Any]], output_format: str) -> str:
+    """Rows for programs; CSV and Markdown expand a mapping of numbers into columns."""
+    if output_format == "json":
         return json.dumps([*map(_finite, rows)], indent=2, ensure_ascii=False) + "\n"
     lines = [_flat(row) for row in rows]
     names = list(dict.fromkeys(name for line in lines for name in line))
-    if form == "markdown":
+    if output_format == "markdown":
         return markdown(names, [[line.get(name, "") for name in names] for line in lines])
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -62,13 +62,13 @@ def as_text(rows: Sequence[Mapping[str, Any]], form: str) -> str:
 
 
 def markdown(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table in Markdown, whose cells are text."""
+    """A Markdown table; cells are escaped."""
     lines = [names, ["---"] * len(names), *rows]
     return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in lines)
 
 
 def _plain(cell: Any) -> str:
-    """A cell that neither ends its row or its column, nor is a tag or a link."""
+    """Escape a cell for a Markdown table."""
     text = " ".join(printable("" if cell is None else cell).split())
     for sign in "\\|<[*_`":
         text = text.replace(sign, f"\\{sign}")
@@ -76,7 +76,7 @@ def _plain(cell: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """A value that JSON can hold: numbers that are not finite are null."""
+    """A value for JSON: numbers that are not finite become null."""
     match value:
         case Mapping():
             return {key: _finite(part) for key, part in value.items()}
@@ -88,17 +88,17 @@ def _finite(value: Any) -> Any:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, Mapping) and all(isinstance(v, int | float) for v in value.values()):
-            found |= {f"{name}.{key}": part for key, part in value.items()}
+            cells |= {f"{name}.{key}": part for key, part in value.items()}
         else:
-            found[name] = _cell(value)
-    return found
+            cells[name] = _cell(value)
+    return cells
 
 
 def _cell(value: Any) -> Any:
-    """Lists and mappings as text; a pair is a change."""
+    """Lists and mappings as text; a tuple is a change from one value to another."""
     match value:
         case Mapping():
             return "; ".join(f"{key} {_cell(part)}" for key, part in value.items())

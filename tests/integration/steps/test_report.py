@@ -231,9 +231,9 @@ def test_text_of_the_data_stays_text():
     [
         (forest(), lambda t: (t.a > 0) + 0 + (t.b > 0),
          ["probability of the true class", "ROC curve", "means over the 3 classes", "at least"]),
-        (make_pipeline(StandardScaler(), LinearSVC()), lambda t: t.a > 0, ["score on", "f1"]),
+        (make_pipeline(StandardScaler(), LinearSVC()), lambda t: t.a > 0, ["of the score", "f1"]),
         (make_pipeline(LinearRegression()), lambda t: t.a - t.b + 0.1 * t.a**2,
-         ["off by at most", "true − predicted", "rmse"]),
+         ["absolute error at most", "true − predicted", "rmse"]),
     ],
     ids=["classes", "margins", "numbers"],
 )  # fmt: skip
@@ -280,7 +280,7 @@ def test_a_change_is_counted_from_the_report_before():
     text = write(
         model, table, "y", {"metrics": {"accuracy": 0.5}, "model": "model:v8", "test": "x"}
     )
-    assert "report.html:v0, which was about model:v8" in text
+    assert "report.html:v0, the report of model:v8" in text
     assert "other test data" in text
     assert re.search(r"<th>accuracy</th><td>0.500</td><td>0.\d+</td><td>\+0.\d+</td>", text)
 
@@ -337,7 +337,7 @@ def test_its_command_makes_the_very_same_model_and_report(checkout: Checkout, fi
 def test_another_model_is_compared_with_the_one_before(checkout: Checkout, first: Finished):
     changed = checkout.run("model.params.n_estimators=7", ALL)
     text = (changed.folder / "report.html").read_text()
-    assert "Against report.html:v0, which was about model:v0" in text
+    assert "Against report.html:v0, the report of model:v0" in text
     assert "measured on the same test data" in text
     assert last_report(checkout.state) == changed.folder / "report.html"
     (changed.folder / "report.html").unlink()

@@ -36,8 +36,8 @@ def test_300_classes_are_listed_in_part_and_it_says_so():
     text = readable(report(many_classes(), "kind", forest(), test_rows=300))
     assert "A confusion matrix of 300 classes would not be readable" in text
     assert "275 more classes are not listed" in text
-    assert "The curves are those of the 8 commonest of 300 classes" in text
-    assert "Classes taken for each other" in text
+    assert "The curves are those of the 8 most frequent of 300 classes" in text
+    assert "Most confused classes" in text
 
 
 def test_many_columns_are_listed_in_part_and_it_says_so():
