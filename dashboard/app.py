@@ -363,7 +363,7 @@ def page() -> None:
         guarded(over_time, name, versions)
     loaded = load(version, name, version.number, version.tags.get("model.digest", ""))
     with tabs[0]:
-        for warning in registry.drift(version, loaded.folder):
+        for warning in registry.cleaning_warnings(version, loaded.folder):
             st.warning(plain(warning))
     training_features = training(version, loaded, version.data.get("train", ("", ""))[1])
     with tabs[2]:

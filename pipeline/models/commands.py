@@ -74,7 +74,7 @@ def promote(
         raise PipelineError("--force needs a reason", "add --why 'REASON'; the history keeps it")
     from pipeline.models import gate, promotion, registry
 
-    rules = gate.gate(list(overrides))
+    rules = gate.read(list(overrides))
     candidate = promotion.choose(name, version, run, best, rules.metric)
     if registry.PRODUCTION in candidate.aliases:
         say(f"version {candidate.number} of {name} is in production already")
@@ -93,7 +93,7 @@ def rollback(overrides: tuple[str, ...], why: str, name: str, env_manager: str) 
     """Put the previous model back into production."""
     from pipeline.models import gate, promotion
 
-    rules = gate.gate(list(overrides))
+    rules = gate.read(list(overrides))
     _print_promotion(promotion.rollback(name, why, env_manager))
     _move_tracker_aliases(name, rules.wandb_registry)
 

@@ -98,7 +98,7 @@ class Verdict:
         ]
 
 
-def gate(overrides: list[str]) -> Gate:
+def read(overrides: list[str]) -> Gate:
     """The gate's settings: a file of ``conf/promotion``, with overrides from the command line.
 
     Raises:
@@ -121,7 +121,7 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
     production = registry.production(version.name)
     reference, digest = version.data["test"]
     verdict = Verdict(version, production, reference)
-    with tempfile.TemporaryDirectory(prefix="promotion-") as folder, _recorded(version) as run:
+    with tempfile.TemporaryDirectory(prefix="promotion-") as folder, _tracker_run(version) as run:
         test_data = run.use_artifact(reference, Path(folder))
         if test_data.digest != digest:
             raise PipelineError(
@@ -151,7 +151,7 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
 
 
 @contextlib.contextmanager
-def _recorded(version: Version) -> Iterator[TrackerRun]:
+def _tracker_run(version: Version) -> Iterator[TrackerRun]:
     """A run in the tracker of the version's data, so that the lineage shows the promotion."""
     store = version.tags.get("tracker.store", "")
     tracker = Tracker.from_store(store)

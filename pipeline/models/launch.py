@@ -58,7 +58,7 @@ def predict(
         raise PipelineError(f"--output {target} can't be written over", "name another file")
     version = registry.find(name, alias_or_number)
     folder = registry.fetch(version)
-    warnings = [f"warning: {text}" for text in registry.drift(version, folder)]
+    warnings = [f"warning: {text}" for text in registry.cleaning_warnings(version, folder)]
     python = model_environment.python(folder, env_manager)
     with as_csv(source, folder, table) as rows:
         arguments = {
@@ -165,7 +165,7 @@ def serve(name: str, alias_or_number: str, serving: "Serving", env_manager: str)
     """
     version = registry.find(name, alias_or_number)
     folder = registry.fetch(version)
-    for text in registry.drift(version, folder):
+    for text in registry.cleaning_warnings(version, folder):
         say(f"warning: {text}", file=sys.stderr)
     if not _is_loopback(serving.host):
         say(

@@ -97,9 +97,9 @@ def collect(version: Version, loaded: Loaded, rows: pd.DataFrame, source: str) -
     """
     added = [name for name in rows if name == REASON or name.startswith((PREDICTION, PROBABILITY))]
     scored = rows[REASON] == ""
-    train, drift_message = training(version)
+    train, drift_message = training_data(version)
     target = loaded.preparation["target"]
-    measurements, unmeasured = measured(loaded, rows[scored], train)
+    measurements, unmeasured = measure(loaded, rows[scored], train)
     current = loaded.typed(loaded.clean(rows.drop(columns=added)))[0]
     drifts, histograms = [], []
     if train is not None:
@@ -124,7 +124,7 @@ def collect(version: Version, loaded: Loaded, rows: pd.DataFrame, source: str) -
         ],
         "target": target if isinstance(target, str) else ", ".join(target),
         "trained": version.metrics,
-        "predicted_shares": spread(rows[scored], train, loaded),
+        "predicted_shares": prediction_histograms(rows[scored], train, loaded),
         "reasons": Counter(
             reason.partition(":")[0] for reason in rows[REASON][~scored]
         ).most_common(),
@@ -145,7 +145,7 @@ def _readable(cell: str) -> str:
     return report_data.number(float(cell)) if DECIMALS.fullmatch(cell) else cell
 
 
-def training(version: Version) -> tuple[pd.DataFrame | None, str]:
+def training_data(version: Version) -> tuple[pd.DataFrame | None, str]:
     """The training data of a version as text cells; or None, and the reason."""
     if "train" not in version.data:
         return None, f"Version {version.number} has no record of its training data."
@@ -161,7 +161,9 @@ def training(version: Version) -> tuple[pd.DataFrame | None, str]:
     return None, f"{reference} is not the training data of version {version.number}."
 
 
-def spread(rows: pd.DataFrame, train: pd.DataFrame | None, loaded: Loaded) -> list[dict[str, Any]]:
+def prediction_histograms(
+    rows: pd.DataFrame, train: pd.DataFrame | None, loaded: Loaded
+) -> list[dict[str, Any]]:
     """Histograms of the predictions, beside the target in the training data."""
     target, histograms = loaded.preparation["target"], []
     names = {PREDICTION: target} if isinstance(target, str) else {
@@ -178,7 +180,7 @@ def spread(rows: pd.DataFrame, train: pd.DataFrame | None, loaded: Loaded) -> li
     return histograms
 
 
-def measured(
+def measure(
     loaded: Loaded, rows: pd.DataFrame, train: pd.DataFrame | None
 ) -> tuple[dict[str, Any] | None, str]:
     """Metrics and errors for the rows whose true value is in the file.

@@ -227,7 +227,7 @@ def fetch(version: Version) -> Path:
     return folder
 
 
-def drift(version: Version, folder: Path) -> list[str]:
+def cleaning_warnings(version: Version, folder: Path) -> list[str]:
     """Warn if the cleaning code changed since a version was trained.
 
     A version whose files include its cleaning code uses that code, and needs no warning.

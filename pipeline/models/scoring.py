@@ -37,7 +37,7 @@ Records = list[dict[str, Any]]  # predictions and probabilities by row
 
 
 @cache
-def allowed() -> frozenset[str]:
+def allowed_packages() -> frozenset[str]:
     """The packages in ``model.allowed``, in all of this checkout's configuration files."""
     default = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["model"]
     files = [yaml.safe_load(p.read_text(encoding="utf-8")) for p in ROOT.glob("conf/model/*.yaml")]
@@ -63,7 +63,9 @@ class Loaded:
     def from_folder(cls, folder: Path) -> "Loaded":
         """Load a model from files that :func:`pipeline.models.registry.fetch` has verified."""
         preparation = model_folder.preparation(folder)
-        return cls(model_files.load(folder / model_folder.FILE, allowed()), preparation, folder)
+        return cls(
+            model_files.load(folder / model_folder.FILE, allowed_packages()), preparation, folder
+        )
 
     @property
     def kinds(self) -> dict[str, str]:

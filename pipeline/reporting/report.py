@@ -65,10 +65,10 @@ def render(
         test=test,
         split=test.metadata,
         notes=notes(artifacts),
-        beside=beside(metadata, insights),
+        metric_columns=metric_columns(metadata, insights),
         dummy=dummy,
         axes=interval_axes(numbers, dummy),
-        permuted=[spread(feature) for feature in insights.get("permuted", [])],
+        permuted=[bar_with_interval(feature) for feature in insights.get("permuted", [])],
         permuted_score=insights.get("permuted_score", ""),
         dependence=insights.get("dependence", []),
         learning=learning(insights.get("learning_curve")),
@@ -115,7 +115,9 @@ def about(numbers: Mapping[str, Any], artifacts: Mapping[str, Any]) -> list[tupl
     return [(name, text) for name, text in pairs if text]
 
 
-def beside(metadata: Mapping[str, Any], insights: Mapping[str, Any]) -> list[dict[str, Any]]:
+def metric_columns(
+    metadata: Mapping[str, Any], insights: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """The further columns of the metrics table, beside the test data, as far as known."""
     columns = {
         "validation": _with_prefix(metadata, "val_"),
@@ -167,7 +169,7 @@ def bars(pairs: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value, "low": value, "high": value} for name, value in pairs]
 
 
-def spread(feature: Mapping[str, Any]) -> dict[str, Any]:
+def bar_with_interval(feature: Mapping[str, Any]) -> dict[str, Any]:
     """A bar of a mean, with an interval of two standard deviations to each side."""
     name, mean, std = feature["name"], feature["mean"], feature["std"]
     return {"name": name, "value": mean, "low": mean - 2 * std, "high": mean + 2 * std}
@@ -222,10 +224,11 @@ def render_new_data(numbers: Mapping[str, Any]) -> str:
             :func:`pipeline.science.report_data.measured_answers` if the true values are known.
     """
     measurements = numbers["measured"] or {}
+    trained = {"title": "test data, when trained", "cells": _formatted(numbers["trained"])}
     return environment().get_template("new_data.html").render(
         {**numbers, **measurements},
         axes=interval_axes(measurements, {}) if measurements else {},
-        beside=[{"title": "test data, when trained", "cells": _formatted(numbers["trained"])}],
+        metric_columns=[trained],
         dummy={},
         measured_on="these rows",
         row_label="rows",

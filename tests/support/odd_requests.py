@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.models.serving.bodies import Limits
-from pipeline.models.serving.server import Label, Served, Server
+from pipeline.models.serving.server import Label, ServedModel, Server
 from pipeline.science.data import tables
 from tests.support.fitted import fitted
 from tests.support.paths import POKEMON
@@ -71,7 +71,7 @@ def client(folder: Path, workers: int = 1, **limits: float) -> Iterator[Client]:
     if not (folder / "model.skops").exists():
         fitted(folder, tables.read_raw(POKEMON), "legendary", ["number", "name"], CLEANING)
     label = Label("pokemon", 1, "", "")
-    asked = Client(Server(Served(label, folder, Limits(**limits), workers), "1", "127.0.0.1"))
+    asked = Client(Server(ServedModel(label, folder, Limits(**limits), workers), "1", "127.0.0.1"))
     try:
         yield asked
     finally:

@@ -64,7 +64,7 @@ class Label:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request without predictions: the HTTP status and a message."""
 
     def __init__(self, status: int, message: str):
@@ -81,7 +81,7 @@ class Refused(Exception):
         return JSONResponse({"error_code": code, "message": message, **extra}, self.status)
 
 
-class Served:
+class ServedModel:
     """A model in use: its reader, its batchers and its workers."""
 
     def __init__(self, label: Label, folder: Path, limits: Limits, workers: int):
@@ -112,7 +112,7 @@ def _rows(cells: Cells) -> int:
 class Server:
     """The HTTP routes of the model in use."""
 
-    def __init__(self, served: Served, alias: str, host: str):
+    def __init__(self, served: ServedModel, alias: str, host: str):
         self.served, self.alias, self.host = served, alias, host
         self._loading = asyncio.Lock()
         self._large = ThreadPoolExecutor(1)  # parses one large body at a time, to save memory
@@ -175,12 +175,12 @@ class Server:
         """
         if "origin" in request.headers or not self._own(request.headers.get("host", "")):
             reason = "/reload is not for web pages: use this server's own address"
-            return Refused(403, reason).response()
+            return RequestError(403, reason).response()
         async with self._loading:
             old = self.served
             version = old.label.version
             try:
-                self.served = await asyncio.to_thread(newest, old, self.alias)
+                self.served = await asyncio.to_thread(load_newest, old, self.alias)
             except (PipelineError, MlflowException) as error:
                 content = {"message": str(error), "version": version}
                 return JSONResponse(content, status_code=409)
@@ -205,8 +205,8 @@ class Server:
         start, rows = time.monotonic(), 0
         try:
             answer, rows = await self._answer(served, request)
-        except Refused as refused:
-            answer = refused.response(served.example if refused.status in (400, 415) else None)
+        except RequestError as error:
+            answer = error.response(served.example if error.status in (400, 415) else None)
         finally:
             served.users -= 1
             if served is not self.served and not served.users:
@@ -215,11 +215,11 @@ class Server:
         answer.headers["x-model-version"] = str(served.label.version)
         return answer
 
-    async def _answer(self, served: Served, request: Request) -> tuple[Response, int]:
+    async def _answer(self, served: ServedModel, request: Request) -> tuple[Response, int]:
         """The response to a request, and its number of rows.
 
         Raises:
-            Refused: the request can't be answered.
+            RequestError: the request can't be answered.
         """
         kind = _kind(request.headers.get("content-type", ""))
         limits = served.limits
@@ -227,9 +227,9 @@ class Server:
             async with asyncio.timeout(limits.timeout):
                 body = await _body(request, limits.max_bytes)
         except ClientDisconnect as error:
-            raise Refused(400, "the body is cut off") from error  # for the counts only
+            raise RequestError(400, "the body is cut off") from error  # for the counts only
         except TimeoutError as error:
-            raise Refused(408, f"the body took longer than {limits.timeout:g} s") from error
+            raise RequestError(408, f"the body took longer than {limits.timeout:g} s") from error
         try:
             async with asyncio.timeout(limits.timeout):
                 if len(body) <= SMALL_BODY:
@@ -239,16 +239,16 @@ class Server:
                     cells = await loop.run_in_executor(self._large, served.reader.read, body, kind)
                 answer = await served.score(cells)
         except PipelineError as error:
-            raise Refused(400, str(error)) from error
+            raise RequestError(400, str(error)) from error
         except TimeoutError as error:
             reason = f"scoring took longer than {limits.timeout:g} s: send fewer rows at once"
-            raise Refused(504, reason) from error
+            raise RequestError(504, reason) from error
         except BrokenExecutor as error:
-            raise Refused(
+            raise RequestError(
                 503, "a worker was killed (out of memory?): send the request again"
             ) from error
         if isinstance(answer, str):
-            raise Refused(400, answer)
+            raise RequestError(400, answer)
         text = json.dumps({"predictions": answer}, default=_plain)
         return Response(text, media_type=JSON), len(answer)
 
@@ -257,17 +257,17 @@ def _kind(header: str) -> str:
     """A request's content type, :data:`JSON` or :data:`CSV`.
 
     Raises:
-        Refused: the type is another, or the encoding is not UTF-8.
+        RequestError: the type is another, or the encoding is not UTF-8.
     """
     kind, _, parameters = header.partition(";")
     kind, (name, _, value) = kind.strip().lower(), parameters.strip().partition("=")
     if kind not in (JSON, CSV):
-        raise Refused(415, f"the content type is {kind[:80]!r}: send {JSON} or {CSV}")
+        raise RequestError(415, f"the content type is {kind[:80]!r}: send {JSON} or {CSV}")
     if parameters.strip() and (name.strip().lower(), value.strip('" ').lower()) != (
         "charset",
         "utf-8",
     ):
-        raise Refused(415, f"the content type has {parameters.strip()[:80]!r}: send UTF-8")
+        raise RequestError(415, f"the content type has {parameters.strip()[:80]!r}: send UTF-8")
     return kind
 
 
@@ -277,7 +277,7 @@ async def _body(request: Request, max_bytes: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > max_bytes:
-            raise Refused(
+            raise RequestError(
                 413,
                 f"the body is larger than {max_bytes:,} bytes: send fewer rows at once; "
                 "python -m pipeline predict scores files of any size",
@@ -290,7 +290,7 @@ def _plain(value: Any) -> Any:
     return value.item()
 
 
-def newest(served: Served, alias: str) -> Served:
+def load_newest(served: ServedModel, alias: str) -> ServedModel:
     """Load the version that an alias points to; return ``served`` if it is that version already.
 
     Raises:
@@ -303,7 +303,7 @@ def newest(served: Served, alias: str) -> Served:
         return served
     label = Label(version.name, version.number, version.run, version.commit, version.metrics)
     folder = registry.fetch(version)
-    reloaded = Served(label, folder, served.limits, served.workers)
+    reloaded = ServedModel(label, folder, served.limits, served.workers)
     if reloaded.loaded.requirements != served.loaded.requirements:
         reloaded.scorers.close()
         raise PipelineError(
@@ -349,7 +349,7 @@ def main(folder: str, options: str) -> int:
     """
     settings = json.loads(options)
     limits = Limits(**{field.name: settings[field.name] for field in dataclasses.fields(Limits)})
-    served = Served(Label(**settings["label"]), Path(folder), limits, settings["workers"])
+    served = ServedModel(Label(**settings["label"]), Path(folder), limits, settings["workers"])
     server = Server(served, settings["wanted"], settings["host"])
     config = uvicorn.Config(
         server.app,

@@ -72,7 +72,7 @@ def test_a_version_says_where_it_came_from(at: Registered):
     for name in model_folder.CODE:  # the cleaning code goes with the model
         kept = loaded.folder / "extra_files" / name
         assert kept.read_bytes() == (ROOT / "pipeline/science/data" / name).read_bytes()
-    assert registry.drift(first, loaded.folder) == []
+    assert registry.cleaning_warnings(first, loaded.folder) == []
 
 
 def test_what_is_not_there_is_said(at: Registered):
@@ -129,11 +129,11 @@ def test_which_version_is_meant(at: Registered):
 
 
 def test_the_gate_and_its_settings():
-    assert gate.gate([]).margin == 0.02
-    assert gate.gate(["promotion.margin=0.5", "promotion.metric=roc_auc"]).metric == "roc_auc"
+    assert gate.read([]).margin == 0.02
+    assert gate.read(["promotion.margin=0.5", "promotion.metric=roc_auc"]).metric == "roc_auc"
     limits = ["promotion.minimum.f1=0.5", "~promotion.minimum.r2", "+promotion.maximum.rmse=9"]
-    assert gate.gate(limits).minimum == {"f1": 0.5}
-    assert gate.gate(limits).maximum == {"rmse": 9}
+    assert gate.read(limits).minimum == {"f1": 0.5}
+    assert gate.read(limits).maximum == {"rmse": 9}
     for wrong, words in {
         "promotion.margn=1": "did you mean 'promotion.margin'",
         "promotion.margin=much": "not a number",
@@ -141,7 +141,7 @@ def test_the_gate_and_its_settings():
         "margin": "no setting of the gate",
     }.items():
         with pytest.raises(PipelineError) as error:
-            gate.gate([wrong])
+            gate.read([wrong])
         assert words in str(error.value)
 
 

@@ -231,7 +231,11 @@ def test_a_model_of_a_package_that_is_allowed(
     assert "strange-trees==1.5" in Path(needs).read_text().splitlines()
     with pytest.raises(PipelineError, match=r"not trusted: strange.Tree"):
         model_files.load(file)
-    assert scoring.allowed() == {"sklearn", "lightgbm", "xgboost"}  # of config.yaml and conf/model
+    assert scoring.allowed_packages() == {
+        "sklearn",
+        "lightgbm",
+        "xgboost",
+    }  # of config.yaml and conf/model
 
 
 def test_an_estimator_that_is_not_allowed(chain: tuple[Steps, dict[str, Finished]]):

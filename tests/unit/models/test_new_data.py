@@ -46,7 +46,7 @@ def test_what_came_true_is_measured(loaded: Loaded, rows: pd.DataFrame):
     assert "<td>0.500</td>" in text
     assert "Calibration" in text
     assert "<th>hp</th><td>1</td>" in text
-    told, _ = new_data.measured(loaded, rows[rows.reason == ""], None)
+    told, _ = new_data.measure(loaded, rows[rows.reason == ""], None)
     wanted = (rows.Legendary == rows.prediction)[rows.reason == ""].mean()
     assert told["metrics"]["accuracy"] == pytest.approx(wanted)
     assert told["positive"] == "True"
@@ -75,9 +75,9 @@ def test_numbers_and_classes_without_probabilities(loaded: Loaded):
     spelled = Loaded(None, {**loaded.preparation, "target": "price"}, loaded.folder)
     values = np.linspace(100_000, 200_000, 50)
     rows = pd.DataFrame({"Price": values, "prediction": values + 1000}).astype(str)
-    told, _ = new_data.measured(spelled, rows, None)
+    told, _ = new_data.measure(spelled, rows, None)
     assert told["metrics"]["mae"] == pytest.approx(1000)
     words = pd.DataFrame({"price": ["low", "high", "low"], "prediction": ["low", "high", "high"]})
-    told, _ = new_data.measured(spelled, words, None)
+    told, _ = new_data.measure(spelled, words, None)
     assert told["metrics"]["accuracy"] == pytest.approx(2 / 3)
     assert "thresholds" not in told
