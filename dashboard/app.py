@@ -20,7 +20,7 @@ from pipeline.core.metrics import lower_is_better
 from pipeline.core.numbers import number
 from pipeline.models import registry
 from pipeline.models.registry import CANDIDATE, PREVIOUS, PRODUCTION, Version
-from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
+from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, LoadedModel
 from pipeline.science.data import drift
 
 POLL = 3  # seconds between two checks of the registry
@@ -37,7 +37,7 @@ def load(
     name: str,  # noqa: ARG001 - the cache's key
     number: int,  # noqa: ARG001 - the cache's key
     digest: str,  # noqa: ARG001 - the cache's key
-) -> Loaded:
+) -> LoadedModel:
     """A version's model; the digest of its files is verified first."""
     return registry.load(_version)
 
@@ -45,7 +45,7 @@ def load(
 @st.cache_data(max_entries=4, show_spinner="Reading the training data")
 def training(
     _version: Version,
-    _loaded: Loaded,
+    _loaded: LoadedModel,
     digest: str,  # noqa: ARG001 - the cache's key
 ) -> pd.DataFrame:
     """The features of a version's training data."""
@@ -169,7 +169,7 @@ def over_time(name: str, versions: list[Version]) -> None:
     table(pd.DataFrame(listed).fillna(""))
 
 
-def predict_one(version: Version, loaded: Loaded, training_features: pd.DataFrame) -> None:
+def predict_one(version: Version, loaded: LoadedModel, training_features: pd.DataFrame) -> None:
     """Show a form with a field for each feature, and the prediction."""
     with st.form("one", border=False):
         fields, values = rows.fields(loaded, training_features), {}
@@ -218,7 +218,7 @@ def ask(field: rows.Field) -> Any:
     )
 
 
-def predict_many(version: Version, loaded: Loaded, training_features: pd.DataFrame) -> None:
+def predict_many(version: Version, loaded: LoadedModel, training_features: pd.DataFrame) -> None:
     """Show predictions for an uploaded file, and its drift against the training data."""
     file = st.file_uploader("A CSV file of raw rows, as the model was trained on", type="csv")
     if file is None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.core.errors import PipelineError
 from pipeline.models.registry import Version
-from pipeline.models.scoring import REASON, Loaded
+from pipeline.models.scoring import REASON, LoadedModel
 from pipeline.science.data.tables import dialect, read_cells
 from pipeline.tracking import Tracker
 
@@ -48,7 +48,7 @@ def split_metrics(metrics: Mapping[str, float]) -> tuple[list[str], list[str]]:
     return first, [name for name in metrics if name not in first]
 
 
-def fields(loaded: Loaded, training: pd.DataFrame) -> list[Field]:
+def fields(loaded: LoadedModel, training: pd.DataFrame) -> list[Field]:
     """A field for each feature, from the schema's rules and the training data."""
     rules = {rule["column"]: rule for rule in loaded.cleaning.get("schema") or []}
     return [
@@ -71,7 +71,7 @@ def _field(name: str, kind: str, rule: dict[str, Any], values: pd.Series) -> Fie
     return Field(name, kind, default, tuple(choices) if len(choices) <= CHOICES else ())
 
 
-def uploaded(data: bytes, loaded: Loaded) -> pd.DataFrame:
+def uploaded(data: bytes, loaded: LoadedModel) -> pd.DataFrame:
     """Read an uploaded CSV file; cells stay text.
 
     Raises:
@@ -98,7 +98,7 @@ def uploaded(data: bytes, loaded: Loaded) -> pd.DataFrame:
     return table
 
 
-def predictions(loaded: Loaded, raw: pd.DataFrame) -> pd.DataFrame:
+def predictions(loaded: LoadedModel, raw: pd.DataFrame) -> pd.DataFrame:
     """Raw rows with the columns that the model adds.
 
     Raises:
@@ -111,7 +111,7 @@ def predictions(loaded: Loaded, raw: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([scored.drop(columns=REASON), raw, scored[[REASON]]], axis=1)
 
 
-def training_rows(version: Version, loaded: Loaded) -> pd.DataFrame:
+def training_rows(version: Version, loaded: LoadedModel) -> pd.DataFrame:
     """The features of a version's training data.
 
     Raises:

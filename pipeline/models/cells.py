@@ -2,8 +2,8 @@
 
 For a few rows, pandas and pandera take far longer than the model. So each column has a reader that
 is built once per model. For cells that break no rule it gives the same values as
-:meth:`pipeline.models.scoring.Loaded.typed`. Other rows take the slow path, which also reports what
-is wrong.
+:meth:`pipeline.models.scoring.LoadedModel.typed`. Other rows take the slow path, which also
+reports what is wrong.
 """
 
 import re

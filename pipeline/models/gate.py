@@ -18,7 +18,7 @@ from pipeline.core.settings import ROOT
 from pipeline.models import environment as model_environment
 from pipeline.models import registry, sections
 from pipeline.models.registry import Version
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 from pipeline.provenance import origin
 from pipeline.science import splitting
 from pipeline.science.data.tables import read_cells, write_table
@@ -302,7 +302,7 @@ def _comparison(verdict: Verdict, rules: Gate) -> Iterator[Check]:
 
 def _compatible(version: Version, old: Version, results: Mapping[int, Mapping]) -> Iterator[Check]:
     """Check that clients of the version in production can use the candidate without changes."""
-    new, before = (Loaded.from_folder(registry.fetch(v)) for v in (version, old))
+    new, before = (LoadedModel.from_folder(registry.fetch(v)) for v in (version, old))
     differences = [
         f"{name} ({kind})" for name, kind in new.kinds.items() if before.kinds.get(name) != kind
     ]

@@ -14,7 +14,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
 from pipeline.models import launch, registry
 from pipeline.models.registry import Version
-from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, Loaded
+from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, LoadedModel
 from pipeline.reporting import report
 from pipeline.science import diagnostics, report_data
 from pipeline.science.data import drift
@@ -60,7 +60,7 @@ def write(
     launch.check_source(source)
     version = registry.find(name, alias_or_number)
     files = registry.fetch(version)
-    loaded = Loaded(None, model_folder.preparation(files), files)  # for cleaning only
+    loaded = LoadedModel(None, model_folder.preparation(files), files)  # for cleaning only
     options = {"sep": sep or loaded.cleaning.get("sep")}
     options["encoding"] = encoding or loaded.cleaning.get("encoding")
     with (
@@ -86,7 +86,9 @@ def write(
     ]
 
 
-def collect(version: Version, loaded: Loaded, rows: pd.DataFrame, source: str) -> dict[str, Any]:
+def collect(
+    version: Version, loaded: LoadedModel, rows: pd.DataFrame, source: str
+) -> dict[str, Any]:
     """The values that the report's template needs.
 
     Args:
@@ -162,7 +164,7 @@ def training_data(version: Version) -> tuple[pd.DataFrame | None, str]:
 
 
 def prediction_histograms(
-    rows: pd.DataFrame, train: pd.DataFrame | None, loaded: Loaded
+    rows: pd.DataFrame, train: pd.DataFrame | None, loaded: LoadedModel
 ) -> list[dict[str, Any]]:
     """Histograms of the predictions, beside the target in the training data."""
     target, histograms = loaded.preparation["target"], []
@@ -181,7 +183,7 @@ def prediction_histograms(
 
 
 def measure(
-    loaded: Loaded, rows: pd.DataFrame, train: pd.DataFrame | None
+    loaded: LoadedModel, rows: pd.DataFrame, train: pd.DataFrame | None
 ) -> tuple[dict[str, Any] | None, str]:
     """Metrics and errors for the rows whose true value is in the file.
 
@@ -227,7 +229,7 @@ def measure(
 
 
 def classifier_answers(
-    loaded: Loaded, rows: pd.DataFrame, cells: pd.Series, probabilities: list[str]
+    loaded: LoadedModel, rows: pd.DataFrame, cells: pd.Series, probabilities: list[str]
 ) -> Answers:
     """A classifier's answers; the classes are text, and match the file's in any case."""
     classes = [name.removeprefix(f"{PROBABILITY}_") for name in probabilities]

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from pipeline.core.errors import PipelineError
-from pipeline.models.scoring import REASON, Loaded
+from pipeline.models.scoring import REASON, LoadedModel
 from pipeline.science.data.tables import check_titles, dialect, wrong_encoding
 
 CHUNK = 20_000  # rows at once
@@ -57,7 +57,7 @@ def _numbered(reasons: pd.Series) -> tuple[Any, Any]:
 
 
 def predict(
-    loaded: Loaded,
+    loaded: LoadedModel,
     source: Path,
     target: Path,
     sep: str | None = None,
@@ -128,7 +128,7 @@ def _added(scored: pd.DataFrame, to_text: Callable[[str], str]) -> Iterator[list
 
 
 def _titles(
-    source: Path, titles: list[str] | None, loaded: Loaded, sep: str, encoding: str
+    source: Path, titles: list[str] | None, loaded: LoadedModel, sep: str, encoding: str
 ) -> list[str]:
     """Check a file's header.
 
@@ -148,7 +148,7 @@ def _titles(
     return titles
 
 
-def _scored(loaded: Loaded, titles: list[str], rows: list[list[str]]) -> pd.DataFrame:
+def _scored(loaded: LoadedModel, titles: list[str], rows: list[list[str]]) -> pd.DataFrame:
     """Score rows; a row with too many or too few cells gets a reason."""
     ragged = [number for number, row in enumerate(rows) if len(row) != len(titles)]
     table = pd.DataFrame([*_same_width(rows, len(titles))], columns=titles, dtype="str")
@@ -207,7 +207,7 @@ def _replaced(target: Path, encoding: str) -> Iterator[TextIO]:
 def main(folder: str, source: str, target: str, options: str) -> None:
     """Score a file with the model in a folder, and print a summary as JSON."""
     try:
-        loaded = Loaded.from_folder(Path(folder))
+        loaded = LoadedModel.from_folder(Path(folder))
         summary = predict(loaded, Path(source), Path(target), **json.loads(options))
     except PipelineError as error:
         remedy = error.remedy.replace("etl.sep=", "--sep=").replace("etl.enc", "--enc")

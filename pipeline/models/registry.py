@@ -22,7 +22,7 @@ from pipeline.core import azure, model_folder, settings
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.results import RUN_ID_TAG
 from pipeline.core.settings import ROOT
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 from pipeline.provenance import origin
 from pipeline.science import model_files
 from pipeline.tracking.mlflow import store as mlflow_store
@@ -247,13 +247,13 @@ def cleaning_warnings(version: Version, folder: Path) -> list[str]:
     return []
 
 
-def load(version: Version) -> Loaded:
+def load(version: Version) -> LoadedModel:
     """Load a version's model with skops, without pickle.
 
     Raises:
         PipelineError: as :func:`fetch`.
     """
-    return Loaded.from_folder(fetch(version))
+    return LoadedModel.from_folder(fetch(version))
 
 
 def registered(name: str) -> RegisteredModel:

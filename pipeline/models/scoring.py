@@ -46,7 +46,7 @@ def allowed_packages() -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model, ready to predict.
 
     Attributes:
@@ -60,7 +60,7 @@ class Loaded:
     folder: Path
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Loaded":
+    def from_folder(cls, folder: Path) -> "LoadedModel":
         """Load a model from files that :func:`pipeline.models.registry.fetch` has verified."""
         preparation = model_folder.preparation(folder)
         return cls(
@@ -332,7 +332,7 @@ class Loaded:
             yield (f"{name}: " + reasons).set_axis(rows["index"].astype(int))
 
 
-def measure(loaded: Loaded, test: Path) -> dict[str, Any]:
+def measure(loaded: LoadedModel, test: Path) -> dict[str, Any]:
     """A model's metrics on clean test data; the schema's rules are not checked."""
     from pipeline.science import evaluation
 
@@ -358,7 +358,7 @@ def main(folder: str, test: str | None = None) -> None:
     The gate runs ``python -m pipeline.models.scoring FOLDER [TEST.csv]``.
     """
     try:
-        loaded = Loaded.from_folder(Path(folder))
+        loaded = LoadedModel.from_folder(Path(folder))
         result = measure(loaded, Path(test)) if test else {}
     except PipelineError as error:
         raise SystemExit(f"{error}") from error

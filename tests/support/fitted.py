@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 from pipeline.science import encoding, estimators, model_files, training
 from pipeline.science.data import cleaning as cleaner
 from pipeline.science.data import tables
 
 
-def fitted(folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleaning: dict) -> Loaded:
+def fitted(
+    folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleaning: dict
+) -> LoadedModel:
     """A model made from raw rows as the pipeline makes one, and read as serving reads it."""
     text = cleaner.text_columns(cleaning["schema"])
     table, _ = cleaner.clean(raw, cleaning["required"], cleaning["fill"], text, cleaning["missing"])
@@ -27,4 +29,4 @@ def fitted(folder: Path, raw: pd.DataFrame, target: str, drop: list[str], cleani
     told = {"target": target, "drop": drop, "features": kinds, "cleaning": cleaning}
     model_files.write_preparation(folder / "extra_files", **told)
     (folder / "model.skops").write_bytes(model_files.dumps(model))
-    return Loaded.from_folder(folder)
+    return LoadedModel.from_folder(folder)

@@ -6,18 +6,18 @@ It is the product's server; scoring a row whose ``hp`` is :data:`HANGS` never en
 import runpy
 import threading
 
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 
 HANGS = "66"
-_score = Loaded.score_valid
+_score = LoadedModel.score_valid
 
 
-def _score_or_hang(loaded: Loaded, requests: list) -> list:
+def _score_or_hang(loaded: LoadedModel, requests: list) -> list:
     if any(HANGS in map(str, cells["hp"]) for cells in requests):
         threading.Event().wait()
     return _score(loaded, requests)
 
 
 if __name__ == "__main__":
-    Loaded.score_valid = _score_or_hang
+    LoadedModel.score_valid = _score_or_hang
     runpy.run_module("pipeline.models.serving.server", run_name="__main__")

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.core.errors import PipelineError
-from pipeline.models.scoring import Cells, Loaded
+from pipeline.models.scoring import Cells, LoadedModel
 from pipeline.science.data.tables import dialect
 
 JSON, CSV = "application/json", "text/csv"
@@ -39,7 +39,7 @@ class Limits:
 class Reader:
     """Parses request bodies for a model."""
 
-    def __init__(self, loaded: Loaded, limits: Limits):
+    def __init__(self, loaded: LoadedModel, limits: Limits):
         self._limits, self._kinds = limits, loaded.kinds
         self._sep, self._encoding = dialect(loaded.cleaning.get("sep"), None)
         self._locate = lru_cache(TITLES_CACHED)(loaded.locate)
@@ -162,7 +162,7 @@ def as_text(name: str, cells: list[Any]) -> list[str | None]:
     """A column's cells as text, as in a CSV file; gaps stay gaps.
 
     pandas changes the numbers of a mixed column, such as integers beside a gap. The same happens
-    here, so that a request is read as :meth:`Loaded.score` reads a table.
+    here, so that a request is read as :meth:`LoadedModel.score` reads a table.
 
     Raises:
         PipelineError: a cell is a list or an object.

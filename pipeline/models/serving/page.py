@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 
 TEMPLATES = Path(__file__).with_name("templates")
 CHOICES = 200  # values that are offered as a list; with more, the field is a text input
@@ -22,7 +22,7 @@ DAY = date(2024, 1, 31)
 TYPES = {"number": "number", "truth": "boolean"}
 
 
-def example(loaded: Loaded) -> dict[str, Any]:
+def example(loaded: LoadedModel) -> dict[str, Any]:
     """An example row for the model: from its training data if stored, else made up."""
     stored, rules = loaded.preparation.get("example") or {}, _rules(loaded)
     return {
@@ -31,7 +31,7 @@ def example(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _rules(loaded: Loaded) -> dict[str, dict[str, Any]]:
+def _rules(loaded: LoadedModel) -> dict[str, dict[str, Any]]:
     return {rule["column"]: rule for rule in loaded.cleaning.get("schema") or []}
 
 
@@ -51,7 +51,7 @@ def _made_up(kind: str, rule: Mapping[str, Any]) -> Any:
     return next(iter(rule.get("values") or []), "text")
 
 
-def fields(loaded: Loaded, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def fields(loaded: LoadedModel, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The fields of the form, one for each feature, with the example's values."""
     rules, form_fields = _rules(loaded), []
     for name, kind in loaded.kinds.items():
@@ -66,7 +66,9 @@ def fields(loaded: Loaded, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return form_fields
 
 
-def render(about: Mapping[str, Any], loaded: Loaded, row: Mapping[str, Any], address: str) -> str:
+def render(
+    about: Mapping[str, Any], loaded: LoadedModel, row: Mapping[str, Any], address: str
+) -> str:
     """The page's HTML.
 
     Args:
@@ -132,7 +134,7 @@ def _environment() -> Environment:
     )
 
 
-def body_schema(loaded: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
+def body_schema(loaded: LoadedModel, row: Mapping[str, Any]) -> dict[str, Any]:
     """The OpenAPI schema of a request's body."""
     columns = {
         name: {"type": [TYPES.get(kind.partition(" ")[0], "string"), "null"]}

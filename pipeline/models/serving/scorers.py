@@ -20,13 +20,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from pipeline.models.scoring import REASON, Cells, Loaded, Records
+from pipeline.models.scoring import REASON, Cells, LoadedModel, Records
 
 ROWS_NAMED = 10
 LOAD_TIMEOUT = 600  # seconds for a new worker to load the model, even a large one on a busy machine
 Answer = Records | str  # the predictions of a request's rows, or a message why there are none
-Score = Callable[[Loaded, list[Cells]], list[Any]]
-_models: list[Loaded] = []  # in a worker process, its model
+Score = Callable[[LoadedModel, list[Cells]], list[Any]]
+_models: list[LoadedModel] = []  # in a worker process, its model
 
 
 @dataclass(eq=False)
@@ -62,7 +62,7 @@ class Scorers:
         limit: seconds for a batch.
     """
 
-    def __init__(self, loaded: Loaded, workers: int, limit: float):
+    def __init__(self, loaded: LoadedModel, workers: int, limit: float):
         self._loaded, self._limit, self._in_processes = loaded, limit, workers > 1
         self._starting = threading.Lock()
         self._workers = [self._start() for _ in range(max(2, workers))]
@@ -144,7 +144,7 @@ class Scorers:
             worker.end()
 
 
-def answer_valid(loaded: Loaded, requests: list[Cells]) -> list[Answer | None]:
+def answer_valid(loaded: LoadedModel, requests: list[Cells]) -> list[Answer | None]:
     """Answer the requests whose cells are all certainly valid; none if the model fails."""
     try:
         return [*loaded.score_valid(requests)]
@@ -152,7 +152,7 @@ def answer_valid(loaded: Loaded, requests: list[Cells]) -> list[Answer | None]:
         return [None] * len(requests)
 
 
-def answer_any(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
+def answer_any(loaded: LoadedModel, requests: list[Cells]) -> list[Answer]:
     """Answer all requests; those that the fast path can't answer take the slow path."""
     answers = answer_valid(loaded, requests)
     unanswered = [cells for cells, answer in zip(requests, answers, strict=True) if answer is None]
@@ -160,7 +160,7 @@ def answer_any(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
     return [next(remaining) if answer is None else answer for answer in answers]
 
 
-def answer_each(loaded: Loaded, requests: list[Cells]) -> list[Answer]:
+def answer_each(loaded: LoadedModel, requests: list[Cells]) -> list[Answer]:
     """Answer requests on the slow path together; each alone if the model fails."""
     try:
         return [_answer(scored) for scored in loaded.score_each(requests)]
@@ -187,7 +187,7 @@ def _initialize(folder: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _models.append(Loaded.from_folder(folder))
+    _models.append(LoadedModel.from_folder(folder))
 
 
 def _end_with_parent() -> None:
@@ -197,5 +197,5 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _score(score: Score, loaded: Loaded | None, requests: list[Cells]) -> list[Any]:
+def _score(score: Score, loaded: LoadedModel | None, requests: list[Cells]) -> list[Any]:
     return score(loaded or _models[0], requests)

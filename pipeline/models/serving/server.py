@@ -34,7 +34,7 @@ from mlflow.version import VERSION
 from starlette.requests import ClientDisconnect
 
 from pipeline.core.errors import INTERRUPTED, PipelineError
-from pipeline.models.scoring import Cells, Loaded
+from pipeline.models.scoring import Cells, LoadedModel
 from pipeline.models.serving import page
 from pipeline.models.serving.batching import Batcher
 from pipeline.models.serving.bodies import CSV, JSON, Limits, Reader
@@ -86,7 +86,7 @@ class ServedModel:
 
     def __init__(self, label: Label, folder: Path, limits: Limits, workers: int):
         self.label, self.limits, self.workers = label, limits, workers
-        self.loaded = Loaded.from_folder(folder)
+        self.loaded = LoadedModel.from_folder(folder)
         self.reader = Reader(self.loaded, limits)
         self.row = page.example(self.loaded)
         body = {"dataframe_records": [self.row]}

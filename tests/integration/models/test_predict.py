@@ -15,7 +15,7 @@ from pipeline.core import model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.models import launch
 from pipeline.models import predict as program
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 from pipeline.science import training
 from pipeline.science.data import tables
 from tests.support.fitted import fitted
@@ -26,7 +26,7 @@ TITLES = POKEMON.read_text().splitlines()[0].split(",")
 
 
 @pytest.fixture(scope="module")
-def pokemon(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def pokemon(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A model of the Pokémon."""
     folder = tmp_path_factory.mktemp("pokemon")
     return fitted(folder, tables.read_raw(POKEMON), "legendary", ["number", "name"], CLEANING)
@@ -39,7 +39,7 @@ def row(**changes: str) -> dict[str, str]:
     return {**cells, **changes}
 
 
-def scored(model: Loaded, folder: Path, text: str | bytes, **options: object) -> list[dict]:
+def scored(model: LoadedModel, folder: Path, text: str | bytes, **options: object) -> list[dict]:
     """A file's rows after it has been scored."""
     source, target = folder / "in.csv", folder / "out.csv"
     source.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -54,7 +54,9 @@ def as_csv(rows: list[dict[str, str]]) -> str:
     return pd.DataFrame(rows).to_csv(index=False)
 
 
-def test_raw_rows_are_scored_as_the_pipeline_scores_clean_ones(pokemon: Loaded, tmp_path: Path):
+def test_raw_rows_are_scored_as_the_pipeline_scores_clean_ones(
+    pokemon: LoadedModel, tmp_path: Path
+):
     """For the whole data set: what the model says of the cleaned table, row by row."""
     clean = tables.read_table(pokemon.folder / "clean.csv")
     features, _ = training.separate(clean, "legendary", ["number", "name"])
@@ -76,7 +78,7 @@ cells = st.sampled_from(["1", " 2 ", "2.5", "", "NA", "x", "True", "false", "1e3
     chunk=st.integers(1, 5),
 )
 def test_every_row_comes_out_in_its_place(
-    rows: list[tuple[str, str, str]], chunk: int, odd: Loaded, tmp_path_factory
+    rows: list[tuple[str, str, str]], chunk: int, odd: LoadedModel, tmp_path_factory
 ):
     """Whatever the cells: each row once, in order, with a prediction or else with a reason."""
     text = "id,n,word,truth\n" + "".join(
@@ -92,7 +94,7 @@ def test_every_row_comes_out_in_its_place(
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def odd(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A model of a number with gaps, a word with gaps, and a truth without."""
     raw = pd.DataFrame(
         {
@@ -107,7 +109,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     return fitted(tmp_path_factory.mktemp("odd"), raw, "y", [], cleaning)
 
 
-def test_why_a_row_has_no_prediction(pokemon: Loaded, tmp_path: Path):
+def test_why_a_row_has_no_prediction(pokemon: LoadedModel, tmp_path: Path):
     bad = {
         "hp: 'abc' is not a number": {"HP": "abc"},
         "hp: 300 breaks max 255": {"HP": "300"},
@@ -128,7 +130,7 @@ def test_why_a_row_has_no_prediction(pokemon: Loaded, tmp_path: Path):
     assert long["reason"] == "cells: the row has 15, and the header 13; left out: ['1', '1']"
 
 
-def test_other_forms_of_a_file(pokemon: Loaded, tmp_path: Path):
+def test_other_forms_of_a_file(pokemon: LoadedModel, tmp_path: Path):
     line = as_csv([row(Name='Flabébé; "the" 2nd')])
     marked = b"\xef\xbb\xbf" + line.encode()
     assert scored(pokemon, tmp_path, marked)[0]["Name"] == 'Flabébé; "the" 2nd'
@@ -143,7 +145,7 @@ def test_other_forms_of_a_file(pokemon: Loaded, tmp_path: Path):
 FORMULAS = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "a=1"]
 
 
-def test_cells_are_safe_for_spreadsheets_on_request(odd: Loaded, tmp_path: Path):
+def test_cells_are_safe_for_spreadsheets_on_request(odd: LoadedModel, tmp_path: Path):
     """Whatever a spreadsheet takes for a formula gets a quotation mark; by default all stays."""
     with (tmp_path / "rows.csv").open("w", newline="") as file:
         out = csv.writer(file)
@@ -158,7 +160,7 @@ def test_cells_are_safe_for_spreadsheets_on_request(odd: Loaded, tmp_path: Path)
     assert all("'=title" in one and one["n"] == "'=2" for one in safe)
 
 
-def test_files_that_can_not_be_scored_leave_nothing(pokemon: Loaded, tmp_path: Path):
+def test_files_that_can_not_be_scored_leave_nothing(pokemon: LoadedModel, tmp_path: Path):
     for text, words in {
         b"": "is empty",
         b"a,b\n1,2\n": "the rows lack 'type_1'",
@@ -241,7 +243,7 @@ def test_files_that_can_not_be_read_or_written(tmp_path: Path):
             launch.predict("any", "production", *files, "local")
 
 
-def test_memory_does_not_grow_with_the_file(pokemon: Loaded, tmp_path: Path):
+def test_memory_does_not_grow_with_the_file(pokemon: LoadedModel, tmp_path: Path):
     """Twelve times the rows, about the same peak."""
     (pokemon.folder / "requirements.txt").touch()
     code = "import resource, sys; from pipeline.models import predict as p; p.main(*sys.argv[1:]); "
@@ -271,7 +273,7 @@ def test_a_model_cleans_as_it_did_when_it_was_trained(tmp_path: Path):
             assert text.count('isin(["", *missing])') == 1
             text = text.replace('isin(["", *missing])', 'isin(["", "n/k", *missing])')
         (earlier / "extra_files" / name).write_text(text, encoding="utf-8")
-    then = Loaded.from_folder(earlier)
+    then = LoadedModel.from_folder(earlier)
     rows = pd.DataFrame([row(HP="n/k")])
     assert model.score(rows)["reason"].tolist() == ["hp: 'n/k' is not a number"]
     assert then.score(rows)["reason"].tolist() == ["hp: missing"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.models.scoring import REASON, Loaded
+from pipeline.models.scoring import REASON, LoadedModel
 from tests.support.fitted import fitted
 from tests.support.odd_requests import CSV, TITLES, Client, client, fuzz
 from tests.support.paths import POKEMON, ROOT
@@ -91,7 +91,7 @@ def test_cells_are_read_as_pandas_reads_a_table(server: Client):
             )
 
 
-def test_valid_cells_are_read_as_by_predict(odd: Loaded):
+def test_valid_cells_are_read_as_by_predict(odd: LoadedModel):
     """What is read cell by cell gets what ``predict`` writes, alone and beside others."""
     blank = ["", " ", "NA"]
     numbers = [*blank, "45", " 45 ", "045", "-0", "4.5", "45.0", "4.5e1", "1e2", "255", "256", "0"]
@@ -114,7 +114,7 @@ def test_valid_cells_are_read_as_by_predict(odd: Loaded):
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def odd(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A model with each kind of feature, with rules and without."""
     folder = tmp_path_factory.mktemp("odd")
     count = 40
@@ -141,7 +141,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     return fitted(folder, raw, "y", [], cleaning)
 
 
-def test_numbers_that_no_tree_can_take_are_refused(odd: Loaded):
+def test_numbers_that_no_tree_can_take_are_refused(odd: LoadedModel):
     good = dict(zip(odd.kinds, ["1", "2", "3.5", "a", "b", "true", "False"], strict=True))
     scored = odd.score(pd.DataFrame([good, {**good, "n": "-1e39"}], dtype="str"))
     assert scored[REASON].tolist() == ["", "n: '-1e39' is too large a number"]
@@ -182,16 +182,16 @@ def test_the_api_is_described_and_counted(server: Client):
 def test_scoring_that_takes_too_long_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """And so is what waits for it; who asks later is answered."""
     free = threading.Event()
-    score = Loaded.score_valid
+    score = LoadedModel.score_valid
 
-    def wait(loaded: Loaded, requests: list) -> list:
+    def wait(loaded: LoadedModel, requests: list) -> list:
         free.wait()
         return score(loaded, requests)
 
     with client(folder) as asked:
         served = asked.server.served
         patient = served.limits
-        monkeypatch.setattr(Loaded, "score_valid", wait)
+        monkeypatch.setattr(LoadedModel, "score_valid", wait)
         served.limits = replace(patient, timeout=0.1)
         answers = asked.ask_all([records(ROWS[0]), records(ROWS[1])])
         assert [answer.status_code for answer in answers] == [504, 504]
@@ -206,9 +206,9 @@ def test_scoring_that_takes_too_long_is_given_up(folder: Path, monkeypatch: pyte
 
 def test_large_requests_keep_no_small_one_waiting(folder: Path, monkeypatch: pytest.MonkeyPatch):
     free = threading.Event()
-    score = Loaded.score_valid
+    score = LoadedModel.score_valid
 
-    def wait_for_the_small_one(loaded: Loaded, requests: list) -> list:
+    def wait_for_the_small_one(loaded: LoadedModel, requests: list) -> list:
         if len(requests[0]["hp"]) > 1:
             free.wait(20)
         answers = score(loaded, requests)
@@ -216,7 +216,7 @@ def test_large_requests_keep_no_small_one_waiting(folder: Path, monkeypatch: pyt
         return answers
 
     with client(folder, timeout=10) as asked:
-        monkeypatch.setattr(Loaded, "score_valid", wait_for_the_small_one)
+        monkeypatch.setattr(LoadedModel, "score_valid", wait_for_the_small_one)
         large = records(*ROWS, *ROWS)
         answers = asked.ask_all([large, large, records(ROWS[0])])
     assert [answer.status_code for answer in answers] == [200, 200, 200]

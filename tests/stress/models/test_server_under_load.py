@@ -14,7 +14,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from pipeline.models.scoring import REASON, Loaded
+from pipeline.models.scoring import REASON, LoadedModel
 from pipeline.models.serving.settings import read
 from tests.support import hanging_server
 from tests.support.model_server import BODIES, LABEL, ROWS, Running, of_pokemon, serving
@@ -25,7 +25,7 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A model of the Pokémon."""
     folder = tmp_path_factory.mktemp("model")
     return of_pokemon(folder)
@@ -67,7 +67,7 @@ def connect_endlessly(server: Running) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_two_hundred_clients_at_once_get_their_own_answers(model: Loaded, workers: int):
+def test_two_hundred_clients_at_once_get_their_own_answers(model: LoadedModel, workers: int):
     scored = model.score(pd.DataFrame(ROWS, dtype="str")).drop(columns=REASON)
     with serving(model, workers=workers) as server:
         answers = asyncio.run(ask(server.port, 200, BODIES))
@@ -76,7 +76,7 @@ def test_two_hundred_clients_at_once_get_their_own_answers(model: Loaded, worker
     ]
 
 
-def test_dawdlers_are_refused(model: Loaded):
+def test_dawdlers_are_refused(model: LoadedModel):
     """Whatever has come of a request: nothing, a part of its head or body, an endless head."""
     with serving(model, timeout=0.5) as server:
         for begun in (b"", b"POST /invoc", b"GET /ping HTTP/1.1\r\nhost: a\r\n\r\nGET"):
@@ -93,7 +93,7 @@ def test_dawdlers_are_refused(model: Loaded):
         assert b"the body took longer than 0.5 s" in told
 
 
-def test_odd_http(model: Loaded):
+def test_odd_http(model: LoadedModel):
     """A client that goes away, bodies in one piece and in many, and what is no HTTP at all."""
     head = b"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
     deep, body = b"[" * 900_000, BODIES[0].encode()
@@ -117,20 +117,20 @@ def test_odd_http(model: Loaded):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_is_no_error_of_the_server(model: Loaded, workers: int):
+def test_ctrl_c_is_no_error_of_the_server(model: LoadedModel, workers: int):
     with serving(model, workers=workers) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 130
 
 
-def test_ctrl_c_before_the_first_answer(model: Loaded):
+def test_ctrl_c_before_the_first_answer(model: LoadedModel):
     told = {"label": LABEL, "wanted": "1", **vars(read([], {"port": free_port()}))}
     words = ["-m", "tests.support.interrupted_server", str(model.folder), json.dumps(told)]
     ended = subprocess.run([sys.executable, *words], cwd=ROOT, timeout=120, capture_output=True)
     assert (ended.returncode, ended.stderr) == (130, b"")
 
 
-def test_too_many_connections_and_the_end_of_a_server(model: Loaded):
+def test_too_many_connections_and_the_end_of_a_server(model: LoadedModel):
     """SIGTERM: what is under way is answered, no one else is, and its workers end with it."""
     with serving(model, workers=2, max_connections=4) as server:
         body = BODIES[0].encode()
@@ -158,7 +158,7 @@ def test_too_many_connections_and_the_end_of_a_server(model: Loaded):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_frozen_workers_end_with_their_server(model: Loaded, sent: signal.Signals):
+def test_frozen_workers_end_with_their_server(model: LoadedModel, sent: signal.Signals):
     with serving(model, workers=2) as server:
         scoring = [p for p in server.workers() if b"spawn_main" in cmdline(p)]
         workers = [os.pidfd_open(pid) for pid in scoring]
@@ -172,7 +172,7 @@ def test_frozen_workers_end_with_their_server(model: Loaded, sent: signal.Signal
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_batch_that_hangs_in_a_thread_keeps_neither_others_nor_the_server(
-    model: Loaded, sent: signal.Signals
+    model: LoadedModel, sent: signal.Signals
 ):
     row = {**ROWS[0], "HP": hanging_server.HANGS}
     with serving(model, "tests.support.hanging_server", workers=1, timeout=2) as server:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import OneHotEncoder
 from dashboard import rows
 from dashboard.markdown import plain
 from pipeline.core.errors import PipelineError
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 from pipeline.science.data import drift
 
 
@@ -95,7 +95,7 @@ TRAINING = pd.DataFrame(
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Loaded:
+def loaded() -> LoadedModel:
     """A model of three features: words, a number and a truth value."""
     encode = make_column_transformer((OneHotEncoder(), ["type", "flies"]), remainder="passthrough")
     model = make_pipeline(encode, RandomForestClassifier(3, random_state=0))
@@ -107,10 +107,10 @@ def loaded() -> Loaded:
         "features": {"type": "text", "hp": "number", "flies": "truth"},
         "cleaning": {"schema": rules, "missing": [""], "sep": ",", "encoding": "utf-8"},
     }
-    return Loaded(model, preparation, Path())
+    return LoadedModel(model, preparation, Path())
 
 
-def test_a_form_asks_for_what_the_model_needs(loaded: Loaded):
+def test_a_form_asks_for_what_the_model_needs(loaded: LoadedModel):
     kind, hp, flies = rows.fields(loaded, TRAINING)
     assert (kind.name, kind.choices, kind.default) == ("type", ("Fire", "Water"), "Fire")
     assert (hp.low, hp.high, hp.is_integer) == (1, 255, True)
@@ -118,7 +118,7 @@ def test_a_form_asks_for_what_the_model_needs(loaded: Loaded):
     assert (flies.kind, flies.default) == ("truth", False)
 
 
-def test_an_upload_is_scored_row_by_row(loaded: Loaded):
+def test_an_upload_is_scored_row_by_row(loaded: LoadedModel):
     data = "\ufeffName,Type,HP,Flies\nA,Fire,69,True\nB,Water,many,False\nC,Water,31,False\n"
     raw = rows.uploaded(data.encode(), loaded)
     told = rows.predictions(loaded, raw)
@@ -140,7 +140,7 @@ def test_an_upload_is_scored_row_by_row(loaded: Loaded):
         (b"Type,HP,Flies,prediction\nFire,1,True,x\n", "'prediction' already"),
     ],
 )
-def test_what_is_no_such_table_is_said(loaded: Loaded, data: bytes, words: str):
+def test_what_is_no_such_table_is_said(loaded: LoadedModel, data: bytes, words: str):
     with pytest.raises(PipelineError, match=words):
         rows.predictions(loaded, rows.uploaded(data, loaded))
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.models import new_data
 from pipeline.models.registry import Version
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 from pipeline.reporting import report
 from pipeline.science.data import tables
 from tests.support.fitted import fitted
@@ -20,25 +20,25 @@ VERSION = Version("pokemon-legendary", 3, ("production",), {"metric.f1": "0.5"},
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     folder = tmp_path_factory.mktemp("pokemon")
     return fitted(folder, tables.read_raw(POKEMON), "legendary", ["number", "name"], CLEANING)
 
 
 @pytest.fixture(scope="module")
-def rows(loaded: Loaded) -> pd.DataFrame:
+def rows(loaded: LoadedModel) -> pd.DataFrame:
     """Raw rows, one of which can't be scored, as predict writes them."""
     raw = pd.read_csv(POKEMON, dtype=str, keep_default_na=False)[:200]
     raw.loc[3, "HP"] = "many"
     return pd.concat([raw, loaded.score(raw).fillna("").astype(str)], axis=1)
 
 
-def page(loaded: Loaded, rows: pd.DataFrame) -> str:
-    preparation = Loaded(None, loaded.preparation, loaded.folder)
+def page(loaded: LoadedModel, rows: pd.DataFrame) -> str:
+    preparation = LoadedModel(None, loaded.preparation, loaded.folder)
     return report.render_new_data(new_data.collect(VERSION, preparation, rows, "<new>.csv"))
 
 
-def test_what_came_true_is_measured(loaded: Loaded, rows: pd.DataFrame):
+def test_what_came_true_is_measured(loaded: LoadedModel, rows: pd.DataFrame):
     text = page(loaded, rows)
     assert "199 of 200 rows" in text
     assert "&lt;new&gt;.csv" in text
@@ -60,19 +60,21 @@ def test_what_came_true_is_measured(loaded: Loaded, rows: pd.DataFrame):
         (lambda rows: rows.assign(prediction="", reason="hp: missing"), "not known"),
     ],
 )
-def test_what_did_not_come_true_yet_is_said(loaded: Loaded, rows: pd.DataFrame, change, words: str):
+def test_what_did_not_come_true_yet_is_said(
+    loaded: LoadedModel, rows: pd.DataFrame, change, words: str
+):
     text = page(loaded, change(rows))
     assert words in text
     assert "95% interval" not in text
     assert "Version 3 has no record of its training data" in text
 
 
-def test_one_row_is_enough(loaded: Loaded, rows: pd.DataFrame):
+def test_one_row_is_enough(loaded: LoadedModel, rows: pd.DataFrame):
     assert "1 of 1 rows" in page(loaded, rows[:1])
 
 
-def test_numbers_and_classes_without_probabilities(loaded: Loaded):
-    spelled = Loaded(None, {**loaded.preparation, "target": "price"}, loaded.folder)
+def test_numbers_and_classes_without_probabilities(loaded: LoadedModel):
+    spelled = LoadedModel(None, {**loaded.preparation, "target": "price"}, loaded.folder)
     values = np.linspace(100_000, 200_000, 50)
     rows = pd.DataFrame({"Price": values, "prediction": values + 1000}).astype(str)
     told, _ = new_data.measure(spelled, rows, None)

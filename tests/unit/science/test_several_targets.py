@@ -72,7 +72,7 @@ def test_predict_and_the_gate_know_them(tmp_path: Path):
     model_files.write_preparation(
         tmp_path / "extra_files", features=told.kinds, cleaning={}, **made.predicted
     )
-    loaded = scoring.Loaded.from_folder(tmp_path)
+    loaded = scoring.LoadedModel.from_folder(tmp_path)
     scored = loaded.score(made.test[["a", "b", "code"]])
     assert list(scored) == ["prediction_solar", "prediction_wind", "reason"]
     assert np.allclose(scored.iloc[:, :2].astype(float), told.answers.predicted)
