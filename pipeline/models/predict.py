@@ -43,15 +43,15 @@ class Summary:
 
     def add(self, reasons: pd.Series) -> None:
         """Count rows by their reasons; an empty reason is a prediction."""
-        for place, reason in zip(*_numbered(reasons), strict=True):
+        for number, reason in zip(*_failed(reasons), strict=True):
             kind = reason.partition(":")[0]
             self.reasons[kind] += 1
-            self.first.setdefault(kind, f"row {self.rows + place}: {reason}")
+            self.first.setdefault(kind, f"row {self.rows + number}: {reason}")
         self.rows += len(reasons)
         self.scored += int((reasons == "").sum())
 
 
-def _numbered(reasons: pd.Series) -> tuple[Any, Any]:
+def _failed(reasons: pd.Series) -> tuple[Any, Any]:
     failed = (reasons != "").to_numpy().nonzero()[0]
     return failed + 1, reasons.iloc[failed]
 

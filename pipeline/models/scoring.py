@@ -126,20 +126,19 @@ class LoadedModel:
         if self._columns is None:
             return [None] * len(requests)
         features, valid = self._columns.read(self._joined(requests))
-        places = [*_places(requests)]
-        all_valid = [bool(valid[place].all()) for place in places]
+        slices = [*_slices(requests)]
+        counts = [rows.stop - rows.start for rows in slices]
+        all_valid = [bool(valid[rows].all()) for rows in slices]
         if not any(all_valid):
             return [None] * len(requests)
         if not all(all_valid):
-            features = features[
-                np.repeat(all_valid, [place.stop - place.start for place in places])
-            ]
-        names, rows = self.added[:-1], iter(self._predict(features).tolist())
+            features = features[np.repeat(all_valid, counts)]
+        names, predicted = self.added[:-1], iter(self._predict(features).tolist())
         return [
-            [dict(zip(names, row, strict=True)) for row in islice(rows, place.stop - place.start)]
+            [dict(zip(names, row, strict=True)) for row in islice(predicted, count)]
             if is_valid
             else None
-            for place, is_valid in zip(places, all_valid, strict=True)
+            for count, is_valid in zip(counts, all_valid, strict=True)
         ]
 
     def score_each(self, requests: list[Cells]) -> list[pd.DataFrame]:
@@ -153,15 +152,15 @@ class LoadedModel:
         """
         joined = {name: pd.array(cells, "string") for name, cells in self._joined(requests).items()}
         scored = self._score(self._tidy(pd.DataFrame(joined)))
-        parts = [scored.iloc[place].reset_index(drop=True) for place in _places(requests)]
+        parts = [scored.iloc[rows].reset_index(drop=True) for rows in _slices(requests)]
         groups: dict[frozenset[str], list[int]] = defaultdict(list)
-        for number, part in enumerate(parts):
-            groups[self._mistyped(part)].append(number)
+        for index, part in enumerate(parts):
+            groups[self._mistyped(part)].append(index)
         if len(groups) > 1:
-            for numbers in groups.values():
-                rescored = self.score_each([requests[number] for number in numbers])
-                for number, part in zip(numbers, rescored, strict=True):
-                    parts[number] = part
+            for indices in groups.values():
+                rescored = self.score_each([requests[index] for index in indices])
+                for index, part in zip(indices, rescored, strict=True):
+                    parts[index] = part
         return parts
 
     def _mistyped(self, scored: pd.DataFrame) -> frozenset[str]:
@@ -218,8 +217,8 @@ class LoadedModel:
             if kind == "free text":
                 features = features.assign(**{name: features[name].fillna("")})
             elif kind.startswith("date "):
-                form = kind.removeprefix("date ")
-                parts.append(self._code.date_parts(features[name], form))
+                date_format = kind.removeprefix("date ")
+                parts.append(self._code.date_parts(features[name], date_format))
         if len(parts) == 1:
             return features
         return pd.concat([features, *parts[1:]], axis=1)[list(self.model.feature_names_in_)]
@@ -316,9 +315,9 @@ class LoadedModel:
         table, rules = {}, []
         for rule in self._rules():
             name = rule["column"]
-            form = {"number": "Float64", "text": None}.get(self.kinds[name], "boolean")
-            use_typed = form and rule.get("dtype") != "str"
-            values = features[name].astype(form) if use_typed else text[name].copy()
+            dtype = {"number": "Float64", "text": None}.get(self.kinds[name], "boolean")
+            use_typed = dtype and rule.get("dtype") != "str"
+            values = features[name].astype(dtype) if use_typed else text[name].copy()
             if name in invalid:
                 values[invalid[name].index] = pd.NA
             table[name] = values
@@ -365,7 +364,7 @@ def main(folder: str, test: str | None = None) -> None:
     print(json.dumps({**result, "classes": loaded.classes, "outputs": loaded.added}))
 
 
-def _places(requests: list[Cells]) -> Iterator[slice]:
+def _slices(requests: list[Cells]) -> Iterator[slice]:
     """The position of each request's rows in the joined rows."""
     sizes = (len(next(iter(cells.values()))) for cells in requests)
     return starmap(slice, pairwise(accumulate(sizes, initial=0)))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.models.scoring import Loaded
+from pipeline.models.scoring import LoadedModel
 from pipeline.models.serving.settings import read
 from pipeline.science.data import tables
 from tests.support.fitted import fitted
@@ -48,13 +48,13 @@ class Running:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def of_pokemon(folder: Path) -> Loaded:
+def of_pokemon(folder: Path) -> LoadedModel:
     """A model of the Pokémon."""
     return fitted(folder, tables.read_raw(POKEMON), "legendary", ["number", "name"], CLEANING)
 
 
 @contextmanager
-def serving(model: Loaded, program: str = SERVER, **options: float) -> Iterator[Running]:
+def serving(model: LoadedModel, program: str = SERVER, **options: float) -> Iterator[Running]:
     """A server of the model."""
     port, log = free_port(), model.folder / "server.log"
     told = {"label": LABEL, "wanted": "1", **vars(read([], {"port": port, **options}))}

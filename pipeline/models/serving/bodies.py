@@ -62,13 +62,13 @@ class Reader:
         if any(len(title) > LONGEST_TITLE for title in titles):
             problem = f"a column's name has more than {LONGEST_TITLE} characters"
             raise PipelineError(problem, "send the columns that the model needs")
-        places = self._locate(tuple(titles))
+        positions = self._locate(tuple(titles))
         for number, row in enumerate(rows, 1):
             if not isinstance(row, list) or len(row) != len(titles):
                 content = f"{len(row)} cells" if isinstance(row, list) else "no cells"
                 problem = f"row {number} has {content}, and the header {len(titles)}"
                 raise PipelineError(problem, f"the cells are separated by {self._sep!r}")
-        return {name: as_text(name, [row[place] for row in rows]) for name, place in places.items()}
+        return {name: as_text(name, [row[p] for row in rows]) for name, p in positions.items()}
 
     def _check_count(self, unit: str, number: int, limit: int) -> None:
         if number > limit:
@@ -121,7 +121,7 @@ class Reader:
         self._check_count("rows", len(content), self._limits.max_rows)
         titles = self._titles(content)
         needed = set(self._locate(tuple(titles)).values())  # before a wide table is built
-        used = [title for place, title in enumerate(titles) if place in needed]
+        used = [title for position, title in enumerate(titles) if position in needed]
         return used, [[row.get(title) for title in used] for row in content]
 
     def _titles(self, records: Iterable[Any]) -> list[str]:
@@ -169,8 +169,8 @@ def as_text(name: str, cells: list[Any]) -> list[str | None]:
     """
     types = {*map(type, cells)}
     if types & {list, dict}:
-        place = next(n for n, cell in enumerate(cells, 1) if isinstance(cell, list | dict))
-        problem = f"row {place}: {name}: a list or an object is no value"
+        row = next(n for n, cell in enumerate(cells, 1) if isinstance(cell, list | dict))
+        problem = f"row {row}: {name}: a list or an object is no value"
         raise PipelineError(problem, "send plain values")
     value_types = types - {type(None)}
     if len(value_types) > 1 or (value_types == {int} and len(types) > 1):

@@ -177,7 +177,7 @@ def _answer(scored: Any) -> Answer:
         records: Records = scored.drop(columns=REASON).to_dict("records")
         return records
     reasons = failed[REASON].head(ROWS_NAMED)
-    lines = [f"row {place + 1}: {reason}" for place, reason in reasons.items()]
+    lines = [f"row {index + 1}: {reason}" for index, reason in reasons.items()]
     omitted = [f"and {len(failed) - ROWS_NAMED} more rows"] if len(failed) > ROWS_NAMED else []
     return "\n".join([*lines, *omitted])
 

@@ -263,10 +263,8 @@ def _kind(header: str) -> str:
     kind, (name, _, value) = kind.strip().lower(), parameters.strip().partition("=")
     if kind not in (JSON, CSV):
         raise RequestError(415, f"the content type is {kind[:80]!r}: send {JSON} or {CSV}")
-    if parameters.strip() and (name.strip().lower(), value.strip('" ').lower()) != (
-        "charset",
-        "utf-8",
-    ):
+    parameter = name.strip().lower(), value.strip('" ').lower()
+    if parameters.strip() and parameter != ("charset", "utf-8"):
         raise RequestError(415, f"the content type has {parameters.strip()[:80]!r}: send UTF-8")
     return kind
 
