@@ -45,7 +45,7 @@ class Comparison:
     @cached_property
     def comparable(self) -> list[bool]:
         """Whether each run was measured on the test data of the first."""
-        return [run.test == self.runs[0].test for run in self.runs]
+        return [run.test_digest == self.runs[0].test_digest for run in self.runs]
 
     @cached_property
     def parameters(self) -> dict[str, list[Any]]:
@@ -94,7 +94,7 @@ def choose(
     if not runs:
         metric = metric or _usual_metric(history, experiment)
         found = history.best(metric, best or 10, experiment)
-        others = history.elsewhere(metric, found[0].test, experiment)
+        others = history.count_on_other_data(metric, found[0].test_digest, experiment)
         note = f"{others} runs were measured on other test data and are not ranked"
         return Comparison(found, metric, note if others else "")
     given = Comparison([*runs.values()])

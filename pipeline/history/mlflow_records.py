@@ -1,4 +1,4 @@
-"""The runs of the pipeline as MLflow has them: our own, and those of colleagues on its server."""
+"""Reads pipeline runs from the MLflow store: local ones and those of colleagues."""
 
 import sys
 import tempfile
@@ -15,17 +15,17 @@ from pipeline.core import variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import RUN_ID_TAG, SUMMARY, TRACKER_TAG
 from pipeline.core.text import say
-from pipeline.history.records import RunRecord, record
+from pipeline.history.records import RunRecord, parse_summary
 from pipeline.tracking.mlflow import store as mlflow_store
 
-PAGE = 200  # runs asked for at once
+PAGE = 200  # runs per request
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """A configuration as it was recorded.
+    """Parse a recorded configuration.
 
     Raises:
-        ValueError, yaml.YAMLError: it is none.
+        ValueError, yaml.YAMLError: The text is not a configuration.
     """
     config = yaml.safe_load(text) or {}
     if not isinstance(config, dict) or not isinstance(config.get("main", {}), dict):
@@ -34,31 +34,32 @@ def parse_config(text: str) -> dict[str, Any]:
 
 
 class MlflowHistory:
-    """Looks runs up in MLflow's store, and changes nothing there."""
+    """Read-only access to pipeline runs in MLflow's store."""
 
     def __init__(self) -> None:
-        limits = {"MAX_RETRIES": "3", "TIMEOUT": "30"}  # or an unreachable server takes minutes
+        # Without these limits an unreachable server takes minutes to fail.
+        limits = {"MAX_RETRIES": "3", "TIMEOUT": "30"}
         variables.set_defaults({f"MLFLOW_HTTP_REQUEST_{key}": limits[key] for key in limits})
         self.client = mlflow_store.client()
 
     def experiments(self) -> dict[str, str]:
         """The id of each experiment, by name."""
         with mlflow_store.readable_errors():
-            found = self.client.search_experiments()
-        return {e.name: e.experiment_id for e in found}
+            experiments = self.client.search_experiments()
+        return {e.name: e.experiment_id for e in experiments}
 
     def search(
         self, experiment: str | None, order: list[str], condition: str = ""
     ) -> Iterator[Run]:
-        """The MLflow runs of whole pipelines, as they are in MLflow, page by page."""
+        """The MLflow runs of pipelines, without those of their steps, page by page."""
         experiments = self.experiments()
-        wanted = [id for name, id in experiments.items() if experiment in (None, name)]
+        ids = [id for name, id in experiments.items() if experiment in (None, name)]
         conditions = " and ".join(filter(None, [f"tags.`{TRACKER_TAG}` != ''", condition]))
         token = None
-        while wanted:
+        while ids:
             with mlflow_store.readable_errors():
                 page = self.client.search_runs(
-                    wanted, conditions, order_by=order, max_results=PAGE, page_token=token
+                    ids, conditions, order_by=order, max_results=PAGE, page_token=token
                 )
             yield from page
             token = page.token
@@ -66,22 +67,22 @@ class MlflowHistory:
                 return
 
     def read(self, run: Run) -> RunRecord:
-        """A run's record; of one that has left none, what MLflow knows of it.
+        """Read a run's record, or build it from MLflow's data if no ``summary.json`` is usable.
 
         Raises:
-            PipelineError: the record is damaged, or MLflow does not answer.
+            PipelineError: MLflow does not answer.
         """
         id = run.info.run_id
         with mlflow_store.readable_errors():
             files = {file.path for file in self.client.list_artifacts(id)}
             try:
                 if SUMMARY in files:
-                    return record(self._text(id, SUMMARY), f"MLflow run {id}, {SUMMARY}")
+                    return parse_summary(self._text(id, SUMMARY), f"MLflow run {id}, {SUMMARY}")
                 text = self._text(id, "config.yaml") if "config.yaml" in files else ""
                 config = parse_config(text)
             except (PipelineError, OSError, ValueError, yaml.YAMLError) as error:
-                what = f"the record of MLflow run {id} is damaged and counts as absent"
-                say(f"warning: {what}: {error}".replace("\n", "; "), file=sys.stderr)
+                problem = f"the record of MLflow run {id} is damaged and counts as absent"
+                say(f"warning: {problem}: {error}".replace("\n", "; "), file=sys.stderr)
                 config = {}
         tags, main = run.data.tags, config.get("main", {})
         return RunRecord(

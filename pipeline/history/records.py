@@ -1,7 +1,7 @@
-"""The runs of the pipeline that were made, here and by colleagues on the same MLflow server.
+"""Records of pipeline runs, made here or by colleagues on the same MLflow server.
 
-Every run leaves ``summary.json``: in its folder, and, if anything had to be run, as an artifact of
-its MLflow run. Both are the same text and are read by the same function.
+Every run writes ``summary.json`` to its folder and, if a step was executed, logs it as an artifact
+of its MLflow run. Both copies have the same text.
 """
 
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ from pipeline.core.results import StepResult, check_types, parse_result
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run of the pipeline, as it was recorded.
+    """The record of one pipeline run.
 
     Attributes:
-        id: as main.py prints it.
+        id: the id that main.py prints.
         status: finished, failed, killed, or running.
-        commit: the commit its code is based on; None outside a git repository.
-        dirty: whether the code differed from that commit; None where it is not known.
+        commit: the commit that the code is based on; None outside a git repository.
+        dirty: whether the code differed from that commit; None if unknown.
         config: the resolved configuration.
-        metrics: the model's.
-        steps: by folder name. A run that was killed without a word has none.
-        mlflow_run: id of its MLflow run; None if nothing had to be run.
-        folder: what it left on this machine, if it was made here.
-        summary: all that was recorded.
+        metrics: the model's metrics.
+        steps: results by step folder; empty if the run was killed before it wrote a summary.
+        mlflow_run: id of its MLflow run; None if no step was executed.
+        folder: the run's folder; None if it was made on another machine.
+        summary: the content of ``summary.json``.
     """
 
     id: str
@@ -52,7 +52,7 @@ class RunRecord:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Which run it is, for programs."""
+        """Fields that identify the run in JSON and CSV output."""
         return {
             "run": self.id,
             "status": self.status,
@@ -63,50 +63,50 @@ class RunRecord:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The configuration as dotted keys, under the names that they have today."""
+        """The configuration as dotted keys; renamed keys have their current names."""
         recorded = flat(self.config)
-        moved = {key: name for key in recorded if (name := current_name(key)) != key}
-        kept = {key: value for key, value in recorded.items() if key not in moved}
-        return {name: recorded[key] for key, name in moved.items()} | kept
+        renamed = {key: name for key in recorded if (name := current_name(key)) != key}
+        unchanged = {key: value for key, value in recorded.items() if key not in renamed}
+        return {name: recorded[key] for key, name in renamed.items()} | unchanged
 
     @property
     def artifacts(self) -> dict[str, dict[str, Any]]:
-        """Each artifact that the run read or made, by name: its version, digest and type."""
-        found: dict[str, dict[str, Any]] = {}
+        """The input and output artifacts by name, each with its version, digest and type."""
+        artifacts: dict[str, dict[str, Any]] = {}
         for step in self.steps.values():
             if step.status != "skipped":
-                found |= {artifact["name"]: artifact for artifact in step.inputs + step.outputs}
-        return found
+                artifacts |= {artifact["name"]: artifact for artifact in step.inputs + step.outputs}
+        return artifacts
 
     @property
-    def test(self) -> str | None:
-        """Digest of the data that its metrics are of; None where that is not known."""
+    def test_digest(self) -> str | None:
+        """Digest of the test data; None if unknown."""
         name = self.config.get("split", {}).get("test_artifact_name")
         return self.artifacts.get(name, {}).get("digest")
 
     @property
-    def result(self) -> str:
-        """What its metrics are of: the same for all runs that handed on one trained model."""
-        measured = [step.fingerprint for step in self.steps.values() if step.metrics]
-        return (measured or [None])[-1] or self.id
+    def result_id(self) -> str:
+        """Identifies the measured model: equal for all runs that reused it from the cache."""
+        fingerprints = [step.fingerprint for step in self.steps.values() if step.metrics]
+        return (fingerprints or [None])[-1] or self.id
 
 
-def flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Dotted keys for nested ones; lists are values."""
-    found: dict[str, Any] = {}
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested keys into dotted keys; lists are values."""
+    flattened: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{before}{key}.")
+            flattened |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{before}{key}"] = value
-    return found
+            flattened[f"{prefix}{key}"] = value
+    return flattened
 
 
 def read_text(path: Path) -> str:
     """The text of a run's record.
 
     Raises:
-        PipelineError: it can't be read.
+        PipelineError: The file can't be read.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -114,52 +114,52 @@ def read_text(path: Path) -> str:
         raise _damaged(path, error) from error
 
 
-def _damaged(place: object, error: Exception) -> PipelineError:
+def _damaged(source: object, error: Exception) -> PipelineError:
     return PipelineError(
-        f"the record of a run is damaged: {place} ({type(error).__name__}: {error})",
+        f"the record of a run is damaged: {source} ({type(error).__name__}: {error})",
         "remove that run's folder, or run the pipeline again",
     )
 
 
-def record(text: str, place: object, folder: Path | None = None) -> RunRecord:
-    """A run from its ``summary.json``.
+def parse_summary(text: str, source: object, folder: Path | None = None) -> RunRecord:
+    """Parse a run's ``summary.json``.
 
     Args:
-        text: the summary.
-        place: where it was read, for the message.
+        text: the content of ``summary.json``.
+        source: where the text was read, for error messages.
         folder: the run's folder on this machine.
 
     Raises:
-        PipelineError: it is not what a run writes.
+        PipelineError: The summary is damaged.
     """
     try:
-        told = parse_record(text)
-        known = {field.name for field in fields(StepResult)}
+        summary = parse_record(text)
+        result_fields = {field.name for field in fields(StepResult)}
         steps = {
-            name: parse_result({key: step[key] for key in known & step.keys()})
-            for name, step in told["steps"].items()
+            name: parse_result({key: step[key] for key in result_fields & step.keys()})
+            for name, step in summary["steps"].items()
         }
-        made = RunRecord(
-            id=told["run_id"],
-            status=told["status"],
-            started=datetime.fromisoformat(told["started"]),
-            developer=told["developer"],
-            project=told["project"],
-            experiment=told["experiment"],
-            tracker=told["tracker"],
-            commit=told["git_commit"],
-            dirty=told["git_dirty"],
-            config=told["config"],
-            metrics=told["metrics"],
+        run = RunRecord(
+            id=summary["run_id"],
+            status=summary["status"],
+            started=datetime.fromisoformat(summary["started"]),
+            developer=summary["developer"],
+            project=summary["project"],
+            experiment=summary["experiment"],
+            tracker=summary["tracker"],
+            commit=summary["git_commit"],
+            dirty=summary["git_dirty"],
+            config=summary["config"],
+            metrics=summary["metrics"],
             steps=steps,
-            mlflow_run=told["mlflow_run"],
+            mlflow_run=summary["mlflow_run"],
             folder=folder,
-            summary=told,
+            summary=summary,
         )
-        check_types(made)
-        _ = [number(value) for value in made.metrics.values()]
-        _ = made.test, made.artifacts, {**(told.get("snapshot") or {})}
-        _ = (told.get("based_on") or "") + ""
+        check_types(run)
+        _ = [number(value) for value in run.metrics.values()]
+        _ = run.test_digest, run.artifacts, {**(summary.get("snapshot") or {})}
+        _ = (summary.get("based_on") or "") + ""
     except UNUSABLE as error:
-        raise _damaged(place, error) from error
-    return made
+        raise _damaged(source, error) from error
+    return run

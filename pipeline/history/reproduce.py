@@ -17,7 +17,7 @@ from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.history import equality, recreate, step_files
 from pipeline.history.equality import Item
-from pipeline.history.records import RunRecord, record
+from pipeline.history.records import RunRecord, parse_summary
 from pipeline.history.runs import History
 from pipeline.orchestration.execution import processes
 from pipeline.provenance import origin
@@ -200,7 +200,7 @@ def compare(
         tolerance: see :func:`again`.
     """
     path = folder / SUMMARY
-    now = record(path.read_text(encoding="utf-8"), path, folder)
+    now = parse_summary(path.read_text(encoding="utf-8"), path, folder)
     state = folder.parent.parent
     items: list[Item] = []
     for name, before in steps.items():

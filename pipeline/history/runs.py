@@ -1,4 +1,4 @@
-"""The runs that were made here, and those of colleagues on the same MLflow server."""
+"""Finds runs made here, and runs of colleagues on the same MLflow server."""
 
 import heapq
 import math
@@ -15,7 +15,7 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, SUMMARY
 from pipeline.core.text import say
-from pipeline.history.records import RunRecord, read_text, record
+from pipeline.history.records import RunRecord, parse_summary, read_text
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 
 class History:
-    """The runs that this state folder and its MLflow store know of.
+    """The runs in this state folder and in its MLflow store.
 
     Attributes:
-        local: the runs made on this machine, by id, the newest first.
+        local: the runs made on this machine, by id, newest first.
     """
 
     def __init__(self) -> None:
-        found = []
+        runs = []
         for path in (settings.state_dir() / "runs").glob(f"**/{SUMMARY}"):
             try:
-                found.append(record(read_text(path), path, path.parent))
+                runs.append(parse_summary(read_text(path), path, path.parent))
             except PipelineError as error:
                 say(f"warning: {error}".replace("\n", "; "), file=sys.stderr)
-        found.sort(key=lambda run: (run.started, run.id), reverse=True)
-        self.local = {run.id: run for run in found}
+        runs.sort(key=lambda run: (run.started, run.id), reverse=True)
+        self.local = {run.id: run for run in runs}
 
     @cached_property
     def _store(self) -> "MlflowHistory | None":
-        """MLflow's store, or None where all that it has is here: MLflow takes long to import."""
+        """MLflow's store; None if all its runs are local, which avoids the slow MLflow import."""
         file = settings.sqlite_path(settings.tracking_uri())
         query = "SELECT value FROM tags WHERE key = ?"
         if file and all(
@@ -54,10 +54,10 @@ class History:
         return MlflowHistory()
 
     def find(self, name: str) -> RunRecord:
-        """The run with this id or the beginning of one; ``last`` is the newest made here.
+        """Find a run by its id or the beginning of its id; ``last`` is the newest local run.
 
         Raises:
-            PipelineError: there is none, or there are several, or its record is damaged.
+            PipelineError: No run or several runs match, or the record is damaged.
         """
         if name == "last":
             newest = next(iter(self.local.values()), None) or next(self.runs(), None)
@@ -66,36 +66,36 @@ class History:
             return newest
         if name in self.local:
             return self.local[name]
-        theirs = self._named(name)
-        found = {id for id in self.local if id.startswith(name) and name} | theirs.keys()
-        found = {name} if name in found else found
-        if not found:
-            raise self._unknown(name)
-        if len(found) > 1:
-            some = ", ".join(sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
+        remote_runs = self._remote_by_prefix(name)
+        ids = {id for id in self.local if id.startswith(name) and name} | remote_runs.keys()
+        ids = {name} if name in ids else ids
+        if not ids:
+            raise self._unknown_run(name)
+        if len(ids) > 1:
+            first_ids = ", ".join(sorted(ids)[:5]) + (", ..." if len(ids) > 5 else "")
             raise PipelineError(
-                f"{len(found)} runs begin with {name!r}: {some}", "give more of the run's id"
+                f"{len(ids)} runs begin with {name!r}: {first_ids}", "give more of the run's id"
             )
-        id = found.pop()
-        return self.local.get(id) or self._store.read(theirs[id])
+        id = ids.pop()
+        return self.local.get(id) or self._store.read(remote_runs[id])
 
     def runs(self, experiment: str | None = None) -> Iterator[RunRecord]:
-        """All runs, the newest first; those of others are read as they are asked for.
+        """All runs, newest first; remote records are read lazily.
 
         Raises:
-            PipelineError: there is no such experiment, or MLflow's server does not answer.
+            PipelineError: The experiment does not exist, or MLflow's server does not answer.
         """
-        theirs = self._others(experiment, ["attributes.start_time DESC"])
-        ours = self._ours(experiment)
-        return heapq.merge(ours, theirs, key=lambda run: run.started, reverse=True)
+        remote = self._remote(experiment, ["attributes.start_time DESC"])
+        local = self._local(experiment)
+        return heapq.merge(local, remote, key=lambda run: run.started, reverse=True)
 
     def best(self, metric: str, count: int, experiment: str | None = None) -> list[RunRecord]:
-        """The finished runs with the best metric, the best first; one for each result.
+        """The finished runs with the best metric, best first; one run for each trained model.
 
-        Only those count that have the test data of the newest one: others are not comparable.
+        Only runs with the test data of the newest run are comparable and returned.
 
         Raises:
-            PipelineError: no run has measured it.
+            PipelineError: No finished run has the metric.
         """
         sign = 1 if lower_is_better(metric) else -1
 
@@ -103,81 +103,87 @@ class History:
             return sign * run.metrics[metric], run.started
 
         order = [f"metrics.`{metric}` {'ASC' if sign > 0 else 'DESC'}", "attributes.start_time ASC"]
-        ours = sorted((run for run in self._ours(experiment) if _has(run, metric)), key=rank)
-        theirs = self._others(experiment, order, metric)
-        measured = heapq.merge(ours, theirs, key=rank)
-        newest = next((run for run in self.runs(experiment) if _has(run, metric)), None)
-        alike = (run for run in measured if newest and run.test == newest.test)
-        if best := [*islice(_one_per_result(alike), count)]:
+        local = sorted(
+            (run for run in self._local(experiment) if _has_metric(run, metric)), key=rank
+        )
+        remote = self._remote(experiment, order, metric)
+        measured = heapq.merge(local, remote, key=rank)
+        newest = next((run for run in self.runs(experiment) if _has_metric(run, metric)), None)
+        comparable = (run for run in measured if newest and run.test_digest == newest.test_digest)
+        if best := [*islice(_one_per_result(comparable), count)]:
             return best
-        metrics = [run.metrics for run in self._ours(experiment)]
+        metrics = [run.metrics for run in self._local(experiment)]
         if self._store:
             metrics += [run.data.metrics for run in self._store.search(experiment, [])]
-        known = {name for one in metrics for name in one}
+        metric_names = {name for values in metrics for name in values}
         raise PipelineError(
-            f"no finished run has the metric {metric!r}{did_you_mean(metric, known)}",
-            f"measured were: {', '.join(sorted(known)) or 'none'}",
+            f"no finished run has the metric {metric!r}{did_you_mean(metric, metric_names)}",
+            f"measured were: {', '.join(sorted(metric_names)) or 'none'}",
         )
 
-    def elsewhere(self, metric: str, test: str | None, experiment: str | None = None) -> int:
-        """How many runs made here have measured a metric on other test data."""
-        return sum(_has(run, metric) and run.test != test for run in self._ours(experiment))
+    def count_on_other_data(
+        self, metric: str, test: str | None, experiment: str | None = None
+    ) -> int:
+        """Number of local runs that measured a metric on other test data."""
+        return sum(
+            _has_metric(run, metric) and run.test_digest != test for run in self._local(experiment)
+        )
 
-    def _ours(self, experiment: str | None) -> list[RunRecord]:
+    def _local(self, experiment: str | None) -> list[RunRecord]:
         return [run for run in self.local.values() if experiment in (None, run.experiment)]
 
-    def _named(self, name: str) -> "dict[str, Run]":
-        """The others' runs whose id begins so; only what can be one is looked up."""
+    def _remote_by_prefix(self, name: str) -> "dict[str, Run]":
+        """Remote runs whose id begins with ``name``; empty if no id can begin so."""
         if self._store is None or not re.fullmatch(r"[0-9a-f-]+", name):
             return {}
-        found = self._store.search(None, [], f"tags.`{RUN_ID_TAG}` LIKE '{name}%'")
-        return {run.data.tags[RUN_ID_TAG]: run for run in found}
+        runs = self._store.search(None, [], f"tags.`{RUN_ID_TAG}` LIKE '{name}%'")
+        return {run.data.tags[RUN_ID_TAG]: run for run in runs}
 
-    def _others(
+    def _remote(
         self, experiment: str | None, order: list[str], metric: str | None = None
     ) -> Iterator[RunRecord]:
-        """Runs that are in MLflow and not on this machine."""
-        self._check(experiment)
+        """Runs that are in MLflow but not on this machine."""
+        self._check_experiment(experiment)
         if self._store is None:
             return
         for run in self._store.search(experiment, order):
             if metric and metric not in run.data.metrics:
-                return  # the rest have it neither
+                return  # MLflow sorts runs without the metric last
             if run.data.tags[RUN_ID_TAG] in self.local:
                 continue
-            found = self._store.read(run)
-            if metric is None or _has(found, metric):
-                yield found
+            record = self._store.read(run)
+            if metric is None or _has_metric(record, metric):
+                yield record
 
-    def _check(self, experiment: str | None) -> None:
-        known = {run.experiment for run in self.local.values()}
-        if experiment is None or experiment in known:
+    def _check_experiment(self, experiment: str | None) -> None:
+        experiments = {run.experiment for run in self.local.values()}
+        if experiment is None or experiment in experiments:
             return
-        known |= set(self._store.experiments() if self._store else ())
-        if experiment not in known:
+        experiments |= set(self._store.experiments() if self._store else ())
+        if experiment not in experiments:
             raise PipelineError(
-                f"there is no experiment {experiment!r}{did_you_mean(experiment, known)}",
-                f"there are: {', '.join(sorted(known - {'Default'})) or 'none yet'}",
+                f"there is no experiment {experiment!r}{did_you_mean(experiment, experiments)}",
+                f"there are: {', '.join(sorted(experiments - {'Default'})) or 'none yet'}",
             )
 
-    def _unknown(self, name: str) -> PipelineError:
-        theirs = self._store.search(None, []) if self._store else ()
-        known = {*self.local, *(run.data.tags[RUN_ID_TAG] for run in theirs)}
+    def _unknown_run(self, name: str) -> PipelineError:
+        remote = self._store.search(None, []) if self._store else ()
+        ids = {*self.local, *(run.data.tags[RUN_ID_TAG] for run in remote)}
         return PipelineError(
-            f"there is no run {name!r}{did_you_mean(name, known)}",
+            f"there is no run {name!r}{did_you_mean(name, ids)}",
             f"give a run's id, as main.py prints it, its beginning, or `last` "
             f"(looked in: {settings.state_dir()})",
         )
 
 
-def _has(run: RunRecord, metric: str) -> bool:
+def _has_metric(run: RunRecord, metric: str) -> bool:
     return run.status == "finished" and not math.isnan(run.metrics.get(metric, math.nan))
 
 
 def _one_per_result(runs: Iterable[RunRecord]) -> Iterator[RunRecord]:
-    """Leave out runs that handed on what another of these runs made."""
-    seen = set()
+    """Keep the first of the runs that share one trained model."""
+    results = set()
     for run in runs:
-        if run.result not in seen:
-            seen.add(run.result)
+        if run.result_id not in results:
+            results.add(run.result_id)
             yield run

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.history.records import record
+from pipeline.history.records import parse_summary
 
 ARTIFACT = {"name": "a.csv", "version": "v0", "digest": "d", "type": "raw_data"}
 SUMMARY = {
@@ -19,8 +19,8 @@ SUMMARY = {
 
 
 def test_a_summary_is_read():
-    run = record(json.dumps(SUMMARY), "here")
-    assert (run.id, run.test, run.metrics["f1"]) == ("one", "d", 0.5)
+    run = parse_summary(json.dumps(SUMMARY), "here")
+    assert (run.id, run.test_digest, run.metrics["f1"]) == ("one", "d", 0.5)
 
 
 OTHER: list[Any] = [{"a": 1}, ["a"], 7.5]
@@ -48,4 +48,4 @@ def test_another_type_of_value_is_damage(place: tuple[str, ...], value: Any):
         within = within[key]
     within[place[-1]] = value
     with pytest.raises(PipelineError, match="here"):
-        record(json.dumps(told), "here")
+        parse_summary(json.dumps(told), "here")
