@@ -1,4 +1,4 @@
-"""What differs between runs: parameters, metrics, data versions and code."""
+"""Compares runs: parameters, metrics, data versions and code."""
 
 import json
 import os
@@ -19,23 +19,26 @@ from pipeline.core.numbers import ABSENT, difference, number
 from pipeline.history.records import RunRecord
 from pipeline.history.runs import History
 
-PLACES = {"main.state_dir"}  # where a run was made is no difference of its own
-SECONDARY = ("model.cleaning.", "search.space.")  # a copy of etl; what only a sweep reads
-SIDE_BY_SIDE = 3  # more runs than these are shown as lines
+IGNORED = {"main.state_dir"}  # depends on the machine only
+SECONDARY = ("model.cleaning.", "search.space.")  # a copy of etl; keys that only sweeps read
+SIDE_BY_SIDE = 3  # up to this many runs are columns; more runs are rows
 LONGEST = 36  # characters of a value in the terminal
 DOTTED = re.compile(r"[a-z_]\w*(\.\w+)+")  # the path of a class or a function
-LONGEST_NAME = 18  # of a developer or an experiment
-OTHER_DATA = "not all runs have the first one's test data: only metrics on it are compared"
+LONGEST_NAME = 18  # characters of a developer's or an experiment's name
+OTHER_DATA = (
+    "some runs were measured on other test data than the first run: "
+    "their metrics are not compared with it"
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, and how each differs from the first.
+    """Runs and their differences from the first run.
 
     Attributes:
-        runs: in order; the first is the one that the others are compared with.
-        metric: what they are sorted by, if they are.
-        note: what is to be said of the choice of runs.
+        runs: the runs in order; the first is the baseline.
+        metric: the metric that the runs are sorted by, or None.
+        note: a warning about the choice of runs, or an empty string.
     """
 
     runs: Sequence[RunRecord]
@@ -44,35 +47,35 @@ class Comparison:
 
     @cached_property
     def comparable(self) -> list[bool]:
-        """Whether each run was measured on the test data of the first."""
+        """Whether each run was measured on the first run's test data."""
         return [run.test_digest == self.runs[0].test_digest for run in self.runs]
 
     @cached_property
     def parameters(self) -> dict[str, list[Any]]:
-        """The parameters that are not the same in all runs: each run's value as JSON or text."""
-        every = [run.parameters for run in self.runs]
-        names = dict.fromkeys(name for found in every for name in found if name not in PLACES)
-        rows = {name: [_text(found, name) for found in every] for name in names}
+        """The parameters that differ: each run's value as JSON or text."""
+        parameters = [run.parameters for run in self.runs]
+        names = dict.fromkeys(name for run in parameters for name in run if name not in IGNORED)
+        rows = {name: [_text(run, name) for run in parameters] for name in names}
         return {name: texts for name, texts in rows.items() if len(set(texts)) > 1}
 
     @cached_property
     def metrics(self) -> dict[str, list[float | None]]:
-        """Each metric's values; the one they are sorted by comes first."""
+        """Each run's value of each metric; the metric that runs are sorted by comes first."""
         names = dict.fromkeys([self.metric] if self.metric else [])
         names |= dict.fromkeys(name for run in self.runs for name in run.metrics)
         return {name: [run.metrics.get(name) for run in self.runs] for name in names}
 
     def differences(self, metric: str) -> list[float | None]:
-        """By how much each run's metric is above the first run's; None on other test data."""
-        first, *rest = self.metrics[metric]
-        found: list[float | None] = [None]
-        for value, same in zip(rest, self.comparable[1:], strict=True):
-            found.append(value - first if same and None not in (first, value) else None)
-        return found
+        """Each run's metric minus the first run's; None for other test data."""
+        first, *others = self.metrics[metric]
+        differences: list[float | None] = [None]
+        for value, same in zip(others, self.comparable[1:], strict=True):
+            differences.append(value - first if same and None not in (first, value) else None)
+        return differences
 
     @cached_property
     def artifacts(self) -> dict[str, list[dict[str, Any] | None]]:
-        """What each run read and made, by name: its version and digest."""
+        """Each run's artifact of each name, with version and digest."""
         names = dict.fromkeys(name for run in self.runs for name in run.artifacts)
         return {name: [run.artifacts.get(name) for run in self.runs] for name in names}
 
@@ -80,10 +83,10 @@ class Comparison:
 def choose(
     names: Iterable[str], best: int | None, experiment: str | None, metric: str | None
 ) -> Comparison:
-    """The runs that were asked for: by name as they come, else the best of an experiment.
+    """Select runs by name in the given order, else the best of an experiment.
 
     Raises:
-        PipelineError: a run, an experiment or a metric that there is not.
+        PipelineError: A run, an experiment or a metric does not exist.
     """
     history = History()
     runs = {run.id: run for run in map(history.find, names)}
@@ -93,33 +96,33 @@ def choose(
         )
     if not runs:
         metric = metric or _usual_metric(history, experiment)
-        found = history.best(metric, best or 10, experiment)
-        others = history.count_on_other_data(metric, found[0].test_digest, experiment)
-        note = f"{others} runs were measured on other test data and are not ranked"
-        return Comparison(found, metric, note if others else "")
-    given = Comparison([*runs.values()])
-    unlike = "" if all(given.comparable) else OTHER_DATA
+        best_runs = history.best(metric, best or 10, experiment)
+        excluded = history.count_on_other_data(metric, best_runs[0].test_digest, experiment)
+        note = f"{excluded} runs were measured on other test data and are not ranked"
+        return Comparison(best_runs, metric, note if excluded else "")
+    comparison = Comparison([*runs.values()])
+    warning = "" if all(comparison.comparable) else OTHER_DATA
     if metric is None:
-        return replace(given, note=unlike)
-    known = {name for run in runs.values() for name in run.metrics}
-    if metric not in known:
+        return replace(comparison, note=warning)
+    metric_names = {name for run in runs.values() for name in run.metrics}
+    if metric not in metric_names:
         raise PipelineError(
             f"none of these runs has the metric {metric!r}",
-            f"measured were: {', '.join(sorted(known)) or 'none'}",
+            f"available metrics: {', '.join(sorted(metric_names)) or 'none'}",
         )
-    if unlike:
-        return replace(given, note=f"{unlike}; they are not sorted by {metric}")
+    if warning:
+        return replace(comparison, note=f"{warning}; they are not sorted by {metric}")
     sign, last = (1 if lower_is_better(metric) else -1), float("inf")
     order = sorted(runs.values(), key=lambda run: sign * run.metrics.get(metric, sign * last))
     return Comparison(order, metric)
 
 
 def _usual_metric(history: History, experiment: str | None) -> str:
-    """The metric that the newest run with any is about: search.metric, else f1 or r2."""
+    """The main metric of the newest run that has metrics: search.metric, else f1 or r2."""
     for run in islice(history.runs(experiment), 100):
-        chosen = [run.parameters.get("search.metric"), "f1", "r2", *run.metrics]
-        if found := next((name for name in chosen if name in run.metrics), None):
-            return found
+        candidates = [run.parameters.get("search.metric"), "f1", "r2", *run.metrics]
+        if metric := next((name for name in candidates if name in run.metrics), None):
+            return metric
     raise PipelineError(
         "there is no run with a metric yet", "make one: python main.py; or name --metric"
     )
@@ -133,12 +136,12 @@ def _text(parameters: dict[str, Any], name: str) -> str:
 
 
 def show(comparison: Comparison, console: Console, *, wide: bool = False) -> None:
-    """Print the comparison, what differs first.
+    """Print the comparison, differences first.
 
     Args:
         comparison: the runs.
-        console: where to; all lines fit its width.
-        wide: cut no value and leave no parameter out.
+        console: where to print; lines are cut to its width.
+        wide: print all parameters and full values.
     """
     _print_runs(comparison, console, wide)
     metrics = comparison.metrics.items()
@@ -151,14 +154,14 @@ def show(comparison: Comparison, console: Console, *, wide: bool = False) -> Non
         console.print(comparison.note, style="yellow", markup=False)
     _print_parameters(comparison, console, wide)
     versions = {
-        name: [*map(_version, found)]
-        for name, found in comparison.artifacts.items()
-        if len({artifact and artifact["digest"] for artifact in found}) > 1
+        name: [*map(_version, artifacts)]
+        for name, artifacts in comparison.artifacts.items()
+        if len({artifact and artifact["digest"] for artifact in artifacts}) > 1
     }
     _print("data that differs", versions, console, str)
     same = [
-        f"{name} {_version(found[0])}"
-        for name, found in comparison.artifacts.items()
+        f"{name} {_version(artifacts[0])}"
+        for name, artifacts in comparison.artifacts.items()
         if name not in versions
     ]
     if same:
@@ -179,8 +182,8 @@ def _print_parameters(comparison: Comparison, console: Console, wide: bool) -> N
     cells = {name: [*map(Text, texts)] for name, texts in shown.items()}
     _print("parameters that differ", cells, console, _at_last_dot)
     if hidden := len(rows) - len(shown):
-        what = " and ".join(f"{name}*" for name in SECONDARY)
-        console.print(f"{hidden} more in {what}: --wide", style="dim")
+        prefixes = " and ".join(f"{name}*" for name in SECONDARY)
+        console.print(f"{hidden} more in {prefixes}: --wide", style="dim")
 
 
 def _print_runs(comparison: Comparison, console: Console, wide: bool) -> None:
@@ -205,12 +208,12 @@ def _print_runs(comparison: Comparison, console: Console, wide: bool) -> None:
 
 
 def commit(run: RunRecord) -> str:
-    """The beginning of a run's commit; a star says that the code differed from it."""
+    """The short hash of a run's commit, with a star if the code had uncommitted changes."""
     return (run.commit or ABSENT)[:8] + ("*" if run.dirty else "")
 
 
 def _measured(name: str) -> Callable[[float | None, float | None], Text]:
-    """How a metric's value is shown, with its difference."""
+    """A function that formats a value of the metric with its difference."""
     sign = -1 if lower_is_better(name) else 1
 
     def cell(value: float | None, change: float | None) -> Text:
@@ -230,18 +233,18 @@ def _version(artifact: dict[str, Any] | None) -> Text:
 
 
 def classes(texts: Sequence[str]) -> list[str]:
-    """Dotted paths of classes by their last names, as long as these still differ."""
+    """Shorten dotted class paths to class names, unless two names become equal."""
     names = [text.rpartition(".")[2] if DOTTED.fullmatch(text) else text for text in texts]
     return names if len(set(names)) == len(set(texts)) else list(texts)
 
 
 def windows(texts: Sequence[str], width: int) -> list[str]:
-    """Texts cut to a width, from shortly before the place where they begin to differ."""
+    """Cut texts to a width, starting shortly before their first difference."""
     if max(map(len, texts)) <= width:
         return list(texts)
-    same = os.path.commonprefix(list(texts))  # noqa: RUF071 - these are no paths
-    common = len(same) if len(texts) > 1 else 0
-    start = common - 8 if common > width // 2 else 0
+    common_prefix = os.path.commonprefix(list(texts))  # noqa: RUF071 - these are no paths
+    offset = len(common_prefix) if len(texts) > 1 else 0
+    start = offset - 8 if offset > width // 2 else 0
     cut = [("…" if start else "") + text[start:] for text in texts]
     return [text if len(text) <= width else f"{text[: width - 1]}…" for text in cut]
 
@@ -254,7 +257,7 @@ def _at_last_dot(name: str) -> str:
 def _print(
     title: str, items: dict[str, list[Text]], console: Console, header: Callable[[str], str]
 ) -> None:
-    """A section: an item a line for a few runs, a run a line for many."""
+    """Print a section: runs as columns if there are few, as rows if there are many."""
     if not items:
         return
     console.print(f"\n{title}", style="bold")
@@ -265,21 +268,21 @@ def _print(
         columns = [
             [number, *(cells[i] for cells in items.values())] for i, number in enumerate(numbers)
         ]
-        whole = max(map(len, names)) <= console.width // 2
-        console.print(_table(names, columns, whole))
+        fits = max(map(len, names)) <= console.width // 2
+        console.print(_table(names, columns, fits))
         return
     columns = [[header(name), *cells] for name, cells in items.items()]
     for block in blocks(columns, console.width - 5):
         console.print(_table(["", *numbers], block, True))
 
 
-def _table(names: list[str], columns: Sequence[list[Any]], whole: bool) -> Table:
-    """Columns of cells beside the names of their lines, on one line each if they are ``whole``.
+def _table(names: list[str], columns: Sequence[list[Any]], no_wrap: bool) -> Table:
+    """A table with row names in its first column; ``no_wrap`` keeps each name on one line.
 
     The first cell of a column is its header.
     """
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(names[0], no_wrap=whole, style="dim", overflow="fold")
+    table.add_column(names[0], no_wrap=no_wrap, style="dim", overflow="fold")
     for column in columns:
         table.add_column(column[0], overflow="fold")
     for row in zip(names[1:], *(column[1:] for column in columns), strict=True):
@@ -288,14 +291,14 @@ def _table(names: list[str], columns: Sequence[list[Any]], whole: bool) -> Table
 
 
 def blocks(columns: Sequence[list[Any]], width: int) -> list[list[list[Any]]]:
-    """Columns in groups that fit into a width, in order; each group has at least one."""
-    found: list[list[list[Any]]] = []
+    """Split columns into groups that fit a width; each group has at least one column."""
+    groups: list[list[list[Any]]] = []
     room = 0
     for column in columns:
-        needs = 2 + max(len(line) for cell in column for line in str(cell).split("\n"))
-        if not found or needs > room:
-            found.append([])
+        needed = 2 + max(len(line) for cell in column for line in str(cell).split("\n"))
+        if not groups or needed > room:
+            groups.append([])
             room = width
-        found[-1].append(column)
-        room -= needs
-    return found
+        groups[-1].append(column)
+        room -= needed
+    return groups

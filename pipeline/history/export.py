@@ -1,4 +1,4 @@
-"""A comparison as a file: CSV and JSON for programs, HTML for people."""
+"""Exports a comparison as CSV, JSON, Markdown or HTML."""
 
 import csv
 import io
@@ -16,47 +16,52 @@ from pipeline.reporting.tables import markdown
 
 
 def write(comparison: Comparison, path: Path) -> None:
-    """Write the comparison in the format that the file's suffix names.
+    """Write the comparison in the format of the file's suffix.
 
     Raises:
-        PipelineError: another suffix, or a folder that can't be written.
+        PipelineError: The suffix is unknown, or the file can't be written.
     """
     form = FORMATS[check(path)]
     try:
         write_whole(path, form(comparison))
     except OSError as error:
         raise PipelineError(
-            f"{path} can't be written: {error.strerror}", "name a file in a folder of yours"
+            f"{path} can't be written: {error.strerror}", "name a file in a writable folder"
         ) from error
 
 
 def check(path: Path) -> str:
-    """The suffix of a file that can be written.
+    """Return the file's suffix, in lower case.
 
     Raises:
-        PipelineError: it names no format.
+        PipelineError: The suffix is unknown.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise PipelineError(
-            f"--output {path} ends in no format that is known{did_you_mean(suffix, FORMATS)}",
-            f"let it end in one of: {', '.join(FORMATS)}",
+            f"--output {path} has an unknown suffix{did_you_mean(suffix, FORMATS)}",
+            f"use one of: {', '.join(FORMATS)}",
         )
     return suffix
 
 
 def as_json(comparison: Comparison) -> str:
-    """Each run with what differs; numbers that are not finite are null."""
+    """Each run with its differences; numbers that are not finite are null."""
     runs = []
     for index, run in enumerate(comparison.runs):
-        every = run.parameters
+        parameters = run.parameters
         runs.append(
             {
                 **_about(comparison, index),
-                "parameters": {n: every[n] for n in comparison.parameters if n in every},
-                "metrics": {n: _finite(v[index]) for n, v in comparison.metrics.items()},
+                "parameters": {
+                    name: parameters[name] for name in comparison.parameters if name in parameters
+                },
+                "metrics": {
+                    name: _finite(values[index]) for name, values in comparison.metrics.items()
+                },
                 "differences": {
-                    n: _finite(comparison.differences(n)[index]) for n in comparison.metrics
+                    name: _finite(comparison.differences(name)[index])
+                    for name in comparison.metrics
                 },
                 "artifacts": {
                     name: {key: artifact[key] for key in ("version", "digest", "type")}
@@ -64,9 +69,9 @@ def as_json(comparison: Comparison) -> str:
                 },
             }
         )
-    told = {"compared_with": comparison.runs[0].id, "sorted_by": comparison.metric}
-    told |= {"note": comparison.note, "runs": runs}
-    return json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    report = {"compared_with": comparison.runs[0].id, "sorted_by": comparison.metric}
+    report |= {"note": comparison.note, "runs": runs}
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _finite(value: float | None) -> float | None:
@@ -85,16 +90,16 @@ def _about(comparison: Comparison, index: int) -> dict[str, Any]:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A line for each run, a column for each thing."""
+    """A row for each run; a column for each parameter, metric and artifact."""
     rows = []
     for index in range(len(comparison.runs)):
         row = _about(comparison, index)
-        row |= {f"parameter.{n}": texts[index] for n, texts in comparison.parameters.items()}
+        row |= {f"parameter.{name}": texts[index] for name, texts in comparison.parameters.items()}
         for name, values in comparison.metrics.items():
             row[f"metric.{name}"] = values[index]
             row[f"difference.{name}"] = comparison.differences(name)[index]
-        for name, found in comparison.artifacts.items():
-            artifact = found[index] or {}
+        for name, artifacts in comparison.artifacts.items():
+            artifact = artifacts[index] or {}
             row |= {f"{key}.{name}": artifact.get(key) for key in ("version", "digest")}
         rows.append(row)
     text = io.StringIO()
@@ -105,16 +110,17 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """A table for a comment: an item a line, a run a column."""
+    """A table for a comment in a pull request; each run is a column."""
     rows = [["experiment", *(run.experiment for run in comparison.runs)]]
     rows += [["commit", *(commit(run) for run in comparison.runs)]]
     for name, values in comparison.metrics.items():
         changes = comparison.differences(name)
         rows.append([name, *map(_with_change, values, changes)])
     rows += [[name, *texts] for name, texts in comparison.parameters.items()]
-    for name, found in comparison.artifacts.items():
-        if len({artifact and artifact["digest"] for artifact in found}) > 1:
-            rows.append([name, *(one["version"] if one else ABSENT for one in found)])
+    for name, artifacts in comparison.artifacts.items():
+        if len({artifact and artifact["digest"] for artifact in artifacts}) > 1:
+            versions = (artifact["version"] if artifact else ABSENT for artifact in artifacts)
+            rows.append([name, *versions])
     note = f"\n{comparison.note}\n" if comparison.note else ""
     return markdown(["", *(run.id for run in comparison.runs)], rows) + note
 
@@ -124,8 +130,8 @@ def _with_change(value: float | None, change: float | None) -> str:
 
 
 def as_html(comparison: Comparison) -> str:
-    """A page that needs no other file: an item a line, a run a column."""
-    from pipeline.history import page  # not needed by the other formats
+    """A self-contained page; each run is a column."""
+    from pipeline.history import page  # the other formats do not need it
 
     return page.render(comparison)
 

@@ -1,4 +1,4 @@
-"""What changed from run to run, in the terminal: ``log``, ``show`` and ``diff``."""
+"""Prints what changed between runs: the commands ``log``, ``show`` and ``diff``."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,18 +23,18 @@ from pipeline.history.runs import History
 from pipeline.provenance import snapshot
 from pipeline.provenance.git import EMPTY_TREE, GitError, Repository
 
-FILES = 5  # changed files that are named
-DIGEST = 12  # characters of one that is shown
+FILES = 5  # changed files that are listed
+DIGEST = 12  # characters of a digest that are printed
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run, and the one that it is compared with.
+    """A run and its predecessor.
 
     Attributes:
         run: the run.
-        before: the run that it goes on from, else the last one before it that finished.
-        code: the files of code that changed.
+        before: the run that it is based on, else the last finished run before it.
+        code: the changed code files.
     """
 
     run: RunRecord
@@ -43,12 +43,12 @@ class Entry:
 
     @cached_property
     def parameters(self) -> dict[str, tuple[str, ...]]:
-        """The parameters that changed: the value before, and the run's."""
+        """The parameters that changed, each with its old and new value."""
         return {name: tuple(texts) for name, texts in self._both.parameters.items()}
 
     @cached_property
     def data(self) -> dict[str, tuple[str, ...]]:
-        """The versions of the artifacts whose content changed; models follow from all else."""
+        """Old and new version of each changed artifact, except models, which always change."""
         return {
             name: tuple(side["version"] if side else ABSENT for side in pair)
             for name, pair in self._both.artifacts.items()
@@ -58,17 +58,20 @@ class Entry:
 
     @cached_property
     def packages(self) -> bool:
-        """Whether a step ran with other packages."""
+        """Whether the packages of a step changed."""
         old, new = (run.steps for run in self._both.runs)
         pairs = [(old[name].environment, new[name].environment) for name in old.keys() & new.keys()]
         return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
     @cached_property
     def differences(self) -> dict[str, float]:
-        """The change of each metric that is another one now."""
+        """The difference of each metric that changed."""
         old = self.before.metrics if self.before else {}
-        pairs = {name: (old.get(name), value) for name, value in self.run.metrics.items()}
-        return {n: new - was for n, (was, new) in pairs.items() if was not in (None, new)}
+        return {
+            name: value - old[name]
+            for name, value in self.run.metrics.items()
+            if old.get(name) not in (None, value)
+        }
 
     @cached_property
     def _both(self) -> Comparison:
@@ -76,24 +79,24 @@ class Entry:
 
 
 def entries(experiment: str | None, count: int) -> list[Entry]:
-    """The last runs, each with the one that it is compared with.
+    """The last runs, each with its predecessor.
 
     Raises:
-        PipelineError: there is no run, or no such experiment.
+        PipelineError: There is no run, or the experiment does not exist.
     """
     history = History()
     runs = list(islice(history.runs(experiment), count + 1))
     if not runs:
         raise PipelineError("there is no run yet", "make one: python main.py")
-    found = []
-    for place, run in enumerate(runs[:count]):
-        before = _predecessor(history, run, runs[place + 1 :])
-        found.append(Entry(run, before, _files(before, run) if before else []))
-    return found
+    log_entries = []
+    for index, run in enumerate(runs[:count]):
+        before = _predecessor(history, run, runs[index + 1 :])
+        log_entries.append(Entry(run, before, _files(before, run) if before else []))
+    return log_entries
 
 
 def as_row(entry: Entry) -> dict[str, Any]:
-    """An entry for programs."""
+    """An entry's fields in JSON and CSV output."""
     run = entry.run
     return {
         **run.about,
@@ -109,7 +112,7 @@ def as_row(entry: Entry) -> dict[str, Any]:
 
 
 def log(console: Console, entries: Sequence[Entry], *, wide: bool = False) -> None:
-    """The last runs as ``git log`` would show them, each with its changes since the one before."""
+    """Print runs like ``git log``, each with its changes since its predecessor."""
     for entry in entries:
         _head(console, entry.run)
         table = Table.grid(padding=(0, 1, 0, 0))
@@ -124,27 +127,31 @@ def log(console: Console, entries: Sequence[Entry], *, wide: bool = False) -> No
 
 
 def details(run: RunRecord) -> list[dict[str, Any]]:
-    """All that is recorded of a run, a value a row."""
-    kept = run.summary.get("snapshot") or {}
-    told = {
+    """The full record of a run, one value per row."""
+    code_snapshot = run.summary.get("snapshot") or {}
+    fields = {
         "status": run.status,
         "started": run.started.isoformat(timespec="seconds"),
         "developer": run.developer,
         "experiment": run.experiment,
         "project": run.project,
         "tracker": run.tracker,
-        "code": _code_line(run, kept),
+        "code": _code_line(run, code_snapshot),
         "goes on from": run.summary.get("based_on"),
         "mlflow run": run.mlflow_run,
         "folder": run.folder and str(run.folder),
     }
-    rows: list[tuple[str, str, Any]] = [("run", name, value) for name, value in told.items()]
+    rows: list[tuple[str, str, Any]] = [("run", name, value) for name, value in fields.items()]
     for step in run.steps.values():
         rows.append((step.step, "status", _how(run, step.status, step.pipeline_run)))
         for kind, artifacts in (("input", step.inputs), ("output", step.outputs)):
             rows += [
-                (step.step, f"{kind} {one['name']}", f"{one['version']} {one['digest']}")
-                for one in artifacts
+                (
+                    step.step,
+                    f"{kind} {artifact['name']}",
+                    f"{artifact['version']} {artifact['digest']}",
+                )
+                for artifact in artifacts
             ]
         rows += [(step.step, name, value) for name, value in step.metrics.items()]
     rows += [("parameters", name, _text(value)) for name, value in run.parameters.items()]
@@ -152,26 +159,26 @@ def details(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def show(console: Console, run: RunRecord, *, wide: bool = False) -> None:
-    """All that is recorded of a run; a long value is cut, unless ``wide``."""
+    """Print the full record of a run; long values are cut unless ``wide``."""
     _head(console, run)
-    kept = run.summary.get("snapshot") or {}
-    told = {
+    code_snapshot = run.summary.get("snapshot") or {}
+    header = {
         "tracker": f"{run.tracker}, project {run.project}, experiment {run.experiment}",
-        "code": _code_line(run, kept),
-        "differs": kept.get("diff"),
+        "code": _code_line(run, code_snapshot),
+        "differs": code_snapshot.get("diff"),
         "folder": run.folder,
         "mlflow": run.mlflow_run,
     }
-    for key, value in told.items():
+    for key, value in header.items():
         if value:
             console.print(Text.assemble((f"{key:<8} ", "dim"), str(value)), soft_wrap=True)
     for step in run.steps.values():
-        how = _how(run, step.status, step.pipeline_run)
-        console.print(Text.assemble("\n", (step.step, "bold"), f" {how}"))
+        origin = _how(run, step.status, step.pipeline_run)
+        console.print(Text.assemble("\n", (step.step, "bold"), f" {origin}"))
         for arrow, artifacts in (("<-", step.inputs), ("->", step.outputs)):
-            for found in artifacts:
-                line = f"  {arrow} {found['name']}:{found['version']} "
-                console.print(Text.assemble(line, (found["digest"][:DIGEST], "dim")))
+            for artifact in artifacts:
+                line = f"  {arrow} {artifact['name']}:{artifact['version']} "
+                console.print(Text.assemble(line, (artifact["digest"][:DIGEST], "dim")))
         for metric, value in step.metrics.items():
             console.print(Text(f"  {metric} {number(value)}"))
         if step.environment:
@@ -185,10 +192,10 @@ def show(console: Console, run: RunRecord, *, wide: bool = False) -> None:
 
 
 def diff(console: Console, first: str, second: str, *, wide: bool = False) -> None:
-    """All that differs between two runs: parameters, data, metrics, packages, and code.
+    """Print all differences between two runs: parameters, data, metrics, packages and code.
 
     Raises:
-        PipelineError: there is no such run.
+        PipelineError: A run does not exist.
     """
     history = History()
     runs = [history.find(first), history.find(second)]
@@ -211,7 +218,7 @@ def diff(console: Console, first: str, second: str, *, wide: bool = False) -> No
 
 
 def _predecessor(history: History, run: RunRecord, older: Sequence[RunRecord]) -> RunRecord | None:
-    """The run that a run goes on from, else the last one before it that finished."""
+    """The run that ``run`` is based on, else the last finished run before it."""
     origin = run.summary.get("based_on")
     if origin in history.local:
         return history.local[origin]
@@ -230,11 +237,11 @@ def _head(console: Console, run: RunRecord) -> None:
 
 
 def _changes(entry: Entry, room: int, wide: bool) -> Iterator[tuple[str, str | Text]]:
-    """What a run changed, line by line: code, parameters, data, packages, and its metrics."""
+    """Lines about a run: changes of code, parameters, data and packages, and its metrics."""
     if files := entry.code:
-        few = [*files] if wide else [*files[:FILES]]
-        more = [f"and {len(files) - len(few)} more"] if len(files) > len(few) else []
-        yield "code", ", ".join(few + more)
+        listed = [*files] if wide else [*files[:FILES]]
+        omitted = [f"and {len(files) - len(listed)} more"] if len(files) > len(listed) else []
+        yield "code", ", ".join(listed + omitted)
     secondary = 0
     for name, texts in entry.parameters.items():
         if wide:
@@ -255,20 +262,20 @@ def _changes(entry: Entry, room: int, wide: bool) -> Iterator[tuple[str, str | T
 
 
 def _measured(entry: Entry) -> list[Text]:
-    """A run's metrics, each with its change; those that changed come first."""
-    found = []
+    """A run's metrics with their changes; metrics that changed come first."""
+    items = []
     changes = entry.differences
     for name in sorted(entry.run.metrics, key=lambda name: name not in changes):
         text = Text(f"{name} {number(entry.run.metrics[name])}")
         if change := changes.get(name):
             better = (change < 0) is lower_is_better(name)
             text.append(f" ({difference(change)})", "green" if better else "red")
-        found.append(text)
-    return found
+        items.append(text)
+    return items
 
 
 def _packed(items: Sequence[Text], width: int) -> Text:
-    """Items in lines, so many in each as fit; none is broken."""
+    """Join items into lines of at most ``width`` cells; items are not broken."""
     lines = [Text()]
     for item in items:
         if lines[-1] and lines[-1].cell_len + 2 + item.cell_len > width:
@@ -278,34 +285,36 @@ def _packed(items: Sequence[Text], width: int) -> Text:
 
 
 def _files(before: RunRecord, run: RunRecord) -> list[str]:
-    """The files of code that changed."""
+    """The code files that changed; empty if a commit is missing."""
     commits = [_code(before), _code(run)]
-    return (
-        []
-        if None in commits
-        else Repository(ROOT).run("diff", "--name-only", *commits).splitlines()
-    )
+    if None in commits:
+        return []
+    return Repository(ROOT).run("diff", "--name-only", *commits).splitlines()
 
 
 def _code(run: RunRecord) -> str | None:
-    """The commit with the code that made a run's results, if this repository has it."""
-    makers = {step.pipeline_run for step in run.steps.values() if step.pipeline_run}
+    """The snapshot commit of a run or of the runs that it reused; None if not in this clone."""
+    maker_ids = {step.pipeline_run for step in run.steps.values() if step.pipeline_run}
     try:
         repository = Repository(ROOT)
     except GitError:
         return None
-    found = (repository.commit(f"{snapshot.REFS}/{id}") for id in [run.id, *sorted(makers)[::-1]])
-    return next(filter(None, found), None)
+    commits = (
+        repository.commit(f"{snapshot.REFS}/{id}") for id in [run.id, *sorted(maker_ids)[::-1]]
+    )
+    return next(filter(None, commits), None)
 
 
-def _code_line(run: RunRecord, kept: dict[str, Any]) -> str:
-    if kept:
-        return f"{kept['ref']}, based on {(kept['parent'] or EMPTY_TREE)[:DIGEST]}"
-    return f"not kept with this run; based on {(run.commit or ABSENT)[:DIGEST]}"
+def _code_line(run: RunRecord, code_snapshot: dict[str, Any]) -> str:
+    if code_snapshot:
+        return (
+            f"{code_snapshot['ref']}, based on {(code_snapshot['parent'] or EMPTY_TREE)[:DIGEST]}"
+        )
+    return f"no snapshot of this run; based on {(run.commit or ABSENT)[:DIGEST]}"
 
 
 def _packages(before: RunRecord, run: RunRecord) -> Iterator[str]:
-    """The packages whose versions differ, step by step."""
+    """The packages whose versions differ, by step."""
     for name, old in before.steps.items():
         new = run.steps.get(name)
         if new and None not in (old.environment, new.environment):

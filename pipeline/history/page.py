@@ -1,4 +1,4 @@
-"""A comparison as one HTML page: runs, metrics, and what differs, each as a table that scrolls."""
+"""Renders a comparison as one HTML page with tables of runs, metrics and differences."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from pipeline.reporting.charts import Axis, axis
 from pipeline.reporting.page import environment
 
 TEMPLATES = Path(__file__).parent
-LONGEST = 24  # characters of a value that are shown at once
+LONGEST = 24  # characters of a value before it is folded
 
 
 def render(comparison: Comparison) -> str:
-    """The page's text."""
+    """The page as HTML."""
     runs = comparison.runs
     template = environment(TEMPLATES).get_template("compare.html")
     return template.render(
@@ -30,30 +30,34 @@ def render(comparison: Comparison) -> str:
             for name, texts in comparison.parameters.items()
         },
         artifacts={
-            name: found
-            for name, found in comparison.artifacts.items()
-            if len({one and one["digest"] for one in found}) > 1
+            name: artifacts
+            for name, artifacts in comparison.artifacts.items()
+            if len(_digests(artifacts)) > 1
         },
         same=[
-            f"{name}:{found[0]['version']}"
-            for name, found in comparison.artifacts.items()
-            if found[0] and len({one and one["digest"] for one in found}) == 1
+            f"{name}:{artifacts[0]['version']}"
+            for name, artifacts in comparison.artifacts.items()
+            if artifacts[0] and len(_digests(artifacts)) == 1
         ],
     )
 
 
+def _digests(artifacts: Sequence[dict[str, Any] | None]) -> set[str | None]:
+    return {artifact and artifact["digest"] for artifact in artifacts}
+
+
 def metric(comparison: Comparison, name: str) -> dict[str, Any]:
-    """A metric's row: each run's value, and by how much it is above or below the first run's."""
+    """A metric's row: each run's value and its difference from the first run's value."""
     values, sign = comparison.metrics[name], -1 if lower_is_better(name) else 1
     cells = []
     for value, change in zip(values, comparison.differences(name), strict=True):
         kind = "" if not change else "better" if sign * change > 0 else "worse"
         text = "" if change is None else difference(change)
         cells.append({"text": number(value), "value": value, "change": text, "kind": kind})
-    known = [value for value in values if value is not None]
-    return {"name": name, "cells": cells, "axis": scale(known)}
+    measured = [value for value in values if value is not None]
+    return {"name": name, "cells": cells, "axis": scale(measured)}
 
 
 def scale(values: Sequence[float]) -> Axis | None:
-    """The axis on which a metric's values are drawn beside each other; None for equal ones."""
+    """The axis of a metric's plot; None if all values are equal."""
     return axis(values) if len(set(values)) > 1 else None

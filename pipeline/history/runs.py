@@ -118,7 +118,7 @@ class History:
         metric_names = {name for values in metrics for name in values}
         raise PipelineError(
             f"no finished run has the metric {metric!r}{did_you_mean(metric, metric_names)}",
-            f"measured were: {', '.join(sorted(metric_names)) or 'none'}",
+            f"available metrics: {', '.join(sorted(metric_names)) or 'none'}",
         )
 
     def count_on_other_data(

@@ -177,7 +177,7 @@ MISTAKES = {
     "both": (["last", "--best", "3"], "give one or the other"),
     "format": (["last", "--output", "runs.xls"], ".csv, .json, .html"),
     "folder": (["last", "--output", "/proc/no/runs.csv"], "/proc/no/runs.csv can't be written"),
-    "metric of none": (["last", "--metric", "f2"], "measured were: accuracy"),
+    "metric of none": (["last", "--metric", "f2"], "available metrics: accuracy"),
 }
 
 

@@ -53,7 +53,7 @@ def test_runs_on_other_test_data_are_marked_and_not_sorted(make: Make):
     assert [run.id for run in found.runs] == ["run1", "run2", "run3"]
     assert found.metric is None
     assert found.differences("f1") == [None, None, pytest.approx(0.2)]
-    assert "not all runs have the first one's test data" in found.note
+    assert "some runs were measured on other test data" in found.note
     same = choose(["run1", "run3"], None, None, "f1")
     assert [run.id for run in same.runs] == ["run3", "run1"]
     assert same.note == ""
