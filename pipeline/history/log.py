@@ -146,12 +146,8 @@ def details(run: RunRecord) -> list[dict[str, Any]]:
         rows.append((step.step, "status", _how(run, step.status, step.pipeline_run)))
         for kind, artifacts in (("input", step.inputs), ("output", step.outputs)):
             rows += [
-                (
-                    step.step,
-                    f"{kind} {artifact['name']}",
-                    f"{artifact['version']} {artifact['digest']}",
-                )
-                for artifact in artifacts
+                (step.step, f"{kind} {item['name']}", f"{item['version']} {item['digest']}")
+                for item in artifacts
             ]
         rows += [(step.step, name, value) for name, value in step.metrics.items()]
     rows += [("parameters", name, _text(value)) for name, value in run.parameters.items()]
@@ -299,17 +295,15 @@ def _code(run: RunRecord) -> str | None:
         repository = Repository(ROOT)
     except GitError:
         return None
-    commits = (
-        repository.commit(f"{snapshot.REFS}/{id}") for id in [run.id, *sorted(maker_ids)[::-1]]
-    )
+    ids = [run.id, *sorted(maker_ids, reverse=True)]
+    commits = (repository.commit(f"{snapshot.REFS}/{id}") for id in ids)
     return next(filter(None, commits), None)
 
 
 def _code_line(run: RunRecord, code_snapshot: dict[str, Any]) -> str:
     if code_snapshot:
-        return (
-            f"{code_snapshot['ref']}, based on {(code_snapshot['parent'] or EMPTY_TREE)[:DIGEST]}"
-        )
+        parent = code_snapshot["parent"] or EMPTY_TREE
+        return f"{code_snapshot['ref']}, based on {parent[:DIGEST]}"
     return f"no snapshot of this run; based on {(run.commit or ABSENT)[:DIGEST]}"
 
 
