@@ -42,7 +42,7 @@ def checkout(name: str, into: Path) -> list[str]:
 
 
 def _lay_out(run: RunRecord, place: Path) -> Iterator[str]:
-    with recreate.code(run) as folder:
+    with recreate.code_folder(run) as folder:
         shutil.copytree(folder, place / "code", symlinks=True, ignore=GIT)
     yield "code/"
     for artifact in run.artifacts.values():
@@ -62,7 +62,7 @@ def _files(run: RunRecord, artifact: Mapping[str, Any], place: Path) -> str:
     """Fetch an artifact: one file as it is, several in a folder of the artifact's name."""
     kind = place / ("model" if artifact["type"] == "model" else "data")
     kind.mkdir(exist_ok=True)
-    with recreate.fetched(run, artifact) as folder:
+    with recreate.artifact_folder(run, artifact) as folder:
         files = [path for path in folder.rglob("*") if path.is_file()]
         source, target = folder, kind / artifact["name"]
         if len(files) == 1 and not (kind / files[0].name).exists():

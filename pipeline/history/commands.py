@@ -164,8 +164,10 @@ def reproduce(
     interrupt_on_signals()  # it is tidied up after
     settings = [*changes, *more]  # all words behind one --set
     if (code, data, settings) == ("recorded", "recorded", []):
-        return 0 if reproduction.again(run, env_manager, tolerance) else 1
-    return reproduction.go_on(run, code=code, data=data, changes=settings, env_manager=env_manager)
+        return 0 if reproduction.run_again(run, env_manager, tolerance) else 1
+    return reproduction.start_from(
+        run, code=code, data=data, changes=settings, env_manager=env_manager
+    )
 
 
 @click.command()

@@ -19,13 +19,13 @@ class Item:
         step: the step.
         name: the artifact's, metric's or table's.
         outcome: ``identical``, ``equal within tolerance`` or ``different``.
-        how: its value, or in what it differs.
+        detail: its value, or in what it differs.
     """
 
     step: str
     name: str
     outcome: str
-    how: str = ""
+    detail: str = ""
 
     @property
     def holds(self) -> bool:

@@ -38,7 +38,7 @@ ELSEWHERE = ("PIPELINE_", "TRACKIO_", "WANDB_", "MLFLOW_TRACKING_", "MLFLOW_RUN_
 
 
 @contextlib.contextmanager
-def code(run: RunRecord) -> Iterator[Path]:
+def code_folder(run: RunRecord) -> Iterator[Path]:
     """The folder with the code that made a run's results, for as long as it is needed.
 
     A run of which every step was handed on has none of its own; then it is the code of the newest
@@ -98,7 +98,7 @@ def results(run: RunRecord) -> dict[str, StepResult]:
     return {name: step for name, step in run.steps.items() if step.status in ("ran", "cached")}
 
 
-def adapted(recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def adapt_config(recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A recorded configuration for other code: without what that lacks, with what is new in it."""
     known = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     adapted = {
@@ -149,7 +149,7 @@ def write_config(
     return ["--config-path", str(into), "--config-name", NAME, *words]
 
 
-def check(changes: Iterable[str]) -> None:
+def check_overrides(changes: Iterable[str]) -> None:
     """Refuse what can't change a recorded configuration.
 
     Raises:
@@ -209,7 +209,7 @@ def pin_data(run: RunRecord, config: dict[str, Any], again: bool) -> None:
             place = settings.state_dir() / "sources" / output["digest"]
             file = place / output["name"]
             if not file.exists() or content_digest(file) != output["digest"]:
-                with fetched(run, output) as folder:
+                with artifact_folder(run, output) as folder:
                     shutil.rmtree(place, ignore_errors=True)
                     place.mkdir(parents=True)
                     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -227,7 +227,7 @@ def _same(source: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def fetched(run: RunRecord, artifact: Mapping[str, Any]) -> Iterator[Path]:
+def artifact_folder(run: RunRecord, artifact: Mapping[str, Any]) -> Iterator[Path]:
     """A folder with an artifact's files, as a run recorded it, for as long as they are needed.
 
     Raises:
@@ -253,7 +253,7 @@ def outside_inputs(steps: Mapping[str, StepResult]) -> list[dict[str, Any]]:
     return [artifact for artifact in read if artifact["digest"] not in made]
 
 
-def put(artifact: Mapping[str, Any], files: Path, variables: Mapping[str, str]) -> None:
+def log_artifact(artifact: Mapping[str, Any], files: Path, variables: Mapping[str, str]) -> None:
     """Log an artifact to the store of a state that is not ours, so that a step finds it there."""
     script = (
         "import sys; from pathlib import Path;"

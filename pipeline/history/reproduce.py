@@ -27,7 +27,7 @@ SHOWN = 5  # packages named in a warning
 LARGEST_TABLE = 50_000_000  # bytes; what is larger is compared by its digest alone
 
 
-def again(name: str, env_manager: str | None, tolerance: float) -> bool:
+def run_again(name: str, env_manager: str | None, tolerance: float) -> bool:
     """Run a run again from its own code, data and environment, print and return the verdict.
 
     Nothing of it goes into the stores of other runs.
@@ -42,18 +42,18 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
     """
     history = History()
     run = history.find(name)
-    steps, reports = _parted(run)
+    steps, reports = _steps_and_reports(run)
     manager = _env_manager(env_manager, run)
     state = settings.state_dir() / "reproductions" / new_run_id()
-    with recreate.code(run) as code:
+    with recreate.code_folder(run) as code:
         config = _config(run, steps, state, manager)
         recreate.pin_data(run, config, again=False)
         locks = {name: step_files.lock(step) for name, step in steps.items()}
         _prepare(code, manager, locks)
         variables = recreate.variables(PIPELINE_STATE_DIR=str(state), WANDB_PROJECT=run.project)
         for artifact in recreate.outside_inputs(steps):
-            with recreate.fetched(run, artifact) as files:
-                recreate.put(artifact, files, variables)
+            with recreate.artifact_folder(run, artifact) as files:
+                recreate.log_artifact(artifact, files, variables)
         folder = state / "runs" / new_run_id()
         state.mkdir(parents=True, exist_ok=True)
         words = recreate.write_config(config, code, state, folder)
@@ -74,7 +74,9 @@ def again(name: str, env_manager: str | None, tolerance: float) -> bool:
     return False
 
 
-def go_on(name: str, *, code: str, data: str, changes: list[str], env_manager: str | None) -> int:
+def start_from(
+    name: str, *, code: str, data: str, changes: list[str], env_manager: str | None
+) -> int:
     """Start a run that differs from a recorded one as asked, and is linked to it; its status.
 
     Args:
@@ -84,20 +86,20 @@ def go_on(name: str, *, code: str, data: str, changes: list[str], env_manager: s
         changes: overrides of its configuration.
         env_manager: who builds the environments, if not the same as then.
     """
-    recreate.check(changes)
+    recreate.check_overrides(changes)
     run = History().find(name)
     if not run.config:
         raise PipelineError(f"run {run.id} has left no configuration", "start from another one")
     if code == "current":
         return _start(run, ROOT, data, changes, env_manager)
-    with recreate.code(run) as folder:
+    with recreate.code_folder(run) as folder:
         return _start(run, folder, data, changes, env_manager)
 
 
 def _start(
     run: RunRecord, code: Path, data: str, changes: list[str], env_manager: str | None
 ) -> int:
-    config = recreate.adapted(run.config, code)
+    config = recreate.adapt_config(run.config, code)
     state, id = settings.state_dir(), new_run_id()
     folder = state / "runs" / id
     own_data = any(change.startswith("data.file_url=") for change in changes)
@@ -119,7 +121,7 @@ def _start(
     return status
 
 
-def _parted(run: RunRecord) -> tuple[dict[str, StepResult], list[str]]:
+def _steps_and_reports(run: RunRecord) -> tuple[dict[str, StepResult], list[str]]:
     """The steps to make again, and those that made reports alone.
 
     A report tells of its own run, the commit, the words that were typed and the report before it,
@@ -197,7 +199,7 @@ def compare(
         run: the run.
         steps: its steps that have results.
         folder: the new run's folder, in the ``runs`` of its state.
-        tolerance: see :func:`again`.
+        tolerance: see :func:`run_again`.
     """
     path = folder / SUMMARY
     now = parse_summary(path.read_text(encoding="utf-8"), path, folder)
@@ -226,7 +228,7 @@ def _artifacts(
             yield Item(before.step, name, equality.IDENTICAL, digests[0][:12])
             continue
         places = [state / "trackio" / place for place in new[name]["stored"]]
-        with recreate.fetched(run, old[name]) as files:
+        with recreate.artifact_folder(run, old[name]) as files:
             pair = [_text([*filter(Path.is_file, files.rglob("*"))]), _text(places)]
         if name.endswith(".csv") and None not in pair:
             yield equality.table(before.step, name, *pair, tolerance)
@@ -272,7 +274,7 @@ def _print(run: RunRecord, items: list[Item], reports: list[str]) -> None:
         if item.step != step:
             step = item.step
             say(f"\n{step}")
-        say(f"  {item.name:<{width}}  {item.outcome}{f': {item.how}' if item.how else ''}")
+        say(f"  {item.name:<{width}}  {item.outcome}{f': {item.detail}' if item.detail else ''}")
     for name in reports:
         say(f"\n{name}\n  not made again: a report tells of its own run")
     different = sum(not item.holds for item in items)

@@ -207,18 +207,19 @@ def test_tables_cell_by_cell():
     near = old.replace("2.0", "2.0000000001")
     assert equality.table("s", "t", old, near, 1e-6).outcome == equality.EQUAL
     far = equality.table("s", "t", old, near, 1e-12)
-    assert (far.outcome, far.how[:15]) == (equality.DIFFERENT, "1 of 2 rows; fi")
-    assert far.how.endswith("first in row 2: x 2.0 -> 2.0000000001")
-    assert equality.table("s", "t", old, "name,x\na,1.0\n", 1).how == "2 rows -> 1"
+    assert (far.outcome, far.detail[:15]) == (equality.DIFFERENT, "1 of 2 rows; fi")
+    assert far.detail.endswith("first in row 2: x 2.0 -> 2.0000000001")
+    assert equality.table("s", "t", old, "name,x\na,1.0\n", 1).detail == "2 rows -> 1"
     assert (
-        equality.table("s", "t", old, old.replace("x", "y"), 1).how == "columns name, x -> name, y"
+        equality.table("s", "t", old, old.replace("x", "y"), 1).detail
+        == "columns name, x -> name, y"
     )
-    assert "name b -> c" in equality.table("s", "t", old, old.replace("b", "c"), 1).how
+    assert "name b -> c" in equality.table("s", "t", old, old.replace("b", "c"), 1).detail
 
 
 def test_packages():
     old = ["# Python 3.11.2, Linux x86_64", "a==1.0", "b==2"]
-    assert equality.lock("s", old, old).how == "2 packages"
+    assert equality.lock("s", old, old).detail == "2 packages"
     changes = equality.lock_changes(old, ["# Python 3.11.9, Linux x86_64", "a==1.1", "c==3"])
     assert changes == [
         "Python 3.11.2, Linux x86_64 -> 3.11.9, Linux x86_64",
@@ -245,7 +246,7 @@ def test_an_environment_is_pinned_to_every_package(tmp_path: Path):
 def test_a_configuration_is_written_as_it_was(tmp_path: Path):
     """Text that looks like an interpolation, and a model that is not merged with the old one."""
     code = ROOT
-    known = recreate.adapted({"data": {"sep": "${x}", "gone": 1}}, code)
+    known = recreate.adapt_config({"data": {"sep": "${x}", "gone": 1}}, code)
     assert "gone" not in known["data"]
     assert known["split"]["test_size"] == 0.2
     words = recreate.write_config(known, code, tmp_path, tmp_path, ["model=logistic_regression"])

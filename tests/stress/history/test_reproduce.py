@@ -51,7 +51,7 @@ def test_a_run_of_which_everything_was_handed_on(partial: Clone, monkeypatch, ca
     monkeypatch.setattr(recreate, "ROOT", partial.root)
     run = History().find(handed_on.summary["run_id"])
     maker = run.steps["2-ETL"].pipeline_run
-    with recreate.code(run) as code:
+    with recreate.code_folder(run) as code:
         assert "chance" in (code / "2-ETL" / "script.py").read_text()
     assert f"of run {maker}, which made its steps" in capsys.readouterr().out
     assert not code.exists()
@@ -63,7 +63,7 @@ def test_a_run_of_which_everything_was_handed_on(partial: Clone, monkeypatch, ca
     told["evidence"]["proof"]["code"]["2-ETL/script.py"] = {"bytes": "0" * 64, "code": "0" * 64}
     record.write_text(json.dumps(told))
     with pytest.raises(PipelineError, match=r"no snapshot has all of it: 2-ETL/script.py"):
-        recreate.code(run).__enter__()
+        recreate.code_folder(run).__enter__()
 
 
 def test_a_version_that_is_gone_from_the_index(partial: Clone, capsys):
