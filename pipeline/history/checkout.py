@@ -1,4 +1,4 @@
-"""A run's code, data and model, laid out in a new folder."""
+"""Writes a run's code, data and model to a new folder."""
 
 import json
 import shutil
@@ -19,14 +19,14 @@ GIT = shutil.ignore_patterns(".git")
 
 
 def checkout(name: str, into: Path) -> list[str]:
-    """Lay a run out in a folder, whole or not at all; a line for each thing that is there.
+    """Write a run to a folder, completely or not at all; return a line for each part.
 
     Args:
         name: the run, see :meth:`pipeline.history.runs.History.find`.
-        into: the folder; it must not exist, or be empty.
+        into: a folder that is empty or does not exist.
 
     Raises:
-        PipelineError: something is in the folder, or something of the run is gone.
+        PipelineError: The folder is not empty, or a part of the run is gone.
     """
     into = into.absolute()
     if into.is_file() or (into.is_dir() and any(into.iterdir())):
@@ -34,38 +34,38 @@ def checkout(name: str, into: Path) -> list[str]:
     run = History().find(name)
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}-") as partial:
-        place = Path(partial, "run")
-        place.mkdir()
-        lines = list(_lay_out(run, place))
-        place.rename(into)
+        run_folder = Path(partial, "run")
+        run_folder.mkdir()
+        lines = list(_lay_out(run, run_folder))
+        run_folder.rename(into)
     return lines
 
 
-def _lay_out(run: RunRecord, place: Path) -> Iterator[str]:
+def _lay_out(run: RunRecord, into: Path) -> Iterator[str]:
     with recreate.code_folder(run) as folder:
-        shutil.copytree(folder, place / "code", symlinks=True, ignore=GIT)
+        shutil.copytree(folder, into / "code", symlinks=True, ignore=GIT)
     yield "code/"
     for artifact in run.artifacts.values():
-        yield f"{_files(run, artifact, place)}  {artifact['name']}:{artifact['version']}"
-    (place / "environment").mkdir()
+        yield f"{_files(run, artifact, into)}  {artifact['name']}:{artifact['version']}"
+    (into / "environment").mkdir()
     for name, step in run.steps.items():
         if lines := step_files.lock(step):
-            (place / "environment" / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
+            (into / "environment" / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
     yield "environment/  the packages of each step"
-    (place / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), "utf-8")
+    (into / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), "utf-8")
     yield "config.yaml"
-    (place / SUMMARY).write_text(json.dumps(run.summary, indent=2), "utf-8")
+    (into / SUMMARY).write_text(json.dumps(run.summary, indent=2), "utf-8")
     yield SUMMARY
 
 
-def _files(run: RunRecord, artifact: Mapping[str, Any], place: Path) -> str:
-    """Fetch an artifact: one file as it is, several in a folder of the artifact's name."""
-    kind = place / ("model" if artifact["type"] == "model" else "data")
-    kind.mkdir(exist_ok=True)
+def _files(run: RunRecord, artifact: Mapping[str, Any], into: Path) -> str:
+    """Fetch an artifact: a single file as it is, several files in a folder of its name."""
+    parent = into / ("model" if artifact["type"] == "model" else "data")
+    parent.mkdir(exist_ok=True)
     with recreate.artifact_folder(run, artifact) as folder:
         files = [path for path in folder.rglob("*") if path.is_file()]
-        source, target = folder, kind / artifact["name"]
-        if len(files) == 1 and not (kind / files[0].name).exists():
-            source, target = files[0], kind / files[0].name
+        source, target = folder, parent / artifact["name"]
+        if len(files) == 1 and not (parent / files[0].name).exists():
+            source, target = files[0], parent / files[0].name
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
-    return target.relative_to(place).as_posix()
+    return target.relative_to(into).as_posix()

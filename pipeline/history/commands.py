@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 COUNT = click.IntRange(min=1)
 
 
-def _runs(context: click.Context, _: click.Parameter, beginning: str) -> list[str]:
-    """The runs made here whose ids begin so, the newest first: what a shell completes."""
-    given = context.find_root().params.get("state_dir")
-    folder = Path(given) if given else settings.state_dir()
-    found = sorted((path.parent.name for path in folder.glob("runs/*/summary.json")), reverse=True)
-    return [name for name in ("last", *found) if name.startswith(beginning)]
+def _runs(context: click.Context, _: click.Parameter, prefix: str) -> list[str]:
+    """Shell completion: ids of local runs that begin with ``prefix``, newest first."""
+    option = context.find_root().params.get("state_dir")
+    folder = Path(option) if option else settings.state_dir()
+    summaries = folder.glob("runs/*/summary.json")
+    run_ids = sorted((path.parent.name for path in summaries), reverse=True)
+    return [name for name in ("last", *run_ids) if name.startswith(prefix)]
 
 
 @click.command()
@@ -29,21 +30,21 @@ def _runs(context: click.Context, _: click.Parameter, beginning: str) -> list[st
 @click.option("-n", "count", type=COUNT, default=20, metavar="N", help="how many (20)")
 @tables.options
 def log(experiment: str | None, count: int, output: tables.Output) -> None:
-    """The last runs, and what each of them changed."""
+    """List the last runs and what each of them changed."""
     from pipeline.history import log as history_log
 
-    entries = history_log.entries(experiment, count)
+    log_entries = history_log.entries(experiment, count)
     if output.format == "table":
-        history_log.log(_console(output), entries, wide=output.wide)
+        history_log.log(_console(output), log_entries, wide=output.wide)
     else:
-        print(tables.as_text([*map(history_log.as_row, entries)], output.format), end="")
+        print(tables.as_text([*map(history_log.as_row, log_entries)], output.format), end="")
 
 
 @click.command()
 @click.argument("run", metavar="RUN_ID", shell_complete=_runs)
 @tables.options
 def show(run: str, output: tables.Output) -> None:
-    """All that is recorded of a run."""
+    """Show the full record of a run."""
     from pipeline.history import log as history_log
     from pipeline.history.runs import History
 
@@ -58,7 +59,7 @@ def show(run: str, output: tables.Output) -> None:
 @click.argument("runs", nargs=2, metavar="RUN_ID RUN_ID", shell_complete=_runs)
 @click.option("--wide", is_flag=True, help="cut nothing, and leave nothing out")
 def diff(runs: tuple[str, str], wide: bool) -> None:
-    """What differs between two runs, the code included."""
+    """Show all differences between two runs, including code."""
     from pipeline.history import log as history_log
 
     history_log.diff(_console(tables.Output(wide=wide)), *runs, wide=wide)
@@ -91,9 +92,9 @@ def compare(
     file: Path | None,
     output: tables.Output,
 ) -> None:
-    """What differs between runs: parameters, metrics, data, code.
+    """Compare runs: parameters, metrics, data, code.
 
-    RUN is a run's id, its beginning, or `last`.
+    RUN is a run's id, the beginning of an id, or `last`.
     """
     from pipeline.history import compare as comparison
     from pipeline.history import export
@@ -122,26 +123,26 @@ def compare(
     help="relative difference up to which numbers count as equal (1e-9)",
 )
 @click.option(
-    "--env-manager", metavar="NAME", help="who builds the environments, if not the same as then"
+    "--env-manager", metavar="NAME", help="what builds the environments (default: as recorded)"
 )
 @click.option(
     "--code",
     type=click.Choice(["recorded", "current"]),
     default="recorded",
-    help="current: go on from it with the code as it is now",
+    help="current: start a new run from it with today's code",
 )
 @click.option(
     "--data",
     type=click.Choice(["recorded", "latest"]),
     default="recorded",
-    help="latest: go on from it with what is at the data's address now",
+    help="latest: start a new run from it with today's data",
 )
 @click.option(
     "--set",
     "changes",
     multiple=True,
     metavar="KEY=VALUE...",
-    help="go on from it with these settings",
+    help="start a new run from it with these settings",
 )
 def reproduce(
     run: str,
@@ -152,21 +153,21 @@ def reproduce(
     data: str,
     changes: tuple[str, ...],
 ) -> int:
-    """Run a run again and compare; or go on from it with something changed.
+    """Repeat a run and compare; or start a new run from it with changes.
 
-    RUN_ID is as main.py prints it, the beginning of one, or `last`.
+    RUN_ID is the id that main.py prints, its beginning, or `last`.
     """
     from pipeline.core.errors import interrupt_on_signals
     from pipeline.history import reproduce as reproduction
 
     if more and not changes:
         raise click.UsageError(f"unexpected {more[0]!r}: settings follow --set")
-    interrupt_on_signals()  # it is tidied up after
-    settings = [*changes, *more]  # all words behind one --set
-    if (code, data, settings) == ("recorded", "recorded", []):
+    interrupt_on_signals()  # so that temporary folders are removed
+    overrides = [*changes, *more]  # one --set takes several settings
+    if (code, data, overrides) == ("recorded", "recorded", []):
         return 0 if reproduction.run_again(run, env_manager, tolerance) else 1
     return reproduction.start_from(
-        run, code=code, data=data, changes=settings, env_manager=env_manager
+        run, code=code, data=data, changes=overrides, env_manager=env_manager
     )
 
 
@@ -180,7 +181,7 @@ def reproduce(
     help="a folder, new or empty",
 )
 def checkout(run: str, into: Path) -> None:
-    """Lay a run's code, data and model out."""
+    """Write a run's code, data and model to a folder."""
     from pipeline.history.checkout import checkout
 
     with hardening.for_the_user():
@@ -190,8 +191,8 @@ def checkout(run: str, into: Path) -> None:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--no-browser", is_flag=True, help="only print where it is")
-@click.option("--model", metavar="ALIAS", help="a version: report on it and rows of --input")
+@click.option("--no-browser", is_flag=True, help="only print the report's path")
+@click.option("--model", metavar="ALIAS", help="report on this model version and --input's rows")
 @click.argument(
     "options", nargs=-1, metavar="[--input CSV --output HTML ...]", type=click.UNPROCESSED
 )
@@ -201,8 +202,8 @@ def report(
 ) -> None:
     """Open the last report; or report on a model and new rows.
 
-    With --model and --input: predictions, what came true, and drift, written to --output. Further
-    options are those of predict: --name, --sep, --encoding, --table and --env-manager.
+    With --model and --input: predictions, metrics and drift, written to --output. Also takes
+    the options of predict: --name, --sep, --encoding, --table and --env-manager.
     """
     import webbrowser
 
@@ -218,10 +219,10 @@ def report(
 
 
 def _report_on_rows(context: click.Context, options: list[str]) -> None:
-    """Call the command of the models' package, which this one does not know."""
+    """Call the command of pipeline.models, which this package must not import."""
     group = context.find_root().command
     command = group.get_command(context, "report-rows") if isinstance(group, click.Group) else None
     if command is None:
         raise PipelineError("a report on new rows needs the package pipeline/models", "put it back")
-    with command.make_context("report", options, parent=context.find_root()) as inner:
-        command.invoke(inner)
+    with command.make_context("report", options, parent=context.find_root()) as report_context:
+        command.invoke(report_context)

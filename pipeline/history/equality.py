@@ -1,4 +1,4 @@
-"""Are two results the same? Item by item: identical, equal within a tolerance, or how different."""
+"""Compares a step's metrics, tables and packages in two runs."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ IDENTICAL, EQUAL, DIFFERENT = "identical", "equal within tolerance", "different"
 
 @dataclass(frozen=True)
 class Item:
-    """What became of one thing that a step made.
+    """The comparison of one result of a step.
 
     Attributes:
         step: the step.
-        name: the artifact's, metric's or table's.
+        name: the name of the artifact, metric or table.
         outcome: ``identical``, ``equal within tolerance`` or ``different``.
-        detail: its value, or in what it differs.
+        detail: its value, or the difference.
     """
 
     step: str
@@ -29,12 +29,12 @@ class Item:
 
     @property
     def holds(self) -> bool:
-        """Whether it was reproduced."""
+        """Whether the result was reproduced."""
         return self.outcome != DIFFERENT
 
 
 def number(step: str, name: str, before: float, now: float, tolerance: float) -> Item:
-    """A metric."""
+    """Compare two values of a metric."""
     if before == now or (math.isnan(before) and math.isnan(now)):
         return Item(step, name, IDENTICAL, f"{now:.6g}")
     outcome = EQUAL if math.isclose(before, now, rel_tol=tolerance) else DIFFERENT
@@ -42,7 +42,7 @@ def number(step: str, name: str, before: float, now: float, tolerance: float) ->
 
 
 def table(step: str, name: str, before: str, now: str, tolerance: float) -> Item:
-    """A table as CSV, cell by cell."""
+    """Compare two tables, given as CSV, cell by cell."""
     if before == now:
         return Item(step, name, IDENTICAL, f"{max(before.count(chr(10)) - 1, 0)} rows")
     old, new = (list(csv.reader(io.StringIO(text))) for text in (before, now))
@@ -79,7 +79,7 @@ def _close(old: str, new: str, tolerance: float) -> bool:
 
 
 def lock(step: str, before: list[str], now: list[str]) -> Item:
-    """The packages that a step ran with."""
+    """Compare the locks of a step's packages."""
     changes = lock_changes(before, now)
     if changes:
         return Item(step, "environment", DIFFERENT, "; ".join(changes))
@@ -87,7 +87,7 @@ def lock(step: str, before: list[str], now: list[str]) -> Item:
 
 
 def lock_changes(before: Iterable[str], now: Iterable[str]) -> list[str]:
-    """Each package whose version differs, and the interpreter if it does."""
+    """Each package whose version differs, including the interpreter."""
     old, new = versions(before), versions(now)
     return [
         f"{name} {old.get(name, '(none)')} -> {new.get(name, '(none)')}"
@@ -97,19 +97,23 @@ def lock_changes(before: Iterable[str], now: Iterable[str]) -> list[str]:
 
 
 def versions(lines: Iterable[str]) -> dict[str, str]:
-    """The versions in a lock, by name; the interpreter's line counts as one."""
-    found = {}
+    """The versions in a lock by package; ``Python`` is the interpreter."""
+    package_versions = {}
     for line in lines:
         name, _, version = line.partition("==")
         if line.startswith("# Python "):
-            found["Python"] = line.removeprefix("# Python ")
+            package_versions["Python"] = line.removeprefix("# Python ")
         elif version:
-            found[name] = version
-    return found
+            package_versions[name] = version
+    return package_versions
 
 
 def unmatched(step: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Item]:
-    """What only one side has."""
-    gone = [Item(step, name, DIFFERENT, "was not made again") for name in before if name not in now]
-    new = [Item(step, name, DIFFERENT, "was not made before") for name in now if name not in before]
-    return gone + new
+    """An item for each name that only one of the two runs has."""
+    pairs = [(before, now, "missing in the new run"), (now, before, "missing in the recorded run")]
+    return [
+        Item(step, name, DIFFERENT, detail)
+        for names, other, detail in pairs
+        for name in names
+        if name not in other
+    ]

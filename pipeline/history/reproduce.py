@@ -1,4 +1,4 @@
-"""Run a recorded run again and compare all it made; or go on from it with something changed."""
+"""Repeats a recorded run and compares the results, or starts a changed run from it."""
 
 import os
 import shutil
@@ -23,22 +23,22 @@ from pipeline.orchestration.execution import processes
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext
 
-SHOWN = 5  # packages named in a warning
-LARGEST_TABLE = 50_000_000  # bytes; what is larger is compared by its digest alone
+SHOWN = 5  # packages listed in a warning
+LARGEST_TABLE = 50_000_000  # bytes; larger tables are compared by digest only
 
 
 def run_again(name: str, env_manager: str | None, tolerance: float) -> bool:
-    """Run a run again from its own code, data and environment, print and return the verdict.
+    """Repeat a run with its code, data and environment; print and return if results are equal.
 
-    Nothing of it goes into the stores of other runs.
+    The new run has a state folder of its own and leaves other stores unchanged.
 
     Args:
         name: the run, see :meth:`pipeline.history.runs.History.find`.
-        env_manager: who builds the environments, if not the same as then.
+        env_manager: what builds the environments; None uses the recorded one.
         tolerance: relative difference up to which numbers count as equal.
 
     Raises:
-        PipelineError: something of the run is missing here, or the new one failed.
+        PipelineError: A part of the run is missing, or the new run failed.
     """
     history = History()
     run = history.find(name)
@@ -47,7 +47,7 @@ def run_again(name: str, env_manager: str | None, tolerance: float) -> bool:
     state = settings.state_dir() / "reproductions" / new_run_id()
     with recreate.code_folder(run) as code:
         config = _config(run, steps, state, manager)
-        recreate.pin_data(run, config, again=False)
+        recreate.pin_data(run, config, reuse_url=False)
         locks = {name: step_files.lock(step) for name, step in steps.items()}
         _prepare(code, manager, locks)
         variables = recreate.variables(PIPELINE_STATE_DIR=str(state), WANDB_PROJECT=run.project)
@@ -56,40 +56,40 @@ def run_again(name: str, env_manager: str | None, tolerance: float) -> bool:
                 recreate.log_artifact(artifact, files, variables)
         folder = state / "runs" / new_run_id()
         state.mkdir(parents=True, exist_ok=True)
-        words = recreate.write_config(config, code, state, folder)
-        if processes.launch(code, words, variables):
-            begun = (folder / SUMMARY).exists()
-            if not begun:  # it was refused
+        arguments = recreate.write_config(config, code, state, folder)
+        if processes.launch(code, arguments, variables):
+            started = (folder / SUMMARY).exists()
+            if not started:  # the run was refused
                 shutil.rmtree(state)
             raise PipelineError(
-                f"run {run.id} could not be made again; the reason is above",
-                f"what there is of it: {state}" if begun else "",
+                f"run {run.id} could not be repeated; the reason is above",
+                f"its partial results are in {state}" if started else "",
             )
     items = compare(history, run, steps, folder, tolerance)
     _print(run, items, reports)
     if all(item.holds for item in items):
         shutil.rmtree(state)
         return True
-    say(f"what was made now: {state}")
+    say(f"results of the new run: {state}")
     return False
 
 
 def start_from(
     name: str, *, code: str, data: str, changes: list[str], env_manager: str | None
 ) -> int:
-    """Start a run that differs from a recorded one as asked, and is linked to it; its status.
+    """Start a changed run that is linked to a recorded one; return its exit status.
 
     Args:
-        name: the run.
+        name: the recorded run.
         code: ``recorded`` or ``current``.
         data: ``recorded`` or ``latest``.
         changes: overrides of its configuration.
-        env_manager: who builds the environments, if not the same as then.
+        env_manager: what builds the environments; None uses the recorded one.
     """
     recreate.check_overrides(changes)
     run = History().find(name)
     if not run.config:
-        raise PipelineError(f"run {run.id} has left no configuration", "start from another one")
+        raise PipelineError(f"run {run.id} has no recorded configuration", "use another run")
     if code == "current":
         return _start(run, ROOT, data, changes, env_manager)
     with recreate.code_folder(run) as folder:
@@ -104,7 +104,7 @@ def _start(
     folder = state / "runs" / id
     own_data = any(change.startswith("data.file_url=") for change in changes)
     if data == "recorded" and not own_data:
-        recreate.pin_data(run, config, again=True)
+        recreate.pin_data(run, config, reuse_url=True)
     elif data == "latest":
         config["data"]["sha256"] = None
     manager = _env_manager(env_manager, run)
@@ -112,53 +112,53 @@ def _start(
     config["main"] |= {"force": False, "explain": False}
     if tracking.choose(config["main"]["tracker"]) != run.tracker:
         config["main"]["tracker"] = run.tracker
-    with tempfile.TemporaryDirectory(prefix="config-") as place:
-        words = recreate.write_config(config, code, Path(place), folder, changes)
-        told = {VARIABLE: StepContext(based_on=run.id).to_json()}
-        status = processes.launch(code, words, {**os.environ, **told})
+    with tempfile.TemporaryDirectory(prefix="config-") as config_folder:
+        arguments = recreate.write_config(config, code, Path(config_folder), folder, changes)
+        context = {VARIABLE: StepContext(based_on=run.id).to_json()}
+        status = processes.launch(code, arguments, {**os.environ, **context})
     if not status:
         say(f"run {id} goes on from {run.id}: python -m pipeline diff {run.id} {id}")
     return status
 
 
 def _steps_and_reports(run: RunRecord) -> tuple[dict[str, StepResult], list[str]]:
-    """The steps to make again, and those that made reports alone.
+    """The steps to repeat, and the names of steps that only write reports.
 
-    A report tells of its own run, the commit, the words that were typed and the report before it,
-    so another run's is never the same.
+    A report names its own run, commit and command and the report before it, so a repeated run's
+    report always differs.
 
     Raises:
-        PipelineError: there is nothing that could be compared.
+        PipelineError: The run did not finish, or has only a report.
     """
-    kind = run.config.get("report", {}).get("artifact_type")
+    report_type = run.config.get("report", {}).get("artifact_type")
     steps = recreate.results(run)
     reports = [
         name
         for name, step in steps.items()
-        if step.outputs and all(output["type"] == kind for output in step.outputs)
+        if step.outputs and all(output["type"] == report_type for output in step.outputs)
     ]
-    kept = {name: step for name, step in steps.items() if name not in reports}
-    if reports and not kept:
+    compared = {name: step for name, step in steps.items() if name not in reports}
+    if reports and not compared:
         raise PipelineError(
-            f"run {run.id} made nothing but a report, which tells of its own run",
-            "reproduce the run that made the model",
+            f"run {run.id} has only a report, which can't be compared",
+            "reproduce the run that trained the model",
         )
-    return kept, reports
+    return compared, reports
 
 
-def _env_manager(wanted: str | None, run: RunRecord) -> str:
-    if wanted and wanted not in ENV_MANAGERS:
+def _env_manager(requested: str | None, run: RunRecord) -> str:
+    if requested and requested not in ENV_MANAGERS:
         raise PipelineError(
-            f"unknown --env-manager {wanted!r}{did_you_mean(wanted, ENV_MANAGERS)}",
+            f"unknown --env-manager {requested!r}{did_you_mean(requested, ENV_MANAGERS)}",
             f"use one of: {', '.join(ENV_MANAGERS)}",
         )
-    return wanted or run.config["main"]["env_manager"]
+    return requested or run.config["main"]["env_manager"]
 
 
 def _config(
     run: RunRecord, steps: Mapping[str, StepResult], state: Path, env_manager: str
 ) -> dict[str, Any]:
-    """A run's configuration, for a run of the same steps in a state of its own."""
+    """A run's configuration for the same steps with a state folder of their own."""
     config = {section: dict(values) for section, values in run.config.items()}
     config["main"] |= {"state_dir": str(state), "tracker": "trackio", "env_manager": env_manager}
     config["main"] |= {"steps": list(steps), "force": True, "explain": False}
@@ -168,7 +168,7 @@ def _config(
 
 
 def _prepare(code: Path, env_manager: str, locks: Mapping[str, list[str]]) -> None:
-    """Let each step run with the packages it ran with; with ``local``, say what differs."""
+    """Pin each step's packages as recorded; with ``local``, warn about differences."""
     if env_manager != "local":
         from pipeline.orchestration.execution import environments
 
@@ -176,12 +176,14 @@ def _prepare(code: Path, env_manager: str, locks: Mapping[str, list[str]]) -> No
         for step, lines in locks.items():
             recreate.pin_environment(code / step, lines)
         return
-    here = origin.environment_lock()
-    changes = {change for lines in locks.values() for change in equality.lock_changes(lines, here)}
+    installed = origin.environment_lock()
+    changes = {
+        change for lines in locks.values() for change in equality.lock_changes(lines, installed)
+    }
     if changes:
-        shown = sorted(changes)[:SHOWN]
-        more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
-        say(f"warning: this environment is not the recorded one: {'; '.join(shown)}{more}")
+        listed = sorted(changes)[:SHOWN]
+        omitted = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
+        say(f"warning: this environment is not the recorded one: {'; '.join(listed)}{omitted}")
         say("  --env-manager uv builds the recorded one", flush=True)
 
 
@@ -192,25 +194,25 @@ def compare(
     folder: Path,
     tolerance: float,
 ) -> list[Item]:
-    """All that a run's steps made, item by item, with what was made of it now.
+    """Compare all results of a run's steps with those of the new run.
 
     Args:
-        history: all runs, for those that made what this one handed on.
-        run: the run.
+        history: all runs, to find the runs whose steps this one reused.
+        run: the recorded run.
         steps: its steps that have results.
-        folder: the new run's folder, in the ``runs`` of its state.
+        folder: the new run's folder, in ``runs`` of its state folder.
         tolerance: see :func:`run_again`.
     """
     path = folder / SUMMARY
-    now = parse_summary(path.read_text(encoding="utf-8"), path, folder)
+    new_run = parse_summary(path.read_text(encoding="utf-8"), path, folder)
     state = folder.parent.parent
     items: list[Item] = []
     for name, before in steps.items():
-        after = now.steps[name]
+        after = new_run.steps[name]
         items += _artifacts(run, before, after, state, tolerance)
         items += _metrics(before, after, tolerance)
-        maker = history.local.get(before.pipeline_run or run.id)
-        old = step_files.tables(before, maker and maker.folder)
+        maker_run = history.local.get(before.pipeline_run or run.id)
+        old = step_files.tables(before, maker_run and maker_run.folder)
         items += _tables(name, old, step_files.tables(after, folder), tolerance)
         items.append(equality.lock(name, step_files.lock(before), step_files.lock(after, state)))
     return items
@@ -227,9 +229,9 @@ def _artifacts(
         if digests[0] == digests[1]:
             yield Item(before.step, name, equality.IDENTICAL, digests[0][:12])
             continue
-        places = [state / "trackio" / place for place in new[name]["stored"]]
+        new_files = [state / "trackio" / place for place in new[name]["stored"]]
         with recreate.artifact_folder(run, old[name]) as files:
-            pair = [_text([*filter(Path.is_file, files.rglob("*"))]), _text(places)]
+            pair = [_text([*filter(Path.is_file, files.rglob("*"))]), _text(new_files)]
         if name.endswith(".csv") and None not in pair:
             yield equality.table(before.step, name, *pair, tolerance)
         else:
@@ -238,9 +240,10 @@ def _artifacts(
 
 
 def _text(files: list[Path]) -> str | None:
-    """The text of the one file, unless it is too large to be compared cell by cell.
+    """A table's text; None if it is too large to compare cell by cell, or is not text.
 
-    A table's schema stands beside it; a tracker's own files have no names.
+    A table may have a schema beside it: JSON, told apart by its first byte, since files in a
+    tracker's store have no names.
     """
     files = [file for file in files if len(files) == 1 or file.read_bytes()[:1] != b"{"]
     if len(files) != 1 or files[0].stat().st_size > LARGEST_TABLE:
@@ -267,7 +270,7 @@ def _tables(
 
 
 def _print(run: RunRecord, items: list[Item], reports: list[str]) -> None:
-    """The verdict, item by item and in all."""
+    """Print the outcome of each item and of the whole comparison."""
     width = max(len(item.name) for item in items)
     step = None
     for item in items:
@@ -276,7 +279,7 @@ def _print(run: RunRecord, items: list[Item], reports: list[str]) -> None:
             say(f"\n{step}")
         say(f"  {item.name:<{width}}  {item.outcome}{f': {item.detail}' if item.detail else ''}")
     for name in reports:
-        say(f"\n{name}\n  not made again: a report tells of its own run")
+        say(f"\n{name}\n  not compared: a report describes its own run")
     different = sum(not item.holds for item in items)
     equal = sum(item.outcome == equality.EQUAL for item in items)
     if different:

@@ -1,6 +1,6 @@
-"""What a step left beside its artifacts: the packages it ran with, and the tables it logged.
+"""Reads a step's package lock, its logged tables and the last report.
 
-Both are with its MLflow run, where a colleague finds them too.
+They are read from local files, else from the step's MLflow run.
 """
 
 import tempfile
@@ -16,36 +16,36 @@ from pipeline.core.results import LOCK, TABLES, StepResult
 
 
 def lock(step: StepResult, state: Path | None = None) -> list[str]:
-    """The lines of the lock of a step's environment.
+    """The lines of the lock of a step's environment; empty if none was recorded.
 
     Args:
-        step: the step.
-        state: the state folder it was run in, if it is not ours.
+        step: the step's result.
+        state: the state folder of the run; default: the current one.
 
     Raises:
-        PipelineError: it is neither there nor in MLflow.
+        PipelineError: The lock is neither in the state folder nor in MLflow.
     """
     if step.environment is None:
         return []
     path = settings.lock_file(step.environment, state)
     if lines := read_lock(step.environment, state):
         return lines
-    found = _of_mlflow(step, LOCK)
-    if LOCK not in found:
+    files = _of_mlflow(step, LOCK)
+    if LOCK not in files:
         raise PipelineError(
-            f"the packages that {step.step} of run {step.pipeline_run} ran with are not recorded "
-            f"in {path}, nor with its MLflow run {step.mlflow_run}",
+            f"the packages of {step.step} in run {step.pipeline_run} are recorded neither in "
+            f"{path} nor in its MLflow run {step.mlflow_run}",
             "set MLFLOW_TRACKING_URI to the server that the run was recorded on",
         )
-    return found[LOCK].splitlines()
+    return files[LOCK].splitlines()
 
 
 def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
     """The tables that a step logged, as CSV, by name.
 
     Args:
-        step: the step.
-        folder: that of the run that ran it, if it is here; otherwise they come from MLflow.
+        step: the step's result.
+        folder: the folder of the run that executed it; None reads from MLflow.
     """
     names = {name: f"{step.step}.{name}.csv" for name in step.tables}
     if folder and all((folder / file).is_file() for file in names.values()):
@@ -56,7 +56,7 @@ def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
 
 
 def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
-    """The text of a file, or of each file in a folder, of a step's MLflow run."""
+    """Texts by file name of an artifact file or folder in a step's MLflow run."""
     from pipeline.history.mlflow_records import MlflowHistory
     from pipeline.tracking.mlflow import store as mlflow_store
 
@@ -64,8 +64,8 @@ def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
     with mlflow_store.readable_errors(), tempfile.TemporaryDirectory() as folder:
         if path not in {file.path for file in client.list_artifacts(step.mlflow_run)}:
             return {}
-        place = Path(client.download_artifacts(step.mlflow_run, path, folder))
-        files = [place] if place.is_file() else sorted(place.iterdir())
+        downloaded = Path(client.download_artifacts(step.mlflow_run, path, folder))
+        files = [downloaded] if downloaded.is_file() else sorted(downloaded.iterdir())
         return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 
@@ -73,13 +73,12 @@ STEP = "5-Report"
 
 
 def last_report() -> Path:
-    """The report that a run has written or handed on last.
+    """The report of the last run that wrote or reused one.
 
-    It is in that run's folder; if the folder is gone or was never here, the file comes from the
-    step's MLflow run.
+    It is read from the run's folder, else from the step's MLflow run.
 
     Raises:
-        PipelineError: there is none yet, or its file is nowhere to be found.
+        PipelineError: There is no report yet, or its file is gone.
     """
     result = Cache(settings.state_dir()).latest(STEP)
     if result is None:
@@ -95,7 +94,7 @@ def last_report() -> Path:
 
 
 def _fetched(result: StepResult, name: str, digest: str) -> Path:
-    """The report from its MLflow run, kept for the next time."""
+    """Download the report from its MLflow run, unless it was downloaded before."""
     folder = settings.state_dir() / "reports" / digest[:12]
     path = folder / name
     if not path.is_file() or file_digest(path) != digest:

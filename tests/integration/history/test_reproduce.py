@@ -111,7 +111,7 @@ def test_a_run_is_reproduced_whatever_has_changed_since(recorded: Recorded):
     trackio = seen(recorded.state / "trackio" / "artifacts")
     done = recorded.tool("reproduce", recorded.id)
     assert done.status == 0, done.out + done.err
-    assert "5-Report\n  not made again: a report tells of its own run" in done.out
+    assert "5-Report\n  not compared: a report describes its own run" in done.out
     for step in recorded.steps[:4]:
         told = done.out.partition(f"\n{step['step']}\n")[2].partition("\n\n")[0]
         outcomes = dict(line.split(maxsplit=1) for line in told.splitlines())
