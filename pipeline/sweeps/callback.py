@@ -29,8 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline import tracking
-from pipeline.config import job as trial
-from pipeline.config import overrides, references
+from pipeline.config import job, overrides, references
 from pipeline.config.checks import check_measuring
 from pipeline.core import databases, dependencies, hardening, settings, variables
 from pipeline.core.errors import PipelineError
@@ -47,7 +46,7 @@ from pipeline.sweeps import progress, ray_check
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-    from pipeline.sweeps.record import Recorded
+    from pipeline.sweeps.record import TrialRecord
 
 # These say how a sweep is carried out, not what it is: another start may change them.
 MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
@@ -64,13 +63,13 @@ class Sweep(Callback):
         id: the sweep's id.
         run: its run in MLflow.
         missing: the finished trials that Optuna still wants; None in a grid.
-        tell: takes in what happens to a trial.
+        report: takes in what happens to a trial.
     """
 
     def __init__(self) -> None:
         self.id = self.run = ""
         self.missing: int | None = None
-        self.tell: Callable[..., None] = self._write_event
+        self.report: Callable[..., None] = self._write_event
         self.folder = Path()
         self._total = 1
         self._watch: progress.Watch | None = None
@@ -85,7 +84,7 @@ class Sweep(Callback):
         return {**vars(self), "_watch": None}
 
     def _write_event(self, **event: Any) -> None:
-        trial.report_event(self.folder, **event)
+        job.report_event(self.folder, **event)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Begin the sweep's run in MLflow, or go on with that of an earlier start."""
@@ -108,7 +107,7 @@ class Sweep(Callback):
     def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config)
         typed = OverridesParser.create().parse_overrides(
-            trial.raw_overrides(config.hydra.overrides.task)
+            job.raw_overrides(config.hydra.overrides.task)
         )
         self._fixed = {one.key_or_group for one in typed if not one.is_sweep_override()}
         swept = {one.key_or_group for one in typed if one.is_sweep_override()}
@@ -196,11 +195,9 @@ class Sweep(Callback):
 
     def _tell_trials(self, config: DictConfig, done: list[int]) -> None:
         """Put what trials have to know into the overrides that all of them get."""
-        told = trial.SweepContext(
-            self.id, self.run, done, dependencies.library_variables(os.environ)
-        )
+        told = job.SweepContext(self.id, self.run, done, dependencies.library_variables(os.environ))
         variables = {
-            trial.SWEEP_VARIABLE: told.to_json(),
+            job.SWEEP_VARIABLE: told.to_json(),
             settings.WORKERS: str(workers.trial_workers().folder or ""),
         }
         with read_write(config.hydra), open_dict(config.hydra):
@@ -216,33 +213,33 @@ class Sweep(Callback):
         """A trial begins."""
         self._trial_started = time.monotonic()
         if config.hydra.mode is RunMode.MULTIRUN and not config.main.explain:
-            self.tell(kind="begun", trial=config.hydra.job.num)
+            self.report(kind="begun", trial=config.hydra.job.num)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A trial has ended: tell it, and keep a failure from ending the others."""
         if config.hydra.mode is not RunMode.MULTIRUN or config.main.explain:
             return
-        sweep = trial.SweepContext.of(config.hydra.job.env_set)
+        sweep = job.SweepContext.of(config.hydra.job.env_set)
         if sweep is None:
             return  # a sweep that was refused
         number = config.hydra.job.num
         value = job_return._return_value  # noqa: SLF001 - Hydra's public one raises the job's error
         took = f"in {time.monotonic() - self._trial_started:.1f} s"
-        parameters = trial.parameters(job_return.overrides)
+        parameters = job.parameters(job_return.overrides)
         given = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
-        begun = trial.current_trial(sweep.id, number) or sweep.trial(number, job_return.overrides)
+        begun = job.current_trial(sweep.id, number) or sweep.trial(number, job_return.overrides)
         if job_return.status is JobStatus.COMPLETED:
             if begun.mlflow_run:
-                _record().objective(begun.mlflow_run, value)
-            self.tell(kind="ended", trial=number, given=given, value=value, took=took)
+                _record().log_objective(begun.mlflow_run, value)
+            self.report(kind="ended", trial=number, given=given, value=value, took=took)
             return
         failure = {"error": _told(value), "value": None}
-        self.tell(kind="ended", trial=number, given=given, took=took, **failure)
+        self.report(kind="ended", trial=number, given=given, took=took, **failure)
         if not isinstance(value, PipelineError):
             log = Path(config.hydra.runtime.output_dir, "error.log")
             log.write_text("".join(traceback.format_exception(value)), encoding="utf-8")
         if not begun.mlflow_run:
-            _record().refused(begun, value)
+            _record().record_refused(begun, value)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -281,7 +278,7 @@ class Sweep(Callback):
         failed = JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
         self.on_job_end(trial_config, failed)
 
-    def _refit(self, best: "Sequence[Recorded]", config: DictConfig) -> None:
+    def _refit(self, best: "Sequence[TrialRecord]", config: DictConfig) -> None:
         """Train the best trial on all training rows; its model is the candidate."""
         from pipeline.sweeps import refit
 
@@ -296,7 +293,7 @@ class Sweep(Callback):
                 variables=self._started_with,
             )
 
-    def _refuse_failures(self, found: "Sequence[Recorded]") -> None:
+    def _refuse_failures(self, found: "Sequence[TrialRecord]") -> None:
         """A sweep in which trials failed ends with an error, after all has been told.
 
         Not where Optuna has brought others about in their place.
@@ -325,7 +322,7 @@ class Sweep(Callback):
         """The program ends before the sweep has ended."""
         recorded = False
         with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
-            _record().cut_off(self.run)
+            _record().mark_interrupted(self.run)
             recorded = True
         self._tidy(recorded, interrupted=True)
         say(f"sweep {self.id} has not ended; the same command goes on with it", file=sys.stderr)
@@ -371,7 +368,7 @@ def _told(error: Any) -> str:
 def identity(config: DictConfig) -> str:
     """A digest of what is searched and of the code: a start with the same one is the same sweep."""
     given = config.hydra.overrides
-    overrides = trial.raw_overrides(given.task) + trial.raw_overrides(given.hydra)
+    overrides = job.raw_overrides(given.task) + trial.raw_overrides(given.hydra)
     wanted = sorted(word for word in overrides if not word.lstrip("+~").startswith(MEANS))
     settings_only = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     files = [ROOT / "main.py", *sorted((ROOT / "pipeline").rglob("*.py"))]

@@ -12,7 +12,7 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.visualization import matplotlib as still
 
-from pipeline.sweeps.record import Recorded
+from pipeline.sweeps.record import TrialRecord
 
 FIGURES = {
     "optimization_history": "plot_optimization_history",
@@ -25,7 +25,11 @@ PLAIN = {"backend": "agg", "text.parse_math": False}
 
 
 def draw(
-    finished: Sequence[Recorded], keys: Mapping[str, str], name: str, minimize: bool, folder: Path
+    finished: Sequence[TrialRecord],
+    keys: Mapping[str, str],
+    name: str,
+    minimize: bool,
+    folder: Path,
 ) -> tuple[dict[str, Path], dict[str, float]]:
     """Draw a sweep into ``folder``.
 
@@ -57,7 +61,7 @@ def draw(
 
 
 def as_study(
-    finished: Sequence[Recorded], keys: Mapping[str, str], minimize: bool
+    finished: Sequence[TrialRecord], keys: Mapping[str, str], minimize: bool
 ) -> optuna.study.Study:
     """Trials of any sweep, a grid too, as Optuna knows them."""
     study = optuna.create_study(direction="minimize" if minimize else "maximize")

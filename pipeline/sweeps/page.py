@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from pipeline.reporting.charts import Axis, axis
 from pipeline.reporting.page import environment
-from pipeline.sweeps.record import Recorded
+from pipeline.sweeps.record import TrialRecord
 
 TEMPLATES = Path(__file__).parent
 CHOICES = 12  # values of a parameter that are listed, and that its axis has ticks for
@@ -31,8 +31,8 @@ class Result:
         importances: by parameter, as far as they could be computed.
     """
 
-    trials: Sequence[Recorded]
-    best: Sequence[Recorded]
+    trials: Sequence[TrialRecord]
+    best: Sequence[TrialRecord]
     keys: Mapping[str, str]
     metric: str
     minimize: bool
@@ -83,12 +83,12 @@ def render(result: Result, config: DictConfig, id: str) -> str:
     )
 
 
-def reason(one: Recorded) -> str:
+def reason(one: TrialRecord) -> str:
     """Why a trial came to nothing, in a line."""
     return one.error.strip().partition("\n")[0] or "it gave no reason"
 
 
-def searched(found: Sequence[Recorded], key: str) -> str:
+def searched(found: Sequence[TrialRecord], key: str) -> str:
     """The values of a parameter that were tried: a range, or a list."""
     values = [one.parameters.get(key) for one in found]
     numbers = [number(value) for value in values]
@@ -109,7 +109,9 @@ def number(text: str | None) -> float | None:
     return float(value) if type(value) in (int, float) else None
 
 
-def progress(finished: Sequence[Recorded], minimize: bool) -> dict[str, list[tuple[float, float]]]:
+def progress(
+    finished: Sequence[TrialRecord], minimize: bool
+) -> dict[str, list[tuple[float, float]]]:
     """Each trial's value in the order of the trials, and the best so far."""
     points, best = [], []
     for one in sorted(finished, key=lambda one: one.number):
@@ -119,7 +121,7 @@ def progress(finished: Sequence[Recorded], minimize: bool) -> dict[str, list[tup
     return {"points": points, "best": best}
 
 
-def parallel(finished: Sequence[Recorded], keys: Mapping[str, str]) -> dict[str, Any]:
+def parallel(finished: Sequence[TrialRecord], keys: Mapping[str, str]) -> dict[str, Any]:
     """Axes side by side, one for each parameter and the last for the value; a line for each trial.
 
     The lines are in the order of the trials, the worst first, with ``rank`` from 0 to 1.

@@ -135,7 +135,7 @@ class Cluster:
                 index = todo.popleft()
                 holder = f"{first + index}/{tries[index]}"
                 running[remote.remote(*trials[index], self.locks, holder)] = index
-                sweep_among(callbacks).tell(kind="begun", trial=first + index)
+                sweep_among(callbacks).report(kind="begun", trial=first + index)
             (ready, *_), _ = ray.wait(list(running))
             index = running.pop(ready)
             try:
@@ -149,7 +149,7 @@ class Cluster:
                 else:
                     done[index], said = _lost(trials[index][2], callbacks, error), []
             for event in said:
-                sweep_among(callbacks).tell(**event)
+                sweep_among(callbacks).report(**event)
 
     def _slots(self) -> int:
         """How many trials the cluster has room for now.
@@ -212,7 +212,7 @@ def run_trial(
     config.register()
     HydraConfig.instance().set_config(trial)
     said: list[dict[str, Any]] = []
-    sweep_among(callbacks).tell = lambda **event: said.append(event)
+    sweep_among(callbacks).report = lambda **event: said.append(event)
     with locking_with(lock):
         returned = run_job(
             hydra_context=HydraContext(config_loader=None, callbacks=callbacks),

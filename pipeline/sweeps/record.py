@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config import job as trial
+from pipeline.config import job
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS
@@ -25,7 +25,7 @@ KIND, OBJECTIVE = "pipeline.kind", "objective"
 
 
 @dataclass(frozen=True)
-class Recorded:
+class TrialRecord:
     """A trial as it is in MLflow.
 
     Attributes:
@@ -58,8 +58,8 @@ def begin(config: DictConfig, marker: Marker, commit: origin.Commit | None) -> s
     client = mlflow.MlflowClient()
     tags = {
         KIND: "sweep",
-        trial.SWEEP: marker.id,
-        trial.OVERRIDES: " ".join(trial.raw_overrides(config.hydra.overrides.task)),
+        job.SWEEP: marker.id,
+        job.OVERRIDES: " ".join(trial.raw_overrides(config.hydra.overrides.task)),
         "developer": origin.developer(),
     }
     if commit:
@@ -87,16 +87,16 @@ def resume(marker: Marker, run: str) -> list[int]:
             f"to begin anew, remove its file in {settings.state_dir() / 'sweeps'}",
         ) from error
     marker.note(**{MLFLOW_RUN: run})
-    return [one.number for one in recorded(client, run) if one.is_done]
+    return [one.number for one in _trials(client, run) if one.is_done]
 
 
-def objective(run: str, value: Any) -> None:
+def log_objective(run: str, value: Any) -> None:
     """Note what a trial came to."""
     if isinstance(value, float):
         mlflow.MlflowClient().log_metric(run, OBJECTIVE, value)
 
 
-def refused(told: trial.Trial, error: Exception) -> None:
+def record_refused(told: job.Trial, error: Exception) -> None:
     """Record a trial that failed before its run had begun."""
     client = mlflow.MlflowClient(settings.tracking_uri())
     experiment = client.get_run(told.parent).info.experiment_id
@@ -108,18 +108,18 @@ def refused(told: trial.Trial, error: Exception) -> None:
     client.set_terminated(run, "FAILED")
 
 
-def end(run: str) -> list[Recorded]:
+def end(run: str) -> list[TrialRecord]:
     """End a sweep's run, and any of a trial whose process has gone; its trials."""
     client = mlflow.MlflowClient(settings.tracking_uri())
     parent = client.get_run(run)
     _kill_trials(client, parent)
-    found = recorded(client, run)
+    found = _trials(client, run)
     good = any(one.state == "FINISHED" for one in found)
     client.set_terminated(run, "FINISHED" if good else "FAILED")
     return found
 
 
-def cut_off(run: str) -> None:
+def mark_interrupted(run: str) -> None:
     """A sweep that did not come to its end."""
     client = mlflow.MlflowClient(settings.tracking_uri())
     parent = client.get_run(run)
@@ -134,30 +134,30 @@ def _kill_trials(client: mlflow.MlflowClient, sweep: Run) -> None:
             mlflow_store.kill_run(client, one)
 
 
-def trials_of(run: str) -> list[Recorded]:
+def trials_of(run: str) -> list[TrialRecord]:
     """The trials of a sweep, as far as it has come."""
-    return recorded(mlflow.MlflowClient(settings.tracking_uri()), run)
+    return _trials(mlflow.MlflowClient(settings.tracking_uri()), run)
 
 
-def recorded(client: mlflow.MlflowClient, run: str) -> list[Recorded]:
+def _trials(client: mlflow.MlflowClient, run: str) -> list[TrialRecord]:
     """The trials of a sweep by number; of one that was tried again, the last that was finished."""
     experiment = client.get_run(run).info.experiment_id
     children = mlflow_store.children(client, experiment, run)
     latest: dict[int, Run] = {}
     for child in sorted(children, key=lambda r: (r.info.status == "FINISHED", r.info.start_time)):
-        latest[int(child.data.tags[trial.NUMBER])] = child
-    return [_recorded(number, child) for number, child in sorted(latest.items())]
+        latest[int(child.data.tags[job.NUMBER])] = child
+    return [_trial_record(number, child) for number, child in sorted(latest.items())]
 
 
-def _recorded(number: int, run: Run) -> Recorded:
+def _trial_record(number: int, run: Run) -> TrialRecord:
     info, data = run.info, run.data
     seconds = (info.end_time - info.start_time) / 1000 if info.end_time else None
-    overrides = json.loads(data.tags[trial.OVERRIDES])
-    return Recorded(
+    overrides = json.loads(data.tags[job.OVERRIDES])
+    return TrialRecord(
         number,
         info.status,
         info.run_id,
-        trial.parameters(overrides),
+        job.parameters(overrides),
         data.metrics.get(OBJECTIVE),
         {key: value for key, value in data.metrics.items() if key != OBJECTIVE},
         seconds,

@@ -17,7 +17,7 @@ from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.orchestration.execution import processes
 from pipeline.sweeps import summary
-from pipeline.sweeps.record import Recorded
+from pipeline.sweeps.record import TrialRecord
 from pipeline.tracking import Tracker
 from pipeline.tracking.mlflow import registration
 
@@ -26,7 +26,7 @@ OURS = ("TMPDIR", settings.SYSTEM_TMPDIR, settings.UMASK)  # so that the run end
 
 
 def refit(
-    trial: Recorded,
+    trial: TrialRecord,
     metric: str,
     *,
     sweep: str,

@@ -17,7 +17,7 @@ from pipeline.core.metrics import lower_is_better, measured_as
 from pipeline.core.numbers import number
 from pipeline.orchestration.terminal import PlainConsole
 from pipeline.sweeps import page
-from pipeline.sweeps.record import Recorded
+from pipeline.sweeps.record import TrialRecord
 from pipeline.tracking import Tracker
 
 BEST = 10
@@ -28,7 +28,7 @@ MEASURING = ("model.validation", "model.cv")  # how trials are compared, not wha
 PLAIN = re.compile(r"^([^=]+=)'(?!(?:null|true|false|nan|inf)')([A-Za-z]\w*)'$", re.IGNORECASE)
 
 
-def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -> None:
+def show(found: Sequence[TrialRecord], config: DictConfig, id: str, folder: Path) -> None:
     """Print the best trials, and how to train the best one for good."""
     name, console = measured(found, config), PlainConsole()
     keys, best = varied(found), ranked(found, config)
@@ -48,18 +48,23 @@ def show(found: Sequence[Recorded], config: DictConfig, id: str, folder: Path) -
     console.print(f"sweep {id}: {folder}", style="dim", markup=False, soft_wrap=True)
 
 
-def command(one: Recorded) -> str:
+def command(one: TrialRecord) -> str:
     """The command that trains a trial's model on all training rows."""
     return "python main.py " + shlex.join(PLAIN.sub(r"\1\2", word) for word in words(one))
 
 
-def words(one: Recorded) -> list[str]:
+def words(one: TrialRecord) -> list[str]:
     """The overrides that train a trial's model with no rows held out to measure it."""
     return [w for w in one.overrides if w.lstrip("+").partition("=")[0] not in MEASURING]
 
 
 def log(
-    found: Sequence[Recorded], config: DictConfig, id: str, run: str, folder: Path, tracker: Tracker
+    found: Sequence[TrialRecord],
+    config: DictConfig,
+    id: str,
+    run: str,
+    folder: Path,
+    tracker: Tracker,
 ) -> None:
     """Write table and figures into the sweep's folder, and log them to MLflow and the tracker."""
     name, into = measured(found, config), folder / "sweep"
@@ -91,7 +96,7 @@ def log(
 
 
 def _drawn(
-    best: Sequence[Recorded], name: str, config: DictConfig, into: Path
+    best: Sequence[TrialRecord], name: str, config: DictConfig, into: Path
 ) -> tuple[dict[str, Path], dict[str, float]]:
     try:
         from pipeline.sweeps import figures as sweep_figures
@@ -108,13 +113,13 @@ def minimized(config: DictConfig) -> bool:
     return lower_is_better(config.search.metric or "")
 
 
-def ranked(found: Sequence[Recorded], config: DictConfig) -> list[Recorded]:
+def ranked(found: Sequence[TrialRecord], config: DictConfig) -> list[TrialRecord]:
     """The trials that came to something, the best first."""
     finished = [one for one in found if one.state == "FINISHED" and one.value is not None]
     return sorted(finished, key=lambda one: one.value, reverse=not minimized(config))
 
 
-def varied(found: Sequence[Recorded]) -> list[str]:
+def varied(found: Sequence[TrialRecord]) -> list[str]:
     """The keys that do not have the same value in all trials."""
     keys = dict.fromkeys(key for one in found for key in one.parameters)
     return [key for key in keys if len({one.parameters.get(key) for one in found}) > 1]
@@ -127,7 +132,7 @@ def short(keys: Sequence[str]) -> dict[str, str]:
     return {key: name if names.count(name) == 1 else key for key, name in last.items()}
 
 
-def measured(found: Sequence[Recorded], config: DictConfig) -> str:
+def measured(found: Sequence[TrialRecord], config: DictConfig) -> str:
     """The name of what trials are compared by, such as ``val_f1``."""
     usual = [config.search.metric] if config.search.metric else ["f1", "r2"]
     metrics = next((one.metrics for one in found if one.value is not None), {})
@@ -135,7 +140,7 @@ def measured(found: Sequence[Recorded], config: DictConfig) -> str:
     return next((name for name in names if name), usual[0])
 
 
-def as_table(found: Sequence[Recorded], name: str) -> pd.DataFrame:
+def as_table(found: Sequence[TrialRecord], name: str) -> pd.DataFrame:
     """All trials, one a row."""
     rows = []
     for one in found:

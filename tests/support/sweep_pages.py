@@ -3,7 +3,7 @@
 from omegaconf import OmegaConf
 
 from pipeline.sweeps import page
-from pipeline.sweeps.record import Recorded
+from pipeline.sweeps.record import TrialRecord
 
 CONFIG = OmegaConf.create(
     {
@@ -15,13 +15,13 @@ CONFIG = OmegaConf.create(
 KEYS = {"model.params.depth": "depth", "model.params.kind": "kind", "etl.fill[x]": "fill[x]"}
 
 
-def trial(number: int, value: float | None, error: str = "", **parameters: str) -> Recorded:
+def trial(number: int, value: float | None, error: str = "", **parameters: str) -> TrialRecord:
     """A trial that has ended."""
     state = "FAILED" if value is None else "FINISHED"
-    return Recorded(number, state, "run", parameters, value, {}, 1.5 * number, error)
+    return TrialRecord(number, state, "run", parameters, value, {}, 1.5 * number, error)
 
 
-def twelve() -> list[Recorded]:
+def twelve() -> list[TrialRecord]:
     """Eleven trials with a value, and one that failed."""
     kinds = ["a", "b", "שלום", "x" * 500]
     done = []
@@ -31,7 +31,7 @@ def twelve() -> list[Recorded]:
     return [*done, trial(11, None, "<b>no</b> memory\nand more", **{"model.params.depth": "9"})]
 
 
-def render(trials: list[Recorded], importances: dict[str, float] | None = None) -> str:
+def render(trials: list[TrialRecord], importances: dict[str, float] | None = None) -> str:
     """The page of some trials, compared by val_f1."""
     best = sorted((one for one in trials if one.value is not None), key=lambda one: -one.value)
     again = "python main.py model.params.depth=3" if best else ""

@@ -13,7 +13,7 @@ from pipeline.config import job
 from pipeline.orchestration.execution import processes
 from pipeline.sweeps import record as sweep_record
 from pipeline.sweeps import summary as sweep_summary
-from pipeline.sweeps.record import Recorded
+from pipeline.sweeps.record import TrialRecord
 from pipeline.tracking.mlflow import store as mlflow_store
 from tests.support.runs import SMALL, Checkout
 from tests.support.sweeps import Swept
@@ -105,7 +105,7 @@ def test_the_best_trial_is_trained_on_all_rows_and_is_the_candidate(swept: Swept
 def test_the_best_ones_command_trains_it_on_all_rows():
     words = ["+model.params.max_depth=3", "model.validation=0.3", "+model.cv=5", "~report.previous"]
     words += ["main.project_name='a b'", "model='random_forest'", "main.experiment_name='null'"]
-    one = Recorded(0, "FINISHED", "run", {}, 0.5, overrides=words)
+    one = TrialRecord(0, "FINISHED", "run", {}, 0.5, overrides=words)
     assert sweep_summary.command(one) == (
         "python main.py +model.params.max_depth=3 '~report.previous' "
         """'main.project_name='"'"'a b'"'"'' model=random_forest """

@@ -6,16 +6,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.sweeps import summary
-from pipeline.sweeps.record import Recorded
+from pipeline.sweeps.record import TrialRecord
 
 ODD = ["[/red]", "[bold]x", "under_$50_or_over_$100", "\x1b[2Jend"]
 CONFIG = OmegaConf.create({"search": {"metric": None}})
 
 
 @pytest.fixture
-def trials() -> list[Recorded]:
+def trials() -> list[TrialRecord]:
     return [
-        Recorded(
+        TrialRecord(
             number, "FINISHED", "run", {"etl.fill[x]": value}, number / 10, {"f1": 0.1}, 1.0,
             overrides=[f"etl.fill={value}"],
         )
@@ -23,7 +23,7 @@ def trials() -> list[Recorded]:
     ]  # fmt: skip
 
 
-def test_values_are_text(trials: list[Recorded], tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_values_are_text(trials: list[TrialRecord], tmp_path: Path, capsys: pytest.CaptureFixture):
     summary.show(trials, CONFIG, "id", tmp_path)
     shown = capsys.readouterr().out
     assert all(value.replace("\x1b", "") in shown for value in ODD)
@@ -31,7 +31,7 @@ def test_values_are_text(trials: list[Recorded], tmp_path: Path, capsys: pytest.
     assert "\x1b" not in shown
 
 
-def test_figures_are_drawn(trials: list[Recorded], tmp_path: Path):
+def test_figures_are_drawn(trials: list[TrialRecord], tmp_path: Path):
     pytest.importorskip("optuna")
     from pipeline.sweeps import figures
 
