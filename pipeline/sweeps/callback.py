@@ -1,9 +1,9 @@
-"""A sweep: trials as one group in the tracker and one run in MLflow, with the trials below it.
+"""The Hydra callback that records a sweep: a group in the tracker, and nested runs in MLflow.
 
-Hydra makes a :class:`Sweep` from ``hydra.callbacks`` in config.yaml and calls it at both ends of a
-sweep and of each trial; a trial may be in another process, or on another machine. What a trial has
-to know travels in its configuration, as ``hydra.job.env_set``. In a single run all this does
-nothing, and MLflow is not imported.
+Hydra creates a :class:`Sweep` from ``hydra.callbacks`` and calls it at the start and the end of a
+sweep and of each trial. A trial may be in another process or on another machine; it gets the
+sweep's context through ``hydra.job.env_set`` of its configuration. In a single run the callback
+does nothing, and MLflow is not imported.
 """
 
 import atexit
@@ -48,22 +48,22 @@ if TYPE_CHECKING:
 
     from pipeline.sweeps.record import TrialRecord
 
-# These say how a sweep is carried out, not what it is: another start may change them.
-MEANS = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
-MEANS += tuple(f"hydra.sweeper.{name}" for name in ("n_trials", "n_jobs", "storage"))
+# Settings of how a sweep is executed; a resumed sweep may change them.
+EXECUTION = ("hydra/launcher", "hydra.launcher", "hydra.sweep.", "hydra.run.", "hydra.verbose")
+EXECUTION += tuple(f"hydra.sweeper.{name}" for name in ("n_trials", "n_jobs", "storage"))
 
-# These say how trials are measured.
+# Settings that decide how trials are measured.
 DECIDE_MEASURING = ("model", "model.validation", "model.cv")
 
 
 class Sweep(Callback):
-    """Records a sweep and its trials, takes an interrupted one up again, and sums it up.
+    """Records a sweep and its trials, resumes an interrupted sweep, and summarizes it.
 
     Attributes:
         id: the sweep's id.
-        run: its run in MLflow.
-        missing: the finished trials that Optuna still wants; None in a grid.
-        report: takes in what happens to a trial.
+        run: the id of its run in MLflow.
+        missing: how many finished trials Optuna still lacks; None in a grid.
+        report: handles the event of a trial; by default it is written to the sweep's file.
     """
 
     def __init__(self) -> None:
@@ -80,41 +80,41 @@ class Sweep(Callback):
         self._trial_started = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        """As a trial in another process gets it: it writes, and does not watch."""
+        """State for a trial in another process, which writes events but does not display them."""
         return {**vars(self), "_watch": None}
 
     def _write_event(self, **event: Any) -> None:
         job.report_event(self.folder, **event)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Begin the sweep's run in MLflow, or go on with that of an earlier start."""
-        references.protect(config)  # before Hydra keeps it, as multirun.yaml
+        """Start the sweep's run in MLflow, or resume an interrupted one."""
+        references.protect(config)  # before Hydra writes it to multirun.yaml
         if config.main.explain:
             return
-        self._started_with = dict(os.environ)  # before any of it is set for MLflow
+        self._started_with = dict(os.environ)  # before variables are set for MLflow
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(self._tidy)
+            on_failure.callback(self._clean_up)
             try:
                 self._check(config)
                 self._begin(config)
             except PipelineError as error:
-                raise SystemExit(1) from error  # past Hydra, which would make it a warning
+                raise SystemExit(1) from error  # Hydra would turn other errors into warnings
             except Exception as error:
-                raise SystemExit(1) from _unexpected("the sweep could not be begun", error)
+                raise SystemExit(1) from _unexpected("the sweep could not be started", error)
             on_failure.pop_all()
-        atexit.register(self._cut_off)
+        atexit.register(self._interrupt)
 
     def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config)
         typed = OverridesParser.create().parse_overrides(
             job.raw_overrides(config.hydra.overrides.task)
         )
-        self._fixed = {one.key_or_group for one in typed if not one.is_sweep_override()}
-        swept = {one.key_or_group for one in typed if one.is_sweep_override()}
-        params = config.hydra.sweeper.get("params") or {}
-        swept |= set(params)
-        fixed = swept.isdisjoint(DECIDE_MEASURING)  # else each trial is checked by itself
-        check_measuring(config, sweep=fixed)
+        fixed = [override for override in typed if not override.is_sweep_override()]
+        self._fixed = {override.key_or_group for override in fixed}
+        swept = {override.key_or_group for override in typed if override.is_sweep_override()}
+        swept |= set(config.hydra.sweeper.get("params") or {})
+        same_for_all = swept.isdisjoint(DECIDE_MEASURING)  # else each trial checks it
+        check_measuring(config, sweep=same_for_all)
         needs = {"optuna": config.hydra.sweeper._target_, "ray": config.hydra.launcher._target_}
         for package, target in needs.items():
             if package in target.lower() and not importlib.util.find_spec(package):
@@ -135,17 +135,18 @@ class Sweep(Callback):
 
     def _begin(self, config: DictConfig) -> None:
         state = Path(config.main.state_dir).absolute()
-        folder = Path(config.hydra.sweep.dir).absolute()
+        sweep_folder = Path(config.hydra.sweep.dir).absolute()
         file = state / "sweeps" / f"{identity(config)}.json"
-        known = read_record(file, "id", "folder", "mlflow_run", "unfinished")
-        self.id, self.folder, self._file = folder.name, folder, file
+        stored = read_record(file, "id", "folder", "mlflow_run", "unfinished")
+        self.id, self.folder, self._file = sweep_folder.name, sweep_folder, file
         commit = origin.commit(ROOT)
         context.export(config, self.id, self._tracker.kind)
         hardening.close_state()
         variables.set_defaults({"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"})
-        interrupted = known and known["unfinished"] and not processes.Marker(known["id"]).is_alive()
+        unfinished = stored and stored["unfinished"]
+        interrupted = unfinished and not processes.Marker(stored["id"]).is_alive()
         if interrupted:
-            self.id, self.folder = known["id"], Path(known["folder"])
+            self.id, self.folder = stored["id"], Path(stored["folder"])
             context.export(config, self.id, self._tracker.kind)
         self._marker = processes.Marker(self.id)
         if not interrupted:
@@ -153,31 +154,31 @@ class Sweep(Callback):
 
         from pipeline.sweeps import record as sweep_record
 
-        done = []
+        finished_trials = []
         if interrupted:
-            self.run = known["mlflow_run"]
-            done = sweep_record.resume(self._marker, self.run)
-            say(f"sweep {self.id} goes on: {len(done)} of its trials are finished")
-            self._prepare(config)  # now that what the killed process has left is gone
+            self.run = stored["mlflow_run"]
+            finished_trials = sweep_record.resume(self._marker, self.run)
+            say(f"sweep {self.id} is resumed: {len(finished_trials)} of its trials are finished")
+            self._prepare(config)  # after the killed process's temporary files are removed
         else:
             self.run = sweep_record.begin(config, self._marker, commit)
             say(f"sweep {self.id}")
-        self._write(unfinished=True)
-        self._tell_trials(config, done)
+        self._save(unfinished=True)
+        self._configure_trials(config, finished_trials)
         minimized = lower_is_better(config.search.metric or "")
         self._watch = progress.Watch(self.folder, self._total, minimized)
 
     def _prepare(self, config: DictConfig) -> None:
-        """A temporary folder, and the last step's worker for all trials on this machine."""
+        """Make a temporary folder, and start the last step's worker for all local trials."""
         self._temporary = processes.Temporary(self._marker)
         self._temporary.begin()
         self._tracker.prepare()
-        here = "Ray" not in config.hydra.launcher._target_
-        if config.main.backend == backends.PREFORK and here:
-            last = chosen_steps(config.main.steps, sweep=True)[-1]
-            workers.trial_workers().prepare(ROOT / last, config.main.env_manager)
+        is_local = "Ray" not in config.hydra.launcher._target_
+        if config.main.backend == backends.PREFORK and is_local:
+            last_step = chosen_steps(config.main.steps, sweep=True)[-1]
+            workers.trial_workers().prepare(ROOT / last_step, config.main.env_manager)
 
-    def _tidy(self, recorded: bool = True, interrupted: bool = False) -> None:
+    def _clean_up(self, recorded: bool = True, interrupted: bool = False) -> None:
         self._end_watch()
         workers.trial_workers().close()
         if self._temporary:
@@ -187,36 +188,36 @@ class Sweep(Callback):
         if self._watch:
             self._watch.close()
 
-    def _write(self, unfinished: bool) -> None:
-        """The file by which a later start knows this sweep."""
+    def _save(self, unfinished: bool) -> None:
+        """Write the file from which a later start resumes this sweep."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        told = {"id": self.id, "folder": str(self.folder), "mlflow_run": self.run}
-        write_whole(self._file, json.dumps(told | {"unfinished": unfinished}))
+        stored = {"id": self.id, "folder": str(self.folder), "mlflow_run": self.run}
+        write_whole(self._file, json.dumps(stored | {"unfinished": unfinished}))
 
-    def _tell_trials(self, config: DictConfig, done: list[int]) -> None:
-        """Put what trials have to know into the overrides that all of them get."""
-        told = job.SweepContext(self.id, self.run, done, dependencies.library_variables(os.environ))
-        variables = {
-            job.SWEEP_VARIABLE: told.to_json(),
+    def _configure_trials(self, config: DictConfig, finished_trials: list[int]) -> None:
+        """Add the sweep's context and folder to the overrides of all trials."""
+        libraries = dependencies.library_variables(os.environ)
+        sweep_context = job.SweepContext(self.id, self.run, finished_trials, libraries)
+        environment = {
+            job.SWEEP_VARIABLE: sweep_context.to_json(),
             settings.WORKERS: str(workers.trial_workers().folder or ""),
         }
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(self.folder)
-            config.hydra.job.env_set.update(variables)
-            config.hydra.hydra_logging.root.level = "WARNING"  # each trial has a line of our own
-            given = {"hydra.sweep.dir": str(self.folder)}
-            given |= {f"+hydra.job.env_set.{name}": value for name, value in variables.items()}
-            for key, value in given.items():
+            config.hydra.job.env_set.update(environment)
+            config.hydra.hydra_logging.root.level = "WARNING"  # the sweep prints its own lines
+            added = {f"+hydra.job.env_set.{name}": value for name, value in environment.items()}
+            for key, value in {"hydra.sweep.dir": str(self.folder), **added}.items():
                 config.hydra.overrides.hydra.append(f"{key}={overrides.quoted(value)}")
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """A trial begins."""
+        """Report the start of a trial."""
         self._trial_started = time.monotonic()
         if config.hydra.mode is RunMode.MULTIRUN and not config.main.explain:
             self.report(kind="begun", trial=config.hydra.job.num)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """A trial has ended: tell it, and keep a failure from ending the others."""
+        """Report the end of a trial; a failed trial does not end the others."""
         if config.hydra.mode is not RunMode.MULTIRUN or config.main.explain:
             return
         sweep = job.SweepContext.of(config.hydra.job.env_set)
@@ -224,62 +225,62 @@ class Sweep(Callback):
             return  # a sweep that was refused
         number = config.hydra.job.num
         value = job_return._return_value  # noqa: SLF001 - Hydra's public one raises the job's error
-        took = f"in {time.monotonic() - self._trial_started:.1f} s"
+        duration = f"in {time.monotonic() - self._trial_started:.1f} s"
         parameters = job.parameters(job_return.overrides)
-        given = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
-        begun = job.current_trial(sweep.id, number) or sweep.trial(number, job_return.overrides)
+        searched = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
+        trial = job.current_trial(sweep.id, number) or sweep.trial(number, job_return.overrides)
         if job_return.status is JobStatus.COMPLETED:
-            if begun.mlflow_run:
-                _record().log_objective(begun.mlflow_run, value)
-            self.report(kind="ended", trial=number, given=given, value=value, took=took)
+            if trial.mlflow_run:
+                _record().log_objective(trial.mlflow_run, value)
+            self.report(kind="ended", trial=number, given=searched, value=value, took=duration)
             return
-        failure = {"error": _told(value), "value": None}
-        self.report(kind="ended", trial=number, given=given, took=took, **failure)
+        failure = {"error": _in_one_line(value), "value": None}
+        self.report(kind="ended", trial=number, given=searched, took=duration, **failure)
         if not isinstance(value, PipelineError):
             log = Path(config.hydra.runtime.output_dir, "error.log")
             log.write_text("".join(traceback.format_exception(value)), encoding="utf-8")
-        if not begun.mlflow_run:
-            _record().record_refused(begun, value)
+        if not trial.mlflow_run:
+            _record().record_refused(trial, value)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Sum up: the table, the figures, the end of the sweep's run."""
+        """Summarize the sweep: print the table, log the figures, end its MLflow run."""
         if not self.run:
             return
         from pipeline.sweeps import summary as sweep_summary
 
         self._end_watch()
         try:
-            found = _record().end(self.run)
-            failed = any(one.state != "FINISHED" for one in found)
-            self._write(unfinished=failed if self.missing is None else self.missing > 0)
-            atexit.unregister(self._cut_off)
+            trials = _record().end(self.run)
+            failed = any(trial.state != "FINISHED" for trial in trials)
+            self._save(unfinished=failed if self.missing is None else self.missing > 0)
+            atexit.unregister(self._interrupt)
             try:
-                sweep_summary.show(found, config, self.id, self.folder)
-                sweep_summary.log(found, config, self.id, self.run, self.folder, self._tracker)
+                sweep_summary.show(trials, config, self.id, self.folder)
+                sweep_summary.log(trials, config, self.id, self.run, self.folder, self._tracker)
                 if config.search.refit:
-                    self._refit(sweep_summary.ranked(found, config), config)
+                    self._refit(sweep_summary.ranked(trials, config), config)
             finally:
-                self._tidy()
-            self._refuse_failures(found)
+                self._clean_up()
+            self._raise_if_failed(trials)
         except PipelineError as error:
             raise SystemExit(1) from error
-        except Exception as error:  # Hydra would make a warning of it
-            raise SystemExit(1) from _unexpected("the sweep could not be summed up", error)
+        except Exception as error:  # Hydra would turn it into a warning
+            raise SystemExit(1) from _unexpected("the sweep could not be summarized", error)
 
     def refuse(
-        self, config: DictConfig, number: int, overrides: list[str], error: PipelineError
+        self, config: DictConfig, number: int, trial_overrides: list[str], error: PipelineError
     ) -> None:
-        """Tell and record a trial that has no configuration to be run with."""
+        """Report and record a trial whose configuration can't be composed."""
         trial_config = config.copy()
         with read_write(trial_config.hydra):
             trial_config.hydra.job.num = number
         self.on_job_start(trial_config)
-        failed = JobReturn(overrides, status=JobStatus.FAILED, _return_value=error)
+        failed = JobReturn(trial_overrides, status=JobStatus.FAILED, _return_value=error)
         self.on_job_end(trial_config, failed)
 
     def _refit(self, best: "Sequence[TrialRecord]", config: DictConfig) -> None:
-        """Train the best trial on all training rows; its model is the candidate."""
+        """Train the best trial's model on all training rows; it becomes the candidate."""
         from pipeline.sweeps import refit
 
         if best:
@@ -293,44 +294,42 @@ class Sweep(Callback):
                 variables=self._started_with,
             )
 
-    def _refuse_failures(self, found: "Sequence[TrialRecord]") -> None:
-        """A sweep in which trials failed ends with an error, after all has been told.
-
-        Not where Optuna has brought others about in their place.
+    def _raise_if_failed(self, trials: "Sequence[TrialRecord]") -> None:
+        """Fail if trials failed, unless Optuna ran other trials in their place.
 
         Raises:
-            PipelineError: how many failed, and the first one's error.
+            PipelineError: With the number of failed trials and the first error.
         """
-        failed = [one for one in found if one.state != "FINISHED"]
-        count = f"{len(failed)} of {len(found)} trials failed"
+        failed = [trial for trial in trials if trial.state != "FINISHED"]
+        count = f"{len(failed)} of {len(trials)} trials failed"
         if failed and self.missing == 0:
             say(f"{count}; others were run in their place", flush=True)
         elif failed:
-            why = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
+            reason = failed[0].error.partition("\n")[0] or "error.log in its folder says why"
             raise PipelineError(
-                f"{count}; trial {failed[0].number}: {why}",
-                "the others are recorded; the same command "
-                + ("tries the failed ones again" if self.missing is None else "proposes others"),
+                f"{count}; trial {failed[0].number}: {reason}",
+                "the other trials are recorded; the same command "
+                + ("retries the failed trials" if self.missing is None else "proposes new trials"),
             )
         elif self.missing:
             raise PipelineError(
-                "no trial has come to a metric that it could be compared by",
-                "main.steps has to name the step that trains the model",
+                "no trial has a metric to compare trials by",
+                "include the step that trains the model in main.steps",
             )
 
-    def _cut_off(self) -> None:
-        """The program ends before the sweep has ended."""
+    def _interrupt(self) -> None:
+        """Record the sweep as interrupted when the program ends before it."""
         recorded = False
-        with contextlib.suppress(Exception):  # a server may be what failed; a later start tidies up
+        with contextlib.suppress(Exception):  # if a server failed, a later start cleans up
             _record().mark_interrupted(self.run)
             recorded = True
-        self._tidy(recorded, interrupted=True)
-        say(f"sweep {self.id} has not ended; the same command goes on with it", file=sys.stderr)
+        self._clean_up(recorded, interrupted=True)
+        say(f"sweep {self.id} was interrupted; the same command resumes it", file=sys.stderr)
 
 
 def sweep_among(callbacks: Callbacks) -> Sweep:
-    """The sweep among Hydra's callbacks."""
-    return next(one for one in callbacks.callbacks if isinstance(one, Sweep))
+    """The :class:`Sweep` among Hydra's callbacks."""
+    return next(callback for callback in callbacks.callbacks if isinstance(callback, Sweep))
 
 
 def _record() -> Any:
@@ -339,26 +338,27 @@ def _record() -> Any:
     return sweep_record
 
 
-def _unexpected(what: str, error: Exception) -> PipelineError:
-    """A failure that is no trial's; of files and databases in terms of what to do about it."""
-    told = databases.as_pipeline_error(error) or PipelineError(
-        f"{what}: {type(error).__name__}: {error}", "HYDRA_FULL_ERROR=1 shows where"
+def _unexpected(problem: str, error: Exception) -> PipelineError:
+    """The PipelineError for a failure outside trials, with a remedy for files and databases."""
+    failure = databases.as_pipeline_error(error) or PipelineError(
+        f"{problem}: {type(error).__name__}: {error}", "HYDRA_FULL_ERROR=1 shows where"
     )
-    told.__cause__ = error
-    return told
+    failure.__cause__ = error
+    return failure
 
 
 def count_trials(typed: "Sequence[Override]", sweeper: DictConfig) -> int:
-    """How many trials there will be, unless some fail and others are run in their place."""
+    """Number of trials of the sweep, not counting trials that replace failed ones."""
     if "n_trials" in sweeper:
         return int(sweeper.n_trials)
     params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    every = [*typed, *OverridesParser.create().parse_overrides(params)]
-    swept = {one.key_or_group: one for one in every if one.is_sweep_override()}
-    return math.prod(len([*one.sweep_string_iterator()]) for one in swept.values())
+    all_overrides = [*typed, *OverridesParser.create().parse_overrides(params)]
+    swept = [override for override in all_overrides if override.is_sweep_override()]
+    last = {override.key_or_group: override for override in swept}
+    return math.prod(len([*override.sweep_string_iterator()]) for override in last.values())
 
 
-def _told(error: Any) -> str:
+def _in_one_line(error: Any) -> str:
     """An error in one line."""
     if isinstance(error, PipelineError):
         return error.what.partition("\n")[0]
@@ -366,13 +366,17 @@ def _told(error: Any) -> str:
 
 
 def identity(config: DictConfig) -> str:
-    """A digest of what is searched and of the code: a start with the same one is the same sweep."""
-    given = config.hydra.overrides
-    overrides = job.raw_overrides(given.task) + trial.raw_overrides(given.hydra)
-    wanted = sorted(word for word in overrides if not word.lstrip("+~").startswith(MEANS))
+    """Digest of the search, the configuration and the code; a start with the same digest resumes.
+
+    Overrides of ``EXECUTION`` do not count.
+    """
+    typed = job.raw_overrides(config.hydra.overrides.task) + job.raw_overrides(
+        config.hydra.overrides.hydra
+    )
+    relevant = sorted(word for word in typed if not word.lstrip("+~").startswith(EXECUTION))
     settings_only = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     files = [ROOT / "main.py", *sorted((ROOT / "pipeline").rglob("*.py"))]
     for step in step_folders():
         files += step_files(ROOT / step)
-    parts = [wanted, OmegaConf.to_container(settings_only), [file_digest(path) for path in files]]
+    parts = [relevant, OmegaConf.to_container(settings_only), [file_digest(path) for path in files]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

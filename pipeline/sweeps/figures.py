@@ -1,4 +1,4 @@
-"""Figures of a sweep, drawn by Optuna as PNG files, and the importances of its parameters."""
+"""Draws a sweep's figures with Optuna, and computes the importances of its parameters."""
 
 import logging
 import warnings
@@ -20,40 +20,42 @@ FIGURES = {
     "parallel_coordinates": "plot_parallel_coordinate",
 }
 
-# Names and values of parameters may have dollar signs
+# Do not read dollar signs in names and values of parameters as mathematics
 PLAIN = {"backend": "agg", "text.parse_math": False}
 
 
 def draw(
-    finished: Sequence[TrialRecord],
+    trials: Sequence[TrialRecord],
     keys: Mapping[str, str],
-    name: str,
+    metric: str,
     minimize: bool,
     folder: Path,
 ) -> tuple[dict[str, Path], dict[str, float]]:
-    """Draw a sweep into ``folder``.
+    """Draw a sweep's figures into ``folder``.
 
     Args:
-        finished: trials that have a value.
-        keys: the parameters that differ among them, and what to call each.
-        name: what the value is.
+        trials: finished trials that have a value.
+        keys: the parameters that differ between them, with their labels.
+        metric: the name of the value.
+        minimize: whether a lower value is better.
+        folder: where the PNG files go.
 
     Returns:
-        The PNG files by name; and the importance of each parameter, the largest first, if any made
-        a difference.
+        The PNG files by name, and the importance of each parameter, largest first; no importances
+        if all values are equal.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    study, files, importances = as_study(finished, keys, minimize), {}, {}
-    same = len({one.value for one in finished}) == 1
+    study, files, importances = as_study(trials, keys, minimize), {}, {}
+    all_equal = len({trial.value for trial in trials}) == 1
     with matplotlib.rc_context(PLAIN), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls its figures experimental
-        if not same:
+        if not all_equal:
             importances = optuna.importance.get_param_importances(study)
         for figure, function in FIGURES.items():
-            if same and figure == "parameter_importance":
-                continue  # no parameter made a difference
-            axes = getattr(still, function)(study, target_name=name)
+            if all_equal and figure == "parameter_importance":
+                continue  # importances are undefined
+            axes = getattr(still, function)(study, target_name=metric)
             files[figure] = folder / f"{figure}.png"
             axes.figure.savefig(files[figure], dpi=110, bbox_inches="tight")
             matplotlib.pyplot.close(axes.figure)
@@ -61,35 +63,35 @@ def draw(
 
 
 def as_study(
-    finished: Sequence[TrialRecord], keys: Mapping[str, str], minimize: bool
+    trials: Sequence[TrialRecord], keys: Mapping[str, str], minimize: bool
 ) -> optuna.study.Study:
-    """Trials of any sweep, a grid too, as Optuna knows them."""
+    """An Optuna study with the trials of any sweep, including a grid."""
     study = optuna.create_study(direction="minimize" if minimize else "maximize")
     columns = {
-        shown: [_value(one.parameters.get(key)) for one in finished] for key, shown in keys.items()
+        label: [_value(trial.parameters.get(key)) for trial in trials]
+        for key, label in keys.items()
     }
-    kinds = {key: _distribution(values) for key, values in columns.items()}
-    in_order = sorted(range(len(finished)), key=lambda row: finished[row].number)
-    for row in in_order:
-        given = {
-            key: values[row] if isinstance(kinds[key], FloatDistribution) else str(values[row])
+    ranges = {key: _distribution(values) for key, values in columns.items()}
+    rows = sorted(range(len(trials)), key=lambda row: trials[row].number)
+    for row in rows:
+        params = {
+            key: values[row] if isinstance(ranges[key], FloatDistribution) else str(values[row])
             for key, values in columns.items()
         }
-        study.add_trial(
-            optuna.trial.create_trial(params=given, distributions=kinds, value=finished[row].value)
-        )
+        value = trials[row].value
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=ranges, value=value))
     return study
 
 
 def _value(text: str | None) -> Any:
     try:
         return yaml.safe_load(text) if text else text
-    except yaml.YAMLError:  # nothing but text
+    except yaml.YAMLError:  # plain text
         return text
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution:
-    """Numbers are a range; anything else is a choice."""
+    """A float range if all values are numbers, else a choice."""
     if all(type(value) in (int, float) for value in values):
         return FloatDistribution(float(min(values)), float(max(values)))
     return CategoricalDistribution(sorted({str(value) for value in values}))

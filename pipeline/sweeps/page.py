@@ -1,4 +1,4 @@
-"""A sweep as one HTML page: its best trial, its figures, and the table of all trials."""
+"""Renders a sweep as one HTML page: its best trial, its figures and the table of all trials."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from pipeline.reporting.page import environment
 from pipeline.sweeps.record import TrialRecord
 
 TEMPLATES = Path(__file__).parent
-CHOICES = 12  # values of a parameter that are listed, and that its axis has ticks for
+CHOICES = 12  # up to this many values of a parameter are listed and have ticks on its axis
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a sweep came to.
+    """The result of a sweep.
 
     Attributes:
-        trials: all of them.
-        best: those with a value, the best first.
-        keys: the parameters that differ, and what to call each.
-        metric: what trials are compared by.
-        minimize: whether less of it is better.
-        command: what trains the best one on all training rows; empty where there is none.
-        importances: by parameter, as far as they could be computed.
+        trials: all trials.
+        best: the trials with a value, best first.
+        keys: the parameters that differ, with their labels.
+        metric: the metric that trials are compared by.
+        minimize: whether a lower metric is better.
+        command: the command that trains the best trial on all training rows; empty without one.
+        importances: by parameter; empty if they could not be computed.
     """
 
     trials: Sequence[TrialRecord]
@@ -41,20 +41,20 @@ class Result:
 
 
 def render(result: Result, config: DictConfig, id: str) -> str:
-    """The page's text.
+    """The page as HTML.
 
     Args:
-        result: what the sweep came to.
-        config: the sweep's settings.
-        id: the sweep's.
+        result: the sweep's result.
+        config: the sweep's configuration.
+        id: the sweep's id.
     """
-    trials = sorted(result.trials, key=lambda one: one.number)
-    seconds = [one.seconds for one in trials if one.seconds is not None]
+    trials = sorted(result.trials, key=lambda trial: trial.number)
+    seconds = [trial.seconds for trial in trials if trial.seconds is not None]
     promote = ["python", "-m", "pipeline", "promote", f"--name={config.model.name}"]
     failed = [
-        {"number": one.number, "state": one.state.lower(), "reason": reason(one)}
-        for one in trials
-        if one.state != "FINISHED"
+        {"number": trial.number, "state": trial.state.lower(), "reason": reason(trial)}
+        for trial in trials
+        if trial.state != "FINISHED"
     ]
     bars = [
         {"name": name, "value": value, "low": value, "high": value}
@@ -83,21 +83,21 @@ def render(result: Result, config: DictConfig, id: str) -> str:
     )
 
 
-def reason(one: TrialRecord) -> str:
-    """Why a trial came to nothing, in a line."""
-    return one.error.strip().partition("\n")[0] or "it gave no reason"
+def reason(trial: TrialRecord) -> str:
+    """The first line of a trial's error."""
+    return trial.error.strip().partition("\n")[0] or "it gave no reason"
 
 
-def searched(found: Sequence[TrialRecord], key: str) -> str:
-    """The values of a parameter that were tried: a range, or a list."""
-    values = [one.parameters.get(key) for one in found]
+def searched(trials: Sequence[TrialRecord], key: str) -> str:
+    """The values of a parameter in all trials: a range or a list."""
+    values = [trial.parameters.get(key) for trial in trials]
     numbers = [number(value) for value in values]
     different = dict.fromkeys("-" if value is None else value for value in values)
     if None not in numbers and len(different) > 3:
         low, high = (pick(values, key=lambda value: number(value) or 0) for pick in (min, max))
         return f"{low} to {high} ({len(different)} values)"
-    more = f", and {len(different) - CHOICES} more" if len(different) > CHOICES else ""
-    return ", ".join([*different][:CHOICES]) + more
+    omitted = f", and {len(different) - CHOICES} more" if len(different) > CHOICES else ""
+    return ", ".join([*different][:CHOICES]) + omitted
 
 
 def number(text: str | None) -> float | None:
@@ -109,44 +109,43 @@ def number(text: str | None) -> float | None:
     return float(value) if type(value) in (int, float) else None
 
 
-def progress(
-    finished: Sequence[TrialRecord], minimize: bool
-) -> dict[str, list[tuple[float, float]]]:
-    """Each trial's value in the order of the trials, and the best so far."""
+def progress(trials: Sequence[TrialRecord], minimize: bool) -> dict[str, list[tuple[float, float]]]:
+    """Points of (number, value) in the order of the trials: each value, and the best so far."""
     points, best = [], []
-    for one in sorted(finished, key=lambda one: one.number):
-        points.append((float(one.number), float(one.value)))
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        points.append((float(trial.number), float(trial.value)))
         better = min if minimize else max
-        best.append((float(one.number), better(value for _, value in points)))
+        best.append((float(trial.number), better(value for _, value in points)))
     return {"points": points, "best": best}
 
 
-def parallel(finished: Sequence[TrialRecord], keys: Mapping[str, str]) -> dict[str, Any]:
-    """Axes side by side, one for each parameter and the last for the value; a line for each trial.
+def parallel(trials: Sequence[TrialRecord], keys: Mapping[str, str]) -> dict[str, Any]:
+    """Axes and lines of the parallel coordinates: an axis for each parameter and the value.
 
-    The lines are in the order of the trials, the worst first, with ``rank`` from 0 to 1.
+    The lines are the trials, worst first, with ``rank`` from 0 (worst) to 1 (best).
     """
-    axes, places = [], []
-    for key, shown in keys.items():
-        texts = [one.parameters.get(key) or "-" for one in finished]
+    axes, positions = [], []
+    for key, label in keys.items():
+        texts = [trial.parameters.get(key) or "-" for trial in trials]
         numbers = [number(text) for text in texts]
         if None not in numbers:
-            held = axis(numbers)
-            ticks = held.ticks
+            scale = axis(numbers)
+            ticks = scale.ticks
         else:
             labels = sorted(set(texts))
-            held = Axis(-0.5, len(labels) - 0.5)
+            scale = Axis(-0.5, len(labels) - 0.5)
             ticks = [*enumerate(labels)] if len(labels) <= CHOICES else []
             numbers = [float(labels.index(text)) for text in texts]
-        axes.append({"name": shown, "ticks": [(held.place(v), text) for v, text in ticks]})
-        places.append([held.place(value) for value in numbers])
-    values = [one.value for one in finished]
-    held = axis(values)
-    axes.append({"name": "", "ticks": [(held.place(v), text) for v, text in held.ticks]})
-    places.append([held.place(value) for value in values])
-    count = max(len(finished) - 1, 1)
+        axes.append({"name": label, "ticks": [(scale.place(v), text) for v, text in ticks]})
+        positions.append([scale.place(value) for value in numbers])
+    values = [trial.value for trial in trials]
+    scale = axis(values)
+    axes.append({"name": "", "ticks": [(scale.place(v), text) for v, text in scale.ticks]})
+    positions.append([scale.place(value) for value in values])
+    count = max(len(trials) - 1, 1)
+    by_trial = [*zip(*positions, strict=True)]
     lines = [
-        {"number": one.number, "rank": 1 - row / count, "places": line}
-        for row, (one, line) in enumerate(zip(finished, [*zip(*places, strict=True)], strict=True))
+        {"number": trial.number, "rank": 1 - row / count, "places": by_trial[row]}
+        for row, trial in enumerate(trials)
     ]
     return {"axes": axes, "lines": lines[::-1]}

@@ -1,7 +1,7 @@
-"""A sweep's progress: a display on a terminal, and a line for each trial there and elsewhere.
+"""Shows a sweep's progress: a line for each trial and, on a terminal, a live display.
 
-Trials run in this process or in others, so each writes what happens into one file in the sweep's
-folder (:func:`pipeline.config.job.report_event`), and the process that began the sweep reads it.
+Trials may run in other processes. Each writes events to one file in the sweep's folder
+(:func:`pipeline.config.job.report_event`), and the process that started the sweep reads them.
 """
 
 import json
@@ -23,18 +23,18 @@ from pipeline.config.job import EVENTS
 from pipeline.core.numbers import number
 from pipeline.orchestration.terminal import PlainConsole
 
-POLL = 0.1  # seconds between two looks at the file
-NAMED = 8  # running trials that are named
+POLL = 0.1  # seconds between two reads of the file
+NAMED = 8  # running trials that are listed
 
 
 class Progress:
-    """What is known of a sweep's trials while they run.
+    """The state of a running sweep, updated by events.
 
     Args:
-        console: where lines and the display go.
-        total: how many trials there will be.
-        minimized: whether less of the metric is better.
-        clock: the time in seconds.
+        console: where lines and the display are printed.
+        total: the number of trials.
+        minimized: whether a lower metric is better.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Progress:
             progress.TextColumn("left"),
             console=console,
             get_time=clock,
-            speed_estimate_period=1e6,  # trials take long: all of them count
+            speed_estimate_period=1e6,  # trials take long: estimate from all of them
         )
         self._task = self._bar.add_task("", total=total)
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Take in what has happened, and print what is to be read of it."""
+        """Update the state by an event, and print its line."""
         match event:
             case {"kind": "begun", "trial": trial}:
                 self.running.add(trial)
@@ -79,17 +79,18 @@ class Progress:
                 self._line(f"{text} -> {_shown(value)} {took}")
                 self._compare(value, text)
             case {"kind": "warning", "text": text} if text not in self._warned:
-                self._warned.add(text)  # once, although each trial says so
+                self._warned.add(text)  # once, although each trial reports it
                 self._line(f"warning: {text}", "yellow")
             case {"kind": "note", "text": text}:
                 self._line(text)
 
     def display(self) -> Group:
-        """Trials done, running and failed, the time, and the best one so far."""
+        """The live display: counts of trials, the time, and the best trial so far."""
         running = sorted(self.running)
-        named = ", ".join(map(str, running[:NAMED])) + (", …" if len(running) > NAMED else "")
-        told = [f"running: {named}" if running else "", f"{self.failed} failed" * bool(self.failed)]
-        lines = [Text("   ".join(filter(None, told)), "dim")]
+        numbers = ", ".join(map(str, running[:NAMED])) + (", …" if len(running) > NAMED else "")
+        failures = f"{self.failed} failed" if self.failed else ""
+        parts = [f"running: {numbers}" if running else "", failures]
+        lines = [Text("   ".join(filter(None, parts)), "dim")]
         if self.best:
             value, text = self.best
             lines.append(Text.assemble(f"best: {number(value)}  ", (text, "green")))
@@ -107,9 +108,9 @@ class Progress:
 
 
 class Watch:
-    """Reads the file of a sweep that runs, from now on and until it is closed.
+    """Reads the event file of a running sweep in a thread until it is closed.
 
-    It writes to its own copy of standard output, for a running step's output goes to a file.
+    It prints to its own copy of standard output, since a running step's output goes to a file.
     """
 
     def __init__(self, folder: Path, total: int, minimized: bool):
@@ -117,7 +118,7 @@ class Watch:
         path = folder / EVENTS
         path.touch()
         self._file: TextIOWrapper = path.open(encoding="utf-8")
-        self._file.seek(0, os.SEEK_END)  # past what an earlier start has written
+        self._file.seek(0, os.SEEK_END)  # skip events of an earlier start
         self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
         self._progress = Progress(PlainConsole(file=self._out), total, minimized)
         self._live = Live(
@@ -135,7 +136,7 @@ class Watch:
         self._thread.start()
 
     def close(self) -> None:
-        """Tell what has happened until now, and end the display."""
+        """Print the remaining events, and end the display."""
         if self._ending.is_set():
             return
         self._ending.set()
@@ -147,9 +148,9 @@ class Watch:
     def _read(self) -> None:
         ended = False
         while not ended:
-            ended = self._ending.wait(POLL)  # and then once more
+            ended = self._ending.wait(POLL)  # once it has ended, read a last time
             while line := self._file.readline():
-                while not line.endswith("\n"):  # another process is writing it
+                while not line.endswith("\n"):  # another process is still writing the line
                     time.sleep(POLL)
                     line += self._file.readline()
                 self._progress.event(json.loads(line))

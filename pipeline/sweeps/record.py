@@ -1,4 +1,4 @@
-"""A sweep in MLflow: one run, with a run for each trial below it."""
+"""Reads and writes a sweep's MLflow run and its trials, which are child runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ KIND, OBJECTIVE = "pipeline.kind", "objective"
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as it is in MLflow.
+    """A trial's MLflow run.
 
     Attributes:
-        value: what ``go()`` returned: the metric that trials are compared by.
-        seconds: how long it took, None if that is not known.
-        overrides: the words that made it what it is, as Hydra takes them.
+        value: the objective that ``go()`` returned; None if there is none.
+        seconds: the duration; None if unknown.
+        overrides: the trial's Hydra overrides.
     """
 
     number: int
@@ -46,36 +46,36 @@ class TrialRecord:
 
     @property
     def is_done(self) -> bool:
-        """Whether it need not be run again; its process may have gone before it told its value."""
-        told = self.value is not None or set(METRICS).isdisjoint(self.metrics)
-        return self.state == "FINISHED" and told
+        """Whether the trial finished and, if it has metrics, logged its objective before a kill."""
+        has_value = self.value is not None or set(METRICS).isdisjoint(self.metrics)
+        return self.state == "FINISHED" and has_value
 
 
 def begin(config: DictConfig, marker: Marker, commit: origin.Commit | None) -> str:
-    """Make the sweep's run; its id in MLflow."""
+    """Create the sweep's run in MLflow; return its id."""
     experiment = mlflow_store.connect(config.main.experiment_name)
     mark_dead()
     client = mlflow.MlflowClient()
     tags = {
         KIND: "sweep",
         job.SWEEP: marker.id,
-        job.OVERRIDES: " ".join(trial.raw_overrides(config.hydra.overrides.task)),
+        job.OVERRIDES: " ".join(job.raw_overrides(config.hydra.overrides.task)),
         "developer": origin.developer(),
     }
     if commit:
         tags |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
     run = client.create_run(experiment, run_name=f"sweep-{marker.id}", tags=tags).info.run_id
     marker.note(**{MLFLOW_RUN: run})
-    shown = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    client.log_text(run, OmegaConf.to_yaml(shown), "config.yaml")
+    recorded_config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    client.log_text(run, OmegaConf.to_yaml(recorded_config), "config.yaml")
     return run
 
 
 def resume(marker: Marker, run: str) -> list[int]:
-    """Open a sweep's run again; the numbers of the trials that are finished.
+    """Resume a sweep's run; return the numbers of its finished trials.
 
     Raises:
-        PipelineError: the run is gone from MLflow.
+        PipelineError: The run is gone from MLflow.
     """
     client = mlflow_store.client()
     mark_dead()
@@ -84,43 +84,43 @@ def resume(marker: Marker, run: str) -> list[int]:
     except mlflow.exceptions.MlflowException as error:
         raise PipelineError(
             f"sweep {marker.id} was interrupted, and its run is gone from MLflow ({run})",
-            f"to begin anew, remove its file in {settings.state_dir() / 'sweeps'}",
+            f"to start anew, remove its file in {settings.state_dir() / 'sweeps'}",
         ) from error
     marker.note(**{MLFLOW_RUN: run})
-    return [one.number for one in _trials(client, run) if one.is_done]
+    return [trial.number for trial in _trials(client, run) if trial.is_done]
 
 
 def log_objective(run: str, value: Any) -> None:
-    """Note what a trial came to."""
+    """Log a trial's objective, if it is a number."""
     if isinstance(value, float):
         mlflow.MlflowClient().log_metric(run, OBJECTIVE, value)
 
 
-def record_refused(told: job.Trial, error: Exception) -> None:
-    """Record a trial that failed before its run had begun."""
+def record_refused(trial: job.Trial, error: Exception) -> None:
+    """Record a trial that failed before its MLflow run started."""
     client = mlflow.MlflowClient(settings.tracking_uri())
-    experiment = client.get_run(told.parent).info.experiment_id
-    tags = told.tags() | {ERROR_TAG: str(error)[: mlflow_project.LONGEST_PARAMETER]}
-    name = f"{told.sweep}-{told.number}"
+    experiment = client.get_run(trial.parent).info.experiment_id
+    tags = trial.tags() | {ERROR_TAG: str(error)[: mlflow_project.LONGEST_PARAMETER]}
+    name = f"{trial.sweep}-{trial.number}"
     run = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-    for key, value in told.parameters.items():
+    for key, value in trial.parameters.items():
         client.log_param(run, key, value)
     client.set_terminated(run, "FAILED")
 
 
 def end(run: str) -> list[TrialRecord]:
-    """End a sweep's run, and any of a trial whose process has gone; its trials."""
+    """End a sweep's run and all runs of dead trials; return its trials."""
     client = mlflow.MlflowClient(settings.tracking_uri())
     parent = client.get_run(run)
     _kill_trials(client, parent)
-    found = _trials(client, run)
-    good = any(one.state == "FINISHED" for one in found)
-    client.set_terminated(run, "FINISHED" if good else "FAILED")
-    return found
+    trials = _trials(client, run)
+    succeeded = any(trial.state == "FINISHED" for trial in trials)
+    client.set_terminated(run, "FINISHED" if succeeded else "FAILED")
+    return trials
 
 
 def mark_interrupted(run: str) -> None:
-    """A sweep that did not come to its end."""
+    """Mark an interrupted sweep and its running trials as KILLED."""
     client = mlflow.MlflowClient(settings.tracking_uri())
     parent = client.get_run(run)
     _kill_trials(client, parent)
@@ -128,23 +128,24 @@ def mark_interrupted(run: str) -> None:
 
 
 def _kill_trials(client: mlflow.MlflowClient, sweep: Run) -> None:
-    """Mark as KILLED the trials that are said to run, and their steps: their processes are gone."""
-    for one in mlflow_store.children(client, sweep.info.experiment_id, sweep.info.run_id):
-        if one.info.status == "RUNNING":
-            mlflow_store.kill_run(client, one)
+    """Mark trials that are RUNNING as KILLED with their steps; their processes have ended."""
+    for run in mlflow_store.children(client, sweep.info.experiment_id, sweep.info.run_id):
+        if run.info.status == "RUNNING":
+            mlflow_store.kill_run(client, run)
 
 
 def trials_of(run: str) -> list[TrialRecord]:
-    """The trials of a sweep, as far as it has come."""
+    """The trials of a sweep that have an MLflow run so far."""
     return _trials(mlflow.MlflowClient(settings.tracking_uri()), run)
 
 
 def _trials(client: mlflow.MlflowClient, run: str) -> list[TrialRecord]:
-    """The trials of a sweep by number; of one that was tried again, the last that was finished."""
+    """The trials of a sweep by number; of a retried trial, preferably the last finished run."""
     experiment = client.get_run(run).info.experiment_id
     children = mlflow_store.children(client, experiment, run)
+    children.sort(key=lambda child: (child.info.status == "FINISHED", child.info.start_time))
     latest: dict[int, Run] = {}
-    for child in sorted(children, key=lambda r: (r.info.status == "FINISHED", r.info.start_time)):
+    for child in children:
         latest[int(child.data.tags[job.NUMBER])] = child
     return [_trial_record(number, child) for number, child in sorted(latest.items())]
 

@@ -1,4 +1,4 @@
-"""Trains a sweep's best trial for good: on all training rows, as a run of its own."""
+"""Trains a sweep's best trial on all training rows, as a run of its own."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ from pipeline.tracking import Tracker
 from pipeline.tracking.mlflow import registration
 
 REFIT = "pipeline.refit"  # on the sweep's run: the run; on the model's version: sweep and trial
-OURS = ("TMPDIR", settings.SYSTEM_TMPDIR, settings.UMASK)  # so that the run ends with the sweep
+KEPT = ("TMPDIR", settings.SYSTEM_TMPDIR, settings.UMASK)  # so that the run ends with the sweep
 
 
 def refit(
@@ -35,29 +35,29 @@ def refit(
     tracker: Tracker,
     variables: Mapping[str, str],
 ) -> None:
-    """Run the pipeline as a trial did, with no rows held out; its model is the candidate.
+    """Run the pipeline with a trial's overrides and no rows held out; its model is the candidate.
 
     Args:
         trial: the sweep's best trial.
-        metric: what trials are compared by, such as ``val_f1``.
+        metric: the metric that trials are compared by, such as ``val_f1``.
         sweep: the sweep's id.
-        mlflow_run: its run in MLflow.
+        mlflow_run: the id of the sweep's run in MLflow.
         runs: the folder of all runs.
-        tracker: has the model's artifact.
-        variables: the environment variables that the sweep was started with.
+        tracker: the tracker that has the model's artifact.
+        variables: the environment variables at the start of the sweep.
 
     Raises:
-        PipelineError: the run has failed and says why.
+        PipelineError: The run failed.
     """
     id = new_run_id()
-    say(f"trial {trial.number}, the best one, is trained on all training rows:", flush=True)
-    words = [*summary.words(trial), f"hydra.run.dir={quoted(str(runs / id))}"]
-    ours = {name: os.environ[name] for name in OURS if name in os.environ}
-    started = {name: text for name, text in variables.items() if name != "HYDRA_FULL_ERROR"}
-    if processes.launch(ROOT, words, {**started, **ours}):
+    say(f"the best trial ({trial.number}) is trained on all training rows:", flush=True)
+    arguments = [*summary.words(trial), f"hydra.run.dir={quoted(str(runs / id))}"]
+    kept_variables = {name: os.environ[name] for name in KEPT if name in os.environ}
+    start_variables = {name: text for name, text in variables.items() if name != "HYDRA_FULL_ERROR"}
+    if processes.launch(ROOT, arguments, {**start_variables, **kept_variables}):
         raise PipelineError(
-            f"trial {trial.number}, the best one, could not be trained on all training rows",
-            "the reason is above; the same command tries again, search.refit=false does without",
+            f"the best trial ({trial.number}) could not be trained on all training rows",
+            "the reason is above; the same command retries it, search.refit=false skips it",
         )
     steps = (read_record(runs / id / SUMMARY, "steps") or {"steps": {}})["steps"].values()
     trained = [step for step in steps if step["metrics"].keys() & trial.metrics.keys()]
@@ -68,5 +68,5 @@ def refit(
     for artifact in registration.nominate(trained[-1]["mlflow_run"], tags):
         try:
             tracker.set_alias(artifact, registration.CANDIDATE)
-        except PipelineError as error:  # the registry counts; a Trackio server can't move it back
+        except PipelineError as error:  # a Trackio server can't move an alias back; no failure
             say(f"warning: the tracker's alias is not moved: {error.what}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a sweep came to: the table of its best trials, its figures, and where they go."""
+"""Summarizes a sweep: the table of its best trials, its figures, and the files that hold them."""
 
 import contextlib
 import csv
@@ -20,83 +20,83 @@ from pipeline.sweeps import page
 from pipeline.sweeps.record import TrialRecord
 from pipeline.tracking import Tracker
 
-BEST = 10
-SHORTEST = 3  # finished trials that figures can be drawn of
-MEASURING = ("model.validation", "model.cv")  # how trials are compared, not what a model is
+BEST = 10  # trials in the printed table
+SHORTEST = 3  # finished trials that figures need
+MEASURING = ("model.validation", "model.cv")  # hold rows out to compare trials
 
-# A quoted value that means the same without its quotes, which a shell would want quoted in turn
+# An override with a quoted value that needs no quotes; without them a shell needs none either
 PLAIN = re.compile(r"^([^=]+=)'(?!(?:null|true|false|nan|inf)')([A-Za-z]\w*)'$", re.IGNORECASE)
 
 
-def show(found: Sequence[TrialRecord], config: DictConfig, id: str, folder: Path) -> None:
-    """Print the best trials, and how to train the best one for good."""
-    name, console = measured(found, config), PlainConsole()
-    keys, best = varied(found), ranked(found, config)
+def show(trials: Sequence[TrialRecord], config: DictConfig, id: str, folder: Path) -> None:
+    """Print the best trials and the command that trains the best one on all training rows."""
+    metric, console = measured(trials, config), PlainConsole()
+    keys, best_trials = varied(trials), ranked(trials, config)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("trial", justify="right")
-    for key in (*short(keys).values(), name, "seconds"):
+    for key in (*short(keys).values(), metric, "seconds"):
         table.add_column(key, justify="right", overflow="fold")
-    for one in best[:BEST]:
-        given = (one.parameters.get(key, "") for key in keys)
-        seconds = "" if one.seconds is None else f"{one.seconds:.1f}"
-        table.add_row(str(one.number), *given, number(one.value), seconds)
+    for trial in best_trials[:BEST]:
+        values = (trial.parameters.get(key, "") for key in keys)
+        seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
+        table.add_row(str(trial.number), *values, number(trial.value), seconds)
     console.print()
-    if best:
+    if best_trials:
         console.print(table)
-        console.print("\nthe best one, trained on all training data:", style="dim")
-        console.print(f"  {command(best[0])}", markup=False, soft_wrap=True)
+        console.print("\nto train the best trial on all training rows:", style="dim")
+        console.print(f"  {command(best_trials[0])}", markup=False, soft_wrap=True)
     console.print(f"sweep {id}: {folder}", style="dim", markup=False, soft_wrap=True)
 
 
-def command(one: TrialRecord) -> str:
+def command(trial: TrialRecord) -> str:
     """The command that trains a trial's model on all training rows."""
-    return "python main.py " + shlex.join(PLAIN.sub(r"\1\2", word) for word in words(one))
+    return "python main.py " + shlex.join(PLAIN.sub(r"\1\2", word) for word in words(trial))
 
 
-def words(one: TrialRecord) -> list[str]:
-    """The overrides that train a trial's model with no rows held out to measure it."""
-    return [w for w in one.overrides if w.lstrip("+").partition("=")[0] not in MEASURING]
+def words(trial: TrialRecord) -> list[str]:
+    """The overrides that train a trial's model without holding rows out."""
+    return [word for word in trial.overrides if word.lstrip("+").partition("=")[0] not in MEASURING]
 
 
 def log(
-    found: Sequence[TrialRecord],
+    trials: Sequence[TrialRecord],
     config: DictConfig,
     id: str,
     run: str,
     folder: Path,
     tracker: Tracker,
 ) -> None:
-    """Write table and figures into the sweep's folder, and log them to MLflow and the tracker."""
-    name, into = measured(found, config), folder / "sweep"
-    into.mkdir(parents=True, exist_ok=True)
-    table = as_table(found, name)
-    table.to_csv(into / "trials.csv", index=False, quoting=csv.QUOTE_MINIMAL)
-    best, pictures, importances = ranked(found, config), {}, {}
+    """Write table, page and figures to the sweep's folder; log them to MLflow and the tracker."""
+    metric, sweep_folder = measured(trials, config), folder / "sweep"
+    sweep_folder.mkdir(parents=True, exist_ok=True)
+    table = as_table(trials, metric)
+    table.to_csv(sweep_folder / "trials.csv", index=False, quoting=csv.QUOTE_MINIMAL)
+    best, figures, importances = ranked(trials, config), {}, {}
     if len(best) >= SHORTEST and varied(best):
-        pictures, importances = _drawn(best, name, config, into)
-    again, keys = command(best[0]) if best else "", short(varied(found))
-    result = page.Result(found, best, keys, name, minimized(config), again, importances)
-    (into / "sweep.html").write_text(page.render(result, config, id), encoding="utf-8")
+        figures, importances = _drawn(best, metric, config, sweep_folder)
+    best_command, keys = command(best[0]) if best else "", short(varied(trials))
+    result = page.Result(trials, best, keys, metric, minimized(config), best_command, importances)
+    (sweep_folder / "sweep.html").write_text(page.render(result, config, id), encoding="utf-8")
     client = mlflow.MlflowClient(settings.tracking_uri())
-    client.log_artifacts(run, str(into), "sweep")
+    client.log_artifacts(run, str(sweep_folder), "sweep")
     if best:
         client.log_metric(run, "best", best[0].value)
         client.set_tag(run, "pipeline.best", str(best[0].number))
-    with (into / "tracker.log").open("w") as said, contextlib.redirect_stdout(said):
-        told = {"sweep": id, "metric": name, "experiment": config.main.experiment_name}
-        recording = tracker.open_run(job_type="sweep", name=f"sweep-{id}", config=told)
+    with (sweep_folder / "tracker.log").open("w") as log_file, contextlib.redirect_stdout(log_file):
+        run_config = {"sweep": id, "metric": metric, "experiment": config.main.experiment_name}
+        tracker_run = tracker.open_run(job_type="sweep", name=f"sweep-{id}", config=run_config)
         if best:
-            recording.log({f"best_{name}": best[0].value})
-        if pictures:
-            recording.log(pictures)
-        recording.log({"trials": table})
-        recording.finish(failed=not best)
-    hint = tracker.dashboard([recording.url] if recording.url else [])
+            tracker_run.log({f"best_{metric}": best[0].value})
+        if figures:
+            tracker_run.log(figures)
+        tracker_run.log({"trials": table})
+        tracker_run.finish(failed=not best)
+    hint = tracker.dashboard([tracker_run.url] if tracker_run.url else [])
     PlainConsole().print(hint, style="dim", soft_wrap=True)
 
 
 def _drawn(
-    best: Sequence[TrialRecord], name: str, config: DictConfig, into: Path
+    best_trials: Sequence[TrialRecord], metric: str, config: DictConfig, sweep_folder: Path
 ) -> tuple[dict[str, Path], dict[str, float]]:
     try:
         from pipeline.sweeps import figures as sweep_figures
@@ -105,47 +105,48 @@ def _drawn(
             raise
         print(f"no figures: {error.name} is not installed; install it: make extras")
         return {}, {}
-    return sweep_figures.draw(best, short(varied(best)), name, minimized(config), into)
+    labels = short(varied(best_trials))
+    return sweep_figures.draw(best_trials, labels, metric, minimized(config), sweep_folder)
 
 
 def minimized(config: DictConfig) -> bool:
-    """Whether less of the metric is better."""
+    """Whether a lower metric is better."""
     return lower_is_better(config.search.metric or "")
 
 
-def ranked(found: Sequence[TrialRecord], config: DictConfig) -> list[TrialRecord]:
-    """The trials that came to something, the best first."""
-    finished = [one for one in found if one.state == "FINISHED" and one.value is not None]
-    return sorted(finished, key=lambda one: one.value, reverse=not minimized(config))
+def ranked(trials: Sequence[TrialRecord], config: DictConfig) -> list[TrialRecord]:
+    """The finished trials with an objective, best first."""
+    finished = [trial for trial in trials if trial.state == "FINISHED" and trial.value is not None]
+    return sorted(finished, key=lambda trial: trial.value, reverse=not minimized(config))
 
 
-def varied(found: Sequence[TrialRecord]) -> list[str]:
-    """The keys that do not have the same value in all trials."""
-    keys = dict.fromkeys(key for one in found for key in one.parameters)
-    return [key for key in keys if len({one.parameters.get(key) for one in found}) > 1]
+def varied(trials: Sequence[TrialRecord]) -> list[str]:
+    """The parameters whose values differ between trials."""
+    keys = dict.fromkeys(key for trial in trials for key in trial.parameters)
+    return [key for key in keys if len({trial.parameters.get(key) for trial in trials}) > 1]
 
 
 def short(keys: Sequence[str]) -> dict[str, str]:
-    """Keys without their first parts, where that leaves them different."""
+    """A short label for each key: its last part, if that is unique."""
     last = {key: key.rpartition(".")[2] for key in keys}
     names = list(last.values())
     return {key: name if names.count(name) == 1 else key for key, name in last.items()}
 
 
-def measured(found: Sequence[TrialRecord], config: DictConfig) -> str:
-    """The name of what trials are compared by, such as ``val_f1``."""
-    usual = [config.search.metric] if config.search.metric else ["f1", "r2"]
-    metrics = next((one.metrics for one in found if one.value is not None), {})
-    names = (measured_as(name, metrics) for name in usual)
-    return next((name for name in names if name), usual[0])
+def measured(trials: Sequence[TrialRecord], config: DictConfig) -> str:
+    """The name of the metric that trials are compared by, such as ``val_f1``."""
+    candidates = [config.search.metric] if config.search.metric else ["f1", "r2"]
+    metrics = next((trial.metrics for trial in trials if trial.value is not None), {})
+    names = (measured_as(name, metrics) for name in candidates)
+    return next((name for name in names if name), candidates[0])
 
 
-def as_table(found: Sequence[TrialRecord], name: str) -> pd.DataFrame:
-    """All trials, one a row."""
+def as_table(trials: Sequence[TrialRecord], metric: str) -> pd.DataFrame:
+    """A table with one row per trial."""
     rows = []
-    for one in found:
-        row = {"trial": one.number, "state": one.state.lower(), name: one.value}
-        row |= {"seconds": one.seconds, **one.parameters}
-        row |= {key: value for key, value in one.metrics.items() if key != name}
-        rows.append(row | {"error": one.error.partition("\n")[0], "mlflow_run": one.run})
+    for trial in trials:
+        row = {"trial": trial.number, "state": trial.state.lower(), metric: trial.value}
+        row |= {"seconds": trial.seconds, **trial.parameters}
+        row |= {key: value for key, value in trial.metrics.items() if key != metric}
+        rows.append(row | {"error": trial.error.partition("\n")[0], "mlflow_run": trial.run})
     return pd.DataFrame(rows)

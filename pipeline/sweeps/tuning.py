@@ -1,7 +1,7 @@
-"""Tuning: Optuna proposes trials, and is told what they came to.
+"""Tuning: Optuna proposes trials and gets their objectives.
 
-Hydra has a sweeper for Optuna, which wants Optuna 2; that one's database storage does not work with
-the SQLAlchemy that MLflow wants, and without it no sweep could go on after an interruption.
+Hydra's own sweeper requires Optuna 2, whose database storage does not work with the SQLAlchemy that
+MLflow requires. Without that storage an interrupted sweep could not be resumed.
 """
 
 import importlib
@@ -39,7 +39,7 @@ from pipeline.sweeps import record as sweep_record
 from pipeline.sweeps.callback import Sweep, sweep_among
 
 Space = dict[str, BaseDistribution]
-Asked = optuna.Trial | FrozenTrial
+Proposal = optuna.Trial | FrozenTrial
 ESTIMATOR = "model.params."
 
 
@@ -50,25 +50,27 @@ def tune(
     arguments: Sequence[str],
     options: Mapping[str, Any],
 ) -> None:
-    """Run trials until the study has ``n_trials`` finished ones, or as many have failed.
+    """Run trials until ``n_trials`` have finished or ``n_trials`` have failed.
 
     Args:
         config: the sweep's configuration.
-        context: Hydra's loader of configurations, and its callbacks.
+        context: Hydra's configuration loader and callbacks.
         launcher: runs the trials.
         arguments: the overrides of the command line; ranges and choices are searched.
-        options: conf/hydra/sweeper/optuna.yaml.
+        options: the settings of conf/hydra/sweeper/optuna.yaml.
 
     Raises:
-        SystemExit: caused by a PipelineError: nothing to search, or the study can't be opened.
+        SystemExit: There is nothing to search, or the study can't be opened; the cause is a
+            PipelineError.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if config.main.explain:
             raise PipelineError(
-                "main.explain can't say what a tuned sweep would run: Optuna goes by its results",
-                "explain one run, or a grid",
+                "main.explain can't list the trials of a tuned sweep: Optuna chooses each by the "
+                "results of those before it",
+                "explain a single run or a grid",
             )
         loader, sweep = context.config_loader, sweep_among(context.callbacks)
         space, fixed = search_space(config, loader, arguments, options["params"] or {})
@@ -76,20 +78,20 @@ def tune(
         batches = Batches(study, config, loader, launcher, fixed, sweep)
         if options["study_name"] is None:
             batches.run(_settle(study, sweep.run, space))
-        number, wanted = len(study.trials), options["n_trials"]
-        spare = wanted  # failures that others make up for; else it never ended where all fail
-        while (missing := wanted - _count(study, TrialState.COMPLETE)) > 0 and spare > 0:
+        number, n_trials = len(study.trials), options["n_trials"]
+        failures_left = n_trials  # else the sweep would never end if all trials fail
+        while (missing := n_trials - _count(study, TrialState.COMPLETE)) > 0 and failures_left > 0:
             size = min(missing, options["n_jobs"])
-            spare -= batches.run({number + i: _ask(study, space) for i in range(size)})
+            failures_left -= batches.run({number + i: _ask(study, space) for i in range(size)})
             number += size
         sweep.missing = max(missing, 0)
     except PipelineError as error:
-        raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
+        raise SystemExit(1) from error  # Hydra would print other errors in its own format
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Runs trials that a study has proposed, and tells it what they came to."""
+    """Runs trials that a study proposed, and tells the study their objectives."""
 
     study: optuna.Study
     config: DictConfig
@@ -98,31 +100,32 @@ class Batches:
     fixed: Sequence[str]
     sweep: Sweep
 
-    def run(self, asked: Mapping[int, Asked]) -> int:
-        """Run trials by their numbers in the sweep, adjacent ones at once; how many failed."""
-        words = {number: self._words(one) for number, one in asked.items()}
-        sound = [number for number in sorted(asked) if self._composes(number, words[number])]
-        for number in asked.keys() - set(sound):
-            _tell(self.study, asked[number].number, None)
-        values: dict[int, float | None] = dict.fromkeys(asked)
-        for _, group in groupby(enumerate(sound), lambda at: at[1] - at[0]):
+    def run(self, proposals: Mapping[int, Proposal]) -> int:
+        """Run proposals by trial number, adjacent numbers together; return how many failed."""
+        overrides = {number: self._overrides(proposal) for number, proposal in proposals.items()}
+        numbers = sorted(proposals)
+        valid = [number for number in numbers if self._composes(number, overrides[number])]
+        for number in proposals.keys() - set(valid):
+            _tell(self.study, proposals[number].number, None)
+        values: dict[int, float | None] = dict.fromkeys(proposals)
+        for _, group in groupby(enumerate(valid), lambda pair: pair[1] - pair[0]):
             numbers = [number for _, number in group]
-            launched = self.launcher.launch([words[number] for number in numbers], numbers[0])
+            launched = self.launcher.launch([overrides[number] for number in numbers], numbers[0])
             for number, returned in zip(numbers, launched, strict=True):
                 values[number] = returned.return_value
-                _tell(self.study, asked[number].number, values[number])
+                _tell(self.study, proposals[number].number, values[number])
         return list(values.values()).count(None)
 
-    def _words(self, asked: Asked) -> list[str]:
-        given = (f"{key}={quoted(value)}" for key, value in asked.params.items())
-        return [*self.fixed, *given]
+    def _overrides(self, proposal: Proposal) -> list[str]:
+        proposed = (f"{key}={quoted(value)}" for key, value in proposal.params.items())
+        return [*self.fixed, *proposed]
 
-    def _composes(self, number: int, words: list[str]) -> bool:
-        """Whether a trial has a configuration; one without has failed, and ends no other."""
+    def _composes(self, number: int, overrides: list[str]) -> bool:
+        """Whether Hydra can compose a trial's configuration; if not, record it as failed."""
         try:
-            self.loader.load_sweep_config(self.config, words)
+            self.loader.load_sweep_config(self.config, overrides)
         except (HydraException, OmegaConfBaseException) as error:
-            self.sweep.refuse(self.config, number, words, explain(error))
+            self.sweep.refuse(self.config, number, overrides, explain(error))
             return False
         return True
 
@@ -137,19 +140,19 @@ def _tell(study: optuna.Study, number: int, value: float | None) -> None:
 
 
 def _settle(study: optuna.Study, run: str, space: Space) -> dict[int, FrozenTrial]:
-    """Tell a study of our own what became of trials that an interruption kept from it.
+    """Tell a study the objectives that an interruption of this sweep kept from it.
 
     Returns:
-        Those that it cut off, by number: they are to be run again.
+        The interrupted trials by number; they must run again.
     """
-    values = {one.number: one.value for one in sweep_record.trials_of(run) if one.is_done}
-    cut_off = {}
-    for one in study.get_trials(states=[TrialState.RUNNING]):
-        if values.get(one.number) is None and one.params.keys() == space.keys():
-            cut_off[one.number] = one
-        else:  # finished, or cut off while it was proposed
-            _tell(study, one.number, values.get(one.number))
-    return cut_off
+    values = {trial.number: trial.value for trial in sweep_record.trials_of(run) if trial.is_done}
+    interrupted = {}
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        if values.get(trial.number) is None and trial.params.keys() == space.keys():
+            interrupted[trial.number] = trial
+        else:  # finished, or interrupted before all parameters were proposed
+            _tell(study, trial.number, values.get(trial.number))
+    return interrupted
 
 
 def _ask(study: optuna.Study, space: Space) -> optuna.Trial:
@@ -157,43 +160,43 @@ def _ask(study: optuna.Study, space: Space) -> optuna.Trial:
         return study.ask(space)
     except ValueError as error:
         raise PipelineError(
-            f"study {study.study_name!r} was begun with other ranges: {error}",
-            "give the same ranges, or another hydra.sweeper.study_name",
+            f"study {study.study_name!r} was started with other ranges: {error}",
+            "use the same ranges, or another hydra.sweeper.study_name",
         ) from error
 
 
 def open_study(config: DictConfig, options: Mapping[str, Any], sweep: str) -> optuna.Study:
-    """The sweep's study, new or as an earlier start left it.
+    """Create the sweep's study, or load that of an earlier start.
 
     Args:
         config: the sweep's configuration.
-        options: conf/hydra/sweeper/optuna.yaml.
+        options: the settings of conf/hydra/sweeper/optuna.yaml.
         sweep: the sweep's id.
 
     Raises:
-        PipelineError: its storage can't be opened.
+        PipelineError: The storage can't be opened.
     """
     name = options["study_name"] or sweep
-    smaller = lower_is_better(config.search.metric or "")
+    minimized = lower_is_better(config.search.metric or "")
     try:
         storage = optuna.storages.get_storage(options["storage"])
         study = optuna.create_study(
             study_name=name,
             storage=storage,
-            direction="minimize" if smaller else "maximize",
+            direction="minimize" if minimized else "maximize",
             load_if_exists=True,
         )
     except (SQLAlchemyError, ImportError) as error:
         raise PipelineError(
             f"hydra.sweeper.storage can't be opened: {type(error).__name__}",
-            "give a database address of SQLAlchemy's, such as sqlite:////folder/optuna.db, "
+            "use a database URL of SQLAlchemy, such as sqlite:////folder/optuna.db, "
             "and install its driver",
         ) from error
-    make = options["sampler"]
-    seed = make.keywords.get("seed")
-    # One that began at the same seed again would propose the first trials again.
-    more = {} if seed is None else {"seed": seed + len(study.trials)}
-    study.sampler = make(**more)
+    sampler = options["sampler"]
+    seed = sampler.keywords.get("seed")
+    # A resumed sampler with the same seed would propose the first trials again.
+    seed_argument = {} if seed is None else {"seed": seed + len(study.trials)}
+    study.sampler = sampler(**seed_argument)
     return study
 
 
@@ -203,73 +206,78 @@ def search_space(
     arguments: Sequence[str],
     params: Mapping[str, str],
 ) -> tuple[Space, list[str]]:
-    """What is searched, by key, and the overrides that all trials have.
+    """The searched distributions by key, and the overrides that all trials share.
 
-    Ranges come from ``search.space``, from ``hydra.sweeper.params`` and from the command line, each
-    going over the one before it.
+    Ranges come from ``search.space``, ``hydra.sweeper.params`` and the command line; later sources
+    override earlier ones.
 
     Raises:
-        PipelineError: there is nothing to search, or a parameter that the estimator lacks.
+        PipelineError: There is nothing to search, or the estimator lacks a parameter.
     """
     parser = OverridesParser.create(config_loader=loader)
-    typed = parser.parse_overrides(list(arguments))
-    other_model = any(o.key_or_group == "model" and o.is_sweep_override() for o in typed)
-    own = {} if other_model else {f"{ESTIMATOR}{k}": v for k, v in config.search.space.items()}
-    given = parser.parse_overrides([f"{key}={value}" for key, value in {**own, **params}.items()])
-    overrides = {override.get_key_element(): override for override in (*given, *typed)}
-    space = {k: distribution(k, o) for k, o in overrides.items() if o.is_sweep_override()}
+    command_line = parser.parse_overrides(list(arguments))
+    models_vary = any(o.key_or_group == "model" and o.is_sweep_override() for o in command_line)
+    ranges = {} if models_vary else {f"{ESTIMATOR}{k}": v for k, v in config.search.space.items()}
+    ranges |= params
+    configured = parser.parse_overrides([f"{key}={value}" for key, value in ranges.items()])
+    overrides = {override.get_key_element(): override for override in (*configured, *command_line)}
+    space = {
+        key: distribution(key, override)
+        for key, override in overrides.items()
+        if override.is_sweep_override()
+    }
     if not space:
         raise PipelineError(
             "there is nothing to search",
             "give ranges in search.space, or here: model.params.max_depth='range(2, 10)'",
         )
-    if not other_model:
+    if not models_vary:
         keys = (key.lstrip("+") for key in space)
         _check_parameters(config.model, [key for key in keys if key.startswith(ESTIMATOR)])
     return space, [override.input_line for key, override in overrides.items() if key not in space]
 
 
 def _check_parameters(model: DictConfig, keys: Sequence[str]) -> None:
-    """Refuse a parameter that the estimator lacks, before any trial is run."""
+    """Check that the estimator has the searched parameters, before any trial runs."""
     module, _, name = tasks.estimator_path(model.estimator, model.task).rpartition(".")
     if module.partition(".")[0] not in model.allowed:
-        return  # the training step says so
+        return  # the training step raises the error
     try:
         estimator = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
-        return  # this too
+        return  # likewise
     accepted = inspect.signature(estimator).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in accepted.values()):
-        return  # it takes any
-    known = list(accepted)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        return  # the estimator accepts any parameter
+    names = list(accepted)
     for key in (key.removeprefix(ESTIMATOR) for key in keys):
-        if key.partition(".")[0] not in known:
+        if key.partition(".")[0] not in names:
             raise PipelineError(
                 f"the search space names {ESTIMATOR}{key}, and {name} has no parameter {key!r}"
-                f"{did_you_mean(key, known)}",
-                f"its parameters are: {', '.join(known)}",
+                f"{did_you_mean(key, names)}",
+                f"its parameters are: {', '.join(names)}",
             )
 
 
 def distribution(key: str, override: Override) -> BaseDistribution:
-    """The range or the choice that an override spans, in Hydra's own words.
+    """The Optuna distribution of a Hydra range, interval or choice.
 
-    ``range(1, 10, step=3)`` ends before 10, as it does in a grid; ``interval(0.1, 1)`` holds both
-    its ends, and is searched in steps that grow where it is tagged ``log``.
+    ``range(1, 10, step=3)`` excludes 10, as in a grid. ``interval(0.1, 1)`` includes both ends;
+    with the tag ``log`` it is searched on a logarithmic scale.
 
     Raises:
-        PipelineError: there is nothing in it, or no logarithm of its lower end.
+        PipelineError: The range is empty, or the lower end of a ``log`` interval is not positive.
     """
     try:
-        return _spanned(override)
+        return _distribution(override)
     except ValueError as error:
         raise PipelineError(
             f"{key}={override.get_value_string()} can't be searched: {error}",
-            "give the lower end first, and above 0 where it is tagged log: interval(0.01,10)",
+            "give the lower end first, and above 0 with the tag log: interval(0.01,10)",
         ) from error
 
 
-def _spanned(override: Override) -> BaseDistribution:
+def _distribution(override: Override) -> BaseDistribution:
     value = override.value()
     if override.is_interval_sweep():
         log, (low, high) = "log" in value.tags, (value.start, value.end)
@@ -282,5 +290,5 @@ def _spanned(override: Override) -> BaseDistribution:
             raise ValueError("it is empty")
         kind = IntDistribution if isinstance(steps[0], int) else FloatDistribution
         return kind(steps[0], steps[-1], step=abs(value.step))
-    chosen = override.sweep_iterator(transformer=Transformer.identity)
-    return CategoricalDistribution([getattr(one, "text", one) for one in chosen])
+    choices = override.sweep_iterator(transformer=Transformer.identity)
+    return CategoricalDistribution([getattr(choice, "text", choice) for choice in choices])

@@ -85,7 +85,7 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
             node(other, "--address", f"127.0.0.1:{port}") as victim,
         ):
             text = run_and_kill(client.start(*overrides, **shared), victim)
-        assert "its worker died, it is run again" in text
+        assert "its worker died, it is retried" in text
         check_records(mlflow.MlflowClient(mlflow_url), text)
     assert server.pages["/pokemon.csv"].asked == 1
     assert servers.TOKEN not in logs(short_path)

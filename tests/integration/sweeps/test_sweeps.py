@@ -148,6 +148,6 @@ def test_out_of_time(swept: Swept):
 def test_same_command_tries_the_failed_trials_again(swept: Swept):
     before = len(swept.sweeps())
     done = swept.checkout.run("-m", "hydra/launcher=basic", TRIALS, "search.refit=true")
-    assert "goes on: 3 of its trials are finished" in done.out
+    assert "is resumed: 3 of its trials are finished" in done.out
     assert len(swept.sweeps()) == before
     assert len(swept.below(swept.sweeps()[0])) == 5  # the failed one twice, the others once

@@ -26,7 +26,7 @@ def test_tuning_goes_on_after_an_interruption(tmp_path: Path):
             break
     rest = first.stdout.read()
     assert first.wait(120) == 130, rest
-    assert "has not ended; the same command goes on with it" in rest
+    assert "was interrupted; the same command resumes it" in rest
     parent = swept.sweeps()[-1]
     assert parent.info.status == "KILLED"
     (cut_off,) = (run for run in swept.below(parent) if run.info.status == "KILLED")
@@ -34,7 +34,7 @@ def test_tuning_goes_on_after_an_interruption(tmp_path: Path):
 
     done = swept.checkout.run(*tune)
     assert done.status == 0, done.err
-    assert "goes on: 1 of its trials are finished" in done.out
+    assert "is resumed: 1 of its trials are finished" in done.out
     assert re.findall(r"^trial (\d+):", done.out, re.MULTILINE) == ["1", "2"]
     parent = swept.sweeps()[-1]
     assert parent.info.status == "FINISHED"
@@ -68,7 +68,7 @@ def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
             break
     out, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 130, out
-    assert "the same command goes on with it" in out
+    assert "the same command resumes it" in out
     assert not psutil.wait_procs(below, timeout=60)[1]
     sweep = Swept(checkout)
     states = {run.info.run_id: run.info.status for run in sweep.runs()}
@@ -79,7 +79,7 @@ def test_stopped_it_ends_all_workers_and_the_same_command_goes_on(
 
     done = checkout.run(*command)
     assert done.status == 0, done.err
-    assert f"goes on: {len(finished)} of its trials are finished" in done.out
+    assert f"is resumed: {len(finished)} of its trials are finished" in done.out
     (parent,) = sweep.sweeps()
     good = [run for run in sweep.below(parent) if run.info.status == "FINISHED"]
     assert sorted(run.data.tags["pipeline.trial"] for run in good) == list("0123")

@@ -50,7 +50,7 @@ def test_the_same_command_ends_clean_after_a_failed_proposal(swept: Swept):
     first = swept.checkout.run(*tune)
     assert first.status == 1
     assert "1 of 1 trials failed; trial 0: split.test_size='abc' is not a number" in first.err
-    assert "the same command proposes others" in first.err
+    assert "the same command proposes new trials" in first.err
     before = len(swept.sweeps())
     second = swept.checkout.run(*tune)
     assert second.status == 0, second.err

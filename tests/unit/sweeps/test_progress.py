@@ -23,7 +23,7 @@ EVENTS = [
     {"kind": "warning", "text": "the address can't be reached"},
     {"kind": "ended", "trial": 1, "given": GIVEN, "value": 0.25, "took": "in 1.5 s"},
     {"kind": "ended", "trial": 2, "given": "C=0", "value": None, "took": "in 0.5 s", "error": "no"},
-    {"kind": "note", "text": "trial 3: its worker died, it is run again"},
+    {"kind": "note", "text": "trial 3: its worker died, it is retried"},
 ]
 
 
