@@ -1,7 +1,6 @@
-"""What Hydra finds here by itself: ``hydra/sweeper=optuna``, ``hydra/launcher=ray``.
+"""Hydra plugins: ``hydra/sweeper=optuna`` and ``hydra/launcher=ray``, configured in conf/hydra.
 
-Hydra imports this at every start, so the work is elsewhere, and imported when it is wanted. Their
-settings are in conf/hydra.
+Hydra imports this module at every start, so the implementations are imported on first use.
 """
 
 from collections.abc import Sequence
@@ -26,14 +25,14 @@ class OptunaSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take the sweep's configuration, and make the launcher."""
+        """Store the sweep's configuration, and create the launcher."""
         self.config, self.context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run trials until there are enough."""
+        """Run trials until enough have finished."""
         from pipeline.sweeps import tuning
 
         tuning.tune(self.config, self.context, self.launcher, arguments, self.options)
@@ -49,19 +48,19 @@ class RayLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take the sweep's configuration."""
+        """Store the sweep's configuration."""
         self.config, self.context, self.task = config, hydra_context, task_function
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run trials at once, and wait for them."""
+        """Run trials in parallel, and wait for them."""
         from pipeline.sweeps import ray_cluster
 
         try:
             self.cluster = self.cluster or ray_cluster.Cluster(**self.options)
         except PipelineError as error:
-            raise SystemExit(1) from error  # past Hydra, which would tell it in its own way
+            raise SystemExit(1) from error  # Hydra would print other errors in its own format
         load = self.context.config_loader.load_sweep_config
         configs = [load(self.config, list(overrides)) for overrides in job_overrides]
         return self.cluster.run(self.task, self.context.callbacks, configs, initial_job_idx)

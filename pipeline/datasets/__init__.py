@@ -1,1 +1,1 @@
-"""``python -m pipeline init``: looks at a table and writes its data set's configuration."""
+"""``python -m pipeline init``: inspects a table and writes its data set's configuration."""

@@ -1,4 +1,4 @@
-"""The command that begins with a table of one's own."""
+"""The command that configures a new data set."""
 
 import click
 
@@ -7,12 +7,12 @@ from pipeline.core.text import say
 
 @click.command()
 @click.argument("source", metavar="FILE|FOLDER|ADDRESS")
-@click.option("--target", help="the column to predict, by its title or name; default: proposed")
-@click.option("--name", help="of the data set; default: the file's")
-@click.option("--query", metavar="SQL", help="what to ask a database, unless ?table= is there")
+@click.option("--target", help="the column to predict; default: proposed")
+@click.option("--name", help="the data set's name; default: the file's name")
+@click.option("--query", metavar="SQL", help="the query for a database, unless it has ?table=")
 @click.option("--table", metavar="NAME", help="the sheet of a workbook, or the file in a zip")
 @click.option("--profile/--no-profile", default=True, help="a page about each column, by skrub")
-@click.option("--force", is_flag=True, help="write over conf/data/NAME.yaml")
+@click.option("--force", is_flag=True, help="overwrite conf/data/NAME.yaml")
 def init(
     source: str,
     target: str | None,
@@ -22,8 +22,8 @@ def init(
     profile: bool,
     force: bool,
 ) -> None:
-    """Look at a table, and write the configuration that runs it."""
-    from pipeline.datasets.init import begin
+    """Inspect a table, and write the configuration that runs it."""
+    from pipeline.datasets.init import write_config
 
-    for line in begin(source, target, name, force, query, table, profile):
+    for line in write_config(source, target, name, force, query, table, profile):
         say(line, flush=True)

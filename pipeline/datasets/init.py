@@ -1,4 +1,4 @@
-"""Looks at a table, decides how it is read and what is predicted, and writes that down."""
+"""Inspects a table, and writes the configuration that reads it and trains on it."""
 
 import itertools
 import json
@@ -24,11 +24,11 @@ from pipeline.sources import fetching
 
 USUAL = ["", "NA", "N/A", "NaN", "nan", "null"]
 LARGEST = 1_000_000_000  # bytes, as data.max_bytes
-TIMES = 4  # a way of writing numbers may hide another one
+PASSES = 4  # a detected number format may reveal another one
 TRIES, TIMEOUT = 3, 30.0
 
 
-def begin(
+def write_config(
     source: str,
     target: str | None = None,
     name: str | None = None,
@@ -37,47 +37,48 @@ def begin(
     part: str | None = None,
     profiled: bool = True,
 ) -> Iterator[str]:
-    """Write ``conf/data/NAME.yaml`` for a table; what was decided, a line each, and what runs it.
+    """Write ``conf/data/NAME.yaml`` for a table; yield the decisions and the command to run.
 
     Args:
         source: the path or the address of a data set.
         target: the column to predict; None proposes one.
-        name: the data set's name; None takes the file's.
-        force: write over a file that is there.
-        query: what to ask a database for.
+        name: the data set's name; None uses the file's name.
+        force: overwrite an existing file.
+        query: the SQL query for a database.
         part: the sheet of a workbook, or the file in a zip archive.
-        profiled: write a page about each column, too.
+        profiled: also write a page about each column.
 
     Raises:
-        PipelineError: there is no such table, or the file is there already.
+        PipelineError: The table does not exist, or the file exists already.
     """
     name = name or dataset_name(source)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise PipelineError(f"--name={name!r} can't name a data set", "use letters and digits")
-    place = ROOT / "conf" / "data" / f"{name}.yaml"
-    if place.exists() and not force:
+    config_file = ROOT / "conf" / "data" / f"{name}.yaml"
+    if config_file.exists() and not force:
         raise PipelineError(
-            f"{place.relative_to(ROOT)} is there already", "give --name, or write over it: --force"
+            f"{config_file.relative_to(ROOT)} exists already",
+            "choose another --name, or overwrite it: --force",
         )
     address = file_address(source)
     settings: list[Decision] = [
-        ("main", "dataset", name, "after which project, artifacts and model are named"),
+        ("main", "dataset", name, "names the project, the artifacts and the model"),
         ("data", "file_url", portable(address), "where the table is"),
     ]
-    settings += [("data", "query", query, "what the database is asked")] if query else []
+    settings += [("data", "query", query, "the query for the database")] if query else []
     with tempfile.TemporaryDirectory(prefix="init-") as folder:
         path = fetched(address, query, Path(folder))
-        lines, decided, table = look(unpacked(path, Path(folder, "unpacked"), part), target, part)
-    write_whole(place, page(name, [*settings, *lines]))
-    yield from decided
+        lines, report, table = decide(unpacked(path, Path(folder, "unpacked"), part), target, part)
+    write_whole(config_file, config_text(name, [*settings, *lines]))
+    yield from report
     if profiled:
-        yield profile.write(table, name, decided)
-    yield f"wrote {place.relative_to(ROOT)}"
+        yield profile.write(table, name, report)
+    yield f"wrote {config_file.relative_to(ROOT)}"
     yield f"run it: python main.py data={name}"
 
 
 def portable(address: str) -> str:
-    """An address as it is written down: of a file in this repository, right in every clone."""
+    """An address as it is written to the file; files of this repository work in every clone."""
     path = Path(unquote(urlsplit(address).path))
     if not address.startswith("file:") or not path.is_relative_to(ROOT):
         return address
@@ -86,40 +87,40 @@ def portable(address: str) -> str:
 
 
 def fetched(address: str, query: str | None, folder: Path) -> Path:
-    """A data set as a file here, or as a folder of Parquet parts.
+    """Fetch a data set as a local file, or as a folder of Parquet parts.
 
     Raises:
-        PipelineError: there is none, or the address has a password in it.
+        PipelineError: There is no data set, or the address contains a password.
     """
     if secrets.protect("data.file_url", address)[1]:
         raise PipelineError(
-            "the address contains a password or a signature, which would be written down",
-            "write the name of a variable in its place, '${oc.env:NAME}': docs/secrets.md",
+            "the address contains a password or a signature, which would be saved in the file",
+            "use an environment variable instead, '${oc.env:NAME}': docs/secrets.md",
         )
-    asked = secrets.resolve(address)
-    url = urlsplit(asked)
+    resolved = secrets.resolve(address)
+    url = urlsplit(resolved)
     path = Path(unquote(url.path))
     if url.scheme.lower() != "file" or path.is_dir():
         path = folder / "table"
         limits = LARGEST, TIMEOUT, TRIES
         try:
-            fetching.fetch(asked, path, *limits, query)
+            fetching.fetch(resolved, path, *limits, query)
         except PipelineError as error:
             raise PipelineError(secrets.shown(error.what), error.remedy) from error
     elif not path.is_file():
         raise PipelineError(
             f"there is no file {path}",
-            "give a file, a folder of Parquet parts, a database's address with ?table=, or an URL",
+            "give a file, a folder of Parquet parts, a database's address with ?table=, or a URL",
         )
     fetching.check(path, secrets.shown(address), None)
     return path
 
 
 def unpacked(path: Path, folder: Path, part: str | None) -> Path:
-    """The table's file, out of its archive.
+    """Extract the table's file from its archive.
 
     Raises:
-        PipelineError: it holds several, and none is named.
+        PipelineError: The archive has several files, and ``part`` is None.
     """
     try:
         return formats.unpack(path, folder, part)
@@ -130,83 +131,98 @@ def unpacked(path: Path, folder: Path, part: str | None) -> Path:
 Decision = tuple[str, str, Any, str]  # section, key, value, reason
 
 
-def look(
-    path: Path, wanted: str | None, part: str | None = None
+def decide(
+    path: Path, target: str | None, part: str | None = None
 ) -> tuple[list[Decision], list[str], pd.DataFrame]:
-    """What is decided about a table: settings with their reasons, and lines to be read.
+    """Decide the settings for a table.
 
-    With them the table itself, in the types that training has.
+    Args:
+        path: the table's file.
+        target: the column to predict; None proposes one.
+        part: the sheet of a workbook, or the file in a zip archive.
+
+    Returns:
+        The settings with their reasons, lines to print, and the table in the types of training.
     """
-    form: dict[str, Any] = {"part": part}
-    told: list[Decision] = []
+    options: dict[str, Any] = {"part": part}
+    decisions: list[Decision] = []
     if detect_format(path) == "csv":
         with path.open("rb") as file:
             start = file.read(1 << 18)
-        form["encoding"] = sniffing.encoding(start)
-        form["sep"] = sniffing.separator(start.decode(form["encoding"], errors="replace"))
-        told.append(("etl", "sep", form["sep"], "between the cells"))
-        told.append(("etl", "encoding", form["encoding"], "of the file"))
+        options["encoding"] = sniffing.encoding(start)
+        options["sep"] = sniffing.separator(start.decode(options["encoding"], errors="replace"))
+        decisions.append(("etl", "sep", options["sep"], "between the cells"))
+        decisions.append(("etl", "encoding", options["encoding"], "of the file"))
     if part:
-        told.append(("etl", "table", part, "the sheet, or the file in the archive"))
-    own: dict[str, Any] = {"missing": [], "decimal": ".", "thousands": "", "parse": {}}
-    for _ in range(TIMES):
-        table, said = clean(path, form, own)
-        more = sniffing.settings(table, own)
-        if not more:
+        decisions.append(("etl", "table", part, "the sheet, or the file in the archive"))
+    detected: dict[str, Any] = {"missing": [], "decimal": ".", "thousands": "", "parse": {}}
+    for _ in range(PASSES):
+        table, messages = clean(path, options, detected)
+        added = sniffing.settings(table, detected)
+        if not added:
             break
-        more["missing"] = [*own["missing"], *more.get("missing", [])]
-        own |= {**more, "parse": {**own["parse"], **more.get("parse", {})}}
+        missing = [*detected["missing"], *added.get("missing", [])]
+        parse = {**detected["parse"], **added.get("parse", {})}
+        detected |= {**added, "missing": missing, "parse": parse}
     schema = kinds.schema(table)
-    goal, why = sniffing.target(table, schema, wanted)
-    whole = typed(table, schema)
-    known = whole.dropna(subset=[goal])
-    task, reason = tasks.decide(known[goal])
-    drawn, because = sniffing.split(known, schema, goal, task)
-    told += [
+    target, target_reason = sniffing.target(table, schema, target)
+    typed_table = typed(table, schema)
+    labelled = typed_table.dropna(subset=[target])
+    task, task_reason = tasks.decide(labelled[target])
+    split, split_reason = sniffing.split(labelled, schema, target, task)
+    cells = [(key, value) for key, value in detected.items() if value not in PLAIN]
+    decisions += [
         ("etl", "required", ["${model.target}"], "other gaps are imputed in training"),
-        *(("etl", key, value, REASONS[key]) for key, value in own.items() if value not in PLAIN),
+        *(("etl", key, value, REASONS[key]) for key, value in cells),
         ("etl", "schema", rules(table), "each column's type; what breaks it is named"),
-        *(("split", key, value, because) for key, value in drawn.items()),
-        ("model", "target", goal, why),
-        ("model", "task", task, reason.partition("(")[2].partition(";")[0].rstrip(")")),
+        *(("split", key, value, split_reason) for key, value in split.items()),
+        ("model", "target", target, target_reason),
+        ("model", "task", task, task_reason.partition("(")[2].partition(";")[0].rstrip(")")),
     ]
-    _, useless = kinds.features(schema, goal, [], [])
-    features = known.drop(columns=[goal, *useless], errors="ignore")
-    suspects = leaks.leaks(features, known[goal], task == tasks.CLASSIFICATION)
+    _, useless = kinds.features(schema, target, [], [])
+    features = labelled.drop(columns=[target, *useless], errors="ignore")
+    suspects = leaks.leaks(features, labelled[target], task == tasks.CLASSIFICATION)
     lines = [f"{len(table)} rows, {table.shape[1]} columns"]
     lines += [
-        f"{key}: {shown(value)} ({reason})" for _, key, value, reason in told if key != "schema"
+        f"{key}: {shown(value)} ({reason})"
+        for _, key, value, reason in decisions
+        if key != "schema"
     ]
-    lines += [f"{c['column']}: {c['kind']}" for c in schema["columns"] if c["column"] != goal]
-    lines += [f"{name} is no feature: {why}" for name, why in useless.items()]
-    lines += said
+    columns = [column for column in schema["columns"] if column["column"] != target]
+    lines += [f"{column['column']}: {column['kind']}" for column in columns]
+    lines += [f"{name} is no feature: {reason}" for name, reason in useless.items()]
+    lines += messages
     lines += [
-        f"warning: {name} alone tells {goal} almost exactly; if it is not known before: "
+        f"warning: {name} alone tells {target} almost exactly; if it is not known before: "
         f"model.drop=[{name}]"
         for name in suspects
     ]
-    return told, lines, whole
+    return decisions, lines, typed_table
 
 
 PLAIN: tuple[Any, ...] = ([], {}, "", ".")
 REASONS = {
-    "missing": "cells that mean no value, beside the usual ones",
+    "missing": "cells without a value, besides the usual ones",
     "decimal": "the sign in 12.5",
     "thousands": "the sign in 1,234",
     "parse": "columns with more than a number in their cells",
 }
 
 
-def clean(path: Path, form: dict[str, Any], own: dict[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    """The table as 2-ETL would leave it, and what it would say."""
-    missing = [*USUAL, *own["missing"]]
-    as_text = own["decimal"] != "." or bool(own["thousands"])
-    raw = formats.read(path, missing=missing, text_columns=[*own["parse"]], as_text=as_text, **form)
+def clean(
+    path: Path, options: dict[str, Any], detected: dict[str, Any]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table after 2-ETL's cleaning, with the notes and warnings of 2-ETL."""
+    missing = [*USUAL, *detected["missing"]]
+    as_text = detected["decimal"] != "." or bool(detected["thousands"])
+    raw = formats.read(
+        path, missing=missing, text_columns=[*detected["parse"]], as_text=as_text, **options
+    )
     table, headers = defects.without_headers(raw.table)
-    texts = [name for name in raw.texts if name not in own["parse"]]
-    table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=own)
-    told = [f"note: {line}" for line in raw.notes]
-    return table, told + [f"warning: {line}" for line in (*headers, *defects.doubts(table))]
+    texts = [name for name in raw.texts if name not in detected["parse"]]
+    table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=detected)
+    messages = [f"note: {line}" for line in raw.notes]
+    return table, messages + [f"warning: {line}" for line in (*headers, *defects.doubts(table))]
 
 
 def typed(table: pd.DataFrame, schema: dict[str, Any]) -> pd.DataFrame:
@@ -217,27 +233,27 @@ def typed(table: pd.DataFrame, schema: dict[str, Any]) -> pd.DataFrame:
 
 
 def rules(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """``etl.schema``: each column's type, and whether it has gaps."""
-    told = []
+    """``etl.schema``: each column's type, and whether values may be missing."""
+    column_rules = []
     for name in table:
         rule = {"column": str(name), "dtype": kinds.dtype(table[name])}
-        told.append({**rule, "nullable": True} if table[name].isna().any() else rule)
-    return told
+        column_rules.append({**rule, "nullable": True} if table[name].isna().any() else rule)
+    return column_rules
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in a YAML file."""
+    """A value as YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def page(name: str, decided: list[Decision]) -> str:
+def config_text(name: str, decisions: list[Decision]) -> str:
     """The text of ``conf/data/NAME.yaml``."""
     lines = [
         "# @package _global_",
-        "# Written by python -m pipeline init; edit what you know better",
+        "# Written by python -m pipeline init; edit it as you like",
         f"#   python main.py data={name}",
     ]
-    for section, group in itertools.groupby(decided, key=lambda decision: decision[0]):
+    for section, group in itertools.groupby(decisions, key=lambda decision: decision[0]):
         lines += ["", f"{section}:"]
         for _, key, value, why in group:
             if key == "schema":

@@ -1,4 +1,4 @@
-"""A page that shows each column of a table: values, gaps, distributions, associations."""
+"""Writes a page about a table's columns: values, gaps, distributions and associations."""
 
 import html
 import importlib.util
@@ -10,11 +10,11 @@ import pandas as pd
 from pipeline.core.files import write_whole
 from pipeline.core.settings import state_dir
 
-ROWS = 100_000  # of a larger table so many are drawn
-NEEDED = "no profile page, which needs skrub: pip install skrub, then init again with --force"
+ROWS = 100_000  # a larger table is sampled
+MISSING = "no profile page, which needs skrub: pip install skrub, then init again with --force"
 
 
-def write(table: pd.DataFrame, name: str, decided: Sequence[str]) -> str:
+def write(table: pd.DataFrame, name: str, decisions: Sequence[str]) -> str:
     """Write the page, if skrub is there; a line that says where it is, or how to get it.
 
     Args:
@@ -23,20 +23,20 @@ def write(table: pd.DataFrame, name: str, decided: Sequence[str]) -> str:
         decided: what init has decided about it, a line each.
     """
     if importlib.util.find_spec("skrub") is None:
-        return NEEDED
+        return MISSING
     from skrub import TableReport
 
-    shown = table.sample(ROWS, random_state=0).sort_index() if len(table) > ROWS else table
-    page = TableReport(shown, title=name, verbose=0).html()
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in decided)
-    rest = f" ({len(shown)} of {len(table)} rows)" if len(shown) < len(table) else ""
-    head = f"<h1>{html.escape(name)}{rest}</h1><h2>Decisions</h2><ul>{lines}</ul>"
-    before, body, after = page.partition("<body>")
+    sampled = table.sample(ROWS, random_state=0).sort_index() if len(table) > ROWS else table
+    page = TableReport(sampled, title=name, verbose=0).html()
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in decisions)
+    row_count = f" ({len(sampled)} of {len(table)} rows)" if len(sampled) < len(table) else ""
+    summary = f"<h1>{html.escape(name)}{row_count}</h1><h2>Decisions</h2><ul>{lines}</ul>"
+    head_html, body, tail_html = page.partition("<body>")
     path = state_dir() / "profiles" / f"{name}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, f"{before}{body}{head}{after}")
-    return f"profile: {_shown(path)}"
+    write_whole(path, f"{head_html}{body}{summary}{tail_html}")
+    return f"profile: {_relative(path)}"
 
 
-def _shown(path: Path) -> str:
+def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -30,7 +30,7 @@ def begun(folder: Path, data: bytes, *arguments, name: str = "houses.csv") -> tu
     """The file that is written, and what is said."""
     path = folder / name
     path.write_bytes(data)
-    said = "\n".join(init.begin(str(path), *arguments, profiled=False))
+    said = "\n".join(init.write_config(str(path), *arguments, profiled=False))
     stem = name.partition(".")[0]
     return yaml.safe_load((folder / "conf" / "data" / f"{stem}.yaml").read_text()), said
 
@@ -89,7 +89,7 @@ def test_classes_groups_and_times_decide_the_split(tmp_path: Path) -> None:
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     begun(tmp_path, PRICES.encode())
-    with pytest.raises(PipelineError, match=r"houses\.yaml is there already"):
+    with pytest.raises(PipelineError, match=r"houses\.yaml exists already"):
         begun(tmp_path, PRICES.encode())
     begun(tmp_path, PRICES.encode(), None, None, True)
 
@@ -106,7 +106,7 @@ def test_mistakes(tmp_path: Path, arguments: tuple, said: str) -> None:
         begun(tmp_path, PRICES.encode(), *arguments)
     assert said in str(refused.value)
     with pytest.raises(PipelineError, match="there is no file"):
-        [*init.begin(str(tmp_path / "none.csv"), profiled=False)]
+        [*init.write_config(str(tmp_path / "none.csv"), profiled=False)]
 
 
 def test_a_database_and_an_archive(tmp_path: Path) -> None:
@@ -115,29 +115,33 @@ def test_a_database_and_an_archive(tmp_path: Path) -> None:
     houses.to_sql("houses", store, index=False)
     store.close()
     address = f"sqlite:///{tmp_path / 'town.db'}"
-    [*init.begin(f"{address}?table=houses", profiled=False)]
+    [*init.write_config(f"{address}?table=houses", profiled=False)]
     written = yaml.safe_load((tmp_path / "conf" / "data" / "houses.yaml").read_text())
     assert written["data"] == {"file_url": f"{address}?table=houses"}
     assert written["etl"]["schema"][0] == {"column": "zip", "dtype": "str"}
-    [*init.begin(address, query="select price from houses where zip = '12'", profiled=False)]
+    [*init.write_config(address, query="select price from houses where zip = '12'", profiled=False)]
     written = yaml.safe_load((tmp_path / "conf" / "data" / "town.yaml").read_text())
     assert written["data"]["query"] == "select price from houses where zip = '12'"
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("a.csv", houses.to_csv(index=False))
         archive.writestr("b.csv", houses.to_csv(index=False, sep=";"))
     with pytest.raises(PipelineError, match=r"say which one is the table: --table='a\.csv'"):
-        [*init.begin(str(tmp_path / "two.zip"), profiled=False)]
-    [*init.begin(str(tmp_path / "two.zip"), part="b.csv", profiled=False)]
+        [*init.write_config(str(tmp_path / "two.zip"), profiled=False)]
+    [*init.write_config(str(tmp_path / "two.zip"), part="b.csv", profiled=False)]
     written = yaml.safe_load((tmp_path / "conf" / "data" / "two.yaml").read_text())
     assert (written["etl"]["table"], written["etl"]["sep"]) == ("b.csv", ";")
 
 
 def test_a_password_is_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PipelineError, match="contains a password or a signature"):
-        [*init.begin("postgresql://me:hidden@127.0.0.1:9/town?table=houses", profiled=False)]
+        [*init.write_config("postgresql://me:hidden@127.0.0.1:9/town?table=houses", profiled=False)]
     monkeypatch.setenv("TOWN", "me:hidden")
     with pytest.raises(PipelineError) as refused:
-        [*init.begin("postgresql://${oc.env:TOWN}@127.0.0.1:9/town?table=houses", profiled=False)]
+        [
+            *init.write_config(
+                "postgresql://${oc.env:TOWN}@127.0.0.1:9/town?table=houses", profiled=False
+            )
+        ]
     assert "hidden" not in str(refused.value)
 
 

@@ -56,7 +56,7 @@ def located(package: str, name: str, folder: Path) -> Path:
 
 def written(path: Path, folder: Path) -> dict[str, Any]:
     """All settings, after init has looked at a table."""
-    [*init.begin(str(path), name="table", force=True, profiled=False)]
+    [*init.write_config(str(path), name="table", force=True, profiled=False)]
     settings = yaml.safe_load((ROOT / "config.yaml").read_text())
     own = yaml.safe_load((folder / "conf" / "data" / "table.yaml").read_text())
     assert own["data"]["file_url"] == init.portable(file_address(str(path)))
