@@ -15,12 +15,12 @@ MISSING = "no profile page, which needs skrub: pip install skrub, then init agai
 
 
 def write(table: pd.DataFrame, name: str, decisions: Sequence[str]) -> str:
-    """Write the page, if skrub is there; a line that says where it is, or how to get it.
+    """Write the page if skrub is installed; return a line with its path or the remedy.
 
     Args:
-        table: in the types that training has.
-        name: the data set's.
-        decided: what init has decided about it, a line each.
+        table: the table in the types of training.
+        name: the data set's name.
+        decisions: the lines that init prints.
     """
     if importlib.util.find_spec("skrub") is None:
         return MISSING
