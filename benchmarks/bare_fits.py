@@ -1,4 +1,4 @@
-"""The fits of a sweep in a bare script: joblib, scikit-learn, and nothing kept.
+"""The fits of a sweep in a bare script with joblib and scikit-learn, which stores nothing.
 
 python benchmarks/bare_fits.py train_data.csv TRIALS TREES JOBS
 """
@@ -16,24 +16,24 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 
 def trial(table: pd.DataFrame, trees: int, seed: int) -> float:
-    """Fit a forest on four fifths of the rows; its F1 on the others."""
+    """Fit a forest on 80% of the rows; return its F1 on the other rows."""
     features = table.drop(columns=["number", "name", "legendary"])
     parts = train_test_split(
         features, table.legendary, test_size=0.2, random_state=42, stratify=table.legendary
     )
-    words = features.select_dtypes(["str", "object"]).columns
     numbers = features.select_dtypes("number").columns
-    prepare = ColumnTransformer(
-        [("n", StandardScaler(), numbers), ("c", OneHotEncoder(handle_unknown="ignore"), words)],
+    texts = features.select_dtypes(["str", "object"]).columns
+    preprocessor = ColumnTransformer(
+        [("n", StandardScaler(), numbers), ("c", OneHotEncoder(handle_unknown="ignore"), texts)],
         sparse_threshold=0.3,
     )
-    model = make_pipeline(prepare, RandomForestClassifier(trees, random_state=seed))
+    model = make_pipeline(preprocessor, RandomForestClassifier(trees, random_state=seed))
     model.fit(parts[0], parts[2])
     return f1_score(parts[3], model.predict(parts[1]))
 
 
 def main() -> None:
-    """Fit them all; print the best."""
+    """Fit all forests; print the best F1."""
     file, trials, trees, jobs = sys.argv[1], *map(int, sys.argv[2:])
     table = pd.read_csv(file, keep_default_na=False)
     values = Parallel(jobs)(delayed(trial)(table, trees, seed) for seed in range(trials))

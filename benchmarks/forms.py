@@ -1,4 +1,4 @@
-"""The forms that are measured: the same four steps, run by different tools."""
+"""Defines the measured forms: the same four steps, run by different tools."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,9 @@ SCIENCE = ("matplotlib", "pandas", "pandera", "requests", "scikit-learn", "skops
 SCRIPTS = "\n".join(
     f'python "$BENCHMARKS/science.py" {step}' for step in ("download", "etl", "split", "train")
 )
-TREES, OTHER_TREES = 100, 120  # of the forest, before and after one parameter has changed
-FEW = (
-    "model.params.n_estimators=10",
-    "model.params.max_depth=10",
-)  # the tools are measured, not it
+TREES, OTHER_TREES = 100, 120  # of the forest, before and after the parameter changes
+# A small forest for large tables: the tools are measured, not scikit-learn
+FEW = ("model.params.n_estimators=10", "model.params.max_depth=10")
 
 
 @dataclass(frozen=True)
@@ -25,15 +23,15 @@ class Form:
     """One way to run the four steps.
 
     Attributes:
-        title: what the table calls it.
-        packages: what its environment holds, beside what these need; empty: requirements.lock.
-        free: packages that need not have the version in requirements.lock.
+        title: the form's name in the tables.
+        packages: the packages to install; empty installs requirements.lock.
+        free: packages that are not pinned to requirements.lock.
         files: the folder below ``peers`` that is copied into the form's working folder.
-        setup: shell lines that are run there once and not measured.
-        first: shell lines of a run, which are measured; their arguments are Hydra overrides.
-        again: those of a case that are not the same as ``first``.
-        cases: those that are measured; ``first`` is run in any case.
-        reference: it is measured for comparison and does not run all four steps.
+        setup: shell lines that run once in the working folder and are not measured.
+        first: the measured shell lines of a run; their arguments are Hydra overrides.
+        again: the shell lines of cases that differ from ``first``, by case.
+        cases: the measured cases; ``first`` always runs.
+        reference: whether the form is only a reference that does not run all four steps.
     """
 
     title: str
@@ -121,6 +119,6 @@ def overrides(case: str, address: str) -> list[str]:
     """The pipeline's settings in a case, as Hydra overrides; other forms read them as JSON."""
     trees = OTHER_TREES if case == "parameter" else TREES
     model = FEW if case.endswith("million") else (f"model.params.n_estimators={trees}",)
-    chosen = ("main.env_manager=local", "main.tracker=trackio", "main.steps=[1,2,3,4]")
-    chosen += ("provenance.snapshot=false",)  # or each run would leave its code in this repository
-    return [*chosen, f"data.file_url={address}", *model]
+    fixed = ("main.env_manager=local", "main.tracker=trackio", "main.steps=[1,2,3,4]")
+    fixed += ("provenance.snapshot=false",)  # else each run adds a snapshot to this repository
+    return [*fixed, f"data.file_url={address}", *model]

@@ -1,4 +1,4 @@
-"""Clients of a model server: requests per second, latency, and what the server spends on them."""
+"""Load test of a model server: requests per second, latency, processor time and memory."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Connection:
-    """A kept-alive connection that asks the same thing; it costs a tenth of an HTTP library."""
+    """A kept-alive connection that repeats one request, ten times cheaper than an HTTP library."""
 
     def __init__(self, url: str, body: bytes):
         parts = urlsplit(url)
@@ -30,32 +30,37 @@ class Connection:
         await self._writer.wait_closed()
 
     async def ask(self) -> bytes:
-        """The body of an answer.
+        """Send the request; return the body of the response.
 
         Raises:
-            RuntimeError: its status is not 200.
+            RuntimeError: The status is not 200.
         """
-        if self._reader.at_eof():  # a server closes connections that wait long for their turn
+        if self._reader.at_eof():  # the server closed the idle connection
             await self.__aenter__()
         self._writer.write(self._request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        answer = await self._reader.readexactly(length)
+        response = await self._reader.readexactly(length)
         if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise RuntimeError(answer[:500].decode())
-        return answer
+            raise RuntimeError(response[:500].decode())
+        return response
 
 
 async def load(url: str, body: bytes, clients: int, requests: int) -> dict[str, float]:
-    """What so many clients meet who ask without a pause; they are connected and warm before."""
-    taken: list[float] = []
+    """Measure clients that send requests without a pause, after a first request each.
+
+    Returns:
+        The number of requests, their rate per second, and the median and 99th percentile of the
+        latency in milliseconds.
+    """
+    durations: list[float] = []
     connections = [Connection(url, body) for _ in range(clients)]
 
     async def ask(connection: Connection) -> None:
-        while len(taken) + clients <= requests:
+        while len(durations) + clients <= requests:
             started = time.perf_counter()
             await connection.ask()
-            taken.append(time.perf_counter() - started)
+            durations.append(time.perf_counter() - started)
 
     async with asyncio.TaskGroup() as group:
         for connection in connections:
@@ -66,26 +71,26 @@ async def load(url: str, body: bytes, clients: int, requests: int) -> dict[str, 
     seconds = time.perf_counter() - started
     await asyncio.gather(*(connection.__aexit__() for connection in connections))
     return {
-        "requests": len(taken),
-        "rate": len(taken) / seconds,
-        "median": statistics.median(taken) * 1000,
-        "p99": statistics.quantiles(taken, n=100)[-1] * 1000,
+        "requests": len(durations),
+        "rate": len(durations) / seconds,
+        "median": statistics.median(durations) * 1000,
+        "p99": statistics.quantiles(durations, n=100)[-1] * 1000,
     }
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it."""
+    """The ids of a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return [pid, *(one for child in children for one in family(int(child)))]
+    return [pid, *(descendant for child in children for descendant in family(int(child)))]
 
 
 def processor_seconds(pid: int) -> float:
-    """User and system time of a process and those below it, those that have ended included."""
-    fields = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2] for one in family(pid))
-    return sum(sum(map(int, told.split()[11:15])) for told in fields) / TICKS
+    """User and system time of a process and its descendants, including ended children."""
+    fields = (Path(f"/proc/{id}/stat").read_text().rpartition(")")[2] for id in family(pid))
+    return sum(sum(map(int, stat.split()[11:15])) for stat in fields) / TICKS
 
 
 def resident_mib(pid: int) -> float:
-    """Memory of a process and those below it; what they share is counted for each."""
-    told = (Path(f"/proc/{one}/statm").read_text().split()[1] for one in family(pid))
-    return sum(map(int, told)) * PAGE / 2**20
+    """Memory of a process and its descendants; shared memory counts for each of them."""
+    pages = (Path(f"/proc/{id}/statm").read_text().split()[1] for id in family(pid))
+    return sum(map(int, pages)) * PAGE / 2**20

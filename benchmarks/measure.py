@@ -1,4 +1,4 @@
-"""Building the forms' environments, and running commands in them: seconds and peak memory."""
+"""Builds the forms' environments, and measures commands in them: seconds and peak memory."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ ROOT = HERE.parent
 LOCK = ROOT / "requirements.lock"
 TIME = "/usr/bin/time"
 UV = Path(sys.executable).with_name("uv")
-# The same for every form: no telemetry, and nothing of the user's own environment.
+# Variables for every form: no telemetry, and no variables of the user.
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -38,7 +38,7 @@ STEPS = {
 
 @dataclass
 class Measured:
-    """What a command took: seconds, the largest process's MiB, and both of each step."""
+    """Cost of a command: seconds, peak MiB of its largest process, and both for each step."""
 
     seconds: float
     mib: float
@@ -46,20 +46,25 @@ class Measured:
 
 
 def build(packages: tuple[str, ...], free: tuple[str, ...], cache: Path) -> Path:
-    """An environment with these packages, made once; without any, the one that is locked.
+    """Build an environment once, and return its folder.
 
-    Its packages are compiled, and have the versions of requirements.lock where that names them.
+    Its packages are compiled to bytecode.
+
+    Args:
+        packages: what to install; empty installs all of requirements.lock.
+        free: packages that are not pinned to requirements.lock.
+        cache: the folder that keeps environments.
     """
     lock = LOCK.read_text(encoding="utf-8")
     pins = "".join(line for line in lock.splitlines(True) if line.partition("==")[0] not in free)
-    wanted = "\n".join(packages) if packages else lock
-    key = hashlib.sha256(f"{sys.version}\n{wanted}\n{pins}".encode()).hexdigest()[:12]
+    requirements = "\n".join(packages) if packages else lock
+    key = hashlib.sha256(f"{sys.version}\n{requirements}\n{pins}".encode()).hexdigest()[:12]
     folder = cache / "environments" / key
     if (folder / "complete").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "constraints.txt").write_text(pins, encoding="utf-8")
-    (folder / "requirements.txt").write_text(wanted, encoding="utf-8")
+    (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
     environment = {**os.environ, "UV_COMPILE_BYTECODE": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for command in (
@@ -72,7 +77,7 @@ def build(packages: tuple[str, ...], free: tuple[str, ...], cache: Path) -> Path
 
 
 def versions(environment: Path) -> dict[str, str]:
-    """The packages of an environment."""
+    """The version of each package in an environment."""
     listed = subprocess.run(
         [UV, "pip", "freeze", "--python", environment / "env/bin/python"],
         capture_output=True,
@@ -83,13 +88,13 @@ def versions(environment: Path) -> dict[str, str]:
 
 
 def surroundings(environment: Path, folder: Path) -> dict[str, str]:
-    """The variables of a command: this environment first on the path, a home of its own."""
+    """The variables of a command: the environment's programs on the path, and an own home."""
     home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
-    fonts = environment / "matplotlib"  # made when matplotlib is first used, by any form
+    fonts = environment / "matplotlib"  # a cache that all forms share
     path = os.pathsep.join([str(environment / "env/bin"), os.defpath])
-    own = {"HOME": str(home), "MPLCONFIGDIR": str(fonts), "PATH": path}
-    return ENVIRONMENT | own
+    variables = {"HOME": str(home), "MPLCONFIGDIR": str(fonts), "PATH": path}
+    return ENVIRONMENT | variables
 
 
 def run(
@@ -98,14 +103,14 @@ def run(
     """Run shell lines under GNU time.
 
     Raises:
-        RuntimeError: they failed; the end of their output.
+        RuntimeError: The command failed; the message has the end of its output.
     """
     report, peaks, log = (folder.with_suffix(ending) for ending in (".time", ".peaks", ".log"))
     peaks.unlink(missing_ok=True)
     timed = [TIME, "-v", "-o", report, "bash", "-ec", script, "bash", *arguments]
     with log.open("wb") as output:
         started = time.perf_counter()
-        done = subprocess.run(
+        process = subprocess.run(
             timed,
             cwd=folder,
             env={**environment, "BENCHMARK_PEAKS": str(peaks)},
@@ -115,15 +120,15 @@ def run(
             check=False,
         )
         seconds = time.perf_counter() - started
-    if done.returncode:
+    if process.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
-        raise RuntimeError(f"{script!r} ended with {done.returncode}:\n{tail}")
+        raise RuntimeError(f"{script!r} ended with {process.returncode}:\n{tail}")
     kib = re.search(r"Maximum resident set size \(kbytes\): (\d+)", report.read_text())
     return Measured(seconds, int(kib[1]) / 1024, read_steps(peaks))
 
 
 def read_steps(peaks: Path) -> dict[str, dict[str, float]]:
-    """Seconds and MiB of each step that was a process of its own: see peaks/sitecustomize.py."""
+    """Seconds and MiB of each step that ran in its own process: see peaks/sitecustomize.py."""
     steps = {}
     for line in peaks.read_text(encoding="utf-8").splitlines() if peaks.exists() else []:
         seconds, kib, folder, command = line.split("\t")

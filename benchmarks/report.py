@@ -1,4 +1,4 @@
-"""The page of results: what was measured, on what, and what came of it."""
+"""Renders the page of results from the measured figures."""
 
 import os
 import platform
@@ -29,11 +29,11 @@ STEPS = {
     "train": "4-Training_model",
 }
 GIB = 1024  # in MiB
-SWEEP_RATIO = 1.5  # at most, of a sweep to the same fits in a bare script
+SWEEP_RATIO = 1.5  # the highest accepted ratio of a sweep to the same fits in a bare script
 
 
 def machine() -> dict[str, str]:
-    """What this runs on."""
+    """The date, the hardware and the operating system of the measurement."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"))
     return {
@@ -48,22 +48,24 @@ def machine() -> dict[str, str]:
 
 
 class Results:
-    """The samples, and their medians."""
+    """The samples and their medians."""
 
     def __init__(self, samples: list[dict]):
         self.samples = samples
 
     def _median(self, form: str, case: str, pick: Callable[[dict], float | None]) -> float | None:
-        chosen = [s for s in self.samples if (s["form"], s["case"]) == (form, case)]
+        chosen = [
+            sample for sample in self.samples if (sample["form"], sample["case"]) == (form, case)
+        ]
         values = [value for value in map(pick, chosen) if value is not None]
         return statistics.median(values) if values else None
 
     def seconds(self, form: str, case: str, step: str | None = None) -> float | None:
-        """The median time of a form, or of one of its steps."""
+        """The median seconds of a form, or of one of its steps."""
         return self._median(form, case, lambda sample: _part(sample, step).get("seconds"))
 
     def mib(self, form: str, case: str, step: str | None = None) -> float | None:
-        """The median peak memory of a form, or of one of its steps."""
+        """The median peak memory in MiB of a form, or of one of its steps."""
         return self._median(form, case, lambda sample: _part(sample, step).get("mib"))
 
 
@@ -71,11 +73,17 @@ def _part(sample: dict, step: str | None) -> dict:
     return sample if step is None else sample["steps"].get(step, {})
 
 
-def page(told: dict, sweep: dict | None = None, serving: dict | None = None) -> str:
-    """The page, from benchmarks.json and the files of sweep.py and serving.py; see page.md."""
-    results = Results(told["samples"])
+def page(measured: dict, sweep: dict | None = None, serving: dict | None = None) -> str:
+    """The page as Markdown.
+
+    Args:
+        measured: the content of benchmarks.json.
+        sweep: the figures of sweep.py.
+        serving: the figures of serving.py.
+    """
+    results = Results(measured["samples"])
     parts = [
-        _surroundings(told),
+        _surroundings(measured),
         "## Time\n\nSeconds, and the ratio to the four bare scripts in the same case.\n",
         _comparison(results.seconds, "{:.2f}"),
         "## Peak memory of the largest process\n\nMiB, and the same ratio.\n",
@@ -89,33 +97,33 @@ def page(told: dict, sweep: dict | None = None, serving: dict | None = None) -> 
     return text.replace("{results}", "\n".join(part for part in parts if part))
 
 
-def _surroundings(told: dict) -> str:
-    machine, versions = told["machine"], told["versions"]
+def _surroundings(measured: dict) -> str:
+    machine, versions = measured["machine"], measured["versions"]
     tools = ", ".join(f"{TOOLS[name]} {versions[name]}" for name in TOOLS if name in versions)
     return (
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory']}, {machine['system']}, Python {machine['python']}, load "
-        f"{machine['load']} at the start. {tools}. Medians; {_rounds(told['samples'])}.\n"
+        f"{machine['load']} at the start. {tools}. Medians; {_rounds(measured['samples'])}.\n"
     )
 
 
 def _rounds(samples: list[dict]) -> str:
     """How often each case was measured."""
-    most = Counter()
+    rounds = Counter()
     for (_, case), times in Counter((s["form"], s["case"]) for s in samples).items():
-        most[case] = max(most[case], times)
-    told = (f"{title} {most[case]}" for case, title in CASES.items() if most[case])
-    return f"rounds: {', '.join(told)}"
+        rounds[case] = max(rounds[case], times)
+    counts = (f"{title} {rounds[case]}" for case, title in CASES.items() if rounds[case])
+    return f"rounds: {', '.join(counts)}"
 
 
 def _comparison(pick: Callable[[str, str], float | None], form: str) -> str:
     """A row for each form, a column for each case: the value, and its ratio to (b)."""
     cases = [case for case in CASES if any(pick(name, case) is not None for name in FORMS)]
     rows = []
-    for name, measured in FORMS.items():
+    for name, form_info in FORMS.items():
         cells = [_cell(pick(name, case), pick("bare", case), form) for case in cases]
-        if any(cells) and not measured.reference:
-            rows.append([measured.title, *cells])
+        if any(cells) and not form_info.reference:
+            rows.append([form_info.title, *cells])
     return table(["form", *(CASES[case] for case in cases)], rows)
 
 
@@ -126,7 +134,7 @@ def _cell(value: float | None, base: float | None, form: str) -> str:
 
 
 def _steps(results: Results) -> str:
-    """Each step of this pipeline beside its bare script, with the large table."""
+    """Each step of this pipeline compared with its bare script, for the large tables."""
     rows = []
     for step, title in STEPS.items():
         cells = []
@@ -149,14 +157,14 @@ def _steps(results: Results) -> str:
 
 
 def _figures(results: Results) -> str:
-    """What was to be reached, and whether it was."""
+    """The target figures, and whether they are reached."""
     rows = []
 
-    def compare(what: str, value: float | None, base: float | None, limit: float) -> None:
+    def compare(figure: str, value: float | None, base: float | None, limit: float) -> None:
         if value is not None and base:
             ratio = value / base
-            told = f"{value:.2f} / {base:.2f} = {ratio:.2f}"
-            rows.append([what, f"{limit:g}", told, "yes" if ratio <= limit else "**no**"])
+            text = f"{value:.2f} / {base:.2f} = {ratio:.2f}"
+            rows.append([figure, f"{limit:g}", text, "yes" if ratio <= limit else "**no**"])
 
     def ours(case: str) -> float | None:
         return results.seconds("pipeline", case)
@@ -199,62 +207,63 @@ def _figures(results: Results) -> str:
     return "## Figures to reach\n\n" + table(["figure", "at most", "measured", "reached"], rows)
 
 
-def _sweep(told: dict) -> str:
-    """Sweeps beside the same fits in a bare script, and what a trial costs as they grow."""
+def _sweep(measured: dict) -> str:
+    """Sweeps compared with the same fits in a bare script, and the growth of a trial's cost."""
     titles = ["trees", "this pipeline, s", "bare, s", "ratio", "at most", "reached"]
     titles += ["a fit, s of one core", "more for each trial, s"]
     rows = [
         [
-            str(one["trees"]),
-            f"{one['sweep_seconds']:.0f}",
-            f"{one['bare_seconds']:.0f}",
-            f"{one['ratio']:.2f}",
+            str(sweep["trees"]),
+            f"{sweep['sweep_seconds']:.0f}",
+            f"{sweep['bare_seconds']:.0f}",
+            f"{sweep['ratio']:.2f}",
             f"{SWEEP_RATIO}",
-            "yes" if one["ratio"] <= SWEEP_RATIO else "**no**",
-            f"{one['fit_seconds']:.1f}",
-            f"{one['overhead_per_trial_seconds']:.1f}",
+            "yes" if sweep["ratio"] <= SWEEP_RATIO else "**no**",
+            f"{sweep['fit_seconds']:.1f}",
+            f"{sweep['overhead_per_trial_seconds']:.1f}",
         ]
-        for one in told["sweeps"]
+        for sweep in measured["sweeps"]
     ]
-    times_run = {tuple(one["times_run"].items()) for one in told["sweeps"]}
+    times_run = {tuple(sweep["times_run"].items()) for sweep in measured["sweeps"]}
     runs = "; ".join(", ".join(f"{step} {n} x" for step, n in times) for times in times_run)
     lines = [
         "## A sweep\n",
-        f"{told['trials']} random forests on {told['rows']:,} rows, with joblib on {told['jobs']} "
-        f"of {told['processors']} cores, from nothing: data and shared steps included. Beside "
-        "them the same fits in a bare script with joblib, which keeps nothing.\n",
+        f"{measured['trials']} random forests on {measured['rows']:,} rows, with joblib on "
+        f"{measured['jobs']} of {measured['processors']} cores, with empty caches: the download "
+        "and the shared steps are included. The bare script does the same fits with joblib, and "
+        "stores nothing.\n",
         table(titles, rows),
-        f"Run in each sweep were: {runs}.",
+        f"Steps run in each sweep: {runs}.",
     ]
-    growth = {int(trials): seconds for trials, seconds in told["seconds_per_trial"].items()}
+    growth = {int(trials): seconds for trials, seconds in measured["seconds_per_trial"].items()}
     if growth:
         cells = ", ".join(f"{seconds:.2f} s with {trials}" for trials, seconds in growth.items())
         lines.append(f"Seconds per trial on 800 rows: {cells} trials.")
     return "\n".join(lines) + "\n"
 
 
-def _serving(told: dict) -> str:
-    """Our model server beside MLflow's."""
+def _serving(measured: dict) -> str:
+    """The pipeline's model server compared with MLflow's."""
     names = {"pipeline": "`pipeline serve`", "mlflow": "`mlflow models serve`"}
     titles = ["clients", "server", "requests/s", "median, ms", "p99, ms", "processor, ms a request"]
     keys = ("rate", "median", "p99", "cpu")
     rows = [
-        [str(one["clients"]), names[one["server"]], *(f"{one[key]:.1f}" for key in keys)]
-        for one in told["measured"]
+        [str(row["clients"]), names[row["server"]], *(f"{row[key]:.1f}" for key in keys)]
+        for row in measured["measured"]
     ]
-    by = {(one["server"], one["clients"]): one for one in told["measured"]}
+    by_server = {(row["server"], row["clients"]): row for row in measured["measured"]}
     ratios = ", ".join(
-        f"{one['rate'] / by['mlflow', clients]['rate']:.1f} with {clients}"
-        for (name, clients), one in by.items()
+        f"{row['rate'] / by_server['mlflow', clients]['rate']:.1f} with {clients}"
+        for (name, clients), row in by_server.items()
         if name == "pipeline"
     )
-    memory = told["memory"]
+    memory = measured["memory"]
     return "\n".join(
         [
             "## Serving\n",
-            "One row a request, from clients that each keep a connection and ask without a pause; "
-            f"{told['processors']} cores, load {told['load']:.1f} at the end, the clients on the "
-            "same machine.\n",
+            "One row per request; each client keeps its connection and sends requests without a "
+            f"pause. {measured['processors']} cores, load {measured['load']:.1f} at the end, "
+            "clients on the same machine.\n",
             table(titles, rows),
             f"Requests per second as a multiple of MLflow's, by clients: {ratios}. Memory of "
             f"`pipeline serve`: {memory['before']:.0f} MiB before and {memory['after']:.0f} MiB "

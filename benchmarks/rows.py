@@ -1,4 +1,4 @@
-"""More rows like those of a data set: the same ones with new numbers, names and stats."""
+"""Makes a large data set by repeating rows with new numbers, names and stats."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ CHUNK = 1_000_000
 
 
 def write(source: Path, rows: int, target: Path) -> None:
-    """Repeat the rows of ``source`` up to ``rows`` in ``target``, unless that is there already.
+    """Repeat the rows of ``source`` up to ``rows`` in ``target``, unless ``target`` exists.
 
-    Each repetition has another number and an own name, and seeded noise on its stats.
+    Each repetition has another number and a unique name, and seeded noise on its stats.
     """
     if target.exists():
         return

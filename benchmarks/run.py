@@ -1,10 +1,10 @@
-"""Measure this pipeline against other ways to run the same four steps.
+"""Compare this pipeline with other ways to run the same four steps.
 
-python benchmarks/run.py                                  # all of it: hours
+python benchmarks/run.py                                  # everything: takes hours
 python benchmarks/run.py --quick                          # one round, small data: minutes
 python benchmarks/run.py --forms bare,dvc,pipeline --cases nothing --rounds 3
-python benchmarks/run.py --cases million --rounds 3 --add # and keep the other figures
-python benchmarks/run.py --tabulate                       # the page again, from the last figures
+python benchmarks/run.py --cases million --rounds 3 --add # keep the other figures
+python benchmarks/run.py --tabulate                       # rewrite the page from the last figures
 
 Environments, data and state are kept in --cache; the results are written to --output.
 """
@@ -28,12 +28,12 @@ from measure import HERE, ROOT, STEPS, TIME, Measured, build, run, surroundings,
 
 SNAPSHOT = ROOT / "data" / "pokemon.csv"
 ROWS = {"million": 1_000_000, "ten-million": 10_000_000}
-BESIDE = ("benchmarks-sweep.json", "benchmarks-serving.json")  # of sweep.py and serving.py
+OTHER_FIGURES = ("benchmarks-sweep.json", "benchmarks-serving.json")  # of sweep.py and serving.py
 TABLES = ("clean_data.csv", "train_data.csv", "test_data.csv")
 
 
 class Bench:
-    """The forms in their environments and folders, and what has been measured of them."""
+    """The forms with their environments, folders and samples."""
 
     def __init__(self, cache: Path, forms: list[str]):
         self.cache = cache
@@ -41,18 +41,18 @@ class Bench:
         self.samples: list[dict] = []
         self.outcomes: dict[str, dict] = {}
         self._settings: dict[str, dict] = {}
-        needed = {**self.forms, "pipeline": FORMS["pipeline"]}  # which also tells the settings
+        needed_forms = {**self.forms, "pipeline": FORMS["pipeline"]}  # resolves the settings
         self.environments = {}
-        for name, form in needed.items():
+        for name, form in needed_forms.items():
             print(f"environment of {form.title}", file=sys.stderr)
             self.environments[name] = build(form.packages, form.free, cache)
 
     def folder(self, name: str, case: str) -> Path:
-        """A form's working folder; the cases of the small table share one."""
+        """A form's working folder; all cases of the small table share a folder."""
         return self.cache / "work" / name / (case if case in ROWS else "small")
 
     def address(self, case: str) -> Path:
-        """The data set of a case."""
+        """The path of a case's data set, which is created if missing."""
         target = self.cache / "data" / f"pokemon-{ROWS.get(case, 'snapshot')}.csv"
         if case in ROWS:
             rows.write(SNAPSHOT, ROWS[case], target)
@@ -62,15 +62,15 @@ class Bench:
         return target
 
     def settings(self, case: str) -> dict:
-        """All of the pipeline's settings in a case, resolved, for the other forms."""
+        """The pipeline's resolved settings in a case, which all other forms use."""
         if case not in self._settings:
             self._settings[case] = self._resolve(case)
         return self._settings[case]
 
     def _resolve(self, case: str) -> dict:
-        words = overrides(case, self.address(case).as_uri())
+        hydra_overrides = overrides(case, self.address(case).as_uri())
         told = subprocess.run(
-            ["python", "main.py", *words, "--cfg", "job", "--resolve"],
+            ["python", "main.py", *hydra_overrides, "--cfg", "job", "--resolve"],
             cwd=ROOT,
             env=surroundings(self.environments["pipeline"], self.cache / "work" / "settings"),
             capture_output=True,
@@ -81,7 +81,7 @@ class Bench:
         return {**yaml.safe_load(told), **places}
 
     def prepare(self, name: str, case: str) -> None:
-        """A working folder as it is before the first run."""
+        """Reset a form's working folder to its state before the first run."""
         form, folder = self.forms[name], self.folder(name, case)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -94,38 +94,39 @@ class Bench:
         """Run a form once in a case, in a new folder if the case is a first run.
 
         Args:
-            name, case: of the form and of the case.
-            more: further overrides for the pipeline.
+            name: the form.
+            case: the case.
+            additional: further overrides for the pipeline.
         """
         form, folder = self.forms[name], self.folder(name, case)
         if case == "first" or case in ROWS:
             self.prepare(name, case)
         settings = json.dumps(self.settings(case), indent=1)
         (folder / "settings.json").write_text(settings, encoding="utf-8")
-        words = overrides(case, self.address(case).as_uri())
-        words += [f"main.state_dir={folder / 'state'}", *more]
+        hydra_overrides = overrides(case, self.address(case).as_uri())
+        hydra_overrides += [f"main.state_dir={folder / 'state'}", *more]
         environment = surroundings(self.environments[name], folder)
-        measured = run(form.command(case), words, folder, environment)
+        measured = run(form.command(case), hydra_overrides, folder, environment)
         for step, seconds in told_seconds(folder).items():
-            if step in measured.steps:  # a waiting worker counts its waiting too
+            if step in measured.steps:  # a worker's process time includes waiting
                 measured.steps[step]["seconds"] = seconds
         told = f"{case:11}  {name:15}  {measured.seconds:7.2f} s  {measured.mib:6.0f} MiB"
         print(told, file=sys.stderr)
         return measured
 
     def check(self, name: str, case: str) -> None:
-        """Compare what a form came to with what the others did.
+        """Check that a form's results equal those of the other forms.
 
         Raises:
-            RuntimeError: it is something else.
+            RuntimeError: The results differ.
         """
-        found = outcome(self.folder(name, case))
-        expected = self.outcomes.setdefault(case, found)
-        if found != expected:
-            raise RuntimeError(f"{name} came to {found} in {case}, and another to {expected}")
+        result = outcome(self.folder(name, case))
+        expected = self.outcomes.setdefault(case, result)
+        if result != expected:
+            raise RuntimeError(f"{case}: the result of {name} is {result}, expected {expected}")
 
     def round(self, number: int, cases: list[str]) -> None:
-        """Every case of every form once, in an order drawn anew; round 0 is the warm-up."""
+        """Measure every case of every form once, in random order; round 0 is the warm-up."""
         for case in CASES:
             names = [name for name in self.forms if needed(self.forms[name], case, cases)]
             random.Random(f"{number} {case}").shuffle(names)
@@ -145,42 +146,43 @@ class Bench:
         shutil.rmtree(self.folder(name, case))
 
     def keep(self, name: str, case: str, number: int, measured: Measured) -> None:
-        """Add to the samples."""
+        """Add a measurement to the samples."""
         self.samples.append({"form": name, "case": case, "round": number, **vars(measured)})
 
     def versions(self) -> dict[str, str]:
         """The version of each tool."""
-        found = {}
+        installed = {}
         for environment in self.environments.values():
-            found |= {k: v for k, v in versions(environment).items() if k in report.TOOLS}
-        return found
+            installed |= versions(environment)
+        return {name: version for name, version in installed.items() if name in report.TOOLS}
 
 
 def needed(form: Form, case: str, cases: list[str]) -> bool:
-    """Whether a form is run in a case: to be measured, or because other cases start from it."""
-    small = [chosen for chosen in cases if chosen in form.cases and chosen not in ROWS]
+    """Whether a form runs in a case: it is measured, or other cases start from it."""
+    small = [name for name in cases if name in form.cases and name not in ROWS]
     return (case in cases and case in form.cases) or (case == "first" and bool(small))
 
 
 def summary(folder: Path) -> dict | None:
-    """What this pipeline says of its last run, if it was run there."""
-    written = sorted(folder.glob("state/runs/*/summary.json"), key=os.path.getmtime)
-    return json.loads(written[-1].read_text(encoding="utf-8")) if written else None
+    """The summary of the pipeline's last run in a folder; None without a run."""
+    summaries = sorted(folder.glob("state/runs/*/summary.json"), key=os.path.getmtime)
+    return json.loads(summaries[-1].read_text(encoding="utf-8")) if summaries else None
 
 
 def told_seconds(folder: Path) -> dict[str, float]:
-    """The seconds of each step of the last run, as this pipeline tells them."""
-    steps = (summary(folder) or {"steps": {}})["steps"].items()
-    return {STEPS[s]: told["seconds"] for s, told in steps if s in STEPS and told["seconds"]}
+    """The seconds of each step that the pipeline recorded in its last run."""
+    steps = (summary(folder) or {"steps": {}})["steps"]
+    seconds = {name: step["seconds"] for name, step in steps.items() if name in STEPS}
+    return {STEPS[name]: value for name, value in seconds.items() if value}
 
 
 def outcome(folder: Path) -> dict:
-    """What a form came to: its tables by digest, and the model's metrics."""
-    told = summary(folder)
-    if told:
-        outputs = [output for step in told["steps"].values() for output in step["outputs"]]
+    """A form's results: the digests of its tables, and the model's metrics."""
+    run_summary = summary(folder)
+    if run_summary:
+        outputs = [output for step in run_summary["steps"].values() for output in step["outputs"]]
         digests = {o["name"]: o["digest"] for o in outputs if o["name"] in TABLES}
-        metrics = told["metrics"]
+        metrics = run_summary["metrics"]
     else:
         digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in TABLES}
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -188,20 +190,20 @@ def outcome(folder: Path) -> dict:
     return {"tables": digests, "metrics": rounded}
 
 
-def chosen_from(known: list[str]) -> Callable[[str], list[str]]:
-    """An argument type: names separated by commas, each of them known."""
+def chosen_from(choices: list[str]) -> Callable[[str], list[str]]:
+    """An argument type: comma-separated names from ``choices``."""
 
     def read(text: str) -> list[str]:
-        unknown = set(text.split(",")) - set(known)
-        if unknown:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
-        return [name for name in known if name in text.split(",")]
+        invalid = set(text.split(",")) - set(choices)
+        if invalid:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(invalid))}")
+        return [name for name in choices if name in text.split(",")]
 
     return read
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     cases = [*CASES, "ten-million"]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser = argparse.ArgumentParser(
@@ -221,7 +223,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """All that benchmarks.json holds."""
+    """The content of benchmarks.json."""
     if not Path(TIME).exists():
         sys.exit(f"error: there is no {TIME}\n  on Debian: apt-get install time")
     rounds = 1 if args.quick else args.rounds
@@ -239,15 +241,15 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def add(before: dict, now: dict) -> dict:
-    """Figures with those of an earlier time that were not measured again."""
-    again = {(sample["form"], sample["case"]) for sample in now["samples"]}
-    kept = [s for s in before["samples"] if (s["form"], s["case"]) not in again]
+    """New figures, plus the earlier samples that were not measured again."""
+    measured_again = {(sample["form"], sample["case"]) for sample in now["samples"]}
+    earlier = [s for s in before["samples"] if (s["form"], s["case"]) not in measured_again]
     versions = before["versions"] | now["versions"]
-    return {**now, "versions": versions, "samples": kept + now["samples"]}
+    return {**now, "versions": versions, "samples": earlier + now["samples"]}
 
 
 def main() -> None:
-    """Build, measure, and write the figures and the page of them."""
+    """Build the environments, measure, and write the figures and the page."""
     args = arguments()
     figures = args.output.with_suffix(".json")
     if not args.tabulate:
@@ -256,10 +258,10 @@ def main() -> None:
         if args.add and figures.exists():
             measured = add(json.loads(figures.read_text(encoding="utf-8")), measured)
         figures.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    told = json.loads(figures.read_text(encoding="utf-8"))
-    files = [args.output.with_name(name) for name in BESIDE]
-    beside = [json.loads(one.read_text("utf-8")) if one.exists() else None for one in files]
-    args.output.write_text(report.page(told, *beside), encoding="utf-8")
+    all_figures = json.loads(figures.read_text(encoding="utf-8"))
+    files = [args.output.with_name(name) for name in OTHER_FIGURES]
+    beside = [json.loads(file.read_text("utf-8")) if file.exists() else None for file in files]
+    args.output.write_text(report.page(all_figures, *beside), encoding="utf-8")
     print(args.output)
 
 

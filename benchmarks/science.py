@@ -1,9 +1,8 @@
-"""The pipeline's science without the pipeline, as bare scripts would have it: files in, files out.
+"""The pipeline's science without the pipeline, as bare scripts that read and write files.
 
 python science.py STEP [STEP ...]   # download, etl, split, train; in a folder with settings.json
 
-The functions are the steps' own. Nothing is tracked, kept or checked beyond what they check
-themselves.
+The functions are those of the steps. Nothing is tracked, cached or checked besides.
 """
 
 import json
@@ -23,7 +22,7 @@ TRAIN, TEST = Path("train_data.csv"), Path("test_data.csv")
 MODEL, PREPROCESSOR = Path("model.skops"), Path("preprocessor.skops")
 METRICS, FIGURES = Path("metrics.json"), Path("figures")
 
-# Each function imports what it needs, as a script of its own would: no step waits for the others.
+# Each function has its own imports, like a separate script: no step waits for those of others.
 
 
 def download(settings: Mapping[str, Any]) -> None:
@@ -47,12 +46,12 @@ def etl(settings: Mapping[str, Any]) -> None:
 
 
 def split(settings: Mapping[str, Any]) -> None:
-    """Part ``CLEAN`` into ``TRAIN`` and ``TEST``."""
+    """Split ``CLEAN`` into ``TRAIN`` and ``TEST``."""
     from pipeline.science import splitting
     from pipeline.science.data import tables
 
-    drawn = (settings["split"][key] for key in ("test_size", "random_state", "stratify"))
-    train, test = splitting.split(tables.read_cells(CLEAN), *drawn)
+    options = (settings["split"][key] for key in ("test_size", "random_state", "stratify"))
+    train, test = splitting.split(tables.read_cells(CLEAN), *options)
     tables.write_table(train, TRAIN)
     tables.write_table(test, TEST)
 
@@ -63,17 +62,17 @@ def train(settings: Mapping[str, Any]) -> "Trained":
     from pipeline.science import estimators, model_files, tasks, training, validation
     from pipeline.science.data import tables
 
-    chosen = settings["model"]
-    path = chosen["estimator"]
+    model = settings["model"]
+    path = model["estimator"]
     if path == tasks.AUTO:
-        goal = tables.read_table(TRAIN)[chosen["target"]]
-        path = tasks.FORESTS[tasks.decide(goal, chosen["task"])[0]]
+        target = tables.read_table(TRAIN)[model["target"]]
+        path = tasks.FORESTS[tasks.decide(target, model["task"])[0]]
     trained = training.train(
-        *training.read_parts(TRAIN, TEST, chosen["drop"]),
-        estimators.make_estimator(path, chosen["params"], chosen["allowed"]),
-        target=chosen["target"],
-        drop=chosen["drop"],
-        categorical=chosen["categorical"],
+        *training.read_parts(TRAIN, TEST, model["drop"]),
+        estimators.make_estimator(path, model["params"], model["allowed"]),
+        target=model["target"],
+        drop=model["drop"],
+        categorical=model["categorical"],
         how=validation.How(share=None, folds=None, seed=0),
     )
     FIGURES.mkdir(exist_ok=True)
@@ -88,7 +87,7 @@ STEPS = {"download": download, "etl": etl, "split": split, "train": train}
 
 
 def read_settings() -> dict[str, Any]:
-    """The pipeline's settings, from the current folder."""
+    """Read the pipeline's settings from the current folder."""
     return json.loads(Path("settings.json").read_text(encoding="utf-8"))
 
 

@@ -1,11 +1,11 @@
-"""Measure ``python -m pipeline serve`` beside ``mlflow models serve`` of the same model.
+"""Compare ``python -m pipeline serve`` with ``mlflow models serve`` of the same model.
 
 python benchmarks/serving.py                                        # a quarter of an hour
-python benchmarks/serving.py --requests 200 --rounds 1 --memory 400 # a try-out
+python benchmarks/serving.py --requests 200 --rounds 1 --memory 400 # a quick trial
 
-Each request is the same row, raw for ours and clean for MLflow's, which does not clean. The
-servers are measured in turn, so that one load of the machine meets both; processor time is the
-server's own.
+Each request is the same row: raw for the pipeline's server, cleaned for MLflow's, which does not
+clean. The servers are measured in turn, so that the machine's load affects both; processor time is
+that of the server alone.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from pipeline.science.data.tables import snake_case
 
 NAME = "pokemon-legendary"
 LEFT_OUT = ("#", "Name", "Legendary")
-FEWEST = 100  # requests of a measurement with one client
+FEWEST = 100  # requests in a measurement with one client
 
 
 def bodies() -> dict[str, bytes]:
-    """One row as each server takes it, numbers as numbers."""
+    """The request body of each server: one row, with numbers as numbers."""
     with SNAPSHOT.open(encoding="utf-8", newline="") as file:
         row = next(csv.DictReader(file))
     raw = {name: int(cell) if cell.isdecimal() else cell for name, cell in row.items()}
@@ -45,7 +45,7 @@ def bodies() -> dict[str, bytes]:
 
 
 def train(place: Place) -> None:
-    """Run the pipeline, and put its model into production."""
+    """Run the pipeline, and promote its model to production."""
     place.run("main.steps=[1,2,3,4]")
     place.environment["PIPELINE_STATE_DIR"] = str(place.state)
     programs = [str(Path(sys.executable).parent), place.environment["PATH"]]
@@ -55,7 +55,7 @@ def train(place: Place) -> None:
 
 
 def commands(port: int) -> dict[str, list[str]]:
-    """The words after ``python -m`` that start each server."""
+    """The arguments of ``python -m`` that start each server."""
     model = f"models:/{NAME}@production"
     return {
         "pipeline": ["pipeline", "serve", "--env-manager=local", f"--port={port}"],
@@ -73,20 +73,20 @@ def commands(port: int) -> dict[str, list[str]]:
 
 @contextlib.contextmanager
 def running(name: str, place: Place, port: int) -> Iterator[tuple[str, int]]:
-    """A server, once it listens: its address and its process."""
-    words = [sys.executable, "-m", *commands(port)[name]]
-    listens = port + (name == "mlflow")
+    """Start a server; yield its address and its process id when it accepts connections."""
+    command = [sys.executable, "-m", *commands(port)[name]]
+    server_port = port + (name == "mlflow")
     with (place.folder / f"{name}.log").open("wb") as log:
-        form = {"cwd": place.folder, "env": place.environment, "start_new_session": True}
-        server = subprocess.Popen(words, stdout=log, stderr=log, **form)
+        options = {"cwd": place.folder, "env": place.environment, "start_new_session": True}
+        server = subprocess.Popen(command, stdout=log, stderr=log, **options)
     try:
         while server.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", listens)):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server_port)):
                 break
             time.sleep(0.1)
         else:
             raise RuntimeError((place.folder / f"{name}.log").read_text()[-2000:])
-        yield f"http://127.0.0.1:{listens}", server.pid
+        yield f"http://127.0.0.1:{server_port}", server.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
@@ -94,11 +94,11 @@ def running(name: str, place: Place, port: int) -> Iterator[tuple[str, int]]:
 
 
 def once(url: str, pid: int, body: bytes, clients: int, requests: int) -> dict[str, float]:
-    """One measurement, with the milliseconds of processor time that the server takes."""
+    """One measurement, including the server's milliseconds of processor time per request."""
     before = load.processor_seconds(pid)
-    found = asyncio.run(load.load(url, body, clients, requests))
-    spent = load.processor_seconds(pid) - before
-    return {**found, "cpu": 1000 * spent / (found["requests"] + clients)}
+    figures = asyncio.run(load.load(url, body, clients, requests))
+    seconds = load.processor_seconds(pid) - before
+    return {**figures, "cpu": 1000 * seconds / (figures["requests"] + clients)}
 
 
 def measure(options: argparse.Namespace, place: Place) -> dict:
@@ -109,29 +109,31 @@ def measure(options: argparse.Namespace, place: Place) -> dict:
         port = probe.getsockname()[1]
         probe.close()
         servers = {name: stack.enter_context(running(name, place, port)) for name in bodies()}
-        asked = {name: (*servers[name], body) for name, body in bodies().items()}
-        for told in asked.values():
-            once(*told, 1, FEWEST)  # the first requests load code
-        found = []
+        targets = {name: (*servers[name], body) for name, body in bodies().items()}
+        for target in targets.values():
+            once(*target, 1, FEWEST)  # the first requests load code
+        measured = []
         for clients in options.clients:
-            samples: dict[str, list[dict]] = {name: [] for name in asked}
+            samples: dict[str, list[dict]] = {name: [] for name in targets}
             for _ in range(options.rounds):
-                for name, told in asked.items():
+                for name, target in targets.items():
                     requests = options.requests if clients > 1 else FEWEST
-                    samples[name].append(once(*told, clients, requests + clients))
-            for name, taken in samples.items():
-                middle = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
-                rounded = {key: round(value, 2) for key, value in middle.items()}
-                found.append({"server": name, "clients": clients, **rounded})
-                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-        url, pid, body = asked["pipeline"]
+                    samples[name].append(once(*target, clients, requests + clients))
+            for name, repeats in samples.items():
+                medians = {
+                    key: round(statistics.median(sample[key] for sample in repeats), 2)
+                    for key in repeats[0]
+                }
+                measured.append({"server": name, "clients": clients, **medians})
+                print(json.dumps(measured[-1]), file=sys.stderr, flush=True)
+        url, pid, body = targets["pipeline"]
         memory = [round(load.resident_mib(pid), 1)]
         asyncio.run(load.load(url, body, 50, options.memory))
         memory.append(round(load.resident_mib(pid), 1))
     return {
         "processors": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
-        "measured": found,
+        "measured": measured,
         "memory": {"requests": options.memory, "before": memory[0], "after": memory[1]},
     }
 
@@ -146,10 +148,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = json.dumps(measure(options, Place(Path(folder), SNAPSHOT)), indent=2)
-    print(told)
+        text = json.dumps(measure(options, Place(Path(folder), SNAPSHOT)), indent=2)
+    print(text)
     if options.output:
-        options.output.write_text(f"{told}\n", encoding="utf-8")
+        options.output.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

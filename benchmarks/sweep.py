@@ -1,11 +1,11 @@
-"""Measure a sweep against the same fits in a bare script with joblib, and how its cost grows.
+"""Compare a sweep with the same fits in a bare script with joblib, and measure how its cost grows.
 
-python benchmarks/sweep.py                                   # a quarter of an hour and more
+python benchmarks/sweep.py                                   # a quarter of an hour or more
 python benchmarks/sweep.py --trees 50 400 --growth           # forests of other sizes, no growth
-python benchmarks/sweep.py --trials 4 --rows 800 --trees 5 --growth 2 4 --jobs 1     # a try-out
+python benchmarks/sweep.py --trials 4 --rows 800 --trees 5 --growth 2 4 --jobs 1 # a quick trial
 
-The trials are random forests that differ in their seed, so that each costs the same. The bare
-script fits the same rows and measures the same fold; it logs, keeps and draws nothing.
+The trials are random forests with different seeds, so that each costs the same. The bare script
+fits the same rows and measures the same fold; it logs, stores and draws nothing.
 """
 
 import argparse
@@ -26,13 +26,13 @@ BARE = Path(__file__).with_name("bare_fits.py")
 
 
 class Place:
-    """A folder with state of its own, in which sweeps are run."""
+    """A folder for runs and sweeps, with its own state."""
 
     def __init__(self, folder: Path, data: Path):
         self.folder, self.data = folder, data
         dropped = ("WANDB_", "MLFLOW_", "TRACKIO_", "PIPELINE_", "HYDRA_")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-        self.environment = {**kept, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        self.environment = {**inherited, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
 
     @property
     def state(self) -> Path:
@@ -40,13 +40,13 @@ class Place:
         return self.folder / "state"
 
     def seconds(self, *command: str | Path) -> float:
-        """How long this interpreter takes for a command.
+        """Run a command with this interpreter; return its seconds.
 
         Raises:
-            RuntimeError: it failed; the end of its output.
+            RuntimeError: The command failed; the message has the end of its output.
         """
         started = time.perf_counter()
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *command],
             cwd=self.folder,
             env=self.environment,
@@ -54,12 +54,12 @@ class Place:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise RuntimeError((done.stdout + done.stderr)[-2000:])
+        if process.returncode:
+            raise RuntimeError((process.stdout + process.stderr)[-2000:])
         return time.perf_counter() - started
 
     def run(self, *overrides: str) -> float:
-        """The seconds of main.py with these overrides."""
+        """Run main.py with these overrides; return its seconds."""
         fixed = [f"main.state_dir={self.state}", "main.env_manager=local"]
         fixed.append(f"data.file_url={self.data.as_uri()}")
         if self.data != SNAPSHOT:
@@ -67,7 +67,7 @@ class Place:
         return self.seconds(ROOT / "main.py", *overrides, *fixed)
 
     def sweep(self, trials: int, trees: int, jobs: int, first: int) -> float:
-        """The seconds of a sweep whose seeds begin at ``first``."""
+        """Run a sweep whose seeds start at ``first``; return its seconds."""
         seeds = ",".join(str(first + index) for index in range(trials))
         return self.run(
             "-m",
@@ -75,11 +75,11 @@ class Place:
             f"hydra.launcher.n_jobs={jobs}",
             f"model.params.n_estimators={trees}",
             f"model.params.random_state={seeds}",
-            "search.refit=false",  # what is measured is the trials
+            "search.refit=false",  # only the trials are measured
         )
 
     def times_run(self) -> dict[str, int]:
-        """How often each step was run, as MLflow has it."""
+        """How often each step was run, from its MLflow runs."""
         import mlflow
 
         client = mlflow.MlflowClient(f"sqlite:///{self.state / 'mlflow.db'}")
@@ -92,7 +92,7 @@ class Place:
                 return dict(sorted(names.items()))
 
     def training_data(self) -> Path:
-        """The training part that the sweep's trials had."""
+        """The file with the training rows of the sweep's trials."""
         records = (self.state / "steps" / "3-Split_dataset").glob("*.json")
         outputs = json.loads(next(records).read_text())["result"]["outputs"]
         train = next(output for output in outputs if output["name"] == "train_data.csv")
@@ -100,21 +100,21 @@ class Place:
 
 
 def beside_bare(trees: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
-    """A sweep of forests of so many trees, from nothing, and the same fits in a bare script."""
+    """Measure a sweep of forests with empty caches, and the same fits in a bare script."""
     place = Place(folder / f"trees-{trees}", data)
     place.folder.mkdir()
-    swept = place.sweep(options.trials, trees, options.jobs, first=0)
-    bare = place.seconds(
+    sweep_seconds = place.sweep(options.trials, trees, options.jobs, first=0)
+    bare_seconds = place.seconds(
         BARE, place.training_data(), str(options.trials), str(trees), str(options.jobs)
     )
     per_trial = options.jobs / options.trials
     return {
         "trees": trees,
-        "sweep_seconds": round(swept, 1),
-        "bare_seconds": round(bare, 1),
-        "ratio": round(swept / bare, 2),
-        "fit_seconds": round(bare * per_trial, 2),
-        "overhead_per_trial_seconds": round((swept - bare) * per_trial, 2),
+        "sweep_seconds": round(sweep_seconds, 1),
+        "bare_seconds": round(bare_seconds, 1),
+        "ratio": round(sweep_seconds / bare_seconds, 2),
+        "fit_seconds": round(bare_seconds * per_trial, 2),
+        "overhead_per_trial_seconds": round((sweep_seconds - bare_seconds) * per_trial, 2),
         "times_run": place.times_run(),
     }
 
@@ -125,7 +125,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     if options.rows > 800:
         data = folder / "data.csv"
         rows.write(SNAPSHOT, options.rows, data)
-    found = {
+    figures = {
         **{name: getattr(options, name) for name in ("trials", "rows", "jobs")},
         "processors": os.cpu_count(),
         "sweeps": [beside_bare(trees, data, folder, options) for trees in options.trees],
@@ -134,13 +134,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     for number, trials in enumerate(options.growth):
         small = Place(folder / str(trials), SNAPSHOT)
         small.folder.mkdir()
-        small.run("main.steps=[1,2,3]")  # so that the trials alone are measured
-        took = small.sweep(trials, 5, options.jobs, first=1000 * (number + 1))
-        growth[trials] = round(took / trials, 2)
-    found["seconds_per_trial"] = growth
+        small.run("main.steps=[1,2,3]")  # so that only the trials are measured
+        seconds = small.sweep(trials, 5, options.jobs, first=1000 * (number + 1))
+        growth[trials] = round(seconds / trials, 2)
+    figures["seconds_per_trial"] = growth
     if len(growth) > 1:
-        found["growth"] = round(growth[max(growth)] / growth[min(growth)], 2)
-    return found
+        figures["growth"] = round(growth[max(growth)] / growth[min(growth)], 2)
+    return figures
 
 
 def main() -> None:

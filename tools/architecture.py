@@ -1,4 +1,4 @@
-"""The architecture as Markdown for the docs site: the packages and the contracts on imports."""
+"""Generates the docs site's page on packages and their import contracts."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ Packages import one way. Every package may import `pipeline.core`, which imports
 
 
 def page() -> str:
-    """The packages, what each may import, and the modules of each."""
+    """The page as Markdown: the packages, their allowed imports and their modules."""
     contracts = _contracts()
     packages = _packages(contracts)
     parts = [INTRODUCTION, _table(packages, contracts)]
@@ -38,14 +38,14 @@ def page() -> str:
 
 
 def _contracts() -> list[dict[str, Any]]:
-    """The contracts that protect a package from imports."""
+    """The contracts of pyproject.toml that restrict who may import a package."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
     return [contract for contract in contracts if contract["type"] == "protected"]
 
 
 def _packages(contracts: list[dict[str, Any]]) -> list[str]:
-    """All packages: those that contracts protect in their order, and then other importers."""
+    """All packages: the protected ones in the order of the contracts, then other importers."""
     protected = [contract["protected_modules"][0] for contract in contracts]
     importers = [name for contract in contracts for name in contract["allowed_importers"]]
     return [*dict.fromkeys([CORE, *protected, *importers])]
@@ -75,7 +75,7 @@ def _folder(package: str) -> Path:
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The modules below a package, named from there."""
+    """The modules of a package, with names relative to it."""
     for path in sorted(folder.rglob("*.py")):
         inside = path.relative_to(folder).with_suffix("")
         if path.name != "__init__.py" and "template" not in inside.parts:
@@ -85,7 +85,7 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
 def _purpose(path: Path) -> str:
     """The first line of a module's docstring."""
     if not path.is_file():
-        return "What Hydra finds here by itself: sweepers and launchers."
+        return "Hydra plugins: a sweeper and a launcher."
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     line = re.sub(r":\w+:(?=`)", "", docstring.partition("\n")[0])
     return line.replace("``", "`").replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Write ``data/iris.csv`` from the copy of the iris data set that scikit-learn carries.
+"""Write ``data/iris.csv`` from scikit-learn's copy of the iris data set.
 
 python tools/make_iris.py
 """
@@ -11,7 +11,7 @@ DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 def main() -> None:
-    """150 rows: four lengths in centimetres and the species' name."""
+    """Write 150 rows: four lengths in centimetres and the name of the species."""
     iris = load_iris(as_frame=True)
     table = iris.data.assign(species=iris.target_names[iris.target])
     table.to_csv(DATA / "iris.csv", index=False, lineterminator="\n")

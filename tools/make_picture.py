@@ -13,8 +13,8 @@ PICTURE = ROOT / "docs" / "pipeline.svg"
 
 
 def picture(steps: Mapping[str, step_calls.Call]) -> str:
-    """The steps that ``main.py`` calls, and the artifacts that pass between them."""
-    drawn = [
+    """The SVG of the steps that ``main.py`` calls and the artifacts between them."""
+    graph_steps = [
         graph.Step(
             call.step,
             [reference.partition(":")[0] for reference in call.inputs_from.values()],
@@ -22,11 +22,11 @@ def picture(steps: Mapping[str, step_calls.Call]) -> str:
         )
         for call in steps.values()
     ]
-    return graph.as_svg(drawn)
+    return graph.as_svg(graph_steps)
 
 
 if __name__ == "__main__":
     schema.register()
     with initialize_config_dir(str(ROOT), version_base="1.3"):
-        found = step_calls.record_calls(dvc_export.main_function(), compose("config"))
-    PICTURE.write_text(picture(found), encoding="utf-8")
+        steps = step_calls.record_calls(dvc_export.main_function(), compose("config"))
+    PICTURE.write_text(picture(steps), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Derive ``data/pokemon.csv`` from the Pokédex tables of the MIT-licensed package poke-env.
 
 The snapshot is a table of facts: 800 rows, generations 1 to 6, Mega formes included.
-It is already in the repository; this script shows where it came from and rebuilds it::
+The file is already in the repository; this script documents its origin and rebuilds it::
 
     pip install --no-deps poke-env==0.16.1
     python tools/make_pokemon.py
@@ -24,7 +24,7 @@ HEADER += ["Sp. Atk", "Sp. Def", "Speed", "Generation", "Legendary"]
 STATS = ["hp", "atk", "def", "spa", "spd", "spe"]
 LAST_OF_GENERATION = [151, 251, 386, 493, 649, 721]
 
-# Species whose base row is replaced by these rows: (suffix of the name, key in the table).
+# Species whose base row is replaced by rows of its formes: (suffix of the name, key in the table).
 FORMES = {
     "deoxys": [
         ("Normal Forme", "deoxys"),
@@ -70,7 +70,7 @@ for _species in ("pumpkaboo", "gourgeist"):
         (f"{size} Size", f"{_species}{size.lower()}") for size in ("Small", "Large", "Super")
     ]
 
-# Order of the battle formes that follow their base row, and how each is written after it.
+# Battle formes in the order in which they follow their base row, with the format of their names.
 MEGAS = {
     "Mega": "Mega {}",
     "Mega-X": "Mega {} X",
@@ -83,7 +83,7 @@ NOT_LEGENDARY = {151, 251, 488, 489, 490, 647, 648, 649}
 
 
 def row(entry: dict, name: str, base: dict) -> list:
-    """One line of the table: ``entry`` holds types and stats, ``base`` its species."""
+    """One row of the table: types and stats of ``entry``, number and tags of its species."""
     number, stats = base["num"], [entry["baseStats"][stat] for stat in STATS]
     second_type = entry["types"][1] if len(entry["types"]) > 1 else ""
     generation = 1 + sum(number > last for last in LAST_OF_GENERATION)
@@ -94,26 +94,28 @@ def row(entry: dict, name: str, base: dict) -> list:
 
 
 def table(pokedex: dict) -> list[list]:
-    """All 800 rows, by number, each species followed by its formes."""
+    """All 800 rows by number; each species is followed by its formes."""
     species = {
         key: entry
         for key, entry in pokedex.items()
         if 1 <= entry.get("num", 0) <= 721 and "baseSpecies" not in entry and "forme" not in entry
     }
-    megas = [e for e in pokedex.values() if e.get("forme") in MEGAS and "gen" not in e]
+    megas = [
+        entry for entry in pokedex.values() if entry.get("forme") in MEGAS and "gen" not in entry
+    ]
     rows = []
     for key, base in sorted(species.items(), key=lambda item: item[1]["num"]):
         name = NAMES.get(base["num"], base["name"])
         for suffix, forme in FORMES.get(key, [("", key)]):
             rows.append(row(pokedex[forme], name + suffix, base))
-        own = [e for e in megas if e["baseSpecies"] == base["name"]]
-        own.sort(key=lambda e: list(MEGAS).index(e["forme"]))
-        rows += [row(mega, name + MEGAS[mega["forme"]].format(name), base) for mega in own]
+        own_megas = [mega for mega in megas if mega["baseSpecies"] == base["name"]]
+        own_megas.sort(key=lambda mega: list(MEGAS).index(mega["forme"]))
+        rows += [row(mega, name + MEGAS[mega["forme"]].format(name), base) for mega in own_megas]
     return rows
 
 
 def main() -> None:
-    """Read the installed poke-env's table and write the snapshot, checking both checksums."""
+    """Write the snapshot from the installed poke-env; both checksums must match."""
     package = importlib.util.find_spec("poke_env")
     if package is None:
         raise SystemExit("poke-env is not installed: pip install --no-deps poke-env==0.16.1")
@@ -124,7 +126,7 @@ def main() -> None:
     csv.writer(text, lineterminator="\n").writerows([HEADER, *table(json.loads(source))])
     data = text.getvalue().encode()
     if hashlib.sha256(data).hexdigest() != CSV_SHA256:
-        raise SystemExit("the derived table is not the known one")
+        raise SystemExit("the checksum of the derived table differs from CSV_SHA256")
     (DATA / "pokemon.csv").write_bytes(data)
 
 

@@ -10,7 +10,7 @@ PIN = re.compile(r"^(\s+- )([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)
 
 
 def conda_files() -> list[Path]:
-    """The root's conda.yml and the steps'."""
+    """The conda.yml files of the root and of the steps."""
     return [ROOT / "conda.yml", *sorted(ROOT.glob("[0-9]*-*/conda.yml"))]
 
 

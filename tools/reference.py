@@ -1,4 +1,4 @@
-"""The reference of all settings and commands, as Markdown for the docs site."""
+"""Generates the docs site's reference of all settings and commands."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ FILES = ("promotion/default", "serve/default", "hydra/sweeper/optuna", "hydra/la
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of a YAML file, with the value and the comment on its line."""
+    """A key of a YAML file with the value and the comment on its line."""
 
     key: str
     value: str
@@ -31,7 +31,7 @@ class Setting:
 
 
 def settings(text: str) -> Iterator[Setting]:
-    """The keys of a YAML file in block style, dotted."""
+    """The settings of a YAML file in block style, with dotted keys."""
     parents: list[str] = []
     for line in text.splitlines():
         if match := KEY.fullmatch(line.rstrip()):
@@ -41,16 +41,16 @@ def settings(text: str) -> Iterator[Setting]:
 
 def settings_page() -> str:
     """The keys of ``config.yaml`` by section, and the choices and settings in ``conf``."""
-    found = [*settings((ROOT / "config.yaml").read_text(encoding="utf-8"))]
-    sections = dict.fromkeys(setting.key.partition(".")[0] for setting in found)
+    all_settings = [*settings((ROOT / "config.yaml").read_text(encoding="utf-8"))]
+    sections = dict.fromkeys(setting.key.partition(".")[0] for setting in all_settings)
     del sections["defaults"]
     parts = [
         "# Settings",
         "Every key of `config.yaml`, with its default. Change any on the command line: "
-        "`python main.py split.test_size=0.3`. `???` has to be set, by the data set or the model.",
+        "`python main.py split.test_size=0.3`. `???` must be set by the data set or the model.",
     ]
     for section in sections:
-        keys = [setting for setting in found if setting.key.startswith(f"{section}.")]
+        keys = [setting for setting in all_settings if setting.key.startswith(f"{section}.")]
         parts += [f"## {section}", _table(keys)]
     for group, meaning in GROUPS.items():
         rows = [(f"`{group}={path.stem}`", _title(path)) for path in _files(group)]
@@ -80,8 +80,8 @@ def commands_page() -> str:
 
 def _table(keys: Iterable[Setting]) -> str:
     rows = [
-        (f"`{each.key}`", f"`{each.value}`" if each.value else "", _linked(each.meaning))
-        for each in keys
+        (f"`{item.key}`", f"`{item.value}`" if item.value else "", _linked(item.meaning))
+        for item in keys
     ]
     return _rows(("setting", "default", "meaning"), rows)
 
@@ -92,7 +92,7 @@ def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _linked(text: str) -> str:
-    """A comment as Markdown: paths of pages are links, and only backquotes are markup."""
+    """A comment as Markdown: paths of pages become links; markup other than code is escaped."""
     return re.sub(r"`[^`]*`|docs/(\w+)\.md|([*_<|\[\]])", _marked, text)
 
 
@@ -127,7 +127,7 @@ def _targets() -> Iterator[tuple[str, str]]:
 
 
 def _scripts() -> Iterator[tuple[str, click.Command]]:
-    """The console scripts in pyproject.toml that are commands themselves."""
+    """The console scripts in pyproject.toml that are click commands."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name, place in project["scripts"].items():
         module, _, attribute = place.partition(":")
@@ -137,7 +137,7 @@ def _scripts() -> Iterator[tuple[str, click.Command]]:
 
 
 def _command(usage: str, command: click.Command, name: str) -> list[str]:
-    """What a command does, how it is called, and its options."""
+    """The Markdown parts of a command: its help, its usage and its options."""
     context = click.Context(command, info_name=name)
     pieces = " ".join([usage, *command.collect_usage_pieces(context)])
     records = filter(None, (option.get_help_record(context) for option in command.params))

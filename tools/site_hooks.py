@@ -1,7 +1,7 @@
-"""MkDocs' hooks for the docs site: generated pages, and links to files outside ``docs``.
+"""MkDocs hooks for the docs site: generated pages, and links to files outside ``docs``.
 
-A page links to a file of the repository by its path, as on GitHub. The site holds a copy of each
-such file, and the link leads there.
+A page links to files of the repository by path, as on GitHub. The site has a copy of each such
+file, and the link is changed to the copy.
 """
 
 import re
@@ -34,17 +34,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and the files outside ``docs`` that pages link to."""
     for uri, page in GENERATED.items():
         files.append(File.generated(config, uri, content=page()))
-    waiting = [*EXTRA_PAGES, *(f"docs/{file.src_uri}" for file in files.documentation_pages())]
-    seen = {"README.md"}  # the site's home page stands for it
-    while waiting:
-        path = waiting.pop()
-        if path in seen or not (ROOT / path).exists():
+    pending = [*EXTRA_PAGES, *(f"docs/{file.src_uri}" for file in files.documentation_pages())]
+    visited = {"README.md"}  # links to it lead to the site's home page
+    while pending:
+        path = pending.pop()
+        if path in visited or not (ROOT / path).exists():
             continue
-        seen.add(path)
+        visited.add(path)
         if not path.startswith("docs/") and (ROOT / path).is_file():
             files.append(File.generated(config, _uri(path), abs_src_path=str(ROOT / path)))
         if path.endswith(".md"):
-            waiting += _targets(path)
+            pending += _targets(path)
     return files
 
 
@@ -54,17 +54,17 @@ def on_page_markdown(
     config: MkDocsConfig,  # noqa: ARG001 - given by mkdocs
     files: Files,  # noqa: ARG001 - given by mkdocs
 ) -> str:
-    """Point links at the site's copies; a link to a folder, which has none, becomes its text."""
+    """Change links to the site's copies; links to folders become plain text."""
     path = _path(page.file.src_uri)
     folder = PurePosixPath(page.file.src_uri).parent
 
-    def of_site(link: re.Match[str]) -> str:
+    def site_link(link: re.Match[str]) -> str:
         target = _target(path, link[2])
         if (ROOT / target).is_dir():
             return link[1]
         return f"[{link[1]}]({relpath(_uri(target), folder)}{link[3] or ''})"
 
-    return LINK.sub(of_site, markdown)
+    return LINK.sub(site_link, markdown)
 
 
 def on_post_page(
@@ -72,14 +72,14 @@ def on_post_page(
     page: Page,
     config: MkDocsConfig,  # noqa: ARG001 - given by mkdocs
 ) -> str:
-    """Warn of what a page loads from another host; with ``--strict`` this fails the build."""
+    """Warn if a page loads files from another host; with ``--strict`` the build fails."""
     for load in LOADS.findall(output):
         log.warning(f"{page.file.src_uri} loads from another host: {load}")
     return output
 
 
 def _targets(path: str) -> Iterator[str]:
-    """The paths that a page links to, from the repository's root."""
+    """The paths that a page links to, relative to the repository."""
     for _, link, _ in LINK.findall((ROOT / path).read_text(encoding="utf-8")):
         yield _target(path, link)
 
@@ -89,11 +89,11 @@ def _target(path: str, link: str) -> str:
 
 
 def _path(uri: str) -> str:
-    """The path of a page's source, from the repository's root."""
+    """The path of a page's source, relative to the repository."""
     outside = uri in EXTRA_PAGES or uri.startswith("examples/")
     return uri if outside else f"docs/{uri}"
 
 
 def _uri(path: str) -> str:
-    """The address within the site of a file, given from the repository's root."""
+    """The site URI of a file, given its path relative to the repository."""
     return "index.md" if path == "README.md" else path.removeprefix("docs/")

@@ -1,9 +1,9 @@
-"""Tries the pipeline on a real W&B account: ``python -m tools.wandb_smoke --project smoke-test``.
+"""Tests the pipeline with a real W&B account: ``python -m tools.wandb_smoke --project smoke-test``.
 
-For a person with an account: the project's own tests talk to a server that imitates W&B, never to
-the real one. It runs the whole pipeline twice, a sweep of three trials by W&B's agent, promotes,
-and deletes all it has made, unless it is told to keep it. It prints each thing that it has checked,
-and ends with an error at the first that is not so. Local state goes into a folder of its own.
+The project's own tests use a server that imitates W&B. This script runs the pipeline twice and a
+sweep of three trials with W&B's agent, promotes a model, and deletes all its runs and artifacts
+unless ``--keep`` is given. It prints each check, and stops at the first that fails. Local state
+goes into a temporary folder.
 """
 
 import argparse
@@ -30,15 +30,15 @@ MODEL = "pokemon-legendary"
 
 
 class Failed(SystemExit):
-    """Something is not as it should be; the text says what."""
+    """A check or a program failed; the text says which."""
 
 
 class Smoke:
-    """A project in W&B, and programs that write to it.
+    """The checks on one project in W&B.
 
     Args:
-        entity: the user or team; empty: the key's default one.
-        project: the project; it is to be a new one.
+        entity: the user or team; empty uses the default of the API key.
+        project: a new project.
         state: the folder of local state.
         options: overrides for each run of main.py.
     """
@@ -58,24 +58,24 @@ class Smoke:
         (state / "wandb").mkdir()
         variables.set_variables({"WANDB_ENTITY": self.entity, "WANDB_DIR": str(state)})
 
-    def check(self, what: str, holds: Any) -> None:
-        """Print what has been checked.
+    def check(self, description: str, holds: Any) -> None:
+        """Print a check that passed.
 
         Raises:
-            Failed: it does not hold.
+            Failed: The check failed.
         """
         if not holds:
-            raise Failed(f"FAILED  {what}")
-        print(f"ok      {what}", flush=True)
+            raise Failed(f"FAILED  {description}")
+        print(f"ok      {description}", flush=True)
 
-    def program(self, *words: str | Path) -> str:
-        """Run a program of Python's to its end; what it has printed.
+    def program(self, *arguments: str | Path) -> str:
+        """Run a Python program; return its output.
 
         Raises:
-            Failed: it ended with an error.
+            Failed: The program failed.
         """
-        command = [sys.executable, *map(str, words)]
-        done = subprocess.run(
+        command = [sys.executable, *map(str, arguments)]
+        process = subprocess.run(
             command,
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -83,9 +83,9 @@ class Smoke:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise Failed(f"{done.stdout}\nFAILED  {' '.join(command)}")
-        return done.stdout
+        if process.returncode:
+            raise Failed(f"{process.stdout}\nFAILED  {' '.join(command)}")
+        return process.stdout
 
     def run(self, *overrides: str) -> str:
         """Run main.py."""
@@ -96,31 +96,32 @@ class Smoke:
         return list(wandb.Api().runs(self.path, order="+created_at"))
 
     def require_new_project(self) -> None:
-        """Refuse a project that has runs, for in the end all are deleted.
+        """Check that the project has no runs, since all its runs are deleted at the end.
 
         Raises:
-            Failed: it has some.
+            Failed: The project has runs.
         """
         try:
-            found = self.runs()
-        except ValueError:  # there is no such project
+            runs = self.runs()
+        except ValueError:  # the project does not exist
             return
-        if found:
-            raise Failed(f"{self.path} has runs already: give a new project")
+        if runs:
+            raise Failed(f"{self.path} has runs already: name a new project")
 
     def whole_pipeline(self) -> None:
-        """Run the pipeline twice: once all of it, once nothing."""
+        """Run the pipeline twice: the second time, all steps come from the cache."""
         self.run("main.experiment_name=smoke")
         runs = {run.job_type: run for run in self.runs()}
         self.check("a run for each step and one for the pipeline", {*runs} == {*STEPS, "pipeline"})
         self.check("all are finished", {run.state for run in runs.values()} == {"finished"})
-        self.check("they are one group", {run.group for run in runs.values()} == {"smoke"})
+        self.check("all are in one group", {run.group for run in runs.values()} == {"smoke"})
         tags = {tag for run in runs.values() for tag in run.tags}
-        self.check("tags", {"smoke", "pokemon", "auto"} <= tags)
-        training, whole = runs["4-Training_model"], runs["pipeline"]
+        self.check("runs have tags", {"smoke", "pokemon", "auto"} <= tags)
+        training, pipeline_run = runs["4-Training_model"], runs["pipeline"]
         self.check("the pipeline has the model's metrics",
-                   whole.summary["f1"] == training.summary["f1"])  # fmt: skip
-        self.check("and the configuration", whole.config["split"]["test_size"] == 0.2)
+                   pipeline_run.summary["f1"] == training.summary["f1"])  # fmt: skip
+        test_size = pipeline_run.config["split"]["test_size"]
+        self.check("the pipeline has the configuration", test_size == 0.2)
         keys = {"roc_table", "precision_recall_table", "confusion_table", "roc_curve"}
         self.check("charts and figures", keys <= {*training.summary.keys()})
         self.check("the report as a page", "report" in runs["5-Report"].summary)
@@ -128,52 +129,58 @@ class Smoke:
         self.check("lineage", used == {"train_data.csv:v0", "test_data.csv:v0"})
         model = wandb.Api().artifact(f"{self.path}/model:candidate")
         self.check("the candidate is the model's first version", model.version == "v0")
-        again = self.run("main.experiment_name=smoke")
-        self.check("nothing runs again", again.count(": cached in") == len(STEPS))
+        output = self.run("main.experiment_name=smoke")
+        self.check("all steps are cached", output.count(": cached in") == len(STEPS))
         (_, last) = [run for run in self.runs() if run.job_type == "pipeline"]
-        handed_over = {artifact.name for artifact in last.used_artifacts()}
-        self.check("that run uses what was handed over", "model:v0" in handed_over)
+        reused = {artifact.name for artifact in last.used_artifacts()}
+        self.check("the second run uses the cached artifacts", "model:v0" in reused)
 
     def sweep(self) -> None:
-        """Make a sweep of three trials, and run an agent."""
-        told = yaml.safe_load((ROOT / "examples" / "sweep.yaml").read_text(encoding="utf-8"))
-        told |= {"method": "grid", "parameters": {FOREST: {"values": [2, 3, 4]}}}
-        told["command"] = ["${env}", sys.executable, *told["command"][2:], *self.options]
+        """Create a sweep of three trials, and run an agent."""
+        sweep_spec = yaml.safe_load((ROOT / "examples" / "sweep.yaml").read_text(encoding="utf-8"))
+        sweep_spec |= {"method": "grid", "parameters": {FOREST: {"values": [2, 3, 4]}}}
+        sweep_spec["command"] = [
+            "${env}",
+            sys.executable,
+            *sweep_spec["command"][2:],
+            *self.options,
+        ]
         file = self.state / "sweep.yaml"
-        file.write_text(yaml.safe_dump(told), encoding="utf-8")
-        made = self.program("-m", "wandb", "sweep", "--project", self.project, file)
-        (id,) = {*re.findall(rf"wandb agent \S*{re.escape(self.path)}/(\w+)", made)}
+        file.write_text(yaml.safe_dump(sweep_spec), encoding="utf-8")
+        output = self.program("-m", "wandb", "sweep", "--project", self.project, file)
+        (id,) = {*re.findall(rf"wandb agent \S*{re.escape(self.path)}/(\w+)", output)}
         self.program("-m", "wandb", "agent", f"{self.path}/{id}")
-        found = wandb.Api().sweep(f"{self.path}/{id}")
-        trials = list(found.runs)
+        wandb_sweep = wandb.Api().sweep(f"{self.path}/{id}")
+        trials = list(wandb_sweep.runs)
         self.check("the sweep has three runs", len(trials) == 3)
         self.check("they are finished", {run.state for run in trials} == {"finished"})
         self.check("they have the metric", all("val_f1" in run.summary for run in trials))
-        self.check("and what was proposed", {run.config[FOREST] for run in trials} == {2, 3, 4})
-        best, values = found.best_run(), [run.summary["val_f1"] for run in trials]
-        self.check("W&B knows the best one", best.summary["val_f1"] == max(values))
+        proposed = {run.config[FOREST] for run in trials}
+        self.check("they have the proposed values", proposed == {2, 3, 4})
+        best, values = wandb_sweep.best_run(), [run.summary["val_f1"] for run in trials]
+        self.check("W&B knows the best trial", best.summary["val_f1"] == max(values))
 
     def promote(self, registry: str) -> None:
-        """Put the last candidate into production."""
-        words = ["promote", "--force", "--why", "smoke test", "--env-manager", "local"]
-        words += [f"promotion.wandb_registry={registry}"] if registry else []
-        told = self.program("-m", "pipeline", "--state-dir", self.state, *words)
-        self.check("the candidate is in production", "is in production" in told)
-        self.check("without a warning", "warning" not in told)
+        """Promote the last candidate to production."""
+        arguments = ["promote", "--force", "--why", "smoke test", "--env-manager", "local"]
+        arguments += [f"promotion.wandb_registry={registry}"] if registry else []
+        output = self.program("-m", "pipeline", "--state-dir", self.state, *arguments)
+        self.check("the candidate is in production", "is in production" in output)
+        self.check("promotion prints no warning", "warning" not in output)
         model = wandb.Api().artifact(f"{self.path}/model:production")
         self.check("the model has the alias", {"candidate", "production"} <= {*model.aliases})
         if registry:
             organization, _, name = registry.rpartition("/")
-            place = [organization, f"wandb-registry-{name}", f"{MODEL}:production"]
-            linked = wandb.Api().artifact("/".join(filter(None, place)))
+            path_parts = [organization, f"wandb-registry-{name}", f"{MODEL}:production"]
+            linked = wandb.Api().artifact("/".join(filter(None, path_parts)))
             self.check("the registry has it", linked.source_version == model.version)
 
     def delete(self) -> None:
-        """Delete all runs and artifacts, and run once more."""
+        """Delete all runs and artifacts, and run the first step again."""
         self._delete_runs()
         self.check("all runs are deleted", self.runs() == [])
-        told = self.run("main.experiment_name=smoke", "main.steps=[1]")
-        self.check("what was deleted is made again", "1-Download_data: ran in" in told)
+        output = self.run("main.experiment_name=smoke", "main.steps=[1]")
+        self.check("a deleted artifact is made again", "1-Download_data: ran in" in output)
         self._delete_runs()
 
     def _delete_runs(self) -> None:
@@ -182,24 +189,24 @@ class Smoke:
 
 
 def main() -> None:
-    """Check all of it."""
+    """Run all checks."""
     parser = argparse.ArgumentParser(description="Try the pipeline on a real W&B account")
     parser.add_argument("--entity", default="", help="user or team; default: the key's own")
     parser.add_argument("--project", default=f"smoke-{secrets.token_hex(3)}", help="a new project")
     parser.add_argument("--registry", default="", help="link to it: model, or ORGANIZATION/model")
     parser.add_argument("--keep", action="store_true", help="delete nothing")
     parser.add_argument("overrides", nargs="*", help="for main.py, such as main.env_manager=local")
-    given = parser.parse_args()
+    args = parser.parse_args()
     choose("wandb")
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
-        smoke = Smoke(given.entity, given.project, Path(folder), given.overrides)
+        smoke = Smoke(args.entity, args.project, Path(folder), args.overrides)
         print(f"{smoke.api.settings['base_url']}: {smoke.path}", flush=True)
         smoke.require_new_project()
         parts: list[Callable[[], None]] = [smoke.whole_pipeline, smoke.sweep]
         for part in parts:
             part()
-        smoke.promote(given.registry)
-        if given.keep:
+        smoke.promote(args.registry)
+        if args.keep:
             print(f"kept: {smoke.path}")
         else:
             smoke.delete()

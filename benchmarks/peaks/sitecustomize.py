@@ -1,8 +1,8 @@
-"""Python imports this in every process that a benchmark starts: it notes the peak memory.
+"""Records the peak memory of each Python process that a benchmark starts.
 
-`/usr/bin/time -v` tells the largest process of all; this tells which one it was.
+Python imports this module at its start. `/usr/bin/time -v` reports only the largest process.
 """
-# Every process waits for what is imported here, so pathlib is not:
+# Every process waits for these imports, so pathlib is not imported:
 # ruff: noqa: PTH119, PTH109, PTH123
 
 import atexit

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from conversion import dvc_export
-from conversion.calls import Call, calls
+from conversion.step_calls import Call, record_calls
 from pipeline import __main__ as program
 from pipeline.config import checks, entry, overrides
 from pipeline.core.errors import PipelineError
@@ -63,7 +63,7 @@ def of_main(words: Sequence[str]) -> str:
     try:
         overrides.refuse_flags(words, {})
         config = composed(*words)
-        checks.find_files(config)
+        checks.resolve_data_path(config)
         checks.check(config, sweep=False)
     except PipelineError as error:
         return _error("", error)
@@ -72,7 +72,7 @@ def of_main(words: Sequence[str]) -> str:
     artifacts: dict[str, Path] = {}
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        for step, call in list(calls(dvc_export.go(), config).items())[:4]:
+        for step, call in list(record_calls(dvc_export.main_function(), config).items())[:4]:
             run = PlainRun(Path(folder) / step, artifacts)
             run.folder.mkdir()
             try:

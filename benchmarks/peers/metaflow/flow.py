@@ -1,4 +1,4 @@
-"""The four steps as a Metaflow flow; each is a process of its own."""
+"""The four steps as a Metaflow flow; each runs in its own process."""
 
 import science
 from metaflow import FlowSpec, step

@@ -1,4 +1,4 @@
-"""One step: read the latest artifacts, call the science, log what came out."""
+"""One step: read the latest artifacts, call the science, log the results."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A data set of Kedro's for a file that its node has written itself."""
+"""A Kedro data set for a file that the node itself has written."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from kedro.io import AbstractDataset
 
 
 class Written(AbstractDataset):
-    """A file, handed on by its path."""
+    """A file, passed between nodes by its path."""
 
     def __init__(self, filepath: str):
         self._path = Path(filepath)
