@@ -93,7 +93,7 @@ class Place:
 
     def training_data(self) -> Path:
         """The file with the training rows of the sweep's trials."""
-        records = (self.state / "steps" / "3-Split_dataset").glob("*.json")
+        records = (self.state / "finished" / "3-Split_dataset").glob("*/*.json")
         outputs = json.loads(next(records).read_text())["result"]["outputs"]
         train = next(output for output in outputs if output["name"] == "train_data.csv")
         return self.state / "trackio" / next(iter(train["stored"]))
