@@ -24,10 +24,10 @@ def write(source: Path, rows: int, target: Path) -> None:
     partial = target.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     for start in range(0, rows, CHUNK):
-        places = np.arange(start, min(start + CHUNK, rows))
-        table = snapshot.iloc[places % len(snapshot)].reset_index(drop=True)
+        indices = np.arange(start, min(start + CHUNK, rows))
+        table = snapshot.iloc[indices % len(snapshot)].reset_index(drop=True)
         table["#"] = random.integers(1, NUMBERS, len(table), endpoint=True)
-        table["Name"] = [f"{name} {i}" for name, i in zip(table["Name"], places, strict=True)]
+        table["Name"] = [f"{name} {i}" for name, i in zip(table["Name"], indices, strict=True)]
         noise = random.integers(-5, 5, (len(table), len(STATS)), endpoint=True)
         table[STATS] = np.clip(table[STATS] + noise, LOWEST, HIGHEST)
         table["Total"] = table[STATS].sum(axis=1)

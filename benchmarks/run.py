@@ -69,7 +69,7 @@ class Bench:
 
     def _resolve(self, case: str) -> dict:
         hydra_overrides = overrides(case, self.address(case).as_uri())
-        told = subprocess.run(
+        resolved = subprocess.run(
             ["python", "main.py", *hydra_overrides, "--cfg", "job", "--resolve"],
             cwd=ROOT,
             env=surroundings(self.environments["pipeline"], self.cache / "work" / "settings"),
@@ -77,8 +77,8 @@ class Bench:
             text=True,
             check=True,
         ).stdout
-        places = {"code": str(HERE / "science.py"), "address": str(self.address(case))}
-        return {**yaml.safe_load(told), **places}
+        paths = {"code": str(HERE / "science.py"), "address": str(self.address(case))}
+        return {**yaml.safe_load(resolved), **paths}
 
     def prepare(self, name: str, case: str) -> None:
         """Reset a form's working folder to its state before the first run."""
@@ -90,7 +90,7 @@ class Bench:
         if form.setup:
             run(form.setup, [], folder, surroundings(self.environments[name], folder))
 
-    def run(self, name: str, case: str, *more: str) -> Measured:
+    def run(self, name: str, case: str, *additional: str) -> Measured:
         """Run a form once in a case, in a new folder if the case is a first run.
 
         Args:
@@ -104,14 +104,14 @@ class Bench:
         settings = json.dumps(self.settings(case), indent=1)
         (folder / "settings.json").write_text(settings, encoding="utf-8")
         hydra_overrides = overrides(case, self.address(case).as_uri())
-        hydra_overrides += [f"main.state_dir={folder / 'state'}", *more]
+        hydra_overrides += [f"main.state_dir={folder / 'state'}", *additional]
         environment = surroundings(self.environments[name], folder)
         measured = run(form.command(case), hydra_overrides, folder, environment)
-        for step, seconds in told_seconds(folder).items():
+        for step, seconds in recorded_seconds(folder).items():
             if step in measured.steps:  # a worker's process time includes waiting
                 measured.steps[step]["seconds"] = seconds
-        told = f"{case:11}  {name:15}  {measured.seconds:7.2f} s  {measured.mib:6.0f} MiB"
-        print(told, file=sys.stderr)
+        line = f"{case:11}  {name:15}  {measured.seconds:7.2f} s  {measured.mib:6.0f} MiB"
+        print(line, file=sys.stderr)
         return measured
 
     def check(self, name: str, case: str) -> None:
@@ -169,7 +169,7 @@ def summary(folder: Path) -> dict | None:
     return json.loads(summaries[-1].read_text(encoding="utf-8")) if summaries else None
 
 
-def told_seconds(folder: Path) -> dict[str, float]:
+def recorded_seconds(folder: Path) -> dict[str, float]:
     """The seconds of each step that the pipeline recorded in its last run."""
     steps = (summary(folder) or {"steps": {}})["steps"]
     seconds = {name: step["seconds"] for name, step in steps.items() if name in STEPS}

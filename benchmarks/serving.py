@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import load
-from sweep import SNAPSHOT, Place
+from sweep import SNAPSHOT, Workspace
 
 from pipeline.science.data.tables import snake_case
 
@@ -44,14 +44,14 @@ def bodies() -> dict[str, bytes]:
     return {k: json.dumps({"dataframe_records": [row]}).encode() for k, row in both.items()}
 
 
-def train(place: Place) -> None:
+def train(workspace: Workspace) -> None:
     """Run the pipeline, and promote its model to production."""
-    place.run("main.steps=[1,2,3,4]")
-    place.environment["PIPELINE_STATE_DIR"] = str(place.state)
-    programs = [str(Path(sys.executable).parent), place.environment["PATH"]]
-    place.environment["PATH"] = os.pathsep.join(programs)  # mlflow starts uvicorn by its name
-    place.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{place.state / 'mlflow.db'}"
-    place.seconds("-m", "pipeline", "promote", "--env-manager=local")
+    workspace.run("main.steps=[1,2,3,4]")
+    workspace.environment["PIPELINE_STATE_DIR"] = str(workspace.state)
+    programs = [str(Path(sys.executable).parent), workspace.environment["PATH"]]
+    workspace.environment["PATH"] = os.pathsep.join(programs)  # mlflow starts uvicorn by its name
+    workspace.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{workspace.state / 'mlflow.db'}"
+    workspace.seconds("-m", "pipeline", "promote", "--env-manager=local")
 
 
 def commands(port: int) -> dict[str, list[str]]:
@@ -72,12 +72,12 @@ def commands(port: int) -> dict[str, list[str]]:
 
 
 @contextlib.contextmanager
-def running(name: str, place: Place, port: int) -> Iterator[tuple[str, int]]:
+def running(name: str, workspace: Workspace, port: int) -> Iterator[tuple[str, int]]:
     """Start a server; yield its address and its process id when it accepts connections."""
     command = [sys.executable, "-m", *commands(port)[name]]
     server_port = port + (name == "mlflow")
-    with (place.folder / f"{name}.log").open("wb") as log:
-        options = {"cwd": place.folder, "env": place.environment, "start_new_session": True}
+    with (workspace.folder / f"{name}.log").open("wb") as log:
+        options = {"cwd": workspace.folder, "env": workspace.environment, "start_new_session": True}
         server = subprocess.Popen(command, stdout=log, stderr=log, **options)
     try:
         while server.poll() is None:
@@ -85,7 +85,7 @@ def running(name: str, place: Place, port: int) -> Iterator[tuple[str, int]]:
                 break
             time.sleep(0.1)
         else:
-            raise RuntimeError((place.folder / f"{name}.log").read_text()[-2000:])
+            raise RuntimeError((workspace.folder / f"{name}.log").read_text()[-2000:])
         yield f"http://127.0.0.1:{server_port}", server.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -101,14 +101,14 @@ def once(url: str, pid: int, body: bytes, clients: int, requests: int) -> dict[s
     return {**figures, "cpu": 1000 * seconds / (figures["requests"] + clients)}
 
 
-def measure(options: argparse.Namespace, place: Place) -> dict:
+def measure(options: argparse.Namespace, workspace: Workspace) -> dict:
     """All figures, by name."""
-    train(place)
+    train(workspace)
     with contextlib.ExitStack() as stack, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        servers = {name: stack.enter_context(running(name, place, port)) for name in bodies()}
+        servers = {name: stack.enter_context(running(name, workspace, port)) for name in bodies()}
         targets = {name: (*servers[name], body) for name, body in bodies().items()}
         for target in targets.values():
             once(*target, 1, FEWEST)  # the first requests load code
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text = json.dumps(measure(options, Place(Path(folder), SNAPSHOT)), indent=2)
+        text = json.dumps(measure(options, Workspace(Path(folder), SNAPSHOT)), indent=2)
     print(text)
     if options.output:
         options.output.write_text(f"{text}\n", encoding="utf-8")

@@ -25,7 +25,7 @@ SNAPSHOT = ROOT / "data" / "pokemon.csv"
 BARE = Path(__file__).with_name("bare_fits.py")
 
 
-class Place:
+class Workspace:
     """A folder for runs and sweeps, with its own state."""
 
     def __init__(self, folder: Path, data: Path):
@@ -99,13 +99,13 @@ class Place:
         return self.state / "trackio" / next(iter(train["stored"]))
 
 
-def beside_bare(trees: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
+def compare_with_bare(trees: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
     """Measure a sweep of forests with empty caches, and the same fits in a bare script."""
-    place = Place(folder / f"trees-{trees}", data)
-    place.folder.mkdir()
-    sweep_seconds = place.sweep(options.trials, trees, options.jobs, first=0)
-    bare_seconds = place.seconds(
-        BARE, place.training_data(), str(options.trials), str(trees), str(options.jobs)
+    workspace = Workspace(folder / f"trees-{trees}", data)
+    workspace.folder.mkdir()
+    sweep_seconds = workspace.sweep(options.trials, trees, options.jobs, first=0)
+    bare_seconds = workspace.seconds(
+        BARE, workspace.training_data(), str(options.trials), str(trees), str(options.jobs)
     )
     per_trial = options.jobs / options.trials
     return {
@@ -115,7 +115,7 @@ def beside_bare(trees: int, data: Path, folder: Path, options: argparse.Namespac
         "ratio": round(sweep_seconds / bare_seconds, 2),
         "fit_seconds": round(bare_seconds * per_trial, 2),
         "overhead_per_trial_seconds": round((sweep_seconds - bare_seconds) * per_trial, 2),
-        "times_run": place.times_run(),
+        "times_run": workspace.times_run(),
     }
 
 
@@ -128,11 +128,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     figures = {
         **{name: getattr(options, name) for name in ("trials", "rows", "jobs")},
         "processors": os.cpu_count(),
-        "sweeps": [beside_bare(trees, data, folder, options) for trees in options.trees],
+        "sweeps": [compare_with_bare(trees, data, folder, options) for trees in options.trees],
     }
     growth = {}
     for number, trials in enumerate(options.growth):
-        small = Place(folder / str(trials), SNAPSHOT)
+        small = Workspace(folder / str(trials), SNAPSHOT)
         small.folder.mkdir()
         small.run("main.steps=[1,2,3]")  # so that only the trials are measured
         seconds = small.sweep(trials, 5, options.jobs, first=1000 * (number + 1))

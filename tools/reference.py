@@ -129,8 +129,8 @@ def _targets() -> Iterator[tuple[str, str]]:
 def _scripts() -> Iterator[tuple[str, click.Command]]:
     """The console scripts in pyproject.toml that are click commands."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for name, place in project["scripts"].items():
-        module, _, attribute = place.partition(":")
+    for name, entry_point in project["scripts"].items():
+        module, _, attribute = entry_point.partition(":")
         value = getattr(import_module(module), attribute)
         if isinstance(value, click.Command):
             yield name, value

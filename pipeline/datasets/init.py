@@ -174,7 +174,7 @@ def decide(
     decisions += [
         ("etl", "required", ["${model.target}"], "other gaps are imputed in training"),
         *(("etl", key, value, REASONS[key]) for key, value in cells),
-        ("etl", "schema", rules(table), "each column's type; what breaks it is named"),
+        ("etl", "schema", rules(table), "each column's type; violations are reported"),
         *(("split", key, value, split_reason) for key, value in split.items()),
         ("model", "target", target, target_reason),
         ("model", "task", task, task_reason.partition("(")[2].partition(";")[0].rstrip(")")),

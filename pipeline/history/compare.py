@@ -67,10 +67,11 @@ class Comparison:
 
     def differences(self, metric: str) -> list[float | None]:
         """Each run's metric minus the first run's; None for other test data."""
-        first, *others = self.metrics[metric]
+        first, *values = self.metrics[metric]
         differences: list[float | None] = [None]
-        for value, same in zip(others, self.comparable[1:], strict=True):
-            differences.append(value - first if same and None not in (first, value) else None)
+        for value, is_comparable in zip(values, self.comparable[1:], strict=True):
+            measured = is_comparable and None not in (first, value)
+            differences.append(value - first if measured else None)
         return differences
 
     @cached_property
@@ -159,29 +160,29 @@ def show(comparison: Comparison, console: Console, *, wide: bool = False) -> Non
         if len({artifact and artifact["digest"] for artifact in artifacts}) > 1
     }
     _print("data that differs", versions, console, str)
-    same = [
+    unchanged = [
         f"{name} {_version(artifacts[0])}"
         for name, artifacts in comparison.artifacts.items()
         if name not in versions
     ]
-    if same:
+    if unchanged:
         title = "data" if len(comparison.runs) == 1 else "data, the same in all"
         console.print(f"\n{title}", style="bold")
-        for line in same:
+        for line in unchanged:
             console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _print_parameters(comparison: Comparison, console: Console, wide: bool) -> None:
     rows = comparison.parameters
-    shown = rows if wide else {n: t for n, t in rows.items() if not n.startswith(SECONDARY)}
+    visible = rows if wide else {n: t for n, t in rows.items() if not n.startswith(SECONDARY)}
     if not wide:
         few = len(comparison.runs) <= SIDE_BY_SIDE
-        room = console.width - max(map(len, shown), default=0) if few else 0
+        room = console.width - max(map(len, visible), default=0) if few else 0
         longest = max(LONGEST, room // len(comparison.runs) - 2)
-        shown = {name: windows(classes(texts), longest) for name, texts in shown.items()}
-    cells = {name: [*map(Text, texts)] for name, texts in shown.items()}
+        visible = {name: windows(classes(texts), longest) for name, texts in visible.items()}
+    cells = {name: [*map(Text, texts)] for name, texts in visible.items()}
     _print("parameters that differ", cells, console, _at_last_dot)
-    if hidden := len(rows) - len(shown):
+    if hidden := len(rows) - len(visible):
         prefixes = " and ".join(f"{name}*" for name in SECONDARY)
         console.print(f"{hidden} more in {prefixes}: --wide", style="dim")
 

@@ -208,8 +208,8 @@ def diff(console: Console, first: str, second: str, *, wide: bool = False) -> No
             console.print(Text(f"  {run.id} is not in this repository: {snapshot.FETCH}"))
     if None not in commits:
         color = "always" if console.is_terminal else "never"
-        words = ("--no-ext-diff", "--no-textconv", "--stat", "--patch", f"--color={color}")
-        text = Repository(ROOT).run("diff", *words, *commits)
+        options = ("--no-ext-diff", "--no-textconv", "--stat", "--patch", f"--color={color}")
+        text = Repository(ROOT).run("diff", *options, *commits)
         print(printable(text, colors=True) or "  the same", flush=True)
 
 

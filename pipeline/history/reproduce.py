@@ -229,7 +229,7 @@ def _artifacts(
         if digests[0] == digests[1]:
             yield Item(before.step, name, equality.IDENTICAL, digests[0][:12])
             continue
-        new_files = [state / "trackio" / place for place in new[name]["stored"]]
+        new_files = [state / "trackio" / file for file in new[name]["stored"]]
         with recreate.artifact_folder(run, old[name]) as files:
             pair = [_text([*filter(Path.is_file, files.rglob("*"))]), _text(new_files)]
         if name.endswith(".csv") and None not in pair:

@@ -222,7 +222,7 @@ class Sweep(Callback):
             return
         sweep = job.SweepContext.of(config.hydra.job.env_set)
         if sweep is None:
-            return  # a sweep that was refused
+            return  # the sweep failed its checks
         number = config.hydra.job.num
         value = job_return._return_value  # noqa: SLF001 - Hydra's public one raises the job's error
         duration = f"in {time.monotonic() - self._trial_started:.1f} s"

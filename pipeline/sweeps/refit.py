@@ -51,7 +51,7 @@ def refit(
     """
     id = new_run_id()
     say(f"the best trial ({trial.number}) is trained on all training rows:", flush=True)
-    arguments = [*summary.words(trial), f"hydra.run.dir={quoted(str(runs / id))}"]
+    arguments = [*summary.refit_overrides(trial), f"hydra.run.dir={quoted(str(runs / id))}"]
     kept_variables = {name: os.environ[name] for name in KEPT if name in os.environ}
     start_variables = {name: text for name, text in variables.items() if name != "HYDRA_FULL_ERROR"}
     if processes.launch(ROOT, arguments, {**start_variables, **kept_variables}):

@@ -50,10 +50,11 @@ def show(trials: Sequence[TrialRecord], config: DictConfig, id: str, folder: Pat
 
 def command(trial: TrialRecord) -> str:
     """The command that trains a trial's model on all training rows."""
-    return "python main.py " + shlex.join(PLAIN.sub(r"\1\2", word) for word in words(trial))
+    unquoted = [PLAIN.sub(r"\1\2", override) for override in refit_overrides(trial)]
+    return f"python main.py {shlex.join(unquoted)}"
 
 
-def words(trial: TrialRecord) -> list[str]:
+def refit_overrides(trial: TrialRecord) -> list[str]:
     """The overrides that train a trial's model without holding rows out."""
     return [word for word in trial.overrides if word.lstrip("+").partition("=")[0] not in MEASURING]
 

@@ -192,11 +192,11 @@ def open_study(config: DictConfig, options: Mapping[str, Any], sweep: str) -> op
             "use a database URL of SQLAlchemy, such as sqlite:////folder/optuna.db, "
             "and install its driver",
         ) from error
-    sampler = options["sampler"]
-    seed = sampler.keywords.get("seed")
+    make_sampler = options["sampler"]
+    seed = make_sampler.keywords.get("seed")
     # A resumed sampler with the same seed would propose the first trials again.
     seed_argument = {} if seed is None else {"seed": seed + len(study.trials)}
-    study.sampler = sampler(**seed_argument)
+    study.sampler = make_sampler(**seed_argument)
     return study
 
 
