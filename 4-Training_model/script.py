@@ -28,9 +28,9 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     losses: list[float] = []
     trained = planned.fit(partial(follow, run, losses))
     run.summary.pop(LOSS, None)  # no result: estimators make different losses small
-    for line in evaluation.lacking(trained.answers):
+    for line in evaluation.missing_class_notes(trained.predictions):
         run.note(line, warning=True)
-    pictures = figures.draw(trained.answers, trained.importances, run.folder)
+    pictures = figures.draw(trained.predictions, trained.importances, run.folder)
     preparation = model_files.write_preparation(
         run.folder,
         features=trained.kinds,
@@ -59,7 +59,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         ],
     )
     run.log({**trained.metrics, **pictures, **trained.tables(planned.test)})
-    run.log({name: Chart(table) for name, table in evaluation.charts(trained.answers).items()})
+    run.log({name: Chart(table) for name, table in evaluation.charts(trained.predictions).items()})
     run.log_artifact(
         files[args.preprocessor_artifact_name],
         name=args.preprocessor_artifact_name,

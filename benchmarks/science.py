@@ -76,7 +76,7 @@ def train(settings: Mapping[str, Any]) -> "Trained":
         how=validation.How(share=None, folds=None, seed=0),
     )
     FIGURES.mkdir(exist_ok=True)
-    figures.draw(trained.answers, trained.importances, FIGURES)
+    figures.draw(trained.predictions, trained.importances, FIGURES)
     model_files.save(trained.model[:-1], PREPROCESSOR)
     model_files.save(trained.model, MODEL)
     METRICS.write_text(json.dumps(trained.metrics, indent=1), encoding="utf-8")

@@ -19,7 +19,7 @@ from pipeline.reporting import report
 from pipeline.science import diagnostics, report_data
 from pipeline.science.data import drift
 from pipeline.science.data.tables import dialect, read_cells
-from pipeline.science.evaluation import Answers
+from pipeline.science.evaluation import Predictions
 from pipeline.tracking import Tracker
 
 LISTED, RESAMPLES, MISTAKES = 100, 1000, 20
@@ -218,10 +218,10 @@ def measure(
         pair = [pd.to_numeric(column, errors="coerce") for column in (cells, rows[PREDICTION])]
         classes = train is not None and set(rows[PREDICTION]) <= set(train[target].head(10_000))
         if classes or any(column.isna().any() for column in pair):
-            answers = Answers(cells.to_numpy(), rows[PREDICTION].to_numpy(), sorted({*cells}))
+            answers = Predictions(cells.to_numpy(), rows[PREDICTION].to_numpy(), sorted({*cells}))
         else:
-            answers = Answers(*(column.to_numpy(float) for column in pair))
-    measurements = report_data.measured_answers(answers, RESAMPLES, 0)
+            answers = Predictions(*(column.to_numpy(float) for column in pair))
+    measurements = report_data.measure_predictions(answers, RESAMPLES, 0)
     names = [str(row + 1) for row in np.flatnonzero(has_truth)]
     wrong = int((measurements["truth"] != measurements["predicted"]).sum())
     worst = report_data.mistakes(names, measurements, MISTAKES)
@@ -230,7 +230,7 @@ def measure(
 
 def classifier_answers(
     loaded: LoadedModel, rows: pd.DataFrame, cells: pd.Series, probabilities: list[str]
-) -> Answers:
+) -> Predictions:
     """A classifier's answers; the classes are text, and match the file's in any case."""
     classes = [name.removeprefix(f"{PROBABILITY}_") for name in probabilities]
     spelled = {label.lower(): label for label in classes}
@@ -238,4 +238,4 @@ def classifier_answers(
     positive = str(loaded.preparation.get("positive"))
     positive_index = classes.index(positive) if positive in classes else 1
     scores = rows[probabilities].astype(float).to_numpy()
-    return Answers(truth, rows[PREDICTION].to_numpy(), classes, scores, True, positive_index)
+    return Predictions(truth, rows[PREDICTION].to_numpy(), classes, scores, True, positive_index)

@@ -344,7 +344,7 @@ def measure(loaded: LoadedModel, test: Path) -> dict[str, Any]:
         if kind
     ]
     target = read_table(test, schema={"columns": types})[name]
-    answers = evaluation.answers(
+    answers = evaluation.predict(
         loaded.model, loaded.expanded(features), target, loaded.preparation.get("positive")
     )
     result = {"metrics": evaluation.metrics(answers), "baseline": evaluation.baseline(answers)}

@@ -18,7 +18,7 @@ NO_MATH = {"text.parse_math": False}  # names of classes and columns may contain
 
 
 @rc_context(NO_MATH)
-def draw(answers: evaluation.Answers, weights: pd.Series, folder: Path) -> dict[str, Path]:
+def draw(answers: evaluation.Predictions, weights: pd.Series, folder: Path) -> dict[str, Path]:
     """Draw a model's figures into ``folder``.
 
     Args:
@@ -65,7 +65,7 @@ def draw_importances(weights: pd.Series) -> Figure:
     return axes.figure
 
 
-def draw_confusion(answers: evaluation.Answers) -> Figure:
+def draw_confusion(answers: evaluation.Predictions) -> Figure:
     """The confusion matrix, with counts."""
     labels, counts = evaluation.confusion(answers)
     axes = _axes("Confusion matrix", xlabel="predicted", ylabel="true")
@@ -79,7 +79,7 @@ def draw_confusion(answers: evaluation.Answers) -> Figure:
     return axes.figure
 
 
-def draw_curves(answers: evaluation.Answers, curve: Any) -> Figure:
+def draw_curves(answers: evaluation.Predictions, curve: Any) -> Figure:
     """ROC or precision-recall curves: of the second of two classes, else of each class."""
     roc = curve is score.roc_curve
     axes = _axes(
@@ -87,7 +87,7 @@ def draw_curves(answers: evaluation.Answers, curve: Any) -> Figure:
         xlabel="false positive rate" if roc else "recall",
         ylabel="true positive rate" if roc else "precision",
     )
-    for i, truth in answers.ranked.items():
+    for i, truth in answers.class_masks.items():
         if truth.any() and not truth.all():
             first, second, _ = curve(truth, answers.scores[:, i])
             x, y = (first, second) if roc else (second, first)
@@ -99,10 +99,10 @@ def draw_curves(answers: evaluation.Answers, curve: Any) -> Figure:
     return axes.figure
 
 
-def draw_residuals(answers: evaluation.Answers) -> Figure:
+def draw_residuals(answers: evaluation.Predictions) -> Figure:
     """True minus predicted values, against predicted values."""
     axes = _axes("Residuals", xlabel="predicted", ylabel="true - predicted")
-    for name, target in answers.each.items():
+    for name, target in answers.by_target.items():
         axes.scatter(target.predicted, target.truth - target.predicted, s=12, alpha=0.6, label=name)
     if answers.targets:
         axes.legend()

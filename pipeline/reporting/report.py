@@ -221,7 +221,7 @@ def render_new_data(numbers: Mapping[str, Any]) -> str:
 
     Args:
         numbers: the values for the template ``new_data.html``; ``measured`` is the result of
-            :func:`pipeline.science.report_data.measured_answers` if the true values are known.
+            :func:`pipeline.science.report_data.measure_predictions` if the true values are known.
     """
     measurements = numbers["measured"] or {}
     trained = {"title": "test data, when trained", "cells": _formatted(numbers["trained"])}

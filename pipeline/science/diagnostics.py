@@ -1,6 +1,6 @@
 """Where a model is right and where it is off: what a report's figures and tables are drawn from.
 
-Pure functions of what the model has said of the test rows (:class:`evaluation.Answers`).
+Pure functions of a model's predictions for the test rows (:class:`evaluation.Predictions`).
 """
 
 import math
@@ -14,7 +14,7 @@ from sklearn import metrics as score
 from sklearn.calibration import calibration_curve
 
 from pipeline.core.errors import PipelineError
-from pipeline.science.evaluation import Answers
+from pipeline.science.evaluation import Predictions
 
 POINTS, CLASSES, COLUMNS, SLICES = 200, 25, 12, 4  # at most so many are shown
 BINS, VALUES, LONG = 16, 8, 10
@@ -23,18 +23,20 @@ OTHER, MISSING = "(other)", "(missing)"
 COSTS = ("false_positive", "false_negative")
 
 
-def calibration(said: Answers) -> dict[str, Any] | None:
+def calibration(predictions: Predictions) -> dict[str, Any] | None:
     """How often what is given a probability is true, and the Brier score.
 
     Of two classes the positive one; of more, whether the predicted class is the true one. None
     where the model gives no probabilities.
     """
-    if not said.probable or said.scores is None or len(said.known) < 2:
+    scores = predictions.scores if predictions.has_probabilities else None
+    if scores is None or len(predictions.labels) < 2:
         return None
-    if len(said.known) == 2:
-        held, sure = said.truth == said.known[said.place], said.scores[:, said.place]
+    if len(predictions.labels) == 2:
+        held = predictions.truth == predictions.positive_class
+        sure = scores[:, predictions.positive_index]
     else:
-        held, sure = said.truth == said.predicted, said.scores.max(axis=1)
+        held, sure = predictions.truth == predictions.predicted, scores.max(axis=1)
     sure = np.clip(sure, 0, 1)
     bins = min(LONG, max(len(sure) // 10, 2))
     true, told = calibration_curve(held, sure, n_bins=bins, strategy="quantile")
@@ -42,10 +44,10 @@ def calibration(said: Answers) -> dict[str, Any] | None:
     return {"brier": brier, "points": [*zip(told.tolist(), true.tolist(), strict=True)]}
 
 
-def working_point(said: Answers) -> dict[str, tuple[float, float]]:
+def working_point(predictions: Predictions) -> dict[str, tuple[float, float]]:
     """Where the model's own decisions lie on the ROC and the precision-recall curve."""
-    held = said.truth == said.known[said.place]
-    named = said.predicted == said.known[said.place]
+    held = predictions.truth == predictions.positive_class
+    named = predictions.predicted == predictions.positive_class
     hits, wrong = int((held & named).sum()), int((~held & named).sum())
     if not held.any() or held.all():
         return {}
@@ -56,11 +58,11 @@ def working_point(said: Answers) -> dict[str, tuple[float, float]]:
     return point
 
 
-def per_class(said: Answers) -> list[dict[str, Any]]:
+def per_class(predictions: Predictions) -> list[dict[str, Any]]:
     """Precision, recall and F1 of each class, those with the most test rows first."""
-    labels = [*said.known, *sorted(set(said.truth) - set(said.known), key=str)]
+    labels = predictions.all_labels
     parts = score.precision_recall_fscore_support(
-        said.truth, said.predicted, labels=labels, zero_division=0
+        predictions.truth, predictions.predicted, labels=labels, zero_division=0
     )
     rows = [
         {"name": str(label), "precision": p, "recall": r, "f1": f, "rows": int(n)}
@@ -69,17 +71,18 @@ def per_class(said: Answers) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["rows"])
 
 
-def confused(said: Answers) -> list[dict[str, Any]]:
+def confused(predictions: Predictions) -> list[dict[str, Any]]:
     """The pairs of classes that are taken for each other most often."""
-    pairs = pd.DataFrame({"true": said.truth, "predicted": said.predicted}).astype(str)
+    columns = {"true": predictions.truth, "predicted": predictions.predicted}
+    pairs = pd.DataFrame(columns).astype(str)
     pairs = pairs[pairs["true"] != pairs["predicted"]]
     counts = pairs.value_counts().head(CLASSES)
     return [{"true": a, "predicted": b, "rows": int(n)} for (a, b), n in counts.items()]
 
 
-def errors(said: Answers) -> list[dict[str, float]]:
+def errors(predictions: Predictions) -> list[dict[str, float]]:
     """The quantiles of the error, predicted minus true."""
-    off = said.predicted - said.truth
+    off = predictions.predicted - predictions.truth
     return [{"share": share, "error": float(np.quantile(off, share))} for share in QUANTILES]
 
 
@@ -90,7 +93,9 @@ def thinned(*columns: Any) -> list[tuple[float, ...]]:
     return [tuple(float(column[row]) for column in columns) for row in kept]
 
 
-def slices(said: Answers, features: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
+def slices(
+    predictions: Predictions, features: pd.DataFrame, names: Sequence[str]
+) -> list[dict[str, Any]]:
     """The residuals against each of the leading features that are numbers."""
     found = []
     for name in names:
@@ -98,7 +103,7 @@ def slices(said: Answers, features: pd.DataFrame, names: Sequence[str]) -> list[
         if not is_number(column) or column.nunique() < 2:
             continue
         known = column.notna().to_numpy()
-        off = (said.truth - said.predicted)[known]
+        off = (predictions.truth - predictions.predicted)[known]
         found.append({"name": name, "points": thinned(column.to_numpy()[known], off)})
         if len(found) == SLICES:
             break

@@ -15,7 +15,7 @@ LINE_POINTS = 500
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a fitted model says of rows, beside the truth about them.
 
     Attributes:
@@ -23,8 +23,8 @@ class Answers:
         classes: those that the model knows, in the order of its scores; None for a regressor.
         scores: how much each row belongs to each class, shape (rows, classes): probabilities, else
             the decision function; None where the model has neither.
-        probable: whether the scores are probabilities.
-        place: of two classes the place of the one that the metrics are of.
+        has_probabilities: whether the scores are probabilities.
+        positive_index: of two classes the place of the one that the metrics are of.
         targets: the names of several targets, which truth and predicted have a column for each of.
     """
 
@@ -32,8 +32,8 @@ class Answers:
     predicted: np.ndarray
     classes: list[Any] | None = None
     scores: np.ndarray | None = None
-    probable: bool = False
-    place: int = 1
+    has_probabilities: bool = False
+    positive_index: int = 1
     targets: tuple[str, ...] = ()
 
     def columns(self, name: str) -> dict[str, np.ndarray]:
@@ -44,26 +44,36 @@ class Answers:
         return {f"{name}_{target}": values for target, values in pairs}
 
     @property
-    def each(self) -> "dict[str, Answers]":
+    def by_target(self) -> "dict[str, Predictions]":
         """The answers for each target by its name; of one target under no name."""
         if not self.targets:
             return {"": self}
         pairs = zip(self.truth.T, self.predicted.T, strict=True)
-        return {name: Answers(*pair) for name, pair in zip(self.targets, pairs, strict=True)}
+        return {name: Predictions(*pair) for name, pair in zip(self.targets, pairs, strict=True)}
 
     @property
-    def known(self) -> list[Any]:
+    def labels(self) -> list[Any]:
         """The classes that a classifier knows; none of a regressor."""
         return self.classes or []
 
     @property
-    def ranked(self) -> dict[int, np.ndarray]:
+    def all_labels(self) -> list[Any]:
+        """The classes of the classifier, then the classes that only the truth has."""
+        return [*self.labels, *sorted(set(self.truth) - set(self.labels), key=str)]
+
+    @property
+    def positive_class(self) -> Any:
+        """The class that the metrics of a binary classifier are of."""
+        return self.labels[self.positive_index]
+
+    @property
+    def class_masks(self) -> dict[int, np.ndarray]:
         """Which rows are of a class, by its place: of the positive of two classes, else of each."""
-        places = [self.place] if len(self.known) == 2 else range(len(self.known))
-        return {place: self.truth == self.known[place] for place in places}
+        places = [self.positive_index] if len(self.labels) == 2 else range(len(self.labels))
+        return {place: self.truth == self.labels[place] for place in places}
 
 
-def answers(model: Any, features: pd.DataFrame, target: Any, positive: Any = None) -> Answers:
+def predict(model: Any, features: pd.DataFrame, target: Any, positive: Any = None) -> Predictions:
     """Ask a model once for all that is measured and drawn of it.
 
     Args:
@@ -75,18 +85,18 @@ def answers(model: Any, features: pd.DataFrame, target: Any, positive: Any = Non
     predicted = np.asarray(model.predict(features))
     if not is_classifier(model):
         several = tuple(target.columns) if isinstance(target, pd.DataFrame) else ()
-        return Answers(truth, predicted, targets=several)
-    classes, scores, probable = list(model.classes_), None, hasattr(model, "predict_proba")
-    if probable:
+        return Predictions(truth, predicted, targets=several)
+    classes, scores, has_probabilities = list(model.classes_), None, hasattr(model, "predict_proba")
+    if has_probabilities:
         scores = model.predict_proba(features)
     elif hasattr(model, "decision_function"):
         scores = model.decision_function(features)
         scores = np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
-    place = classes.index(positive) if positive in classes else 1
-    return Answers(truth, predicted, classes, scores, probable, place)
+    positive_index = classes.index(positive) if positive in classes else 1
+    return Predictions(truth, predicted, classes, scores, has_probabilities, positive_index)
 
 
-def metrics(said: Answers) -> dict[str, float]:
+def metrics(predictions: Predictions) -> dict[str, float]:
     """A model's metrics.
 
     A classifier gets accuracy, precision, recall and F1 (of the positive class where there are
@@ -94,9 +104,12 @@ def metrics(said: Answers) -> dict[str, float]:
     classes. A regressor gets RMSE, MAE and R2; of several targets each (``rmse.NAME``), and the
     mean of these.
     """
-    if said.targets:
-        return of_several({name: metrics(one) for name, one in said.each.items()})
-    truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
+    if predictions.targets:
+        return multi_target_metrics(
+            {name: metrics(one) for name, one in predictions.by_target.items()}
+        )
+    truth, predicted = predictions.truth, predictions.predicted
+    classes, scores = predictions.classes, predictions.scores
     if classes is None:
         return {
             "rmse": float(score.root_mean_squared_error(truth, predicted)),
@@ -104,9 +117,10 @@ def metrics(said: Answers) -> dict[str, float]:
             "r2": float(score.r2_score(truth, predicted)),
         }
     strange = classes is not None and not set(truth) <= set(classes)  # one that was never seen
-    one = {"pos_label": classes[said.place]} if len(classes) == 2 else {"average": "macro"}
-    if strange and len(classes) == 2:
-        one = {"labels": [classes[said.place]], "average": "macro"}
+    binary = len(classes) == 2
+    one = {"pos_label": predictions.positive_class} if binary else {"average": "macro"}
+    if strange and binary:
+        one = {"labels": [predictions.positive_class], "average": "macro"}
     results = {
         "accuracy": score.accuracy_score(truth, predicted),
         "precision": score.precision_score(truth, predicted, zero_division=0, **one),
@@ -114,7 +128,7 @@ def metrics(said: Answers) -> dict[str, float]:
         "f1": score.f1_score(truth, predicted, zero_division=0, **one),
     }
     if scores is not None and set(classes) == set(truth):  # undefined if a class is absent
-        ranked = said.ranked.items()
+        ranked = predictions.class_masks.items()
         results["roc_auc"] = np.mean(
             [score.roc_auc_score(rows, scores[:, i]) for i, rows in ranked]
         )
@@ -124,7 +138,7 @@ def metrics(said: Answers) -> dict[str, float]:
     return {name: float(value) for name, value in results.items()}
 
 
-def of_several(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def multi_target_metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Metrics of several targets: the mean of each, and each by the target's name."""
     names = next(iter(found.values()))
     means = {name: sum(one[name] for one in found.values()) / len(found) for name in names}
@@ -132,38 +146,38 @@ def of_several(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return means | each
 
 
-def charts(said: Answers) -> dict[str, pd.DataFrame]:
+def charts(predictions: Predictions) -> dict[str, pd.DataFrame]:
     """What a classifier's charts are drawn from, by name.
 
     ``confusion`` has the columns true, predicted and rows; ``roc`` and ``precision_recall`` have
     class, x and y, for the positive of two classes, else for each.
     """
-    if said.classes is None:
+    if predictions.classes is None:
         return {}
-    labels, counts = confusion(said)
+    labels, counts = confusion(predictions)
     names = [str(label) for label in labels]
     cells = [(names[i], names[j], int(count)) for (i, j), count in np.ndenumerate(counts)]
     found = {"confusion": pd.DataFrame(cells, columns=["true", "predicted", "rows"])}
-    if said.scores is None:
+    if predictions.scores is None:
         return found
     roc, precise = [], []
-    for place, truth in said.ranked.items():
+    for place, truth in predictions.class_masks.items():
         if truth.any() and not truth.all():
-            x, y, _ = score.roc_curve(truth, said.scores[:, place])
+            x, y, _ = score.roc_curve(truth, predictions.scores[:, place])
             roc.append(_line(names[place], "false positive rate", x, "true positive rate", y))
-            y, x, _ = score.precision_recall_curve(truth, said.scores[:, place])
+            y, x, _ = score.precision_recall_curve(truth, predictions.scores[:, place])
             precise.append(_line(names[place], "recall", x, "precision", y))
     lines = {"roc": roc, "precision_recall": precise}
     return found | {name: pd.concat(parts) for name, parts in lines.items() if parts}
 
 
-def confusion(said: Answers) -> tuple[list[Any], np.ndarray]:
+def confusion(predictions: Predictions) -> tuple[list[Any], np.ndarray]:
     """Classes, and how many rows of each were taken for each: true ones down, predicted across.
 
     Classes that only the test data has come last.
     """
-    labels = [*said.known, *sorted(set(said.truth) - set(said.known), key=str)]
-    return labels, score.confusion_matrix(said.truth, said.predicted, labels=labels)
+    labels = predictions.all_labels
+    return labels, score.confusion_matrix(predictions.truth, predictions.predicted, labels=labels)
 
 
 def _line(label: str, across: str, x: np.ndarray, up: str, y: np.ndarray) -> pd.DataFrame:
@@ -172,15 +186,15 @@ def _line(label: str, across: str, x: np.ndarray, up: str, y: np.ndarray) -> pd.
     return pd.DataFrame({"class": label, across: x[kept], up: y[kept]})
 
 
-def lacking(said: Answers) -> list[str]:
+def missing_class_notes(predictions: Predictions) -> list[str]:
     """What can't be measured, because a class is in one part of the data only."""
-    if said.classes is None:
+    if predictions.classes is None:
         return []
-    known, there = set(said.classes), set(said.truth)
+    known, there = set(predictions.classes), set(predictions.truth)
     lines = []
     if new := sorted(map(str, there - known)):
         lines.append(f"the test data has classes that training has not: {', '.join(new[:5])}")
-    if said.scores is not None and known != there:
+    if predictions.scores is not None and known != there:
         gone = ", ".join(sorted(map(str, known - there))[:5]) or "none"
         lines.append(
             f"roc_auc and average_precision are not measured: classes without a test row: {gone} "
@@ -189,14 +203,21 @@ def lacking(said: Answers) -> list[str]:
     return lines
 
 
-def baseline(said: Answers) -> dict[str, float]:
+def baseline(predictions: Predictions) -> dict[str, float]:
     """The metrics of a model that says the same of every row: the commonest class, or the mean."""
-    if said.classes is None:
-        constant = np.full(said.truth.shape, np.mean(said.truth, axis=0))
-        return metrics(Answers(said.truth, constant, targets=said.targets))
-    labels, counts = np.unique(said.truth, return_counts=True)
-    commonest = np.full(len(said.truth), labels[counts.argmax()])
-    return metrics(Answers(said.truth, commonest, said.classes, place=said.place))
+    if predictions.classes is None:
+        constant = np.full(predictions.truth.shape, np.mean(predictions.truth, axis=0))
+        return metrics(Predictions(predictions.truth, constant, targets=predictions.targets))
+    labels, counts = np.unique(predictions.truth, return_counts=True)
+    commonest = np.full(len(predictions.truth), labels[counts.argmax()])
+    return metrics(
+        Predictions(
+            predictions.truth,
+            commonest,
+            predictions.classes,
+            positive_index=predictions.positive_index,
+        )
+    )
 
 
 def importances(model: Any, features: pd.DataFrame, target: pd.Series) -> pd.Series:

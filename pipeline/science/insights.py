@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, average_precision_score, r2_score
 
 from pipeline.science import evaluation
-from pipeline.science.evaluation import Answers
+from pipeline.science.evaluation import Predictions
 
 Build = Callable[[BaseEstimator], Any]  # an estimator with the model's own preprocessing
 
@@ -39,7 +39,7 @@ def collect(
     features: pd.DataFrame,
     target: Any,
     test: pd.DataFrame,
-    said: Answers,
+    predictions: Predictions,
     importances: pd.Series,
     build: Build,
     positive: Any = None,
@@ -50,7 +50,7 @@ def collect(
         model: the fitted pipeline.
         features, target: the training rows.
         test: the test rows' features.
-        said: what the model says of the test rows.
+        predictions: what the model says of the test rows.
         importances: the model's own, by prepared feature.
         build: makes a pipeline with the model's preprocessing from an estimator.
         positive: of two classes the one that the metrics are of.
@@ -63,10 +63,10 @@ def collect(
     columns = leading(importances, features)
     return {
         "training": _on_training_rows(model, features, target, positive),
-        **plain_models(features, target, test, said, build, positive),
-        "permuted": permuted(model, test, said.truth, columns[:PERMUTED], positive),
-        "permuted_score": score_of(said),
-        "dependence": dependence(model, test, said, columns),
+        **plain_models(features, target, test, predictions, build, positive),
+        "permuted": permuted(model, test, predictions.truth, columns[:PERMUTED], positive),
+        "permuted_score": score_of(predictions),
+        "dependence": dependence(model, test, predictions, columns),
     }
 
 
@@ -74,18 +74,18 @@ def _on_training_rows(
     model: Any, features: pd.DataFrame, target: Any, positive: Any
 ) -> dict[str, float]:
     rows = features.sample(min(len(features), TRAINING_ROWS), random_state=0).index
-    known = evaluation.answers(model, features.loc[rows], target.loc[rows], positive)
+    known = evaluation.predict(model, features.loc[rows], target.loc[rows], positive)
     return _metrics(known)
 
 
-def _metrics(said: Answers) -> dict[str, float]:
+def _metrics(predictions: Predictions) -> dict[str, float]:
     """The metrics; of many classes without the two that take a while for each class."""
-    many = said.classes is not None and len(said.classes) > RANKED
-    return evaluation.metrics(replace(said, scores=None) if many else said)
+    many = predictions.classes is not None and len(predictions.classes) > RANKED
+    return evaluation.metrics(replace(predictions, scores=None) if many else predictions)
 
 
 def plain_models(
-    features: pd.DataFrame, target: Any, test: pd.DataFrame, said: Answers, build: Build,
+    features: pd.DataFrame, target: Any, test: pd.DataFrame, predictions: Predictions, build: Build,
     positive: Any = None,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """The metrics of a model that ignores the features, and of a linear one, on the test rows.
@@ -94,18 +94,20 @@ def plain_models(
 
     Args:
         features, target: the training rows.
-        test, said: the test rows' features, and the answers that hold the truth about them.
+        test, predictions: the test rows' features, and the answers that hold the truth about them.
         build: makes a pipeline with the model's preprocessing from an estimator.
         positive: of two classes the one that the metrics are of.
     """
-    classes = said.classes is not None
+    classes = predictions.classes is not None
     dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
     linear = LogisticRegression(max_iter=300) if classes else Ridge()
-    per_row = features.shape[1] * (len(said.known) if classes else 1)
+    per_row = features.shape[1] * (len(predictions.labels) if classes else 1)
     count = min(len(features), max(LINEAR_CELLS // per_row, 1000))
     rows = features.sample(count, random_state=0).index
     truth = (
-        pd.DataFrame(said.truth, columns=said.targets) if said.targets else pd.Series(said.truth)
+        pd.DataFrame(predictions.truth, columns=predictions.targets)
+        if predictions.targets
+        else pd.Series(predictions.truth)
     )
     found = {}
     for name, estimator in {"dummy": dummy, "linear": linear}.items():
@@ -115,7 +117,7 @@ def plain_models(
                 warnings.simplefilter("ignore", ConvergenceWarning)  # it is a yardstick
                 model = estimator if name == "dummy" else build(estimator)
                 fitted = model.fit(features.loc[chosen], target.loc[chosen])
-            told = evaluation.answers(fitted, test, truth, positive)
+            told = evaluation.predict(fitted, test, truth, positive)
             found[name] = _metrics(told)
         except ValueError:  # these rows don't allow one: a single class among those drawn
             continue
@@ -157,9 +159,9 @@ def permuted(
         for _ in range(REPEATS)
     )
     tables = [rows, *shuffled]
-    told = evaluation.answers(model, pd.concat(tables, ignore_index=True), None, positive)
+    told = evaluation.predict(model, pd.concat(tables, ignore_index=True), None, positive)
     if told.scores is not None and score_of(told) == "average_precision":
-        known, answers = known == told.known[told.place], told.scores[:, told.place]
+        known, answers = known == told.positive_class, told.scores[:, told.positive_index]
     else:
         answers = told.predicted
     first, *rest = (SCORES[score_of(told)](known, part) for part in _parts(answers, len(tables)))
@@ -172,11 +174,11 @@ def permuted(
     return sorted(found, key=lambda one: -one["mean"])
 
 
-def score_of(said: Answers) -> str:
+def score_of(predictions: Predictions) -> str:
     """What :func:`permuted` measures: average precision of two classes, else accuracy; or R²."""
-    if said.classes is None:
+    if predictions.classes is None:
         return "r2"
-    ranked = len(said.classes) == 2 and said.scores is not None
+    ranked = len(predictions.classes) == 2 and predictions.scores is not None
     return "average_precision" if ranked else "accuracy"
 
 
@@ -185,7 +187,7 @@ def _parts(answers: Any, count: int) -> list[np.ndarray]:
 
 
 def dependence(
-    model: Any, test: pd.DataFrame, said: Answers, columns: list[str]
+    model: Any, test: pd.DataFrame, predictions: Predictions, columns: list[str]
 ) -> list[dict[str, Any]]:
     """The mean prediction over test rows if each had a certain value of a feature.
 
@@ -193,7 +195,7 @@ def dependence(
 
     Args:
         model: the fitted pipeline.
-        test, said: the test rows' features, and what the model says of them.
+        test, predictions: the test rows' features, and what the model says of them.
         columns: features, the most important first; those that are numbers are shown.
 
     Returns:
@@ -212,28 +214,28 @@ def dependence(
     if not grids:
         return []
     tables = [rows.assign(**{name: value}) for name, grid in grids.items() for value in grid]
-    scored = evaluation.answers(model, pd.concat(tables, ignore_index=True), None)
+    scored = evaluation.predict(model, pd.concat(tables, ignore_index=True), None)
     told = scored.predicted if scored.scores is None else scored.scores
     if is_classifier(model) and scored.scores is None:
         return []  # it says a class, and not how much
     means = iter([part.mean(axis=0) for part in _parts(told, len(tables))])
     return [
-        {"name": name, "lines": _lines(said, grid, np.array([next(means) for _ in grid]))}
+        {"name": name, "lines": _lines(predictions, grid, np.array([next(means) for _ in grid]))}
         for name, grid in grids.items()
     ]
 
 
-def _lines(said: Answers, across: np.ndarray, up: np.ndarray) -> list[dict[str, Any]]:
+def _lines(predictions: Predictions, across: np.ndarray, up: np.ndarray) -> list[dict[str, Any]]:
     """A line for the positive of two classes, the commonest of more, or each target."""
-    if said.classes is None:
+    if predictions.classes is None:
         lines = up[:, None] if up.ndim == 1 else up
-        named = dict(zip(said.targets or ("",), lines.T, strict=True))
-    elif len(said.classes) == 2:
-        named = {str(said.classes[said.place]): up[:, said.place]}
+        named = dict(zip(predictions.targets or ("",), lines.T, strict=True))
+    elif len(predictions.classes) == 2:
+        named = {str(predictions.positive_class): up[:, predictions.positive_index]}
     else:
-        counts = [int((said.truth == label).sum()) for label in said.classes]
+        counts = [int((predictions.truth == label).sum()) for label in predictions.classes]
         common = sorted(np.argsort(counts, kind="stable")[::-1][:LINES])
-        named = {str(said.classes[place]): up[:, place] for place in common}
+        named = {str(predictions.classes[place]): up[:, place] for place in common}
     return [
         {
             "label": label,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.science.evaluation import of_several
+from pipeline.science.evaluation import multi_target_metrics
 
 ROWS = 50_000  # of a larger table so many are drawn, and the interval is narrowed to fit the whole
 AT_ONCE = 4_000_000  # weights
@@ -126,7 +126,9 @@ def several_measure(
 
     def measure(chosen: np.ndarray) -> Measure:
         parts = {name: one(chosen) for name, one in each.items()}
-        return lambda weights: of_several({name: one(weights) for name, one in parts.items()})
+        return lambda weights: multi_target_metrics(
+            {name: one(weights) for name, one in parts.items()}
+        )
 
     return measure
 

@@ -295,50 +295,56 @@ def measured(
     random_state: int,
     positive: Any = None,
 ) -> dict[str, Any]:
-    """A model on a table: what :func:`measured_answers` says, and which features matter."""
-    said = evaluation.answers(model, features, target, positive)
-    found = measured_answers(said, resamples, random_state)
+    """A model on a table: what :func:`measure_predictions` says, and which features matter."""
+    predictions = evaluation.predict(model, features, target, positive)
+    found = measure_predictions(predictions, resamples, random_state)
     weights = evaluation.importances(model, features, target)
     top = weights.head(BARS)
     found["importances"] = [(str(name), float(value)) for name, value in top.items()]
     found["leading"] = insights.leading(weights, features)
-    if said.classes is None and not said.targets:
-        found["slices"] = diagnostics.slices(said, features, found["leading"])
+    if predictions.classes is None and not predictions.targets:
+        found["slices"] = diagnostics.slices(predictions, features, found["leading"])
     return found
 
 
-def measured_answers(said: evaluation.Answers, resamples: int, random_state: int) -> dict[str, Any]:
+def measure_predictions(
+    predictions: evaluation.Predictions, resamples: int, random_state: int
+) -> dict[str, Any]:
     """How good answers are: metrics with intervals, curves, thresholds.
 
     Args:
-        said: what a model says of rows, beside the truth about them.
+        predictions: what a model says of rows, beside the truth about them.
         resamples, random_state: draws of the rows for the intervals, and their seed.
     """
-    truth, predicted, classes, scores = said.truth, said.predicted, said.classes, said.scores
-    found: dict[str, Any] = {"metrics": evaluation.metrics(said), "classes": classes}
+    truth, predicted = predictions.truth, predictions.predicted
+    classes, scores = predictions.classes, predictions.scores
+    found: dict[str, Any] = {"metrics": evaluation.metrics(predictions), "classes": classes}
     if classes is not None:
-        measure = intervals.class_measure(truth, predicted, scores, classes, said.place)
-        found["positive"] = classes[said.place] if len(classes) == 2 else None
-        found |= {"scores": scores, "probable": said.probable}
-        found["confusion_classes"], counts = evaluation.confusion(said)
+        positive_index = predictions.positive_index
+        measure = intervals.class_measure(truth, predicted, scores, classes, positive_index)
+        found["positive"] = predictions.positive_class if len(classes) == 2 else None
+        found |= {"scores": scores, "probable": predictions.has_probabilities}
+        found["confusion_classes"], counts = evaluation.confusion(predictions)
         found["confusion"] = counts.tolist()
-        found |= {"per_class": diagnostics.per_class(said), "confused": diagnostics.confused(said)}
-        found |= {"calibration": diagnostics.calibration(said), "point": {}, "roc": []}
+        found["per_class"] = diagnostics.per_class(predictions)
+        found["confused"] = diagnostics.confused(predictions)
+        found |= {"calibration": diagnostics.calibration(predictions), "point": {}, "roc": []}
         if scores is not None:
-            at_half = scores[:, said.place] >= 0.5
-            found["takes_half"] = bool((at_half == (predicted == classes[said.place])).all())
-            found |= curves(truth, scores, classes, said.place)
+            at_half = scores[:, positive_index] >= 0.5
+            is_positive = predicted == predictions.positive_class
+            found["takes_half"] = bool((at_half == is_positive).all())
+            found |= curves(truth, scores, classes, positive_index)
             if len(classes) == 2:
-                found["point"] = diagnostics.working_point(said)
+                found["point"] = diagnostics.working_point(predictions)
             found["thresholds"] = (
-                thresholds(truth == found["positive"], scores[:, said.place], found["probable"])
+                thresholds(truth == found["positive"], scores[:, positive_index], found["probable"])
                 if len(classes) == 2
                 else certainties(truth == predicted, scores, found["probable"])
             )
     else:
         measure = intervals.number_measure(truth, predicted)
-        if said.targets:
-            measure = intervals.several_measure(truth, predicted, said.targets)
+        if predictions.targets:
+            measure = intervals.several_measure(truth, predicted, predictions.targets)
         found["each"] = [
             {
                 "target": name,
@@ -347,7 +353,7 @@ def measured_answers(said: evaluation.Answers, resamples: int, random_state: int
                 "pairs": thinned(one.truth, one.predicted),
                 "residuals": thinned(one.predicted, one.truth - one.predicted),
             }
-            for name, one in said.each.items()
+            for name, one in predictions.by_target.items()
         ]
     found["intervals"] = intervals.intervals(
         measure, len(truth), found["metrics"], resamples, random_state

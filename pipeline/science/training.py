@@ -29,7 +29,7 @@ class Trained:
         features: what it was fitted on.
         metrics: its metrics on the test data, and those of the validation.
         folds: the metrics of each fold, if it was cross-validated.
-        answers: what it says of the test rows.
+        predictions: its predictions for the test rows.
         importances: how much each feature matters.
         kinds: what each raw feature holds, for those who predict.
         insights: what stands beside the metrics (:func:`pipeline.science.insights.collect`).
@@ -39,7 +39,7 @@ class Trained:
     features: pd.DataFrame
     metrics: dict[str, float]
     folds: pd.DataFrame
-    answers: evaluation.Answers
+    predictions: evaluation.Predictions
     importances: pd.Series
     kinds: Mapping[str, str] = field(default_factory=dict)
     insights: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +50,10 @@ class Trained:
         Args:
             test: the test rows, as they were read.
         """
-        shown = {"importances": self.importances, "predictions": predictions(self.answers, test)}
+        shown = {
+            "importances": self.importances,
+            "predictions": prediction_table(self.predictions, test),
+        }
         return shown if self.folds.empty else shown | {"folds": self.folds.reset_index()}
 
 
@@ -98,17 +101,17 @@ def train(
     model = build(estimator)
     fit_so = partial(fit, how=how)
     model, metrics, folds = validation.train(fit_so, model, features, wanted, how, positive, tell)
-    answers = evaluation.answers(model, test_features, truth, positive)
-    metrics |= evaluation.metrics(answers)
+    predictions = evaluation.predict(model, test_features, truth, positive)
+    metrics |= evaluation.metrics(predictions)
     importances = evaluation.importances(model, test_features, truth)
     held = {**feature_kinds(raw), **special(kinds, raw)}
     beside = insights.collect(
-        model, features, wanted, test_features, answers, importances, build, positive
+        model, features, wanted, test_features, predictions, importances, build, positive
     )
     if learning_curve:
         curve = validation.learning_curve(fit_so, model, features, wanted, how, positive)
         beside["learning_curve"] = curve
-    return Trained(model, features, metrics, folds, answers, importances, held, beside)
+    return Trained(model, features, metrics, folds, predictions, importances, held, beside)
 
 
 def read_parts(
@@ -254,11 +257,11 @@ def feature_kinds(features: pd.DataFrame) -> dict[str, str]:
     return kinds
 
 
-def predictions(said: evaluation.Answers, table: pd.DataFrame) -> pd.DataFrame:
+def prediction_table(predictions: evaluation.Predictions, table: pd.DataFrame) -> pd.DataFrame:
     """The first test rows, with what the model says of them."""
     shown = table.head(PREDICTIONS_SHOWN).copy()
-    for name, predicted in said.columns("prediction").items():
+    for name, predicted in predictions.columns("prediction").items():
         shown[name] = predicted[: len(shown)]
-    if said.probable and said.scores is not None:
-        shown["probability"] = said.scores[: len(shown)].max(axis=1)
+    if predictions.has_probabilities and predictions.scores is not None:
+        shown["probability"] = predictions.scores[: len(shown)].max(axis=1)
     return shown

@@ -104,7 +104,7 @@ def train(
         return last(model, features, target), {}, pd.DataFrame()
     fitted, left, known, hidden = hold_out(model, features, target, how)
     model = last(model, fitted, known)
-    results = evaluation.metrics(evaluation.answers(model, left, hidden, positive))
+    results = evaluation.metrics(evaluation.predict(model, left, hidden, positive))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 
 
@@ -164,7 +164,7 @@ def cross_validate(
     measured = []
     for (fitted, known), (left, hidden) in _folds(is_classifier(model), features, target, how):
         one = fit(clone(model), fitted, known)
-        measured.append(evaluation.metrics(evaluation.answers(one, left, hidden, positive)))
+        measured.append(evaluation.metrics(evaluation.predict(one, left, hidden, positive)))
     return pd.DataFrame(measured).rename_axis("fold")
 
 
@@ -234,8 +234,8 @@ def learning_curve(
             one = fit(clone(model), part, some)
             told = {"share": share, "rows": len(part)}
             for name, rows in {"training": (part, some), "validation": (left, hidden)}.items():
-                said = evaluation.answers(one, *rows, positive)
-                told[name] = evaluation.metrics(said)[metric]
+                predictions = evaluation.predict(one, *rows, positive)
+                told[name] = evaluation.metrics(predictions)[metric]
             found.append(told)
     if not found:
         return {"metric": metric, "points": []}

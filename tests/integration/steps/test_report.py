@@ -62,7 +62,7 @@ def test_metrics_of_weights_of_one_are_the_metrics(classes: int, rows: int, seed
     truth[:classes] = range(classes)
     scores = draw.integers(6, size=(rows, classes)) / 5  # with many ties
     model = Said([*range(classes)], predicted, scores)
-    wanted = evaluation.metrics(evaluation.answers(model, None, pd.Series(truth)))
+    wanted = evaluation.metrics(evaluation.predict(model, None, pd.Series(truth)))
     measure = intervals.class_measure(truth, predicted, scores, model.classes_)
     found = measure(np.arange(rows))(np.ones((1, rows)))
     assert {name: values[0] for name, values in found.items()} == pytest.approx(wanted)
@@ -73,7 +73,7 @@ def test_metrics_of_numbers_too():
     found = intervals.number_measure(truth, predicted)(np.arange(50))(np.ones((1, 50)))
     model = type("Said", (), {"predict": lambda self, _: predicted})()
     model.__sklearn_tags__ = LinearRegression().__sklearn_tags__
-    wanted = evaluation.metrics(evaluation.answers(model, None, pd.Series(truth)))
+    wanted = evaluation.metrics(evaluation.predict(model, None, pd.Series(truth)))
     assert {name: values[0] for name, values in found.items()} == pytest.approx(wanted)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.reporting import figures
-from pipeline.science.evaluation import Answers
+from pipeline.science.evaluation import Predictions
 
 ODD = ["under_$50_or_over_$100", "$\\frac{", "_hidden$^$"]
 
@@ -16,7 +16,7 @@ ODD = ["under_$50_or_over_$100", "$\\frac{", "_hidden$^$"]
 def test_dollar_signs_are_no_formula(tmp_path: Path, classes: list[str]):
     truth = np.array(classes * 4)
     scores = np.full((len(truth), len(classes)), 1 / len(classes))
-    answers = Answers(truth, truth[::-1], classes, scores)
+    answers = Predictions(truth, truth[::-1], classes, scores)
     drawn = figures.draw(answers, pd.Series([2.0, 1.0], ["a_$5_$", ODD[0]], name="$x$ $"), tmp_path)
     assert set(drawn) >= {"confusion_matrix", "roc_curve", "feature_importance"}
     assert all(path.stat().st_size for path in drawn.values())

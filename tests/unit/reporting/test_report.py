@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 from pipeline.core.errors import PipelineError
 from pipeline.reporting import charts
 from pipeline.science import diagnostics
-from pipeline.science.evaluation import Answers
+from pipeline.science.evaluation import Predictions
 from tests.support.reports import ODD, many_classes, numbers, odd_labels, report
 
 LARGEST = 1_500_000
@@ -141,7 +141,9 @@ def test_names_are_cut_by_their_width():
 def test_calibration_tells_how_often_a_probability_is_true():
     chance = np.tile([0.1, 0.9], 500)
     truth = np.random.default_rng(0).random(1000) < chance
-    said = Answers(truth, chance > 0.5, [False, True], np.column_stack([1 - chance, chance]), True)
+    said = Predictions(
+        truth, chance > 0.5, [False, True], np.column_stack([1 - chance, chance]), True
+    )
     told = diagnostics.calibration(said)
     assert told["points"] == [(pytest.approx(p), pytest.approx(p, abs=0.05)) for p in (0.1, 0.9)]
     assert told["brier"] == pytest.approx(0.09, abs=0.02)

@@ -43,7 +43,7 @@ def fitted(estimator, target: str):
 def draw(model, features, target, folder) -> dict:
     """All figures, each of which has to be a picture with something on it."""
     weights = evaluation.importances(model, features, target)
-    files = figures.draw(evaluation.answers(model, features, target), weights, folder)
+    files = figures.draw(evaluation.predict(model, features, target), weights, folder)
     for path in files.values():
         picture = imread(path)
         assert picture.shape[0] > 300
@@ -56,14 +56,14 @@ def draw(model, features, target, folder) -> dict:
 def test_two_classes(estimator, tmp_path) -> None:
     """A model without probabilities is ranked by its decision function."""
     model, features, target = fitted(estimator, "truth")
-    results = evaluation.metrics(evaluation.answers(model, features, target))
+    results = evaluation.metrics(evaluation.predict(model, features, target))
     assert set(results) == CLASS_METRICS
     assert all(0 <= value <= 1 and type(value) is float for value in results.values())
     predicted = model.predict(features)
     assert results["accuracy"] == (predicted == target).mean()
     assert results["precision"] == target[predicted].mean()
     assert results["recall"] == predicted[target].mean()
-    ranks = evaluation.answers(model, features, target).scores[:, 1]
+    ranks = evaluation.predict(model, features, target).scores[:, 1]
     assert results["roc_auc"] == pytest.approx(score.roc_auc_score(target, ranks))
     assert set(draw(model, features, target, tmp_path)) == CLASS_FIGURES
 
@@ -71,9 +71,9 @@ def test_two_classes(estimator, tmp_path) -> None:
 @pytest.mark.parametrize("estimator", [LogisticRegression(), LinearSVC()])
 def test_many_classes(estimator, tmp_path) -> None:
     model, features, target = fitted(estimator, "species")
-    results = evaluation.metrics(evaluation.answers(model, features, target))
+    results = evaluation.metrics(evaluation.predict(model, features, target))
     assert set(results) == CLASS_METRICS
-    ranks = evaluation.answers(model, features, target).scores
+    ranks = evaluation.predict(model, features, target).scores
     assert ranks.shape == (len(features), 3)
     aucs = [
         score.roc_auc_score(target == label, ranks[:, i]) for i, label in enumerate(model.classes_)
@@ -86,7 +86,7 @@ def test_many_classes(estimator, tmp_path) -> None:
 
 def test_numbers(tmp_path) -> None:
     model, features, target = fitted(LinearRegression(), "size")
-    results = evaluation.metrics(evaluation.answers(model, features, target))
+    results = evaluation.metrics(evaluation.predict(model, features, target))
     wrong = target - model.predict(features)
     assert results["rmse"] == pytest.approx(np.sqrt((wrong**2).mean()))
     assert results["mae"] == pytest.approx(wrong.abs().mean())
@@ -117,14 +117,14 @@ def test_a_class_that_the_test_data_lack(tmp_path) -> None:
     """Areas under curves are not defined then, and nothing is made up."""
     model, features, target = fitted(LogisticRegression(), "species")
     few = target != "oak"
-    results = evaluation.metrics(evaluation.answers(model, features[few], target[few]))
+    results = evaluation.metrics(evaluation.predict(model, features[few], target[few]))
     assert set(results) == CLASS_METRICS - {"roc_auc", "average_precision"}
     assert set(draw(model, features[few], target[few], tmp_path)) == CLASS_FIGURES
 
 
 def test_one_row_of_test_data(tmp_path) -> None:
     model, features, target = fitted(LogisticRegression(), "truth")
-    results = evaluation.metrics(evaluation.answers(model, features.head(1), target.head(1)))
+    results = evaluation.metrics(evaluation.predict(model, features.head(1), target.head(1)))
     assert results["accuracy"] in (0, 1)
     assert set(draw(model, features.head(1), target.head(1), tmp_path)) == CLASS_FIGURES
 
@@ -132,17 +132,20 @@ def test_one_row_of_test_data(tmp_path) -> None:
 def test_a_class_in_one_part_only_is_said_and_measured() -> None:
     truth, predicted = np.array(["a", "b", "c", "b"]), np.array(["a", "b", "b", "b"])
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]])
-    said = evaluation.Answers(truth, predicted, ["a", "b"], scores, True)
+    said = evaluation.Predictions(truth, predicted, ["a", "b"], scores, True)
     found = evaluation.metrics(said)
     assert (found["precision"], found["recall"]) == (2 / 3, 1)
     assert set(found) == {"accuracy", "precision", "recall", "f1"}
-    first, second = evaluation.lacking(said)
+    first, second = evaluation.missing_class_notes(said)
     assert first == "the test data has classes that training has not: c"
     assert second.startswith("roc_auc and average_precision are not measured")
-    rare = evaluation.Answers(truth[:1], predicted[:1], ["a", "b"], scores[:1], True)
-    assert "without a test row: b" in evaluation.lacking(rare)[0]
+    rare = evaluation.Predictions(truth[:1], predicted[:1], ["a", "b"], scores[:1], True)
+    assert "without a test row: b" in evaluation.missing_class_notes(rare)[0]
     assert (
-        evaluation.lacking(evaluation.Answers(truth[:2], predicted[:2], ["a", "b"], scores)) == []
+        evaluation.missing_class_notes(
+            evaluation.Predictions(truth[:2], predicted[:2], ["a", "b"], scores)
+        )
+        == []
     )
 
 
@@ -150,7 +153,7 @@ def test_classes_that_only_the_test_data_has_are_counted():
     """Also where it has no class of the training data."""
     predicted = np.array(["a", "b", "b"])
     for truth in (np.array(["c", "a", "c"]), np.array(["c", "c", "c"])):
-        said = evaluation.Answers(truth, predicted, ["a", "b"])
+        said = evaluation.Predictions(truth, predicted, ["a", "b"])
         labels, counts = evaluation.confusion(said)
         assert labels == ["a", "b", "c"]
         assert counts.sum() == 3

@@ -50,17 +50,17 @@ def test_each_target_and_the_mean_are_measured(estimator: str, copies: bool, tmp
     assert isinstance(made.estimator, MultiOutputRegressor) == copies
     assert ("model.encode.many: one_hot, as there are several targets", False) in made.notes
     told = made.fit()
-    said, truth = told.answers.predicted, made.test[["solar", "wind"]].to_numpy()
+    said, truth = told.predictions.predicted, made.test[["solar", "wind"]].to_numpy()
     for place, name in enumerate(("solar", "wind")):
         pair = truth[:, place], said[:, place]
         assert told.metrics[f"r2.{name}"] == pytest.approx(r2_score(*pair))
         assert told.metrics[f"rmse.{name}"] == pytest.approx(root_mean_squared_error(*pair))
     both = [told.metrics["rmse.solar"], told.metrics["rmse.wind"]]
     assert told.metrics["rmse"] == pytest.approx(np.mean(both))
-    assert told.metrics["r2"] > evaluation.baseline(told.answers)["r2"]
+    assert told.metrics["r2"] > evaluation.baseline(told.predictions)["r2"]
     assert {"val_r2", "val_r2.wind"} <= told.metrics.keys()
     assert not {"solar", "wind", "word"} & {*told.features}
-    shown = training.predictions(told.answers, made.test)
+    shown = training.prediction_table(told.predictions, made.test)
     assert {"prediction_solar", "prediction_wind"} <= {*shown}
 
 
@@ -75,7 +75,7 @@ def test_predict_and_the_gate_know_them(tmp_path: Path):
     loaded = scoring.LoadedModel.from_folder(tmp_path)
     scored = loaded.score(made.test[["a", "b", "code"]])
     assert list(scored) == ["prediction_solar", "prediction_wind", "reason"]
-    assert np.allclose(scored.iloc[:, :2].astype(float), told.answers.predicted)
+    assert np.allclose(scored.iloc[:, :2].astype(float), told.predictions.predicted)
     measured = scoring.measure(loaded, tmp_path / "test.csv")
     assert measured["metrics"]["r2.wind"] == pytest.approx(told.metrics["r2.wind"])
     assert measured["baseline"]["r2"] == pytest.approx(0)

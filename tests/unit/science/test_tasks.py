@@ -124,10 +124,14 @@ def test_metrics_are_those_of_the_positive_class() -> None:
     said = np.full(100, "legit")
     scores = np.tile([0.1, 0.9], (100, 1))
     classes = ["fraud", "legit"]
-    rare = evaluation.metrics(evaluation.Answers(truth, said, classes, scores, True, place=0))
-    common = evaluation.metrics(evaluation.Answers(truth, said, classes, scores, True))
+    rare = evaluation.metrics(
+        evaluation.Predictions(truth, said, classes, scores, True, positive_index=0)
+    )
+    common = evaluation.metrics(evaluation.Predictions(truth, said, classes, scores, True))
     assert rare["f1"] == 0
     assert common["f1"] > 0.94
-    dummy = evaluation.baseline(evaluation.Answers(truth, said, classes, scores, True, place=0))
+    dummy = evaluation.baseline(
+        evaluation.Predictions(truth, said, classes, scores, True, positive_index=0)
+    )
     assert dummy["accuracy"] == 0.9
     assert dummy["f1"] == 0

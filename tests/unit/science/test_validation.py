@@ -105,8 +105,8 @@ def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
     features, target = table()
     classes = encoding.build(LogisticRegression(), features, []).fit(features, target)
     numbers = encoding.build(RandomForestRegressor(2), features, []).fit(features, features.a)
-    measured = evaluation.metrics(evaluation.answers(classes, features, target))
-    measured |= evaluation.metrics(evaluation.answers(numbers, features, features.a))
+    measured = evaluation.metrics(evaluation.predict(classes, features, target))
+    measured |= evaluation.metrics(evaluation.predict(numbers, features, features.a))
     assert set(measured) == set(METRICS)
 
 
