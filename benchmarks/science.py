@@ -73,7 +73,7 @@ def train(settings: Mapping[str, Any]) -> "Trained":
         target=model["target"],
         drop=model["drop"],
         categorical=model["categorical"],
-        how=validation.How(share=None, folds=None, seed=0),
+        scheme=validation.Scheme(share=None, folds=None, seed=0),
     )
     FIGURES.mkdir(exist_ok=True)
     figures.draw(trained.predictions, trained.importances, FIGURES)

@@ -31,7 +31,7 @@ SETTINGS = ("target", "drop", "categorical", "task", "positive", "estimator", "p
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is trained on a table.
+    """Scheme a model is trained on a table.
 
     Attributes:
         train, test: the two parts of the table.
@@ -43,7 +43,7 @@ class Plan:
         kinds: what each feature holds, as :func:`pipeline.science.data.kinds.features` has it.
         useless: columns that are no features, with the reason.
         encode: the encoder of each kind.
-        how: how the model is measured on training rows.
+        scheme: how the model is measured on training rows.
         positive: of two classes the one that the metrics are of.
         learning_curve: whether it is measured with fewer rows, too.
         notes: what was decided, a line each, and whether the user likely wants otherwise.
@@ -59,7 +59,7 @@ class Plan:
     kinds: dict[str, str]
     useless: dict[str, str]
     encode: dict[str, str]
-    how: validation.How
+    scheme: validation.Scheme
     positive: Any = None
     learning_curve: bool = False
     notes: list[tuple[str, bool]] = field(default_factory=list)
@@ -93,8 +93,8 @@ class Plan:
         )
         return records[0]
 
-    def fit(self, tell: rounds.Tell | None = None) -> training.Trained:
-        """Fit the model, and measure it; ``tell`` takes the loss of each round."""
+    def fit(self, on_loss: rounds.LossCallback | None = None) -> training.Trained:
+        """Fit the model, and measure it; ``on_loss`` takes the loss of each round."""
         return training.train(
             self.train,
             self.test,
@@ -102,12 +102,12 @@ class Plan:
             target=self.target,
             drop=self.drop,
             categorical=self.categorical,
-            how=self.how,
+            scheme=self.scheme,
             positive=self.positive,
             kinds=self.kinds,
             useless=self.useless,
             encode=self.encode,
-            tell=tell,
+            on_loss=on_loss,
             learning_curve=self.learning_curve,
         )
 
@@ -191,7 +191,7 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
         for column in leaks.leaks(features, one, is_classifier(made))
     ]
     drawn = splitting.drawn(train, schema)
-    how = validation.How(asked["validation"], asked["cv"], asked["seed"], *drawn)
+    scheme = validation.Scheme(asked["validation"], asked["cv"], asked["seed"], *drawn)
     return Plan(
         train,
         test,
@@ -201,7 +201,7 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
         kinds=held,
         useless=useless,
         encode=encode,
-        how=how,
+        scheme=scheme,
         positive=positive,
         learning_curve=asked["learning_curve"],
         notes=notes,

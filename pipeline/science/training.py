@@ -65,12 +65,12 @@ def train(
     target: str | list[str],
     drop: list[str],
     categorical: list[str],
-    how: validation.How,
+    scheme: validation.Scheme,
     positive: Any = None,
     kinds: Mapping[str, str] | None = None,
     useless: Collection[str] = (),
     encode: Mapping[str, str] | None = None,
-    tell: rounds.Tell | None = None,
+    on_loss: rounds.LossCallback | None = None,
     learning_curve: bool = False,
 ) -> Trained:
     """Fit an estimator on one table, and measure it on another.
@@ -81,13 +81,13 @@ def train(
         target: the column to predict, or several.
         drop: columns that are not features.
         categorical: columns of numbers that are categories.
-        how: how to measure it on the training data, too.
+        scheme: how to measure it on the training data, too.
         positive: of two classes the one that the metrics are of.
         kinds: what features hold (:func:`pipeline.science.data.kinds.features`); by default
             their types.
         useless: columns that the schema knows to be no features.
         encode: the encoder of each kind (:func:`pipeline.science.encoding.build`).
-        tell: takes the loss of each round of the last fit (:mod:`pipeline.science.rounds`).
+        on_loss: takes the loss of each round of the last fit (:mod:`pipeline.science.rounds`).
         learning_curve: measure it with fewer rows, too.
     """
     kinds = kinds or {}
@@ -96,11 +96,13 @@ def train(
     features, test_features = expand(raw, kinds), expand(test_features, kinds)
 
     def build(one: BaseEstimator) -> Pipeline:
-        return encoding.build(one, features, categorical, kinds, how.seed, encode)
+        return encoding.build(one, features, categorical, kinds, scheme.seed, encode)
 
     model = build(estimator)
-    fit_so = partial(fit, how=how)
-    model, metrics, folds = validation.train(fit_so, model, features, wanted, how, positive, tell)
+    fit_so = partial(fit, scheme=scheme)
+    model, metrics, folds = validation.train(
+        fit_so, model, features, wanted, scheme, positive, on_loss
+    )
     predictions = evaluation.predict(model, test_features, truth, positive)
     metrics |= evaluation.metrics(predictions)
     importances = evaluation.importances(model, test_features, truth)
@@ -109,7 +111,7 @@ def train(
         model, features, wanted, test_features, predictions, importances, build, positive
     )
     if learning_curve:
-        curve = validation.learning_curve(fit_so, model, features, wanted, how, positive)
+        curve = validation.learning_curve(fit_so, model, features, wanted, scheme, positive)
         beside["learning_curve"] = curve
     return Trained(model, features, metrics, folds, predictions, importances, held, beside)
 
@@ -201,15 +203,15 @@ def fit(
     model: Pipeline,
     features: pd.DataFrame,
     target: pd.Series,
-    how: validation.How | None = None,
-    tell: rounds.Tell | None = None,
+    scheme: validation.Scheme | None = None,
+    on_loss: rounds.LossCallback | None = None,
 ) -> Pipeline:
     """Fit a pipeline, after checking that its estimator can predict such a target.
 
     Args:
         model, features, target: the pipeline and the rows.
-        how: how rows are drawn; categories are encoded by folds that are drawn in the same way.
-        tell: takes the loss of each round (:mod:`pipeline.science.rounds`).
+        scheme: how rows are drawn; categories are encoded by folds that are drawn in the same way.
+        on_loss: takes the loss of each round (:mod:`pipeline.science.rounds`).
 
     Raises:
         PipelineError: a target of one class, a continuous one for a classifier, text for a
@@ -233,12 +235,12 @@ def fit(
             "choose a classifier: model=random_forest",
         )
     usual = model.get_params().get(encoding.MANY_FOLDS)
-    folds = how.blocks(target, encoding.FOLDS) if how and usual else None
+    folds = scheme.predefined_split(target, encoding.FOLDS) if scheme and usual else None
     try:
         if folds is None:
-            return rounds.fit(model, features, target, tell)
+            return rounds.fit(model, features, target, on_loss)
         model.set_params(**{encoding.MANY_FOLDS: folds})
-        model = rounds.fit(model, features, target, tell)
+        model = rounds.fit(model, features, target, on_loss)
         return model.set_params(**{encoding.MANY_FOLDS: usual})  # not kept with the model
     except (ValueError, TypeError, AttributeError) as error:  # also: built from what is no model
         raise PipelineError(f"{name} can't be fitted: {error}", "check model.params") from error

@@ -1,4 +1,4 @@
-"""How good a model is, measured on training data alone: a held-out share, or folds.
+"""Scheme good a model is, measured on training data alone: a held-out share, or folds.
 
 Trials are compared by these numbers. The test data stays out of them, so that it can still say
 something about the trial that was chosen.
@@ -29,7 +29,7 @@ CURVE_SHARES, CURVE_FOLDS = (0.1, 0.25, 0.5, 0.75, 1.0), 3  # of a learning curv
 
 
 @dataclass(frozen=True)
-class How:
+class Scheme:
     """What to measure on: a share of the rows, so many folds (which go first), or nothing.
 
     Attributes:
@@ -44,7 +44,7 @@ class How:
     method: str = "random"
     key: pd.Series | None = None
 
-    def folds_of(self, classes: bool) -> Any:
+    def splitter(self, classes: bool) -> Any:
         """What parts the rows in folds."""
         if self.method == "time":
             return TimeSeriesSplit(self.folds)
@@ -54,7 +54,7 @@ class How:
             kind = StratifiedKFold if classes else KFold
         return kind(self.folds, shuffle=True, random_state=self.seed)
 
-    def blocks(self, target: pd.Series, count: int) -> PredefinedSplit | None:
+    def predefined_split(self, target: pd.Series, count: int) -> PredefinedSplit | None:
         """Folds that cover each row once, for groups and times; None where any rows will do.
 
         Args:
@@ -80,9 +80,9 @@ def train(
     model: Any,
     features: pd.DataFrame,
     target: pd.Series,
-    how: How,
+    scheme: Scheme,
     positive: Any = None,
-    tell: rounds.Tell | None = None,
+    on_loss: rounds.LossCallback | None = None,
 ) -> tuple[Any, dict[str, float], pd.DataFrame]:
     """Fit a pipeline, and measure it on training data as far as that is wanted.
 
@@ -91,25 +91,25 @@ def train(
     Args:
         fit: fits a pipeline on features and target, and returns it.
         positive: of two classes the one that the metrics are of.
-        tell: takes the loss of each round while the model that is kept is fitted.
+        on_loss: takes the loss of each round while the model that is kept is fitted.
 
     Returns:
         The fitted pipeline; ``val_*``, or ``cv_*_mean`` and ``cv_*_std``; each fold's metrics.
     """
-    last = partial(fit, tell=tell) if tell else fit
-    if how.folds:
-        folds = cross_validate(fit, model, features, target, how, positive)
+    last = partial(fit, on_loss=on_loss) if on_loss else fit
+    if scheme.folds:
+        folds = cross_validate(fit, model, features, target, scheme, positive)
         return last(model, features, target), spread(folds), folds
-    if not how.share:
+    if not scheme.share:
         return last(model, features, target), {}, pd.DataFrame()
-    fitted, left, known, hidden = hold_out(model, features, target, how)
+    fitted, left, known, hidden = hold_out(model, features, target, scheme)
     model = last(model, fitted, known)
     results = evaluation.metrics(evaluation.predict(model, left, hidden, positive))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 
 
 def hold_out(
-    model: Any, features: pd.DataFrame, target: pd.Series, how: How
+    model: Any, features: pd.DataFrame, target: pd.Series, scheme: Scheme
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
     """Part the training data in what is fitted on and what is measured on.
 
@@ -118,12 +118,12 @@ def hold_out(
     Raises:
         PipelineError: one of the two would be empty.
     """
-    share = how.share or 0.0
+    share = scheme.share or 0.0
     stratify = is_classifier(model) and target.value_counts().min() > 1
-    if how.key is not None and how.method in ("group", "time"):
-        keys = {how.method: how.key.reset_index(drop=True)}
+    if scheme.key is not None and scheme.method in ("group", "time"):
+        keys = {scheme.method: scheme.key.reset_index(drop=True)}
         rows = pd.DataFrame({"row": range(len(target))})
-        left, hidden = (p["row"] for p in splitting.split(rows, share, how.seed, None, **keys))
+        left, hidden = (p["row"] for p in splitting.split(rows, share, scheme.seed, None, **keys))
         both = features, target
         return tuple(one.iloc[places] for one in both for places in (left, hidden))
     try:
@@ -132,7 +132,7 @@ def hold_out(
                 features,
                 target,
                 test_size=share,
-                random_state=how.seed,
+                random_state=scheme.seed,
                 stratify=target if stratify else None,
             )
         )
@@ -149,7 +149,7 @@ def cross_validate(
     model: Any,
     features: pd.DataFrame,
     target: pd.Series,
-    how: How,
+    scheme: Scheme,
     positive: Any = None,
 ) -> pd.DataFrame:
     """The metrics of each fold, measured by a model that was fitted on the others.
@@ -162,7 +162,7 @@ def cross_validate(
         PipelineError: there are more folds than rows, or than rows of the rarest class.
     """
     measured = []
-    for (fitted, known), (left, hidden) in _folds(is_classifier(model), features, target, how):
+    for (fitted, known), (left, hidden) in _folds(is_classifier(model), features, target, scheme):
         one = fit(clone(model), fitted, known)
         measured.append(evaluation.metrics(evaluation.predict(one, left, hidden, positive)))
     return pd.DataFrame(measured).rename_axis("fold")
@@ -172,26 +172,26 @@ Rows = tuple[pd.DataFrame, pd.Series]  # features and target
 
 
 def _folds(
-    classes: bool, features: pd.DataFrame, target: pd.Series, how: How
+    classes: bool, features: pd.DataFrame, target: pd.Series, scheme: Scheme
 ) -> Iterator[tuple[Rows, Rows]]:
     """The rows to fit on and those to measure on, of each fold; classes keep their shares."""
-    folds = how.folds or 0
+    folds = scheme.folds or 0
     rows = min(Counter(target).values()) if classes else len(target)
     if folds > rows:
         whose = "of the rarest class" if classes else "to train on"
         raise PipelineError(
             f"model.cv={folds}, and there are {rows} rows {whose}", "choose fewer folds"
         )
-    key = how.key
-    if key is not None and how.method == "time":  # folds go by the order of the rows
+    key = scheme.key
+    if key is not None and scheme.method == "time":  # folds go by the order of the rows
         order = key.reset_index(drop=True).sort_values(kind="stable").index
         features, target, key = features.iloc[order], target.iloc[order], None
-    if key is not None and how.method == "group" and key.nunique() < folds:
+    if key is not None and scheme.method == "group" and key.nunique() < folds:
         raise PipelineError(
             f"model.cv={folds}, and there are {key.nunique()} groups to train on",
             "choose fewer folds",
         )
-    for places in how.folds_of(classes).split(features, target, key):
+    for places in scheme.splitter(classes).split(features, target, key):
         fitted, left = ((features.iloc[some], target.iloc[some]) for some in places)
         yield fitted, left
 
@@ -201,10 +201,10 @@ def learning_curve(
     model: Any,
     features: pd.DataFrame,
     target: pd.Series,
-    how: How,
+    scheme: Scheme,
     positive: Any = None,
 ) -> dict[str, Any]:
-    """How good the model is when it is fitted on fewer rows, as the mean over folds.
+    """Scheme good the model is when it is fitted on fewer rows, as the mean over folds.
 
     A part of a fold's rows is drawn, or is its latest where the method goes by time.
 
@@ -219,13 +219,13 @@ def learning_curve(
     Raises:
         PipelineError: there are fewer rows than folds.
     """
-    metric, folds = "f1" if is_classifier(model) else "r2", how.folds or CURVE_FOLDS
+    metric, folds = "f1" if is_classifier(model) else "r2", scheme.folds or CURVE_FOLDS
     each = is_classifier(model) and min(Counter(target).values()) >= folds
     found = []
-    how = replace(how, folds=folds)
-    for (fitted, known), (left, hidden) in _folds(each, features, target, how):
-        if how.method != "time":
-            fitted = fitted.sample(frac=1, random_state=how.seed)
+    scheme = replace(scheme, folds=folds)
+    for (fitted, known), (left, hidden) in _folds(each, features, target, scheme):
+        if scheme.method != "time":
+            fitted = fitted.sample(frac=1, random_state=scheme.seed)
         for share in CURVE_SHARES:
             part = fitted.tail(max(round(share * len(fitted)), 2))
             some = known.loc[part.index]

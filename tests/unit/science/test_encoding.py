@@ -30,7 +30,7 @@ def names(model) -> set[str]:
     return {*model[:-1].get_feature_names_out()}
 
 
-def fitted(how: validation.How | None = None, **encode: str):
+def fitted(how: validation.Scheme | None = None, **encode: str):
     """A linear model, fitted; kept, read again and asked, it says the same."""
     model = encoding.build(LinearRegression(), FEATURES, [], KINDS, 3, encode)
     model = training.fit(model, FEATURES, TARGET, how)
@@ -93,8 +93,8 @@ def test_target_means_come_from_other_groups_and_other_times(method: str):
     key = pd.Series(np.repeat(np.arange(20), 10), name="key")
     features = pd.DataFrame({"code": [f"k{n}" for n in key]})
     target = pd.Series(key * 1.0, name="y")
-    how = validation.How(None, None, 3, method, key)
-    folds = how.blocks(target, 5)
+    how = validation.Scheme(None, None, 3, method, key)
+    folds = how.predefined_split(target, 5)
     for _, left in folds.split():
         inside = set(key.iloc[left])
         if method == "group":
@@ -111,7 +111,7 @@ def test_target_means_come_from_other_groups_and_other_times(method: str):
 def test_folds_of_groups_change_the_model_and_few_groups_do_not():
     key = pd.Series(DRAW.integers(0, 10, ROWS), name="key")
     usual = fitted().predict(FEATURES)
-    grouped = fitted(validation.How(None, None, 3, "group", key)).predict(FEATURES)
+    grouped = fitted(validation.Scheme(None, None, 3, "group", key)).predict(FEATURES)
     assert not np.allclose(usual, grouped)
-    few = validation.How(None, None, 3, "group", key % 2)
+    few = validation.Scheme(None, None, 3, "group", key % 2)
     assert np.allclose(usual, fitted(few).predict(FEATURES))

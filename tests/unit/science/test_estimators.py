@@ -38,9 +38,9 @@ def trained(name: str, target: str) -> tuple[training.Trained, list[str]]:
     for key, value in made.get_params().items() if name != "mlp" else ():
         if (few := FEW.get(key.rpartition("__")[2])) and value:
             made.set_params(**{key: min(few, value)})
-    parts, how = (table.iloc[:90], table.iloc[90:]), validation.How(None, None, 3)
+    parts, scheme = (table.iloc[:90], table.iloc[90:]), validation.Scheme(None, None, 3)
     asked = {"target": "y", "drop": [], "categorical": []}
-    return training.train(*parts, made, how=how, **asked), allowed
+    return training.train(*parts, made, scheme=scheme, **asked), allowed
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -160,7 +160,7 @@ def test_what_can_not_be_combined_is_said(path: str, params: dict, said: str):
             target="y",
             drop=[],
             categorical=[],
-            how=validation.How(None, None, 3),
+            scheme=validation.Scheme(None, None, 3),
         )
 
 

@@ -8,7 +8,7 @@ from sklearn.svm import LinearSVC
 
 from pipeline.science import insights, training, validation
 
-HOW = validation.How(None, None, 42)
+SCHEME = validation.Scheme(None, None, 42)
 DRAW = np.random.default_rng(1)
 TABLE = pd.DataFrame(DRAW.normal(size=(200, 2)), columns=["a", "b"]).assign(
     word=lambda t: np.where(t.b > 0, "up_1", "down"), noise=DRAW.normal(size=200)
@@ -18,7 +18,7 @@ TABLE = pd.DataFrame(DRAW.normal(size=(200, 2)), columns=["a", "b"]).assign(
 def trained(estimator, target: pd.Series, **more) -> training.Trained:
     table = TABLE.assign(y=target)
     return training.train(table[:150], table[150:], estimator, target="y", drop=[], categorical=[],
-                          how=HOW, **more)  # fmt: skip
+                          scheme=SCHEME, **more)  # fmt: skip
 
 
 def test_plain_models_are_measured_as_the_model_is():
@@ -67,5 +67,5 @@ def test_encoded_features_count_for_their_column():
 def test_a_column_without_values_is_no_error(gap):
     table = TABLE.assign(y=TABLE.a > 0, empty=pd.Series([gap] * 200, dtype="float64"))
     told = training.train(table[:150], table[150:], RandomForestClassifier(5, random_state=0),
-                          target="y", drop=[], categorical=[], how=HOW, positive=True)  # fmt: skip
+                          target="y", drop=[], categorical=[], scheme=SCHEME, positive=True)  # fmt: skip
     assert told.insights["permuted"]

@@ -83,7 +83,7 @@ def fitted(features: pd.DataFrame, target: pd.Series, estimator: str, **params) 
             target="y",
             drop=[],
             categorical=[],
-            how=validation.How(None, None, 3),
+            scheme=validation.Scheme(None, None, 3),
             kinds=held,
             useless=useless,
         )

@@ -15,7 +15,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import METRICS, measured_as
 from pipeline.core.results import StepResult
 from pipeline.science import encoding, evaluation, training, validation
-from pipeline.science.validation import How
+from pipeline.science.validation import Scheme
 
 
 def table(rows: int = 60) -> tuple[pd.DataFrame, pd.Series]:
@@ -24,7 +24,7 @@ def table(rows: int = 60) -> tuple[pd.DataFrame, pd.Series]:
     return features, (features.a + 0.5 * features.b > 0).rename("target")
 
 
-def train(how: How, estimator: object = None) -> tuple:
+def train(how: Scheme, estimator: object = None) -> tuple:
     features, target = table()
     chosen = LogisticRegression() if estimator is None else estimator
     model = encoding.build(chosen, features, [])
@@ -32,7 +32,7 @@ def train(how: How, estimator: object = None) -> tuple:
 
 
 def test_nothing_is_measured_unless_wanted():
-    _, results, folds = train(How(0, None, 1))
+    _, results, folds = train(Scheme(0, None, 1))
     assert results == {}
     assert folds.empty
 
@@ -40,7 +40,7 @@ def test_nothing_is_measured_unless_wanted():
 @given(share=st.floats(0.05, 0.9), seed=st.integers(0, 1000))
 def test_held_out_rows_are_not_fitted_on(share: float, seed: int):
     features, target = table()
-    how = How(share, None, seed)
+    how = Scheme(share, None, seed)
     fitted, left, known, hidden = validation.hold_out(LogisticRegression(), features, target, how)
     assert sorted([*fitted.index, *left.index]) == list(features.index)
     assert (list(known.index), list(hidden.index)) == (list(fitted.index), list(left.index))
@@ -48,18 +48,18 @@ def test_held_out_rows_are_not_fitted_on(share: float, seed: int):
     assert list(again[1].index) == list(left.index)
 
 
-@pytest.mark.parametrize("how", [How(0.25, None, 3), How(0, 4, 3)])
-def test_same_seed_and_data_same_numbers(how: How):
+@pytest.mark.parametrize("how", [Scheme(0.25, None, 3), Scheme(0, 4, 3)])
+def test_same_seed_and_data_same_numbers(how: Scheme):
     forest = RandomForestClassifier(5, random_state=0)
     first, second = train(how, forest), train(how, forest)
     assert first[1] == second[1]
     pd.testing.assert_frame_equal(first[2], second[2])
-    other = train(How(how.share, how.folds, 4), forest)
+    other = train(Scheme(how.share, how.folds, 4), forest)
     assert first[1] != other[1]
 
 
 def test_folds_have_mean_and_spread():
-    _, results, folds = train(How(0.5, 4, 1))
+    _, results, folds = train(Scheme(0.5, 4, 1))
     assert len(folds) == 4
     assert results["cv_f1_mean"] == pytest.approx(folds.f1.mean())
     assert results["cv_f1_std"] == pytest.approx(np.std(folds.f1))
@@ -71,7 +71,7 @@ def test_a_learning_curve_ends_where_all_rows_are_fitted_on(method: str):
     """As cross-validation measures it; before that on fewer rows, by time the latest ones."""
     features, target = table(120)
     key = features["a"] if method == "time" else None
-    how, seen = How(0, 4, 1, method, key), []
+    how, seen = Scheme(0, 4, 1, method, key), []
 
     def fit(model, some: pd.DataFrame, goal: pd.Series):
         seen.append(some)
@@ -92,13 +92,13 @@ def test_a_learning_curve_ends_where_all_rows_are_fitted_on(method: str):
 
 def test_more_folds_than_rows_of_a_class():
     with pytest.raises(PipelineError, match=r"model\.cv=40"):
-        train(How(0, 40, 1))
+        train(Scheme(0, 40, 1))
 
 
 def test_too_small_a_share():
     features, target = table(8)
     with pytest.raises(PipelineError, match=r"model\.validation=0\.01"):
-        validation.hold_out(LogisticRegression(), features, target, How(0.01, None, 1))
+        validation.hold_out(LogisticRegression(), features, target, Scheme(0.01, None, 1))
 
 
 def test_metrics_that_may_be_asked_for_are_those_that_are_measured():
@@ -151,7 +151,7 @@ def test_rows_are_measured_on_as_the_test_part_was_drawn(method: str, folds: int
         seen.append(some)
         return model.fit(some, goal)
 
-    how = validation.How(0.25, folds, 1, method, key)
+    how = validation.Scheme(0.25, folds, 1, method, key)
     _, told, _ = validation.train(fit, DecisionTreeClassifier(), features, target, how)
     assert told
     for fitted in seen[: folds or 1]:
