@@ -39,7 +39,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, args.schema)
-    for line in [*headers, *defects.doubts(table, args.fill.values())]:
+    for line in [*headers, *defects.text_warnings(table, args.fill.values())]:
         run.note(line, warning=True)
     told = [*source.notes, *kinds.notes(table, ruled, source.missing)]
     for line in [*told, *cleaning.equal_rows(table, dropped)]:

@@ -23,20 +23,20 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         run.note(f"{clean.reference} has no schema.json: the types of its columns are inferred")
     for key in ("stratify", "group", "time"):
         if named := getattr(args, key):
-            setattr(args, key, *defects.named([named], table.columns))
-    how = splitting.method(args.method, args.stratify, args.group, args.time)
+            setattr(args, key, *defects.resolve_columns([named], table.columns))
+    how = splitting.choose_method(args.method, args.stratify, args.group, args.time)
     columns = {"stratified": args.stratify, "group": args.group, "time": args.time}
     train, test = splitting.split(
         table,
         args.test_size,
         args.random_state,
         args.stratify if how == "stratified" else None,
-        splitting.key("group", table, args.group) if how == "group" else None,
-        splitting.times(table, args.time, schema) if how == "time" else None,
+        splitting.split_column("group", table, args.group) if how == "group" else None,
+        splitting.split_times(table, args.time, schema) if how == "time" else None,
     )
     schema["split"] = {"method": how, "column": columns.get(how)}
     if how in ("random", "stratified"):
-        for line in splitting.doubts(table, schema):
+        for line in splitting.random_split_warnings(table, schema):
             run.note(line, warning=True)
     if shared := splitting.shared_rows(train, test):
         run.note(

@@ -181,7 +181,7 @@ def decide(
     ]
     _, useless = kinds.features(schema, target, [], [])
     features = labelled.drop(columns=[target, *useless], errors="ignore")
-    suspects = leaks.leaks(features, labelled[target], task == tasks.CLASSIFICATION)
+    suspects = leaks.find_leaks(features, labelled[target], task == tasks.CLASSIFICATION)
     lines = [f"{len(table)} rows, {table.shape[1]} columns"]
     lines += [
         f"{key}: {shown(value)} ({reason})"
@@ -222,7 +222,7 @@ def clean(
     texts = [name for name in raw.texts if name not in detected["parse"]]
     table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=detected)
     messages = [f"note: {line}" for line in raw.notes]
-    return table, messages + [f"warning: {line}" for line in (*headers, *defects.doubts(table))]
+    return table, messages + [f"warning: {line}" for line in (*headers, *defects.text_warnings(table))]
 
 
 def typed(table: pd.DataFrame, schema: dict[str, Any]) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def calibration(predictions: Predictions) -> dict[str, Any] | None:
     return {"brier": brier, "points": [*zip(told.tolist(), true.tolist(), strict=True)]}
 
 
-def working_point(predictions: Predictions) -> dict[str, tuple[float, float]]:
+def operating_point(predictions: Predictions) -> dict[str, tuple[float, float]]:
     """Where the model's own decisions lie on the ROC and the precision-recall curve."""
     held = predictions.truth == predictions.positive_class
     named = predictions.predicted == predictions.positive_class

@@ -123,7 +123,7 @@ def build(
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
 
 
-def for_several(estimator: BaseEstimator) -> BaseEstimator:
+def for_multiple_targets(estimator: BaseEstimator) -> BaseEstimator:
     """An estimator for several targets: itself, or a copy for each where it takes one only."""
     tags = get_tags(estimator).target_tags
     return estimator if tags.multi_output else MultiOutputRegressor(estimator)

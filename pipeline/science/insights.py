@@ -60,7 +60,7 @@ def collect(
         of what each feature's shuffling costs of ``permuted_score``; ``dependence``: curves of
         the leading features.
     """
-    columns = leading(importances, features)
+    columns = rank_features(importances, features)
     return {
         "training": _on_training_rows(model, features, target, positive),
         **plain_models(features, target, test, predictions, build, positive),
@@ -124,7 +124,7 @@ def plain_models(
     return found
 
 
-def leading(importances: pd.Series, features: pd.DataFrame) -> list[str]:
+def rank_features(importances: pd.Series, features: pd.DataFrame) -> list[str]:
     """The features, the most important first, from the importances of what they were encoded as."""
     sums = dict.fromkeys(map(str, features.columns), 0.0)
     for encoded, value in importances.items():

@@ -145,8 +145,13 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
     """
     notes = [] if known else [("the training data has no schema.json: types are inferred", False)]
     train, test = training.read_parts(files["train"], files["test"], asked["drop"], known)
-    named = {key: defects.named(asked[key], train.columns) for key in ("drop", "categorical")}
-    drop, targets = named["drop"], defects.named(tasks.names(asked["target"]), train.columns)
+    named = {
+        key: defects.resolve_columns(asked[key], train.columns) for key in ("drop", "categorical")
+    }
+    drop, targets = (
+        named["drop"],
+        defects.resolve_columns(tasks.names(asked["target"]), train.columns),
+    )
     target = targets if len(targets) > 1 else targets[0]
     notes += [
         (f"model.drop names {column!r}, which the table lacks", True)
@@ -172,7 +177,7 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
         tasks.check_fits(made, task, one, f"model.estimator={path}")
     positive, encode = None, encoding.check(asked["encode"])
     if len(labels) > 1:
-        made = encoding.for_several(made)
+        made = encoding.for_multiple_targets(made)
         if encode["many"] == "target" and "many" in held.values():
             encode["many"] = "one_hot"
             notes.append(("model.encode.many: one_hot, as there are several targets", False))
@@ -188,9 +193,9 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
             True,
         )
         for one in labels
-        for column in leaks.leaks(features, one, is_classifier(made))
+        for column in leaks.find_leaks(features, one, is_classifier(made))
     ]
-    drawn = splitting.drawn(train, schema)
+    drawn = splitting.split_key(train, schema)
     scheme = validation.Scheme(asked["validation"], asked["cv"], asked["seed"], *drawn)
     return Plan(
         train,

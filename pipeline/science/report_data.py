@@ -301,7 +301,7 @@ def measured(
     weights = evaluation.importances(model, features, target)
     top = weights.head(BARS)
     found["importances"] = [(str(name), float(value)) for name, value in top.items()]
-    found["leading"] = insights.leading(weights, features)
+    found["leading"] = insights.rank_features(weights, features)
     if predictions.classes is None and not predictions.targets:
         found["slices"] = diagnostics.slices(predictions, features, found["leading"])
     return found
@@ -335,7 +335,7 @@ def measure_predictions(
             found["takes_half"] = bool((at_half == is_positive).all())
             found |= curves(truth, scores, classes, positive_index)
             if len(classes) == 2:
-                found["point"] = diagnostics.working_point(predictions)
+                found["point"] = diagnostics.operating_point(predictions)
             found["thresholds"] = (
                 thresholds(truth == found["positive"], scores[:, positive_index], found["probable"])
                 if len(classes) == 2

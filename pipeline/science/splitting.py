@@ -17,7 +17,7 @@ ENTITY = re.compile(  # titles of columns that name somebody or something with s
 )
 
 
-def method(method: str, stratify: str | None, group: str | None, time: str | None) -> str:
+def choose_method(method: str, stratify: str | None, group: str | None, time: str | None) -> str:
     """How rows are drawn: as it is set, or by the column that is named.
 
     Raises:
@@ -84,7 +84,7 @@ def split(
                 rows,
                 test_size=test_size,
                 random_state=random_state,
-                stratify=None if stratify is None else classes(table, stratify),
+                stratify=None if stratify is None else stratification_labels(table, stratify),
             )
     except ValueError as error:  # a part too small for its classes, or empty
         raise PipelineError(
@@ -117,13 +117,13 @@ def last_share(time: pd.Series, share: float) -> tuple[pd.Index, pd.Index]:
     return rows[~late], rows[late]
 
 
-def times(table: pd.DataFrame, name: str, schema: Mapping[str, Any]) -> pd.Series:
+def split_times(table: pd.DataFrame, name: str, schema: Mapping[str, Any]) -> pd.Series:
     """A column that rows are ordered by, as times or numbers.
 
     Raises:
         PipelineError: there is no such column, or it holds neither.
     """
-    column = key("time", table, name)
+    column = split_column("time", table, name)
     forms = {told["column"]: told.get("format") for told in schema["columns"]}
     cells = column.mask(column.astype("str") == "")
     if form := forms.get(name):
@@ -140,7 +140,7 @@ def times(table: pd.DataFrame, name: str, schema: Mapping[str, Any]) -> pd.Serie
     return read
 
 
-def key(setting: str, table: pd.DataFrame, name: str) -> pd.Series:
+def split_column(setting: str, table: pd.DataFrame, name: str) -> pd.Series:
     """The column that a setting of the split names.
 
     Raises:
@@ -155,16 +155,16 @@ def key(setting: str, table: pd.DataFrame, name: str) -> pd.Series:
     return table[name]
 
 
-def drawn(table: pd.DataFrame, schema: Mapping[str, Any]) -> tuple[str, pd.Series | None]:
+def split_key(table: pd.DataFrame, schema: Mapping[str, Any]) -> tuple[str, pd.Series | None]:
     """How the training part was drawn, and each of its rows' group or time."""
     told = schema.get("split") or {"method": "random", "column": None}
     method, name = told["method"], told["column"]
     if method == "group":
-        return method, key("group", table, name)
-    return method, times(table, name, schema) if method == "time" else None
+        return method, split_column("group", table, name)
+    return method, split_times(table, name, schema) if method == "time" else None
 
 
-def doubts(table: pd.DataFrame, schema: Mapping[str, Any]) -> list[str]:
+def random_split_warnings(table: pd.DataFrame, schema: Mapping[str, Any]) -> list[str]:
     """What speaks against a random draw: dates, and keys of entities that have several rows."""
     lines = []
     for column in schema["columns"]:
@@ -197,7 +197,7 @@ def unseen(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     return test[~pd.util.hash_pandas_object(test[both], index=False).isin(known)]
 
 
-def classes(table: pd.DataFrame, stratify: str) -> pd.Series:
+def stratification_labels(table: pd.DataFrame, stratify: str) -> pd.Series:
     """Each row's class, as a number.
 
     Raises:

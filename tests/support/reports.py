@@ -37,7 +37,8 @@ def report(
     held, useless = kinds.features(kinds.schema(train), target, [], [])
     trained = training.train(
         train, test, model, target=target, drop=[], categorical=[], kinds=held, useless=useless,
-        scheme=validation.Scheme(None, None, 0), positive=positive, learning_curve=len(table) < 1000,
+        scheme=validation.Scheme(None, None, 0), positive=positive,
+        learning_curve=len(table) < 1000,
     )  # fmt: skip
     numbers = report_data.collect(
         trained.model, train, test, kinds=held, target=target, test_name="test", identifier=None,

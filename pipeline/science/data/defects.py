@@ -62,7 +62,7 @@ def check_quotes(raw: pd.DataFrame, sep: str) -> None:
                 )
 
 
-def doubts(table: pd.DataFrame, filled: Collection[object] = ()) -> list[str]:
+def text_warnings(table: pd.DataFrame, filled: Collection[object] = ()) -> list[str]:
     """What is likely wrong with the words of a clean table, one line for each column.
 
     Args:
@@ -93,7 +93,7 @@ def doubts(table: pd.DataFrame, filled: Collection[object] = ()) -> list[str]:
     return lines
 
 
-def named(names: Collection[str], columns: Collection[str]) -> list[str]:
+def resolve_columns(names: Collection[str], columns: Collection[str]) -> list[str]:
     """Columns that a setting names, each by its name or by its title in the raw file."""
     return [name if name in columns else _by_title(name, columns) for name in names]
 

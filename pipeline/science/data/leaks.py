@@ -9,7 +9,7 @@ PERFECT, EXACT = 0.995, 0.9999  # share of the rows; correlation
 USUAL = 0.97  # a class with this share is right nearly always anyway
 
 
-def leaks(features: pd.DataFrame, target: pd.Series, classes: bool) -> list[str]:
+def find_leaks(features: pd.DataFrame, target: pd.Series, classes: bool) -> list[str]:
     """The features from each of which alone the target follows almost exactly.
 
     Args:

@@ -109,7 +109,7 @@ def split(
 ) -> tuple[dict[str, str], str]:
     """The settings of ``split``, and why."""
     others = {**schema, "columns": [c for c in schema["columns"] if c["column"] != goal]}
-    for line in splitting.doubts(table, others):
+    for line in splitting.random_split_warnings(table, others):
         setting, _, name = line.rpartition("split.")[2].rstrip(")").partition("=")
         if setting == "group":
             return {"group": name}, f"{name} has several rows each"

@@ -89,14 +89,14 @@ def run(path: Path, folder: Path, settings: dict[str, Any]) -> tuple[dict[str, f
     schema = kinds.schema(table, etl["schema"])
     cells = tables.read_cells(tables.write_table(table, folder / "clean.csv"))
     named = [split[key] for key in ("stratify", "group", "time")]
-    how = splitting.method(split["method"], *named)
+    how = splitting.choose_method(split["method"], *named)
     parts = splitting.split(
         cells,
         split["test_size"],
         split["random_state"],
         split["stratify"] if how == "stratified" else None,
-        splitting.key("group", cells, split["group"]) if how == "group" else None,
-        splitting.times(cells, split["time"], schema) if how == "time" else None,
+        splitting.split_column("group", cells, split["group"]) if how == "group" else None,
+        splitting.split_times(cells, split["time"], schema) if how == "time" else None,
     )
     files = (tables.write_table(part, folder / f"{n}.csv") for n, part in enumerate(parts))
     own = {"params": FOREST, "estimator": "auto", "validation": None, "seed": 42}

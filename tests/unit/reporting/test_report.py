@@ -147,4 +147,4 @@ def test_calibration_tells_how_often_a_probability_is_true():
     told = diagnostics.calibration(said)
     assert told["points"] == [(pytest.approx(p), pytest.approx(p, abs=0.05)) for p in (0.1, 0.9)]
     assert told["brier"] == pytest.approx(0.09, abs=0.02)
-    assert diagnostics.working_point(said)["roc"][1] == pytest.approx(0.9, abs=0.05)
+    assert diagnostics.operating_point(said)["roc"][1] == pytest.approx(0.9, abs=0.05)

@@ -60,12 +60,13 @@ def test_a_model_that_only_names_classes_has_no_curve():
 
 def test_encoded_features_count_for_their_column():
     weights = pd.Series({"word_up_1": 0.5, "a": 0.3, "word_down": 0.1, "svd0": 9.0})
-    assert insights.leading(weights, TABLE) == ["word", "a", "b", "noise"]
+    assert insights.rank_features(weights, TABLE) == ["word", "a", "b", "noise"]
 
 
 @pytest.mark.parametrize("gap", [np.nan, None])
 def test_a_column_without_values_is_no_error(gap):
     table = TABLE.assign(y=TABLE.a > 0, empty=pd.Series([gap] * 200, dtype="float64"))
     told = training.train(table[:150], table[150:], RandomForestClassifier(5, random_state=0),
-                          target="y", drop=[], categorical=[], scheme=SCHEME, positive=True)  # fmt: skip
+                          target="y", drop=[], categorical=[], scheme=SCHEME,
+                          positive=True)  # fmt: skip
     assert told.insights["permuted"]

@@ -136,5 +136,5 @@ def test_free_text_is_its_words() -> None:
 def test_features_that_give_the_target_away(features: dict, target, found) -> None:
     goal = pd.Series(target)
     classes = goal.nunique() == 2
-    told = leaks.leaks(pd.DataFrame(features), goal, classes)
+    told = leaks.find_leaks(pd.DataFrame(features), goal, classes)
     assert told == ([*features] if found is None else found)

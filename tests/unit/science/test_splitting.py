@@ -121,7 +121,7 @@ def test_the_test_part_is_what_comes_last() -> None:
     table = pd.DataFrame({"day": DAYS, "x": range(40)}).sample(frac=1, random_state=0)
     table = table.reset_index(drop=True)
     schema = {"columns": [{"column": "day", "format": "ISO8601"}]}
-    train, test = split(table, 0.25, 1, None, time=splitting.times(table, "day", schema))
+    train, test = split(table, 0.25, 1, None, time=splitting.split_times(table, "day", schema))
     assert_partition(table, train, test)
     assert len(test) == 10
     assert train["day"].max() < test["day"].min()
@@ -141,7 +141,7 @@ def test_the_test_part_is_what_comes_last() -> None:
     ],
 )
 def test_the_method_is_set_or_follows_from_a_column(given: tuple, chosen: str) -> None:
-    assert splitting.method(*given) == chosen
+    assert splitting.choose_method(*given) == chosen
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_the_method_is_set_or_follows_from_a_column(given: tuple, chosen: str) -
 )
 def test_methods_that_cannot_be(given: tuple, said: str) -> None:
     with pytest.raises(PipelineError) as refused:
-        splitting.method(*given)
+        splitting.choose_method(*given)
     assert said in str(refused.value)
 
 
@@ -162,11 +162,11 @@ def test_times_that_are_none() -> None:
     table = pd.DataFrame({"day": ["a", "b"], "n": ["1", ""]})
     schema = {"columns": []}
     with pytest.raises(PipelineError, match=r"split\.time='day' holds 'a', which is neither"):
-        splitting.times(table, "day", schema)
+        splitting.split_times(table, "day", schema)
     with pytest.raises(PipelineError, match=r"split\.time names 'dya'"):
-        splitting.times(table, "dya", schema)
+        splitting.split_times(table, "dya", schema)
     with pytest.raises(PipelineError, match="1 rows without a time"):
-        splitting.last_share(splitting.times(table, "n", schema), 0.5)
+        splitting.last_share(splitting.split_times(table, "n", schema), 0.5)
     with pytest.raises(PipelineError, match="the same in all rows"):
         splitting.last_share(pd.Series([1, 1], name="n"), 0.5)
 
@@ -176,7 +176,7 @@ def test_what_speaks_against_a_random_draw() -> None:
         "day": [*DAYS] * 2, "customer_id": [f"c{n % 10}" for n in range(80)],
         "order_id": range(80), "type_1": ["a", "b"] * 40,
     })  # fmt: skip
-    first, second = splitting.doubts(table, kinds.schema(table))
+    first, second = splitting.random_split_warnings(table, kinds.schema(table))
     assert first.startswith("day is a date")
     assert "split.method=time split.time=day" in first
     assert second.startswith("customer_id has 10 values in 80 rows")

@@ -41,7 +41,7 @@ def cleaned(
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, list(rules))
     counted = tables.missing_words(path, raw, USUAL, sep, None)
-    doubts = [*headers, *defects.doubts(table)]
+    doubts = [*headers, *defects.text_warnings(table)]
     return table, [
         *doubts,
         *kinds.notes(table, ruled, counted),
@@ -265,4 +265,8 @@ def test_words_that_yaml_takes_for_truth_values(tmp_path: Path) -> None:
 
 def test_columns_are_named_by_their_titles_too() -> None:
     columns = ["customer_id", "x"]
-    assert defects.named(["Customer ID", "x", "other"], columns) == ["customer_id", "x", "other"]
+    assert defects.resolve_columns(["Customer ID", "x", "other"], columns) == [
+        "customer_id",
+        "x",
+        "other",
+    ]
