@@ -1,4 +1,4 @@
-"""Where a model is right and where it is off: what a report's figures and tables are drawn from.
+"""Where a model is right and wrong: the values behind a report's figures and tables.
 
 Pure functions of a model's predictions for the test rows (:class:`evaluation.Predictions`).
 """
@@ -16,7 +16,7 @@ from sklearn.calibration import calibration_curve
 from pipeline.core.errors import PipelineError
 from pipeline.science.evaluation import Predictions
 
-POINTS, CLASSES, COLUMNS, SLICES = 200, 25, 12, 4  # at most so many are shown
+POINTS, CLASSES, COLUMNS, SLICES = 200, 25, 12, 4  # most that a report shows
 BINS, VALUES, LONG = 16, 8, 10
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OTHER, MISSING = "(other)", "(missing)"
@@ -24,42 +24,42 @@ COSTS = ("false_positive", "false_negative")
 
 
 def calibration(predictions: Predictions) -> dict[str, Any] | None:
-    """How often what is given a probability is true, and the Brier score.
+    """The calibration curve, as pairs of predicted and observed share, and the Brier score.
 
-    Of two classes the positive one; of more, whether the predicted class is the true one. None
-    where the model gives no probabilities.
+    A binary classifier is calibrated by the positive class; with more classes, by whether the
+    predicted class is the true class. None if the model has no probabilities.
     """
     scores = predictions.scores if predictions.has_probabilities else None
     if scores is None or len(predictions.labels) < 2:
         return None
     if len(predictions.labels) == 2:
-        held = predictions.truth == predictions.positive_class
-        sure = scores[:, predictions.positive_index]
+        is_true = predictions.truth == predictions.positive_class
+        confidence = scores[:, predictions.positive_index]
     else:
-        held, sure = predictions.truth == predictions.predicted, scores.max(axis=1)
-    sure = np.clip(sure, 0, 1)
-    bins = min(LONG, max(len(sure) // 10, 2))
-    true, told = calibration_curve(held, sure, n_bins=bins, strategy="quantile")
-    brier = float(np.mean((sure - held) ** 2))
-    return {"brier": brier, "points": [*zip(told.tolist(), true.tolist(), strict=True)]}
+        is_true, confidence = predictions.truth == predictions.predicted, scores.max(axis=1)
+    confidence = np.clip(confidence, 0, 1)
+    bins = min(LONG, max(len(confidence) // 10, 2))
+    observed, expected = calibration_curve(is_true, confidence, n_bins=bins, strategy="quantile")
+    brier = float(np.mean((confidence - is_true) ** 2))
+    return {"brier": brier, "points": [*zip(expected.tolist(), observed.tolist(), strict=True)]}
 
 
 def operating_point(predictions: Predictions) -> dict[str, tuple[float, float]]:
-    """Where the model's own decisions lie on the ROC and the precision-recall curve."""
-    held = predictions.truth == predictions.positive_class
-    named = predictions.predicted == predictions.positive_class
-    hits, wrong = int((held & named).sum()), int((~held & named).sum())
-    if not held.any() or held.all():
+    """The point of the model's own decisions on the ROC and precision-recall curves."""
+    actual = predictions.truth == predictions.positive_class
+    flagged = predictions.predicted == predictions.positive_class
+    true_positives, false_positives = int((actual & flagged).sum()), int((~actual & flagged).sum())
+    if not actual.any() or actual.all():
         return {}
-    recall = hits / int(held.sum())
-    point = {"roc": (wrong / int((~held).sum()), recall)}
-    if hits + wrong:
-        point["precision_recall"] = (recall, hits / (hits + wrong))
+    recall = true_positives / int(actual.sum())
+    point = {"roc": (false_positives / int((~actual).sum()), recall)}
+    if true_positives + false_positives:
+        point["precision_recall"] = (recall, true_positives / (true_positives + false_positives))
     return point
 
 
 def per_class(predictions: Predictions) -> list[dict[str, Any]]:
-    """Precision, recall and F1 of each class, those with the most test rows first."""
+    """Precision, recall and F1 of each class, the class with the most test rows first."""
     labels = predictions.all_labels
     parts = score.precision_recall_fscore_support(
         predictions.truth, predictions.predicted, labels=labels, zero_division=0
@@ -72,7 +72,7 @@ def per_class(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def confused(predictions: Predictions) -> list[dict[str, Any]]:
-    """The pairs of classes that are taken for each other most often."""
+    """The pairs of true and predicted class that are confused most often."""
     columns = {"true": predictions.truth, "predicted": predictions.predicted}
     pairs = pd.DataFrame(columns).astype(str)
     pairs = pairs[pairs["true"] != pairs["predicted"]]
@@ -82,67 +82,76 @@ def confused(predictions: Predictions) -> list[dict[str, Any]]:
 
 def errors(predictions: Predictions) -> list[dict[str, float]]:
     """The quantiles of the error, predicted minus true."""
-    off = predictions.predicted - predictions.truth
-    return [{"share": share, "error": float(np.quantile(off, share))} for share in QUANTILES]
+    differences = predictions.predicted - predictions.truth
+    return [
+        {"share": share, "error": float(np.quantile(differences, share))} for share in QUANTILES
+    ]
 
 
 def thinned(*columns: Any) -> list[tuple[float, ...]]:
-    """At most so many rows of some columns, the first and the last among them."""
+    """At most ``POINTS`` rows of the columns, evenly spaced, with the first and the last row."""
     count = len(columns[0])
-    kept = np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(int))
-    return [tuple(float(column[row]) for column in columns) for row in kept]
+    indices = np.unique(np.linspace(0, count - 1, min(count, POINTS)).astype(int))
+    return [tuple(float(column[index]) for column in columns) for index in indices]
 
 
 def slices(
     predictions: Predictions, features: pd.DataFrame, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The residuals against each of the leading features that are numbers."""
-    found = []
+    """The residuals against each of the most important numeric features."""
+    features_shown = []
     for name in names:
         column = features[name]
         if not is_number(column) or column.nunique() < 2:
             continue
-        known = column.notna().to_numpy()
-        off = (predictions.truth - predictions.predicted)[known]
-        found.append({"name": name, "points": thinned(column.to_numpy()[known], off)})
-        if len(found) == SLICES:
+        has_value = column.notna().to_numpy()
+        residuals = (predictions.truth - predictions.predicted)[has_value]
+        points = thinned(column.to_numpy()[has_value], residuals)
+        features_shown.append({"name": name, "points": points})
+        if len(features_shown) == SLICES:
             break
-    return found
+    return features_shown
 
 
 def is_number(column: pd.Series) -> bool:
-    """Whether a column holds numbers, and not truth values."""
+    """Whether a column is numeric and not boolean."""
     return bool(is_numeric_dtype(column) and not is_bool_dtype(column))
 
 
 def histograms(parts: Mapping[str, pd.DataFrame], names: Sequence[str]) -> list[dict[str, Any]]:
-    """How the values of columns are spread in several tables, in shares of the rows.
+    """The distribution of each column in several tables, as shares of the rows.
 
     Args:
-        parts: tables by what to call them; the bins are those of all of them.
+        parts: tables by name; the bins cover the values of all tables.
         names: the columns.
 
     Returns:
-        By column its ``name``, the ``shares`` of each table, and ``edges`` of the bins of numbers,
-        or the ``labels`` of words.
+        For each column its ``name``, the ``shares`` of each table, and the ``edges`` of the bins
+        of numbers or the ``labels`` of words.
     """
-    found = []
+    rows = []
     for name in names:
         columns = {part: table[name] for part, table in parts.items() if name in table}
-        together = pd.concat([*columns.values()], ignore_index=True)
-        if not together.notna().any():
+        combined = pd.concat([*columns.values()], ignore_index=True)
+        if not combined.notna().any():
             continue
-        told = _numbers if all(map(is_number, columns.values())) else _words
-        found.append({"name": name, **told(columns, together)})
-    return found
+        bin_column = _numbers if all(map(is_number, columns.values())) else _words
+        rows.append({"name": name, **bin_column(columns, combined)})
+    return rows
 
 
-def _numbers(columns: Mapping[str, pd.Series], together: pd.Series) -> dict[str, Any]:
-    values = together.dropna().astype(float)
+def _numbers(columns: Mapping[str, pd.Series], combined: pd.Series) -> dict[str, Any]:
+    values = combined.dropna().astype(float)
     values = values[np.isfinite(values)]
     low, high = float(values.min()), float(values.max())
-    few = values.nunique() <= BINS and bool((values % 1 == 0).all()) and high - low < BINS
-    edges = np.arange(low - 0.5, high + 1) if few else np.linspace(low, high or low + 1, BINS + 1)
+    one_bin_per_integer = (
+        values.nunique() <= BINS and bool((values % 1 == 0).all()) and high - low < BINS
+    )
+    edges = (
+        np.arange(low - 0.5, high + 1)
+        if one_bin_per_integer
+        else np.linspace(low, high or low + 1, BINS + 1)
+    )
     if low == high:
         edges = np.array([low - 0.5, low + 0.5])
     shares = {
@@ -152,48 +161,49 @@ def _numbers(columns: Mapping[str, pd.Series], together: pd.Series) -> dict[str,
     return {"edges": edges.tolist(), "shares": shares}
 
 
-def _words(columns: Mapping[str, pd.Series], together: pd.Series) -> dict[str, Any]:
-    top = [str(value) for value in together.dropna().astype(str).value_counts().index[:VALUES]]
+def _words(columns: Mapping[str, pd.Series], combined: pd.Series) -> dict[str, Any]:
+    top = [str(value) for value in combined.dropna().astype(str).value_counts().index[:VALUES]]
     shares = {}
     for part, column in columns.items():
-        told = column.astype(object).map(str, na_action="ignore")
-        counts, gaps = told.value_counts(), int(told.isna().sum())
+        cells = column.astype(object).map(str, na_action="ignore")
+        counts, gaps = cells.value_counts(), int(cells.isna().sum())
         row = [int(counts.get(value, 0)) for value in top]
-        row += [len(told) - gaps - sum(row), gaps]
-        shares[part] = [number / max(len(told), 1) for number in row]
+        row += [len(cells) - gaps - sum(row), gaps]
+        shares[part] = [number / max(len(cells), 1) for number in row]
     labels = [*top, OTHER, MISSING]
-    empty = [not any(row[place] for row in shares.values()) for place in range(len(labels))]
+    unused = [not any(row[index] for row in shares.values()) for index in range(len(labels))]
     return {
-        "labels": [label for label, none in zip(labels, empty, strict=True) if not none],
+        "labels": [label for label, is_empty in zip(labels, unused, strict=True) if not is_empty],
         "shares": {
-            part: [value for value, none in zip(row, empty, strict=True) if not none]
+            part: [value for value, is_empty in zip(row, unused, strict=True) if not is_empty]
             for part, row in shares.items()
         },
     }
 
 
-def costs(told: Mapping[str, Any], given: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Each threshold with what its mistakes cost.
+def costs(measured: Mapping[str, Any], prices: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The cost of the mistakes at each threshold.
 
     Args:
-        told: ``classes``, and ``thresholds`` with how many rows are ``wrong`` and ``missed``.
-        given: what a ``false_positive`` and a ``false_negative`` cost.
+        measured: ``classes``, and ``thresholds`` with the numbers of rows ``wrong`` and ``missed``.
+        prices: the costs of a ``false_positive`` and a ``false_negative``.
 
     Raises:
-        PipelineError: the model has no threshold, or these are no costs.
+        PipelineError: the model has no threshold, or the costs are invalid.
     """
-    numbers = [isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in given.values()]
-    if set(given) != set(COSTS) or not all(numbers):
+    numbers = [isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in prices.values()]
+    if set(prices) != set(COSTS) or not all(numbers):
         raise PipelineError(
-            f"report.costs={dict(given)} are no costs of mistakes",
+            f"report.costs={dict(prices)} are not the costs of both kinds of mistakes",
             "give both, 0 or more: report.costs='{false_positive: 1, false_negative: 5}'",
         )
-    if "thresholds" not in told or len(told["classes"]) != 2:
+    if "thresholds" not in measured or len(measured["classes"]) != 2:
         raise PipelineError(
             "report.costs is set, and the model has no threshold between two classes",
             "leave report.costs out; it is for a classifier of two classes with scores",
         )
-    wrong, missed = (given[name] for name in COSTS)
+    wrong, missed = (prices[name] for name in COSTS)
     return [
-        {**row, "cost": row["wrong"] * wrong + row["missed"] * missed} for row in told["thresholds"]
+        {**row, "cost": row["wrong"] * wrong + row["missed"] * missed}
+        for row in measured["thresholds"]
     ]

@@ -1,4 +1,4 @@
-"""How good a fitted model is: its metrics, on data it has not seen."""
+"""The predictions of a fitted model on unseen data, and the metrics of these predictions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ LINE_POINTS = 500
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a fitted model says of rows, beside the truth about them.
+    """A fitted model's predictions for some rows, beside the true values.
 
     Attributes:
-        truth, predicted: the target's values, shape (rows,).
-        classes: those that the model knows, in the order of its scores; None for a regressor.
-        scores: how much each row belongs to each class, shape (rows, classes): probabilities, else
-            the decision function; None where the model has neither.
+        truth, predicted: the target's values, shape (rows,) or (rows, targets).
+        classes: the model's classes, in the order of its scores; None for a regressor.
+        scores: the score of each row for each class, shape (rows, classes): probabilities, else
+            the decision function; None if the model has neither.
         has_probabilities: whether the scores are probabilities.
-        positive_index: of two classes the place of the one that the metrics are of.
-        targets: the names of several targets, which truth and predicted have a column for each of.
+        positive_index: the index of the positive class of a binary classifier.
+        targets: the names of several targets, the columns of truth and predicted.
     """
 
     truth: np.ndarray
@@ -37,7 +37,7 @@ class Predictions:
     targets: tuple[str, ...] = ()
 
     def columns(self, name: str) -> dict[str, np.ndarray]:
-        """What is predicted, under a name; for each of several targets with its own added."""
+        """The predicted values by column: ``name``, or ``name_TARGET`` for several targets."""
         if not self.targets:
             return {name: self.predicted}
         pairs = zip(self.targets, self.predicted.T, strict=True)
@@ -45,7 +45,7 @@ class Predictions:
 
     @property
     def by_target(self) -> "dict[str, Predictions]":
-        """The answers for each target by its name; of one target under no name."""
+        """The predictions of each target by its name; a single target has the name ""."""
         if not self.targets:
             return {"": self}
         pairs = zip(self.truth.T, self.predicted.T, strict=True)
@@ -53,7 +53,7 @@ class Predictions:
 
     @property
     def labels(self) -> list[Any]:
-        """The classes that a classifier knows; none of a regressor."""
+        """The classes of a classifier; empty for a regressor."""
         return self.classes or []
 
     @property
@@ -68,18 +68,19 @@ class Predictions:
 
     @property
     def class_masks(self) -> dict[int, np.ndarray]:
-        """Which rows are of a class, by its place: of the positive of two classes, else of each."""
-        places = [self.positive_index] if len(self.labels) == 2 else range(len(self.labels))
-        return {place: self.truth == self.labels[place] for place in places}
+        """By index of a class, which rows belong to it: the positive of two classes, else each."""
+        indices = [self.positive_index] if len(self.labels) == 2 else range(len(self.labels))
+        return {index: self.truth == self.labels[index] for index in indices}
 
 
 def predict(model: Any, features: pd.DataFrame, target: Any, positive: Any = None) -> Predictions:
-    """Ask a model once for all that is measured and drawn of it.
+    """Predict once, for all metrics and figures.
 
     Args:
         model: the fitted pipeline.
-        features, target: rows, and the truth about them; None where it is not asked for.
-        positive: of two classes the one that the metrics are of; None means the second.
+        features: the rows.
+        target: the rows' true values; None if they are not needed.
+        positive: the positive one of two classes; None means the second.
     """
     truth = np.array([]) if target is None else target.to_numpy()
     predicted = np.asarray(model.predict(features))
@@ -97,16 +98,15 @@ def predict(model: Any, features: pd.DataFrame, target: Any, positive: Any = Non
 
 
 def metrics(predictions: Predictions) -> dict[str, float]:
-    """A model's metrics.
+    """The metrics of predictions.
 
-    A classifier gets accuracy, precision, recall and F1 (of the positive class where there are
-    two, else the mean over classes), and ROC AUC and average precision where it scores
-    classes. A regressor gets RMSE, MAE and R2; of several targets each (``rmse.NAME``), and the
-    mean of these.
+    A classifier has accuracy, precision, recall and F1 (of the positive of two classes, else the
+    mean over classes), and with scores ROC AUC and average precision. A regressor has RMSE, MAE
+    and R2; with several targets for each target (``rmse.NAME``), and their means.
     """
     if predictions.targets:
         return multi_target_metrics(
-            {name: metrics(one) for name, one in predictions.by_target.items()}
+            {name: metrics(part) for name, part in predictions.by_target.items()}
         )
     truth, predicted = predictions.truth, predictions.predicted
     classes, scores = predictions.classes, predictions.scores
@@ -116,63 +116,65 @@ def metrics(predictions: Predictions) -> dict[str, float]:
             "mae": float(score.mean_absolute_error(truth, predicted)),
             "r2": float(score.r2_score(truth, predicted)),
         }
-    strange = classes is not None and not set(truth) <= set(classes)  # one that was never seen
+    has_new_class = not set(truth) <= set(classes)
     binary = len(classes) == 2
-    one = {"pos_label": predictions.positive_class} if binary else {"average": "macro"}
-    if strange and binary:
-        one = {"labels": [predictions.positive_class], "average": "macro"}
+    averaging = {"pos_label": predictions.positive_class} if binary else {"average": "macro"}
+    if has_new_class and binary:
+        averaging = {"labels": [predictions.positive_class], "average": "macro"}
     results = {
         "accuracy": score.accuracy_score(truth, predicted),
-        "precision": score.precision_score(truth, predicted, zero_division=0, **one),
-        "recall": score.recall_score(truth, predicted, zero_division=0, **one),
-        "f1": score.f1_score(truth, predicted, zero_division=0, **one),
+        "precision": score.precision_score(truth, predicted, zero_division=0, **averaging),
+        "recall": score.recall_score(truth, predicted, zero_division=0, **averaging),
+        "f1": score.f1_score(truth, predicted, zero_division=0, **averaging),
     }
     if scores is not None and set(classes) == set(truth):  # undefined if a class is absent
-        ranked = predictions.class_masks.items()
-        results["roc_auc"] = np.mean(
-            [score.roc_auc_score(rows, scores[:, i]) for i, rows in ranked]
-        )
+        masks = predictions.class_masks.items()
+        results["roc_auc"] = np.mean([score.roc_auc_score(rows, scores[:, i]) for i, rows in masks])
         results["average_precision"] = np.mean(
-            [score.average_precision_score(rows, scores[:, i]) for i, rows in ranked]
+            [score.average_precision_score(rows, scores[:, i]) for i, rows in masks]
         )
     return {name: float(value) for name, value in results.items()}
 
 
-def multi_target_metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Metrics of several targets: the mean of each, and each by the target's name."""
-    names = next(iter(found.values()))
-    means = {name: sum(one[name] for one in found.values()) / len(found) for name in names}
-    each = {f"{name}.{key}": one[name] for key, one in found.items() for name in names}
-    return means | each
+def multi_target_metrics(by_target: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of each metric over the targets, and the metrics of each target (``rmse.NAME``)."""
+    names = next(iter(by_target.values()))
+    means = {
+        name: sum(scores[name] for scores in by_target.values()) / len(by_target) for name in names
+    }
+    individual = {
+        f"{name}.{target}": scores[name] for target, scores in by_target.items() for name in names
+    }
+    return means | individual
 
 
 def charts(predictions: Predictions) -> dict[str, pd.DataFrame]:
-    """What a classifier's charts are drawn from, by name.
+    """The tables behind a classifier's charts, by name.
 
     ``confusion`` has the columns true, predicted and rows; ``roc`` and ``precision_recall`` have
-    class, x and y, for the positive of two classes, else for each.
+    class, x and y, for the positive of two classes, else for each class.
     """
     if predictions.classes is None:
         return {}
     labels, counts = confusion(predictions)
     names = [str(label) for label in labels]
     cells = [(names[i], names[j], int(count)) for (i, j), count in np.ndenumerate(counts)]
-    found = {"confusion": pd.DataFrame(cells, columns=["true", "predicted", "rows"])}
+    tables = {"confusion": pd.DataFrame(cells, columns=["true", "predicted", "rows"])}
     if predictions.scores is None:
-        return found
-    roc, precise = [], []
-    for place, truth in predictions.class_masks.items():
+        return tables
+    roc, precision_recall = [], []
+    for index, truth in predictions.class_masks.items():
         if truth.any() and not truth.all():
-            x, y, _ = score.roc_curve(truth, predictions.scores[:, place])
-            roc.append(_line(names[place], "false positive rate", x, "true positive rate", y))
-            y, x, _ = score.precision_recall_curve(truth, predictions.scores[:, place])
-            precise.append(_line(names[place], "recall", x, "precision", y))
-    lines = {"roc": roc, "precision_recall": precise}
-    return found | {name: pd.concat(parts) for name, parts in lines.items() if parts}
+            x, y, _ = score.roc_curve(truth, predictions.scores[:, index])
+            roc.append(_line(names[index], "false positive rate", x, "true positive rate", y))
+            y, x, _ = score.precision_recall_curve(truth, predictions.scores[:, index])
+            precision_recall.append(_line(names[index], "recall", x, "precision", y))
+    lines = {"roc": roc, "precision_recall": precision_recall}
+    return tables | {name: pd.concat(parts) for name, parts in lines.items() if parts}
 
 
 def confusion(predictions: Predictions) -> tuple[list[Any], np.ndarray]:
-    """Classes, and how many rows of each were taken for each: true ones down, predicted across.
+    """The classes and the confusion matrix: a row for each true class, a column for each predicted.
 
     Classes that only the test data has come last.
     """
@@ -180,40 +182,40 @@ def confusion(predictions: Predictions) -> tuple[list[Any], np.ndarray]:
     return labels, score.confusion_matrix(predictions.truth, predictions.predicted, labels=labels)
 
 
-def _line(label: str, across: str, x: np.ndarray, up: str, y: np.ndarray) -> pd.DataFrame:
-    """A class's line, of so many points as can be seen."""
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), LINE_POINTS)).round().astype(int))
-    return pd.DataFrame({"class": label, across: x[kept], up: y[kept]})
+def _line(label: str, x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> pd.DataFrame:
+    """A curve of a class, thinned to the points that a chart can show."""
+    points = np.unique(np.linspace(0, len(x) - 1, min(len(x), LINE_POINTS)).round().astype(int))
+    return pd.DataFrame({"class": label, x_name: x[points], y_name: y[points]})
 
 
 def missing_class_notes(predictions: Predictions) -> list[str]:
-    """What can't be measured, because a class is in one part of the data only."""
+    """Notes on classes that only one part of the data has, and on metrics that they prevent."""
     if predictions.classes is None:
         return []
-    known, there = set(predictions.classes), set(predictions.truth)
+    trained_classes, test_classes = set(predictions.classes), set(predictions.truth)
     lines = []
-    if new := sorted(map(str, there - known)):
-        lines.append(f"the test data has classes that training has not: {', '.join(new[:5])}")
-    if predictions.scores is not None and known != there:
-        gone = ", ".join(sorted(map(str, known - there))[:5]) or "none"
+    if untrained := sorted(map(str, test_classes - trained_classes)):
+        lines.append(f"the test data has classes that training has not: {', '.join(untrained[:5])}")
+    if predictions.scores is not None and trained_classes != test_classes:
+        absent = ", ".join(sorted(map(str, trained_classes - test_classes))[:5]) or "none"
         lines.append(
-            f"roc_auc and average_precision are not measured: classes without a test row: {gone} "
+            f"roc_auc and average_precision are not measured: classes without a test row: {absent} "
             "(split.stratify keeps shares)"
         )
     return lines
 
 
 def baseline(predictions: Predictions) -> dict[str, float]:
-    """The metrics of a model that says the same of every row: the commonest class, or the mean."""
+    """The metrics of a constant prediction: the most frequent class, or the mean."""
     if predictions.classes is None:
         constant = np.full(predictions.truth.shape, np.mean(predictions.truth, axis=0))
         return metrics(Predictions(predictions.truth, constant, targets=predictions.targets))
-    labels, counts = np.unique(predictions.truth, return_counts=True)
-    commonest = np.full(len(predictions.truth), labels[counts.argmax()])
+    values, counts = np.unique(predictions.truth, return_counts=True)
+    most_frequent = np.full(len(predictions.truth), values[counts.argmax()])
     return metrics(
         Predictions(
             predictions.truth,
-            commonest,
+            most_frequent,
             predictions.classes,
             positive_index=predictions.positive_index,
         )
@@ -221,10 +223,10 @@ def baseline(predictions: Predictions) -> dict[str, float]:
 
 
 def importances(model: Any, features: pd.DataFrame, target: pd.Series) -> pd.Series:
-    """How much each feature matters, largest first.
+    """The importance of each feature, largest first.
 
-    The estimator's own measure where it has one (impurity or absolute coefficients, per
-    prepared feature); else permutation importance, per raw feature.
+    The estimator's own importance if it has any (impurity or absolute coefficients, per encoded
+    feature), else the permutation importance, per raw feature.
     """
     estimator = model[-1]
     if hasattr(estimator, "feature_importances_"):
