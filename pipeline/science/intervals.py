@@ -1,8 +1,8 @@
-"""How sure a metric is: 95% intervals from a bootstrap of the test rows.
+"""Confidence intervals of metrics: 95% percentile intervals from a bootstrap of the test rows.
 
-A resample is a vector of weights, how often each row was drawn, and a metric is computed for all
-resamples at once. Drawing rows and calling scikit-learn a thousand times takes seconds; this takes
-milliseconds, and on weights of one it gives what :func:`pipeline.science.evaluation.metrics` gives.
+A resample is a vector of weights: how often each row was drawn. A metric is computed for all
+resamples at once, which takes milliseconds. Calling scikit-learn for each of a thousand resamples
+takes seconds. With weights of one the metrics equal :func:`pipeline.science.evaluation.metrics`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.science.evaluation import multi_target_metrics
 
-ROWS = 50_000  # of a larger table so many are drawn, and the interval is narrowed to fit the whole
-AT_ONCE = 4_000_000  # weights
+ROWS = 50_000  # rows drawn from a larger table; its interval is narrowed to fit all rows
+AT_ONCE = 4_000_000  # weights per batch
 LEVEL = 95.0
 
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -29,33 +29,37 @@ def intervals(
     """The 95% percentile interval of each metric.
 
     Args:
-        measure: given the places of rows, a function from weights of these rows, shape
-            (resamples, rows), to each metric's values, one per resample.
-        rows: how many rows there are.
-        metrics: the metrics on all of them.
-        resamples: how often they are drawn.
-        random_state: seed of the draw.
+        measure: takes the positions of rows and returns a function from weights of these rows,
+            shape (resamples, rows), to each metric's values, one per resample.
+        rows: the number of rows.
+        metrics: the metrics on all rows.
+        resamples: the number of resamples.
+        random_state: seed of the resamples.
     """
-    draw = np.random.default_rng(random_state)
+    generator = np.random.default_rng(random_state)
     size = min(rows, ROWS)
-    chosen = np.arange(rows) if size == rows else np.sort(draw.choice(rows, size, replace=False))
-    measured = measure(chosen)
-    even, step = np.full(size, 1 / size), max(AT_ONCE // size, 1)
-    pieces = [
-        measured(draw.multinomial(size, even, min(step, resamples - done)).astype(float))
-        for done in range(0, resamples, step)
+    chosen = (
+        np.arange(rows) if size == rows else np.sort(generator.choice(rows, size, replace=False))
+    )
+    values_of = measure(chosen)
+    uniform, step = np.full(size, 1 / size), max(AT_ONCE // size, 1)
+    batches = [
+        values_of(generator.multinomial(size, uniform, min(step, resamples - start)).astype(float))
+        for start in range(0, resamples, step)
     ]
-    drawn = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    there = measured(np.ones((1, size)))
-    shrunk = np.sqrt(size / rows)  # an interval's width goes with the root of the rows
-    found = {}
-    for name in metrics.keys() & drawn.keys():
-        values = drawn[name][np.isfinite(drawn[name])]
+    metric_values = {
+        name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]
+    }
+    unweighted = values_of(np.ones((1, size)))
+    shrinkage = np.sqrt(size / rows)  # the width is proportional to 1 / sqrt(rows)
+    metric_intervals = {}
+    for name in metrics.keys() & metric_values.keys():
+        values = metric_values[name][np.isfinite(metric_values[name])]
         if len(values):
             ends = np.percentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-            low, high = metrics[name] + (ends - there[name][0]) * shrunk
-            found[name] = (float(low), float(high))
-    return found
+            low, high = metrics[name] + (ends - unweighted[name][0]) * shrinkage
+            metric_intervals[name] = (float(low), float(high))
+    return metric_intervals
 
 
 def class_measure(
@@ -63,39 +67,42 @@ def class_measure(
     predicted: np.ndarray,
     scores: np.ndarray | None,
     classes: Sequence[Any],
-    place: int = 1,
+    positive_index: int = 1,
 ) -> Callable[[np.ndarray], Measure]:
     """A classifier's metrics, for :func:`intervals`.
 
     Args:
         truth, predicted: each row's class.
-        scores: how much each row belongs to each class, or None.
+        scores: the score of each row for each class, or None.
         classes: the model's classes.
-        place: of two classes the place of the positive one.
+        positive_index: the index of the positive one of two classes.
     """
-    two = len(classes) == 2
+    binary = len(classes) == 2
 
     def measure(chosen: np.ndarray) -> Measure:
-        true, said = truth[chosen], predicted[chosen]
-        labels = [classes[place]] if two else sorted({*true, *said}, key=str)
-        is_true = np.column_stack([true == label for label in labels]).astype(float)
-        is_said = np.column_stack([said == label for label in labels]).astype(float)
+        y_true, y_pred = truth[chosen], predicted[chosen]
+        labels = [classes[positive_index]] if binary else sorted({*y_true, *y_pred}, key=str)
+        is_true = np.column_stack([y_true == label for label in labels]).astype(float)
+        is_predicted = np.column_stack([y_pred == label for label in labels]).astype(float)
 
         def values(weights: np.ndarray) -> dict[str, np.ndarray]:
-            there, named = weights @ is_true, weights @ is_said
-            hits = weights @ (is_true * is_said)
-            seen = there + named > 0  # a class that a resample lacks does not count in its mean
-            found = {"accuracy": weights @ (true == said) / weights.sum(axis=1)}
-            for name, of in ("precision", named), ("recall", there), ("f1", (there + named) / 2):
-                shares = np.divide(hits, of, out=np.zeros_like(hits), where=of > 0)
-                found[name] = shares.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+            actual_count, predicted_count = weights @ is_true, weights @ is_predicted
+            hits = weights @ (is_true * is_predicted)
+            support = actual_count + predicted_count
+            present = support > 0  # a mean leaves out the classes that a resample lacks
+            results = {"accuracy": weights @ (y_true == y_pred) / weights.sum(axis=1)}
+            denominators = {"precision": predicted_count, "recall": actual_count, "f1": support / 2}
+            for name, total in denominators.items():
+                shares = np.divide(hits, total, out=np.zeros_like(hits), where=total > 0)
+                results[name] = shares.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
             if scores is not None:
-                places = [place] if two else range(len(classes))
+                indices = [positive_index] if binary else range(len(classes))
                 curves = [
-                    areas(true == classes[each], scores[chosen, each], weights) for each in places
+                    areas(y_true == classes[index], scores[chosen, index], weights)
+                    for index in indices
                 ]
-                found["roc_auc"], found["average_precision"] = np.mean(curves, axis=0)
-            return found
+                results["roc_auc"], results["average_precision"] = np.mean(curves, axis=0)
+            return results
 
         return values
 
@@ -105,12 +112,13 @@ def class_measure(
 def areas(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """ROC AUC and average precision, shape (2, resamples); nan where a class is absent."""
     order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))  # rows of one score are one
+    # equal scores are one threshold
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
     positive = np.add.reduceat(weights[:, order] * truth[order], starts, axis=1)
     negative = np.add.reduceat(weights[:, order] * ~truth[order], starts, axis=1)
     hits, misses = positive.cumsum(axis=1), negative.cumsum(axis=1)
-    above, total = hits + misses, hits[:, -1:] * misses[:, -1:]
-    precision = np.divide(hits, above, out=np.zeros_like(hits), where=above > 0)
+    flagged, total = hits + misses, hits[:, -1:] * misses[:, -1:]
+    precision = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         area = (negative * (hits - positive / 2)).sum(axis=1) / total[:, 0]
         average = (positive * precision).sum(axis=1) / hits[:, -1]
@@ -122,12 +130,12 @@ def several_measure(
 ) -> Callable[[np.ndarray], Measure]:
     """A regressor's metrics of several targets, for :func:`intervals`."""
     pairs = zip(names, truth.T, predicted.T, strict=True)
-    each = {name: number_measure(true, said) for name, true, said in pairs}
+    measures = {name: number_measure(true, values) for name, true, values in pairs}
 
     def measure(chosen: np.ndarray) -> Measure:
-        parts = {name: one(chosen) for name, one in each.items()}
+        parts = {name: measure_target(chosen) for name, measure_target in measures.items()}
         return lambda weights: multi_target_metrics(
-            {name: one(weights) for name, one in parts.items()}
+            {name: measure_target(weights) for name, measure_target in parts.items()}
         )
 
     return measure

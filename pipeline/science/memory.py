@@ -1,17 +1,17 @@
-"""How much memory there is."""
+"""The memory that is available."""
 
 from pathlib import Path
 
 import psutil
 
-LIMITS = {  # of a container: what it may take, and what it takes
+LIMITS = {  # of a container: the file of its limit, the file of its usage
     "/sys/fs/cgroup/memory.max": "/sys/fs/cgroup/memory.current",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes": "/sys/fs/cgroup/memory/memory.usage_in_bytes",
 }
 
 
 def available() -> int:
-    """The bytes of memory that this process can still get, in a container by its limit."""
+    """The bytes of memory that this process can still use, within the limit of a container."""
     free: int = psutil.virtual_memory().available
     for limit, used in LIMITS.items():
         if Path(limit).is_file() and (text := Path(limit).read_text().strip()).isdecimal():
@@ -20,5 +20,5 @@ def available() -> int:
 
 
 def gib(size: int) -> str:
-    """Bytes for people to read."""
+    """A number of bytes as GiB, for messages."""
     return f"{size / 2**30:.1f} GiB"
