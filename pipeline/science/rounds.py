@@ -1,7 +1,8 @@
-"""The loss of each round of a fit that goes on in rounds, told while it does: trees, or epochs.
+"""Reports the loss of each round (a tree or an epoch) while an iterative estimator is fitted.
 
-The fitted model is the same as without: scikit-learn's gradient boosting has a monitor, LightGBM
-and XGBoost have callbacks, and what scikit-learn's networks and SGD print is read.
+Reporting does not change the fitted model. Scikit-learn's gradient boosting takes a monitor,
+LightGBM and XGBoost take callbacks, and scikit-learn's networks and SGD print their losses, which
+are parsed.
 """
 
 import contextlib
@@ -24,11 +25,11 @@ PRINTED = re.compile(r"^(?:Iteration \d+, |.*\bAvg\. )loss(?: =|:) ([^\s,]+)")
 def fit(
     model: Pipeline, features: pd.DataFrame, target: Any, on_loss: LossCallback | None
 ) -> Pipeline:
-    """Fit a pipeline as its own ``fit`` does.
+    """Fit a pipeline, with the same result as its own ``fit``.
 
     Args:
         model, features, target: the pipeline and the rows.
-        on_loss: takes the loss on the training rows after each round of the estimator.
+        on_loss: called with the training loss after each round of the estimator.
     """
     if on_loss is None:
         return model.fit(features, target)
@@ -37,7 +38,8 @@ def fit(
         return model.fit(features, target, **_named(model, monitor=_monitor(on_loss)))
     if package == "lightgbm":
         return model.fit(features, target, **_named(model, callbacks=[_lightgbm(on_loss)]))
-    if package == "xgboost" and not estimator.early_stopping_rounds:  # that wants rows of its own
+    # early stopping needs an eval_set of its own
+    if package == "xgboost" and not estimator.early_stopping_rounds:
         return _fit_xgboost(model, features, target, on_loss)
     if isinstance(estimator, MLPClassifier | MLPRegressor | SGDClassifier | SGDRegressor):
         with _printing(estimator, on_loss):
@@ -45,15 +47,15 @@ def fit(
     return model.fit(features, target)
 
 
-def _named(model: Pipeline, **given: Any) -> dict[str, Any]:
-    """Arguments for the ``fit`` of a pipeline's estimator."""
-    return {f"{model.steps[-1][0]}__{name}": value for name, value in given.items()}
+def _named(model: Pipeline, **arguments: Any) -> dict[str, Any]:
+    """Keyword arguments of ``Pipeline.fit`` for the final estimator."""
+    return {f"{model.steps[-1][0]}__{name}": value for name, value in arguments.items()}
 
 
 def _monitor(on_loss: LossCallback) -> Callable[..., bool]:
     def monitor(number: int, estimator: Any, _: dict[str, Any]) -> bool:
         on_loss(float(estimator.train_score_[number]))
-        return False  # to go on
+        return False  # continue
 
     return monitor
 
@@ -69,56 +71,56 @@ def _lightgbm(on_loss: LossCallback) -> Callable[[Any], None]:
 def _fit_xgboost(
     model: Pipeline, features: pd.DataFrame, target: Any, on_loss: LossCallback
 ) -> Pipeline:
-    """XGBoost measures only rows that are given beside those it is fitted on: the same ones."""
+    """Fit with the training rows as the ``eval_set``, on which XGBoost measures the loss."""
     from xgboost.callback import TrainingCallback
 
-    class _LossReporter(TrainingCallback):
+    class LossReporter(TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
             on_loss(
                 float(next(iter(evals_log["validation_0"].values()))[-1])
             )  # of the first metric
-            return False  # to go on
+            return False  # continue
 
     rows = model[:-1].fit_transform(features, target)
-    estimator, own = model[-1], model[-1].get_params()["callbacks"]
-    estimator.set_params(callbacks=[*(own or []), _LossReporter()])
+    estimator, callbacks = model[-1], model[-1].get_params()["callbacks"]
+    estimator.set_params(callbacks=[*(callbacks or []), LossReporter()])
     try:
         estimator.fit(rows, target, eval_set=[(rows, target)], verbose=False)
     finally:
-        estimator.set_params(callbacks=own)  # not kept with the model
+        estimator.set_params(callbacks=callbacks)  # the callback is not stored with the model
     return model
 
 
 @contextlib.contextmanager
 def _printing(estimator: Any, on_loss: LossCallback) -> Iterator[None]:
-    """Let an estimator print its losses, and read them; what it was to print is printed."""
-    before = estimator.verbose
-    printed = PrintedLosses(on_loss, sys.stdout if before else None)
-    estimator.set_params(verbose=before or 1)
+    """Let an estimator print its losses, and parse them; pass its own verbose output through."""
+    verbose = estimator.verbose
+    printed = PrintedLosses(on_loss, sys.stdout if verbose else None)
+    estimator.set_params(verbose=verbose or 1)
     try:
         with contextlib.redirect_stdout(printed):
             yield
     finally:
-        estimator.set_params(verbose=before)
+        estimator.set_params(verbose=verbose)
 
 
 class PrintedLosses(io.TextIOBase):
-    """A standard output that tells the losses in what is printed.
+    """A text stream that parses the losses in what is printed.
 
     Args:
-        on_loss: takes them.
-        out: where all of it goes, too.
+        on_loss: called with each loss.
+        out: a stream that gets a copy of the text.
     """
 
     def __init__(self, on_loss: LossCallback, out: TextIO | None = None):
-        self._on_loss, self._out, self._rest = on_loss, out, ""
+        self._on_loss, self._out, self._unfinished = on_loss, out, ""
 
     def write(self, text: str) -> int:
-        """Take in a part of what is printed."""
+        """Parse the complete lines of the text so far."""
         if self._out:
             self._out.write(text)
-        *lines, self._rest = f"{self._rest}{text}".split("\n")
+        *lines, self._unfinished = f"{self._unfinished}{text}".split("\n")
         for line in lines:
-            if found := PRINTED.match(line):
-                self._on_loss(float(found[1]))
+            if match := PRINTED.match(line):
+                self._on_loss(float(match[1]))
         return len(text)

@@ -1,7 +1,7 @@
-"""Scheme good a model is, measured on training data alone: a held-out share, or folds.
+"""Measures a model on training data alone: on a held-out share, or by cross-validation.
 
-Trials are compared by these numbers. The test data stays out of them, so that it can still say
-something about the trial that was chosen.
+Trials are compared by these metrics. The test data stays out of the comparison, so that it gives
+an unbiased estimate for the trial that is chosen.
 """
 
 from collections import Counter
@@ -30,12 +30,14 @@ CURVE_SHARES, CURVE_FOLDS = (0.1, 0.25, 0.5, 0.75, 1.0), 3  # of a learning curv
 
 @dataclass(frozen=True)
 class Scheme:
-    """What to measure on: a share of the rows, so many folds (which go first), or nothing.
+    """The rows to measure on: folds if they are set, else a held-out share, else none.
 
     Attributes:
-        share, folds, seed: how many, and the seed of the draw.
-        method: how the test part was drawn (``split.method``); so are these rows.
-        key: each row's group or time, for such methods.
+        share: the share of the rows to hold out.
+        folds: the number of folds.
+        seed: the seed of the draw.
+        method: the method that drew the test part (``split.method``), used here as well.
+        key: each row's group or time, for these two methods.
     """
 
     share: float | None
@@ -45,7 +47,7 @@ class Scheme:
     key: pd.Series | None = None
 
     def splitter(self, classes: bool) -> Any:
-        """What parts the rows in folds."""
+        """The splitter that divides the rows into folds."""
         if self.method == "time":
             return TimeSeriesSplit(self.folds)
         if self.method == "group":
@@ -55,23 +57,23 @@ class Scheme:
         return kind(self.folds, shuffle=True, random_state=self.seed)
 
     def predefined_split(self, target: pd.Series, count: int) -> PredefinedSplit | None:
-        """Folds that cover each row once, for groups and times; None where any rows will do.
+        """Folds by group or time that cover each row once; None if any folds will do.
 
         Args:
-            target: the rows' target, by whose index their keys are found.
-            count: how many folds.
+            target: the rows' target, whose index selects their keys.
+            count: the number of folds.
         """
         if self.key is None or self.method not in ("group", "time"):
             return None
         key = self.key.loc[target.index].reset_index(drop=True)
-        if self.method == "time":  # rows beside each other are in one fold
+        if self.method == "time":  # neighbouring rows are in one fold
             return PredefinedSplit((key.rank(method="first") - 1) * count // len(key))
         if key.nunique() < count:
             return None
         split = GroupKFold(count, shuffle=True, random_state=self.seed)
         numbers = pd.Series(0, key.index)
-        for number, (_, left) in enumerate(split.split(key, groups=key)):
-            numbers.iloc[left] = number
+        for number, (_, fold) in enumerate(split.split(key, groups=key)):
+            numbers.iloc[fold] = number
         return PredefinedSplit(numbers)
 
 
@@ -84,48 +86,53 @@ def train(
     positive: Any = None,
     on_loss: rounds.LossCallback | None = None,
 ) -> tuple[Any, dict[str, float], pd.DataFrame]:
-    """Fit a pipeline, and measure it on training data as far as that is wanted.
+    """Fit a pipeline, and measure it on training data as the scheme says.
 
-    A share that is held out is never fitted on; after folds the model is fitted on all rows.
+    The model is never fitted on a held-out share; after cross-validation it is fitted on all rows.
 
     Args:
         fit: fits a pipeline on features and target, and returns it.
-        positive: of two classes the one that the metrics are of.
-        on_loss: takes the loss of each round while the model that is kept is fitted.
+        model: the pipeline.
+        features, target: the training rows.
+        scheme: the rows to measure on.
+        positive: the positive one of two classes.
+        on_loss: called with the loss of each round of the final fit.
 
     Returns:
         The fitted pipeline; ``val_*``, or ``cv_*_mean`` and ``cv_*_std``; each fold's metrics.
     """
-    last = partial(fit, on_loss=on_loss) if on_loss else fit
+    fit_final = partial(fit, on_loss=on_loss) if on_loss else fit
     if scheme.folds:
         folds = cross_validate(fit, model, features, target, scheme, positive)
-        return last(model, features, target), spread(folds), folds
+        return fit_final(model, features, target), spread(folds), folds
     if not scheme.share:
-        return last(model, features, target), {}, pd.DataFrame()
-    fitted, left, known, hidden = hold_out(model, features, target, scheme)
-    model = last(model, fitted, known)
-    results = evaluation.metrics(evaluation.predict(model, left, hidden, positive))
+        return fit_final(model, features, target), {}, pd.DataFrame()
+    fit_features, held_features, fit_target, held_target = hold_out(model, features, target, scheme)
+    model = fit_final(model, fit_features, fit_target)
+    results = evaluation.metrics(evaluation.predict(model, held_features, held_target, positive))
     return model, {f"val_{name}": value for name, value in results.items()}, pd.DataFrame()
 
 
 def hold_out(
     model: Any, features: pd.DataFrame, target: pd.Series, scheme: Scheme
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
-    """Part the training data in what is fitted on and what is measured on.
+    """Split the training data into rows to fit on and rows to measure on.
 
-    Classes keep their shares where each has two rows or more.
+    The split is stratified if each class has two rows or more.
+
+    Returns:
+        The features to fit on, the features held out, the target to fit on, the target held out.
 
     Raises:
-        PipelineError: one of the two would be empty.
+        PipelineError: a part would be empty.
     """
     share = scheme.share or 0.0
     stratify = is_classifier(model) and target.value_counts().min() > 1
     if scheme.key is not None and scheme.method in ("group", "time"):
         keys = {scheme.method: scheme.key.reset_index(drop=True)}
         rows = pd.DataFrame({"row": range(len(target))})
-        left, hidden = (p["row"] for p in splitting.split(rows, share, scheme.seed, None, **keys))
-        both = features, target
-        return tuple(one.iloc[places] for one in both for places in (left, hidden))
+        parts = splitting.split(rows, share, scheme.seed, None, **keys)
+        return tuple(data.iloc[part["row"]] for data in (features, target) for part in parts)
     try:
         return tuple(
             train_test_split(
@@ -152,20 +159,20 @@ def cross_validate(
     scheme: Scheme,
     positive: Any = None,
 ) -> pd.DataFrame:
-    """The metrics of each fold, measured by a model that was fitted on the others.
+    """The metrics of each fold, of a model fitted on the other folds.
 
     Args:
         fit: fits a pipeline on features and target, and returns it.
-        model: the pipeline; a fresh copy of it is fitted for each fold.
+        model: the pipeline; a clone is fitted for each fold.
 
     Raises:
         PipelineError: there are more folds than rows, or than rows of the rarest class.
     """
-    measured = []
-    for (fitted, known), (left, hidden) in _folds(is_classifier(model), features, target, scheme):
-        one = fit(clone(model), fitted, known)
-        measured.append(evaluation.metrics(evaluation.predict(one, left, hidden, positive)))
-    return pd.DataFrame(measured).rename_axis("fold")
+    fold_metrics = []
+    for fit_rows, held_out in _folds(is_classifier(model), features, target, scheme):
+        fitted = fit(clone(model), *fit_rows)
+        fold_metrics.append(evaluation.metrics(evaluation.predict(fitted, *held_out, positive)))
+    return pd.DataFrame(fold_metrics).rename_axis("fold")
 
 
 Rows = tuple[pd.DataFrame, pd.Series]  # features and target
@@ -174,16 +181,16 @@ Rows = tuple[pd.DataFrame, pd.Series]  # features and target
 def _folds(
     classes: bool, features: pd.DataFrame, target: pd.Series, scheme: Scheme
 ) -> Iterator[tuple[Rows, Rows]]:
-    """The rows to fit on and those to measure on, of each fold; classes keep their shares."""
+    """The rows to fit on and the rows to measure on, of each fold; stratified for classes."""
     folds = scheme.folds or 0
     rows = min(Counter(target).values()) if classes else len(target)
     if folds > rows:
-        whose = "of the rarest class" if classes else "to train on"
+        purpose = "of the rarest class" if classes else "to train on"
         raise PipelineError(
-            f"model.cv={folds}, and there are {rows} rows {whose}", "choose fewer folds"
+            f"model.cv={folds}, and there are {rows} rows {purpose}", "choose fewer folds"
         )
     key = scheme.key
-    if key is not None and scheme.method == "time":  # folds go by the order of the rows
+    if key is not None and scheme.method == "time":  # TimeSeriesSplit goes by the order of the rows
         order = key.reset_index(drop=True).sort_values(kind="stable").index
         features, target, key = features.iloc[order], target.iloc[order], None
     if key is not None and scheme.method == "group" and key.nunique() < folds:
@@ -191,9 +198,9 @@ def _folds(
             f"model.cv={folds}, and there are {key.nunique()} groups to train on",
             "choose fewer folds",
         )
-    for places in scheme.splitter(classes).split(features, target, key):
-        fitted, left = ((features.iloc[some], target.iloc[some]) for some in places)
-        yield fitted, left
+    for positions in scheme.splitter(classes).split(features, target, key):
+        fitted, held_out = ((features.iloc[indices], target.iloc[indices]) for indices in positions)
+        yield fitted, held_out
 
 
 def learning_curve(
@@ -204,49 +211,50 @@ def learning_curve(
     scheme: Scheme,
     positive: Any = None,
 ) -> dict[str, Any]:
-    """Scheme good the model is when it is fitted on fewer rows, as the mean over folds.
+    """The metric of models fitted on fewer rows, as the mean over folds.
 
-    A part of a fold's rows is drawn, or is its latest where the method goes by time.
+    A subset of a fold's rows is drawn at random, or is the latest rows if the method is time.
 
     Args:
         fit: fits a pipeline on features and target, and returns it.
-        model: the pipeline; a fresh copy of it is fitted for each part of each fold.
+        model: the pipeline; a clone is fitted for each subset of each fold.
 
     Returns:
-        ``metric``, and ``points``: the number of ``rows``, and the metric of these rows
-        (``training``) and of the fold that was left out (``validation``).
+        ``metric``, and ``points``: the number of ``rows``, and the metric on these rows
+        (``training``) and on the held-out fold (``validation``).
 
     Raises:
         PipelineError: there are fewer rows than folds.
     """
     metric, folds = "f1" if is_classifier(model) else "r2", scheme.folds or CURVE_FOLDS
-    each = is_classifier(model) and min(Counter(target).values()) >= folds
-    found = []
+    stratified = is_classifier(model) and min(Counter(target).values()) >= folds
+    measurements = []
     scheme = replace(scheme, folds=folds)
-    for (fitted, known), (left, hidden) in _folds(each, features, target, scheme):
+    for (fit_features, fit_target), held_out in _folds(stratified, features, target, scheme):
         if scheme.method != "time":
-            fitted = fitted.sample(frac=1, random_state=scheme.seed)
+            fit_features = fit_features.sample(frac=1, random_state=scheme.seed)
         for share in CURVE_SHARES:
-            part = fitted.tail(max(round(share * len(fitted)), 2))
-            some = known.loc[part.index]
-            if is_classifier(model) and some.nunique() < 2:
+            subset = fit_features.tail(max(round(share * len(fit_features)), 2))
+            subset_target = fit_target.loc[subset.index]
+            if is_classifier(model) and subset_target.nunique() < 2:
                 continue
-            one = fit(clone(model), part, some)
-            told = {"share": share, "rows": len(part)}
-            for name, rows in {"training": (part, some), "validation": (left, hidden)}.items():
-                predictions = evaluation.predict(one, *rows, positive)
-                told[name] = evaluation.metrics(predictions)[metric]
-            found.append(told)
-    if not found:
+            fitted = fit(clone(model), subset, subset_target)
+            measurement = {"share": share, "rows": len(subset)}
+            parts = {"training": (subset, subset_target), "validation": held_out}
+            for name, rows in parts.items():
+                predictions = evaluation.predict(fitted, *rows, positive)
+                measurement[name] = evaluation.metrics(predictions)[metric]
+            measurements.append(measurement)
+    if not measurements:
         return {"metric": metric, "points": []}
-    means = pd.DataFrame(found).groupby("share").mean().dropna().astype({"rows": int})
+    means = pd.DataFrame(measurements).groupby("share").mean().dropna().astype({"rows": int})
     return {"metric": metric, "points": means.to_dict("records")}
 
 
 def spread(folds: pd.DataFrame) -> dict[str, float]:
-    """Mean and standard deviation over the folds: ``cv_f1_mean``, ``cv_f1_std``, ..."""
-    told = {}
+    """Mean and standard deviation of each metric over the folds: ``cv_f1_mean``, ``cv_f1_std``."""
+    statistics = {}
     for name in folds:
-        told[f"cv_{name}_mean"] = float(folds[name].mean())
-        told[f"cv_{name}_std"] = float(folds[name].std(ddof=0))
-    return told
+        statistics[f"cv_{name}_mean"] = float(folds[name].mean())
+        statistics[f"cv_{name}_std"] = float(folds[name].std(ddof=0))
+    return statistics
