@@ -35,7 +35,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         run.folder,
         features=trained.kinds,
         cleaning=tables.by_names(args.cleaning),
-        **planned.predicted,
+        **planned.preparation,
     )
     parts = {args.preprocessor_artifact_name: trained.model[:-1], args.artifact_name: trained.model}
     files = {name: model_files.save(part, run.folder / f"{name}.skops")
@@ -65,7 +65,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         name=args.preprocessor_artifact_name,
         type="preprocessor",
         description=f"Features for {planned.title}",
-        metadata=planned.about,
+        metadata=planned.metadata,
     )
     made = run.first_made(files[args.artifact_name], args.artifact_name)
     about = {"params": args.params, "insights": trained.insights, **made}
@@ -74,7 +74,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         name=args.artifact_name,
         type="model",
         description=planned.title,
-        metadata={**trained.metrics, **planned.about, **about},
+        metadata={**trained.metrics, **planned.metadata, **about},
     )
     kept, trial = run.folder / "stored", run.context.trial  # a sweep has a candidate at its end
     mlflow_registration.register(

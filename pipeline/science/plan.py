@@ -1,4 +1,4 @@
-"""What is decided about a table before a model is fitted to it, and what is told of that."""
+"""The decisions about a table before a model is fitted to it, and the notes on them."""
 
 import json
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ from pipeline.science import (
 from pipeline.science.data import defects, kinds, leaks
 
 FIRST_ROWS = 100
-# The settings of the training step that a plan goes by
+# The settings of the training step that determine a plan
 SETTINGS = ("target", "drop", "categorical", "task", "positive", "estimator", "params", "allowed",
             "encode", "validation", "cv", "seed", "learning_curve")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Scheme a model is trained on a table.
+    """How a model is trained on a table.
 
     Attributes:
         train, test: the two parts of the table.
@@ -40,13 +40,13 @@ class Plan:
         categorical: columns of numbers that are categories.
         path: the estimator's name, such as ``sklearn.svm.SVC``.
         estimator: the estimator, not fitted.
-        kinds: what each feature holds, as :func:`pipeline.science.data.kinds.features` has it.
-        useless: columns that are no features, with the reason.
+        kinds: the kind of each feature, see :func:`pipeline.science.data.kinds.features`.
+        useless: columns that can't be features, with the reason.
         encode: the encoder of each kind.
-        scheme: how the model is measured on training rows.
-        positive: of two classes the one that the metrics are of.
-        learning_curve: whether it is measured with fewer rows, too.
-        notes: what was decided, a line each, and whether the user likely wants otherwise.
+        scheme: the training rows to measure the model on.
+        positive: the positive one of two classes.
+        learning_curve: whether to measure models fitted on fewer rows, too.
+        notes: pairs of a decision, in a line, and whether it is a warning.
     """
 
     train: pd.DataFrame
@@ -70,31 +70,31 @@ class Plan:
         return f"{self.path} predicting {', '.join(tasks.names(self.target))}"
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What is recorded beside the model."""
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the model artifact."""
         return {"estimator": self.path, "target": self.target, "positive": self.positive}
 
     @property
-    def predicted(self) -> dict[str, Any]:
-        """What those who predict have to know of the target, and what is no feature."""
+    def preparation(self) -> dict[str, Any]:
+        """The part of the model's preparation that concerns its target and its columns."""
         dtypes = [kinds.dtype(self.train[name]) for name in tasks.names(self.target)]
         dtype = dtypes[0] if isinstance(self.target, str) else dtypes
-        told = {"target": self.target, "target_dtype": dtype, "positive": self.positive}
-        return told | {"drop": self.drop, "example": self.example}
+        settings = {"target": self.target, "target_dtype": dtype, "positive": self.positive}
+        return settings | {"drop": self.drop, "example": self.example}
 
     @property
     def example(self) -> dict[str, Any]:
-        """The features of a training row, one of the first with the fewest gaps."""
-        left = [*tasks.names(self.target), *self.drop, *self.useless]
-        rows = self.train.drop(columns=left, errors="ignore").head(FIRST_ROWS)
-        chosen = rows.loc[[rows.isna().sum(axis=1).idxmin()]]
+        """The features of an example: the row with the fewest gaps of the first training rows."""
+        excluded = [*tasks.names(self.target), *self.drop, *self.useless]
+        rows = self.train.drop(columns=excluded, errors="ignore").head(FIRST_ROWS)
+        fullest_row = rows.loc[[rows.isna().sum(axis=1).idxmin()]]
         records: list[dict[str, Any]] = json.loads(
-            chosen.to_json(orient="records", date_format="iso")
+            fullest_row.to_json(orient="records", date_format="iso")
         )
         return records[0]
 
     def fit(self, on_loss: rounds.LossCallback | None = None) -> training.Trained:
-        """Fit the model, and measure it; ``on_loss`` takes the loss of each round."""
+        """Fit the model, and measure it; ``on_loss`` is called with the loss of each round."""
         return training.train(
             self.train,
             self.test,
@@ -112,54 +112,55 @@ class Plan:
         )
 
 
-def _task(labels: list[pd.Series], asked: str) -> tuple[str, list[str]]:
-    """The kind of task of one target, or of several, which are numbers; and why.
+def _task(labels: list[pd.Series], setting: str) -> tuple[str, list[str]]:
+    """The task and the reasons for it; several targets are always a regression.
 
     Raises:
-        PipelineError: one of several holds classes.
+        PipelineError: one of several targets holds classes.
     """
-    if len(labels) > 1 and asked == tasks.CLASSIFICATION:
+    if len(labels) > 1 and setting == tasks.CLASSIFICATION:
         raise PipelineError(
             "model.task=classification, and model.target names several columns",
             "several targets are numbers; for classes name one column",
         )
     if len(labels) == 1:
-        task, why = tasks.decide(labels[0], asked)
+        task, why = tasks.decide(labels[0], setting)
         return task, [why]
-    for one in labels:
-        tasks.decide(one, tasks.REGRESSION)
-    shown = ", ".join(str(one.name) for one in labels)
-    return tasks.REGRESSION, [f"{shown}: {tasks.REGRESSION} (several targets)"]
+    for label in labels:
+        tasks.decide(label, tasks.REGRESSION)
+    names = ", ".join(str(label.name) for label in labels)
+    return tasks.REGRESSION, [f"{names}: {tasks.REGRESSION} (several targets)"]
 
 
-def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) -> Plan:
-    """Read both parts of a table, and decide what predicts the target, from which features.
+def plan(files: Mapping[str, Path], stored_schema: dict[str, Any] | None, **settings: Any) -> Plan:
+    """Read both parts of a table, and decide on the task, the features and the estimator.
 
     Args:
-        files: ``train`` and ``test``.
-        known: the schema that the training part has with it.
-        asked: the :data:`SETTINGS`.
+        files: the paths of ``train`` and ``test``.
+        stored_schema: the schema of the training artifact, if it has any.
+        settings: the values of :data:`SETTINGS`.
 
     Raises:
-        PipelineError: the parts are not of one table, or the target can't be predicted so.
+        PipelineError: the parts are not of one table, or the target does not suit the settings.
     """
-    notes = [] if known else [("the training data has no schema.json: types are inferred", False)]
-    train, test = training.read_parts(files["train"], files["test"], asked["drop"], known)
-    named = {
-        key: defects.resolve_columns(asked[key], train.columns) for key in ("drop", "categorical")
-    }
-    drop, targets = (
-        named["drop"],
-        defects.resolve_columns(tasks.names(asked["target"]), train.columns),
+    notes = (
+        []
+        if stored_schema
+        else [("the training data has no schema.json: types are inferred", False)]
     )
+    train, test = training.read_parts(
+        files["train"], files["test"], settings["drop"], stored_schema
+    )
+    names = settings["drop"], settings["categorical"], tasks.names(settings["target"])
+    drop, categorical, targets = (defects.resolve_columns(part, train.columns) for part in names)
     target = targets if len(targets) > 1 else targets[0]
     notes += [
         (f"model.drop names {column!r}, which the table lacks", True)
         for column in drop
         if column not in train
     ]
-    schema = known or kinds.schema(train)
-    held, useless = kinds.features(schema, target, drop, named["categorical"])
+    schema = stored_schema or kinds.schema(train)
+    feature_kinds, useless = kinds.features(schema, target, drop, categorical)
     notes += [
         (
             f"{column} is no feature: {why} (etl.schema=[{{column: {column}, kind: category}}] "
@@ -169,46 +170,47 @@ def plan(files: Mapping[str, Path], known: dict[str, Any] | None, **asked: Any) 
         for column, why in useless.items()
     ]
     labels = [training.target_of(train, name) for name in targets]
-    task, reasons = _task(labels, asked["task"])
+    task, reasons = _task(labels, settings["task"])
     notes += [(why, False) for why in reasons]
-    path = tasks.estimator_path(asked["estimator"], task)
-    made = estimators.make_estimator(path, asked["params"], asked["allowed"], task)
-    for one in labels:
-        tasks.check_fits(made, task, one, f"model.estimator={path}")
-    positive, encode = None, encoding.check(asked["encode"])
+    path = tasks.estimator_path(settings["estimator"], task)
+    estimator = estimators.make_estimator(path, settings["params"], settings["allowed"], task)
+    for label in labels:
+        tasks.check_fits(estimator, task, label, f"model.estimator={path}")
+    positive, encode = None, encoding.check(settings["encode"])
     if len(labels) > 1:
-        made = encoding.for_multiple_targets(made)
-        if encode["many"] == "target" and "many" in held.values():
+        estimator = encoding.for_multiple_targets(estimator)
+        if encode["many"] == "target" and "many" in feature_kinds.values():
             encode["many"] = "one_hot"
             notes.append(("model.encode.many: one_hot, as there are several targets", False))
-    if is_classifier(made):
-        positive, why = tasks.positive(labels[0], asked["positive"])
+    if is_classifier(estimator):
+        positive, why = tasks.positive(labels[0], settings["positive"])
         notes += [(why, False)] if why else []
     features, _ = training.separate(train, target, [*drop, *useless])
-    size.check(features, labels[0], made, held, named["categorical"], memory.available())
+    size.check(features, labels[0], estimator, feature_kinds, categorical, memory.available())
     notes += [
         (
-            f"{column} alone tells {one.name} almost exactly: is it known before? If not, "
+            f"{column} alone tells {label.name} almost exactly: is it known before? If not, "
             f"model.drop=[{column}]",
             True,
         )
-        for one in labels
-        for column in leaks.find_leaks(features, one, is_classifier(made))
+        for label in labels
+        for column in leaks.find_leaks(features, label, is_classifier(estimator))
     ]
-    drawn = splitting.split_key(train, schema)
-    scheme = validation.Scheme(asked["validation"], asked["cv"], asked["seed"], *drawn)
+    split_key = splitting.split_key(train, schema)
+    scheme = validation.Scheme(settings["validation"], settings["cv"], settings["seed"], *split_key)
     return Plan(
         train,
         test,
         target,
+        drop=drop,
+        categorical=categorical,
         path=path,
-        estimator=made,
-        kinds=held,
+        estimator=estimator,
+        kinds=feature_kinds,
         useless=useless,
         encode=encode,
         scheme=scheme,
         positive=positive,
-        learning_curve=asked["learning_curve"],
+        learning_curve=settings["learning_curve"],
         notes=notes,
-        **named,
     )

@@ -1,4 +1,4 @@
-"""Fits a scikit-learn pipeline to a table, and measures it. Pure functions."""
+"""Fits a scikit-learn pipeline on a table, and measures it. Pure functions."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,17 +22,17 @@ PREDICTIONS_SHOWN = 1000
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted model, and how good it is.
+    """A fitted model with its metrics and predictions.
 
     Attributes:
         model: the fitted pipeline.
-        features: what it was fitted on.
-        metrics: its metrics on the test data, and those of the validation.
-        folds: the metrics of each fold, if it was cross-validated.
-        predictions: its predictions for the test rows.
-        importances: how much each feature matters.
-        kinds: what each raw feature holds, for those who predict.
-        insights: what stands beside the metrics (:func:`pipeline.science.insights.collect`).
+        features: the features of the training rows.
+        metrics: the test metrics and the validation metrics.
+        folds: the metrics of each fold, if the model was cross-validated.
+        predictions: the predictions for the test rows.
+        importances: the importance of each feature.
+        kinds: the kind of each raw feature, for prediction.
+        insights: see :func:`pipeline.science.insights.collect`.
     """
 
     model: Pipeline
@@ -45,16 +45,16 @@ class Trained:
     insights: Mapping[str, Any] = field(default_factory=dict)
 
     def tables(self, test: pd.DataFrame) -> dict[str, Any]:
-        """What is to be looked at beside the metrics.
+        """The tables to log beside the metrics, by name.
 
         Args:
-            test: the test rows, as they were read.
+            test: the test rows, as read.
         """
-        shown = {
+        tables = {
             "importances": self.importances,
             "predictions": prediction_table(self.predictions, test),
         }
-        return shown if self.folds.empty else shown | {"folds": self.folds.reset_index()}
+        return tables if self.folds.empty else tables | {"folds": self.folds.reset_index()}
 
 
 def train(
@@ -73,7 +73,7 @@ def train(
     on_loss: rounds.LossCallback | None = None,
     learning_curve: bool = False,
 ) -> Trained:
-    """Fit an estimator on one table, and measure it on another.
+    """Fit an estimator on the training part, and measure it on the test part.
 
     Args:
         train, test: the two parts of the data.
@@ -81,51 +81,54 @@ def train(
         target: the column to predict, or several.
         drop: columns that are not features.
         categorical: columns of numbers that are categories.
-        scheme: how to measure it on the training data, too.
-        positive: of two classes the one that the metrics are of.
-        kinds: what features hold (:func:`pipeline.science.data.kinds.features`); by default
-            their types.
-        useless: columns that the schema knows to be no features.
+        scheme: the training rows to measure the model on.
+        positive: the positive one of two classes.
+        kinds: the kind of each feature (:func:`pipeline.science.data.kinds.features`); by default
+            inferred from their types.
+        useless: columns that can't be features by the schema.
         encode: the encoder of each kind (:func:`pipeline.science.encoding.build`).
-        on_loss: takes the loss of each round of the last fit (:mod:`pipeline.science.rounds`).
-        learning_curve: measure it with fewer rows, too.
+        on_loss: called with the loss of each round of the final fit
+            (:mod:`pipeline.science.rounds`).
+        learning_curve: whether to measure models fitted on fewer rows, too.
     """
     kinds = kinds or {}
-    raw, wanted = separate(train, target, [*drop, *useless])
+    raw, labels = separate(train, target, [*drop, *useless])
     test_features, truth = separate(test, target, [*drop, *useless])
     features, test_features = expand(raw, kinds), expand(test_features, kinds)
 
-    def build(one: BaseEstimator) -> Pipeline:
-        return encoding.build(one, features, categorical, kinds, scheme.seed, encode)
+    def build(candidate: BaseEstimator) -> Pipeline:
+        return encoding.build(candidate, features, categorical, kinds, scheme.seed, encode)
 
     model = build(estimator)
-    fit_so = partial(fit, scheme=scheme)
+    fit_model = partial(fit, scheme=scheme)
     model, metrics, folds = validation.train(
-        fit_so, model, features, wanted, scheme, positive, on_loss
+        fit_model, model, features, labels, scheme, positive, on_loss
     )
     predictions = evaluation.predict(model, test_features, truth, positive)
     metrics |= evaluation.metrics(predictions)
     importances = evaluation.importances(model, test_features, truth)
-    held = {**feature_kinds(raw), **special(kinds, raw)}
-    beside = insights.collect(
-        model, features, wanted, test_features, predictions, importances, build, positive
+    raw_kinds = {**feature_kinds(raw), **special(kinds, raw)}
+    insight_values = insights.collect(
+        model, features, labels, test_features, predictions, importances, build, positive
     )
     if learning_curve:
-        curve = validation.learning_curve(fit_so, model, features, wanted, scheme, positive)
-        beside["learning_curve"] = curve
-    return Trained(model, features, metrics, folds, predictions, importances, held, beside)
+        curve = validation.learning_curve(fit_model, model, features, labels, scheme, positive)
+        insight_values["learning_curve"] = curve
+    return Trained(
+        model, features, metrics, folds, predictions, importances, raw_kinds, insight_values
+    )
 
 
 def read_parts(
     train_file: Path, test_file: Path, drop: list[str], schema: Mapping[str, Any] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both parts, in the types of the training part's schema.
+    """Read both parts, with the types of the training part's schema.
 
-    Without one a column of words in training is one in the test part, whatever it holds.
+    Without a schema, a text column of the training part is read as text in the test part, too.
 
     Raises:
-        PipelineError: the test part lacks a column, or has words where training has numbers;
-            columns in ``drop`` don't matter.
+        PipelineError: the test part lacks a column, or has text where training has numbers;
+            columns in ``drop`` are not checked.
     """
     train = read_table(train_file, schema=schema)
     test = read_table(test_file, train.select_dtypes("str").columns, schema)
@@ -148,16 +151,16 @@ def read_parts(
 def separate(
     table: pd.DataFrame, target: str | list[str], drop: list[str]
 ) -> tuple[pd.DataFrame, Any]:
-    """Features and target of a table; numbers as floats, so that a gap never changes a type.
+    """Separate the features of a table from the target: a series, or a table of several targets.
 
-    Several targets are a table.
+    Numeric features become floats, so that a missing value never changes a type.
 
     Raises:
-        PipelineError: the target is not there or has gaps, no feature is left, or one is infinite.
+        PipelineError: the target is absent or has gaps, no feature is left, or a value is infinite.
     """
-    goals = {name: target_of(table, name) for name in tasks.names(target)}
-    wanted = goals[target] if isinstance(target, str) else pd.DataFrame(goals)
-    features = table.drop(columns=[*goals, *drop], errors="ignore")
+    targets = {name: target_of(table, name) for name in tasks.names(target)}
+    labels = targets[target] if isinstance(target, str) else pd.DataFrame(targets)
+    features = table.drop(columns=[*targets, *drop], errors="ignore")
     if features.empty:
         raise PipelineError("no feature is left", "name fewer columns in model.drop")
     numbers = features.select_dtypes("number").columns
@@ -166,14 +169,14 @@ def separate(
         raise PipelineError(
             f"the columns {infinite} hold infinite values", "add inf and -inf to etl.missing"
         )
-    return features.astype(dict.fromkeys(numbers, "float64")), wanted
+    return features.astype(dict.fromkeys(numbers, "float64")), labels
 
 
 def target_of(table: pd.DataFrame, target: str) -> pd.Series:
     """The column to predict.
 
     Raises:
-        PipelineError: it is not there, or has gaps.
+        PipelineError: the column is absent, or has gaps.
     """
     if target not in table:
         raise PipelineError(
@@ -190,11 +193,11 @@ def target_of(table: pd.DataFrame, target: str) -> pd.Series:
 
 
 def special(kinds: Mapping[str, str], features: pd.DataFrame) -> dict[str, str]:
-    """The features that are dates or free text, by the names that predicting has for them."""
-    told = {name: kinds.get(name, "") for name in features}
+    """The features that are dates or free text, with the kinds that prediction uses for them."""
+    kind_by_name = {name: kinds.get(name, "") for name in features}
     return {
         name: "free text" if kind == "text" else kind
-        for name, kind in told.items()
+        for name, kind in kind_by_name.items()
         if kind == "text" or kind.startswith("date ")
     }
 
@@ -206,12 +209,12 @@ def fit(
     scheme: validation.Scheme | None = None,
     on_loss: rounds.LossCallback | None = None,
 ) -> Pipeline:
-    """Fit a pipeline, after checking that its estimator can predict such a target.
+    """Fit a pipeline, after checking that its estimator can predict the target.
 
     Args:
         model, features, target: the pipeline and the rows.
-        scheme: how rows are drawn; categories are encoded by folds that are drawn in the same way.
-        on_loss: takes the loss of each round (:mod:`pipeline.science.rounds`).
+        scheme: the validation scheme; target encoding draws its folds in the same way.
+        on_loss: called with the loss of each round (:mod:`pipeline.science.rounds`).
 
     Raises:
         PipelineError: a target of one class, a continuous one for a classifier, text for a
@@ -234,36 +237,40 @@ def fit(
             f"model.target={target.name!r} is not a number, and {name} predicts numbers",
             "choose a classifier: model=random_forest",
         )
-    usual = model.get_params().get(encoding.MANY_FOLDS)
-    folds = scheme.predefined_split(target, encoding.FOLDS) if scheme and usual else None
+    default_folds = model.get_params().get(encoding.MANY_FOLDS)
+    folds = scheme.predefined_split(target, encoding.FOLDS) if scheme and default_folds else None
     try:
         if folds is None:
             return rounds.fit(model, features, target, on_loss)
         model.set_params(**{encoding.MANY_FOLDS: folds})
         model = rounds.fit(model, features, target, on_loss)
-        return model.set_params(**{encoding.MANY_FOLDS: usual})  # not kept with the model
-    except (ValueError, TypeError, AttributeError) as error:  # also: built from what is no model
+        return model.set_params(**{encoding.MANY_FOLDS: default_folds})  # not kept with the model
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # AttributeError: an inner object is no model
         raise PipelineError(f"{name} can't be fitted: {error}", "check model.params") from error
 
 
 def feature_kinds(features: pd.DataFrame) -> dict[str, str]:
-    """What each feature holds: ``number``, ``truth``, ``truth or gap`` or ``text``."""
+    """The kind of each feature: ``number``, ``truth``, ``truth or gap`` or ``text``."""
     kinds = dict.fromkeys(features, "text")
     for name in features:
         if pd.api.types.is_bool_dtype(features[name]):
             kinds[name] = "truth"
         elif pd.api.types.is_numeric_dtype(features[name]):
             kinds[name] = "number"
-        elif features[name].dtype == object:  # truth values with gaps; words have a type
+        elif features[name].dtype == object:  # booleans with gaps; text has dtype str
             kinds[name] = "truth or gap"
     return kinds
 
 
 def prediction_table(predictions: evaluation.Predictions, table: pd.DataFrame) -> pd.DataFrame:
-    """The first test rows, with what the model says of them."""
-    shown = table.head(PREDICTIONS_SHOWN).copy()
+    """The first test rows with the model's predictions."""
+    rows = table.head(PREDICTIONS_SHOWN).copy()
     for name, predicted in predictions.columns("prediction").items():
-        shown[name] = predicted[: len(shown)]
+        rows[name] = predicted[: len(rows)]
     if predictions.has_probabilities and predictions.scores is not None:
-        shown["probability"] = predictions.scores[: len(shown)].max(axis=1)
-    return shown
+        rows["probability"] = predictions.scores[: len(rows)].max(axis=1)
+    return rows

@@ -70,7 +70,7 @@ def test_predict_and_the_gate_know_them(tmp_path: Path):
     model_files.save(told.model, tmp_path / model_folder.FILE)
     (tmp_path / "extra_files").mkdir()
     model_files.write_preparation(
-        tmp_path / "extra_files", features=told.kinds, cleaning={}, **made.predicted
+        tmp_path / "extra_files", features=told.kinds, cleaning={}, **made.preparation
     )
     loaded = scoring.LoadedModel.from_folder(tmp_path)
     scored = loaded.score(made.test[["a", "b", "code"]])
