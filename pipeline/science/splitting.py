@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from pipeline.core.errors import PipelineError, did_you_mean
 
 METHODS = ("auto", "random", "stratified", "group", "time")
-ENTITY = re.compile(  # titles of columns that name somebody or something with several rows
+ENTITY = re.compile(  # titles of columns that identify an entity, which may have several rows
     r"(.*_)?(id|ids|key|customer|patient|user|client|subject|person|participant|household|account"
     r"|session|store|shop|device|machine|sensor|group|family|company|school|student|player)"
     r"(_?(id|key|no|nr|code))?"
@@ -18,27 +18,28 @@ ENTITY = re.compile(  # titles of columns that name somebody or something with s
 
 
 def choose_method(method: str, stratify: str | None, group: str | None, time: str | None) -> str:
-    """How rows are drawn: as it is set, or by the column that is named.
+    """The split method: the setting, or for ``auto`` the method whose column is named.
 
     Raises:
-        PipelineError: there is no such method, or the column that it needs is not named.
+        PipelineError: the method is unknown, or the setting for its column is empty.
     """
-    named = {"stratified": stratify, "group": group, "time": time}
+    columns = {"stratified": stratify, "group": group, "time": time}
     keys = {"stratified": "stratify", "group": "group", "time": "time"}
     if method == "auto":
-        chosen = [name for name, column in named.items() if column]
-        if len(chosen) > 1:
+        candidates = [name for name, column in columns.items() if column]
+        if len(candidates) > 1:
             raise PipelineError(
-                f"split has columns for several methods: {', '.join(keys[one] for one in chosen)}",
-                f"choose one: split.method={chosen[-1]}",
+                "split has columns for several methods: "
+                f"{', '.join(keys[name] for name in candidates)}",
+                f"choose one: split.method={candidates[-1]}",
             )
-        return chosen[0] if chosen else "random"
+        return candidates[0] if candidates else "random"
     if method not in METHODS:
         raise PipelineError(
             f"split.method={method!r}{did_you_mean(method, METHODS)}",
             f"use one of: {', '.join(METHODS)}",
         )
-    if method in named and not named[method]:
+    if method in columns and not columns[method]:
         raise PipelineError(
             f"split.method={method} needs a column", f"name it: split.{keys[method]}=COLUMN"
         )
@@ -53,22 +54,21 @@ def split(
     group: pd.Series | None = None,
     time: pd.Series | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Part a table's rows in two, each part in the table's own order.
+    """Split a table's rows into two parts, each in the order of the table.
 
     Args:
-        table: the whole.
+        table: the table.
         test_size: the test part's share of the rows, between 0 and 1.
         random_state: seed of the draw.
         stratify: a column whose classes keep their shares in both parts, or None.
         group: each row's group; a group is in one part only.
-        time: each row's time; the test part is what comes last.
+        time: each row's time; the test part has the latest rows.
 
     Returns:
-        The training and the test part; no row is in both, and together they are the whole.
+        The training and the test part; each row is in exactly one of them.
 
     Raises:
-        PipelineError: a share that leaves a part empty, or a column that can't be kept in
-            proportion.
+        PipelineError: a part would be empty, or the classes can't keep their shares.
     """
     if not 0 < test_size < 1:
         raise PipelineError(f"split.test_size={test_size} is not between 0 and 1", "use 0.2, say")
@@ -77,8 +77,8 @@ def split(
         if time is not None:
             train, test = last_share(time, test_size)
         elif group is not None:
-            one = GroupShuffleSplit(1, test_size=test_size, random_state=random_state)
-            train, test = (rows[places] for places in next(one.split(rows, groups=group)))
+            splitter = GroupShuffleSplit(1, test_size=test_size, random_state=random_state)
+            train, test = (rows[part] for part in next(splitter.split(rows, groups=group)))
         else:
             train, test = train_test_split(
                 rows,
@@ -95,10 +95,10 @@ def split(
 
 
 def last_share(time: pd.Series, share: float) -> tuple[pd.Index, pd.Index]:
-    """The places of the rows before a moment, and of those from it on; about a share of all.
+    """The positions of the earlier rows, and of the latest rows, about a share of all.
 
     Raises:
-        PipelineError: all rows are of one moment, or some of none.
+        PipelineError: all rows have the same time, or some have none.
     """
     if time.isna().any():
         raise PipelineError(
@@ -118,33 +118,33 @@ def last_share(time: pd.Series, share: float) -> tuple[pd.Index, pd.Index]:
 
 
 def split_times(table: pd.DataFrame, name: str, schema: Mapping[str, Any]) -> pd.Series:
-    """A column that rows are ordered by, as times or numbers.
+    """A column that orders the rows, as times or numbers.
 
     Raises:
-        PipelineError: there is no such column, or it holds neither.
+        PipelineError: the table lacks the column, or it holds neither.
     """
     column = split_column("time", table, name)
-    forms = {told["column"]: told.get("format") for told in schema["columns"]}
+    format_of = {rule["column"]: rule.get("format") for rule in schema["columns"]}
     cells = column.mask(column.astype("str") == "")
-    if form := forms.get(name):
-        whole = cells.map(lambda cell: f"{cell:.0f}" if isinstance(cell, float) else str(cell))
-        read = pd.to_datetime(whole.where(cells.notna()), format=form, errors="coerce", utc=True)
+    if form := format_of.get(name):
+        digits = cells.map(lambda cell: f"{cell:.0f}" if isinstance(cell, float) else str(cell))
+        parsed = pd.to_datetime(digits.where(cells.notna()), format=form, errors="coerce", utc=True)
     else:
-        read = pd.to_numeric(cells, errors="coerce")
-    if read.isna().sum() > cells.isna().sum():
+        parsed = pd.to_numeric(cells, errors="coerce")
+    if parsed.isna().sum() > cells.isna().sum():
         raise PipelineError(
-            f"split.time={name!r} holds {cells[read.isna() & cells.notna()].iloc[0]!r}, which is "
+            f"split.time={name!r} holds {cells[parsed.isna() & cells.notna()].iloc[0]!r}, which is "
             "neither a date nor a number",
             "name a column of dates or numbers",
         )
-    return read
+    return parsed
 
 
 def split_column(setting: str, table: pd.DataFrame, name: str) -> pd.Series:
     """The column that a setting of the split names.
 
     Raises:
-        PipelineError: there is no such column.
+        PipelineError: the table lacks the column.
     """
     if name not in table:
         raise PipelineError(
@@ -156,16 +156,16 @@ def split_column(setting: str, table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def split_key(table: pd.DataFrame, schema: Mapping[str, Any]) -> tuple[str, pd.Series | None]:
-    """How the training part was drawn, and each of its rows' group or time."""
-    told = schema.get("split") or {"method": "random", "column": None}
-    method, name = told["method"], told["column"]
+    """The method that drew the training part, and the group or time of each row."""
+    settings = schema.get("split") or {"method": "random", "column": None}
+    method, name = settings["method"], settings["column"]
     if method == "group":
         return method, split_column("group", table, name)
     return method, split_times(table, name, schema) if method == "time" else None
 
 
 def random_split_warnings(table: pd.DataFrame, schema: Mapping[str, Any]) -> list[str]:
-    """What speaks against a random draw: dates, and keys of entities that have several rows."""
+    """Warnings about a random split: date columns, and identifiers with several rows each."""
     lines = []
     for column in schema["columns"]:
         name, kind = column["column"], column.get("kind")
@@ -185,23 +185,23 @@ def random_split_warnings(table: pd.DataFrame, schema: Mapping[str, Any]) -> lis
 
 
 def shared_rows(train: pd.DataFrame, test: pd.DataFrame) -> int:
-    """How many rows of the test part are equal to one of the training part."""
-    known = pd.util.hash_pandas_object(train, index=False)
-    return int(pd.util.hash_pandas_object(test, index=False).isin(known).sum())
+    """The number of test rows that equal a training row."""
+    train_hashes = pd.util.hash_pandas_object(train, index=False)
+    return int(pd.util.hash_pandas_object(test, index=False).isin(train_hashes).sum())
 
 
 def unseen(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
-    """The test rows that are equal to no training row, in the columns that both tables have."""
-    both = [name for name in test if name in train]
-    known = pd.util.hash_pandas_object(train[both], index=False)
-    return test[~pd.util.hash_pandas_object(test[both], index=False).isin(known)]
+    """The test rows that equal no training row, compared by the columns of both tables."""
+    common = [name for name in test if name in train]
+    train_hashes = pd.util.hash_pandas_object(train[common], index=False)
+    return test[~pd.util.hash_pandas_object(test[common], index=False).isin(train_hashes)]
 
 
 def stratification_labels(table: pd.DataFrame, stratify: str) -> pd.Series:
     """Each row's class, as a number.
 
     Raises:
-        PipelineError: there is no such column, or it can't be split in proportion.
+        PipelineError: the table lacks the column, or a class has a single row.
     """
     if stratify not in table:
         raise PipelineError(
@@ -212,11 +212,13 @@ def stratification_labels(table: pd.DataFrame, stratify: str) -> pd.Series:
         )
     numbers, labels = pd.factorize(table[stratify], sort=True, use_na_sentinel=False)
     numbers = pd.Series(numbers)
-    single = [str(labels[number]) for number, n in numbers.value_counts().items() if n == 1]
-    if single:
+    singles = [
+        str(labels[number]) for number, count in numbers.value_counts().items() if count == 1
+    ]
+    if singles:
         raise PipelineError(
-            f"split.stratify={stratify!r}: {len(single)} of {len(labels)} classes have a single "
-            f"member, which can't be in both parts: {', '.join(map(repr, single[:5]))}",
+            f"split.stratify={stratify!r}: {len(singles)} of {len(labels)} classes have a single "
+            f"member, which can't be in both parts: {', '.join(map(repr, singles[:5]))}",
             "use split.stratify=null, or a column whose classes all have two rows or more",
         )
     return numbers

@@ -1,6 +1,6 @@
-"""Which kind of task a target is, which model fits it, and which of two classes is positive.
+"""Decides the task of a target, the model for it, and the positive one of two classes.
 
-Pure functions; each decision comes with the reason that is told.
+Pure functions; each decision comes with its reason, for a note.
 """
 
 from collections.abc import Mapping
@@ -30,46 +30,46 @@ def names(target: str | list[str]) -> list[str]:
 
 
 def decide(target: pd.Series, task: str = AUTO) -> tuple[str, str]:
-    """The kind of task, and why, in a line.
+    """The task, and a line that gives the reason.
 
     Args:
         target: the column to predict, without gaps.
-        task: ``auto``, or the kind that the user has set.
+        task: ``auto``, or the task that the user has set.
 
     Raises:
-        PipelineError: the target can't be predicted so.
+        PipelineError: the target does not suit the task.
     """
     name, values = target.name, target.nunique()
-    text = not is_numeric_dtype(target) or is_bool_dtype(target)
-    if task == REGRESSION and text:
+    is_text = not is_numeric_dtype(target) or is_bool_dtype(target)
+    if task == REGRESSION and is_text:
         raise PipelineError(
             f"model.target={name!r} is not a number ({target.tolist()[0]!r}), and "
             "model.task=regression predicts numbers",
             "use model.task=classification and model=auto",
         )
-    whole = not text and (not is_float_dtype(target) or (target % 1 == 0).all())
-    if task == CLASSIFICATION and not text and not whole:
+    is_whole = not is_text and (not is_float_dtype(target) or (target % 1 == 0).all())
+    if task == CLASSIFICATION and not is_text and not is_whole:
         raise PipelineError(
             f"model.target={name!r} is continuous, and model.task=classification predicts classes",
             "use model.task=regression and model=auto",
         )
     if task != AUTO:
-        found, why = task, "model.task"
-    elif text:
-        found, why = CLASSIFICATION, f"{values} different {_words(target)}"
-    elif whole and (values <= 2 or (values <= FEW and len(target) >= 3 * values)):
-        found, why = CLASSIFICATION, f"{values} different whole numbers"
+        decided, why = task, "model.task"
+    elif is_text:
+        decided, why = CLASSIFICATION, f"{values} different {_words(target)}"
+    elif is_whole and (values <= 2 or (values <= FEW and len(target) >= 3 * values)):
+        decided, why = CLASSIFICATION, f"{values} different whole numbers"
     else:
-        found, why = REGRESSION, f"{values} different numbers"
-    if found == CLASSIFICATION and values > 1 and len(target) < 2 * values and values > FEW:
+        decided, why = REGRESSION, f"{values} different numbers"
+    if decided == CLASSIFICATION and values > 1 and len(target) < 2 * values and values > FEW:
         raise PipelineError(
             f"model.target={name!r} has {values} classes in {len(target)} rows",
             "choose a target that repeats its values; numbers are predicted by "
             "model.task=regression and model=auto",
         )
-    other = REGRESSION if found == CLASSIFICATION else CLASSIFICATION
-    switch = "" if text or not whole or task != AUTO else f"; model.task={other} changes that"
-    return found, f"{name}: {found} ({why}{switch})"
+    other = REGRESSION if decided == CLASSIFICATION else CLASSIFICATION
+    hint = "" if is_text or not is_whole or task != AUTO else f"; model.task={other} changes that"
+    return decided, f"{name}: {decided} ({why}{hint})"
 
 
 def _words(target: pd.Series) -> str:
@@ -77,33 +77,33 @@ def _words(target: pd.Series) -> str:
 
 
 def estimator_path(path: Any, task: str) -> Any:
-    """The estimator that a setting names; ``auto`` is the task's forest, or the classifier.
+    """The path of the estimator that a setting names; ``auto`` is the random forest of the task.
 
     Args:
-        path: a dotted path; or one for each kind of task, in a mapping.
-        task: the kind of task; ``auto`` where it is not known yet.
+        path: a dotted path, or a mapping of task to dotted path.
+        task: the task; ``auto`` before it is decided, which selects the classifier.
 
     Raises:
-        PipelineError: the mapping has none for the task.
+        PipelineError: the mapping has no estimator for the task.
     """
     path = FORESTS if path == AUTO else path
-    found = of_task(path, task if task in FORESTS else CLASSIFICATION)
-    if found is None and task in FORESTS:
+    chosen = of_task(path, task if task in FORESTS else CLASSIFICATION)
+    if chosen is None and task in FORESTS:
         raise PipelineError(
             f"model.estimator has none for a {task}: {path}",
             f"use model=auto or model={MODELS[task]}",
         )
-    return next(iter(path.values()), None) if found is None else found
+    return next(iter(path.values()), None) if chosen is None else chosen
 
 
 def of_task(value: Any, task: str) -> Any:
-    """A setting with each mapping of tasks in it replaced by the task's value.
+    """Replace each mapping of task to value in a setting by the value of the task.
 
     A parameter without a value for the task is left out.
 
     Args:
         value: a value, or nested mappings and lists of values.
-        task: the kind of task; where it is not known, mappings of tasks stay.
+        task: the task; before it is decided, the mappings stay.
     """
     if isinstance(value, list):
         return [of_task(inner, task) for inner in value]
@@ -116,16 +116,16 @@ def of_task(value: Any, task: str) -> Any:
 
 
 def check_fits(estimator: Any, task: str, target: pd.Series, key: str) -> None:
-    """Refuse a model that predicts something else.
+    """Refuse an estimator that does not suit the task.
 
     Args:
         estimator: the estimator.
-        task: the kind of task.
+        task: the task.
         target: the column to predict.
-        key: what the user has named the estimator by.
+        key: the setting that named the estimator, for the error.
 
     Raises:
-        PipelineError: names a model that fits.
+        PipelineError: a regression with a classifier, or text classes with a regressor.
     """
     name, values = type(estimator).__name__, target.nunique()
     if task == REGRESSION and is_classifier(estimator):
@@ -143,37 +143,37 @@ def check_fits(estimator: Any, task: str, target: pd.Series, key: str) -> None:
         )
 
 
-def positive(target: pd.Series, wanted: str | None = None) -> tuple[Any, str]:
-    """The class that precision, recall and F1 are of, and why; of more than two classes none.
+def positive(target: pd.Series, setting: str | None = None) -> tuple[Any, str]:
+    """The positive class of a binary target, and the reason; None with more than two classes.
 
     Args:
         target: the training rows' classes.
-        wanted: the class that the user has named, as text.
+        setting: the positive class as the user names it, as text.
 
     Raises:
-        PipelineError: there is no such class.
+        PipelineError: the target lacks the class, or has not two classes.
     """
     counts = target.value_counts()
     labels = sorted(counts.index.tolist())
-    if wanted is not None:
-        named = [label for label in labels if _text(label) == wanted.lower()]
-        if len(labels) != 2 or not named:
+    if setting is not None:
+        matches = [label for label in labels if _text(label) == setting.lower()]
+        if len(labels) != 2 or not matches:
             raise PipelineError(
-                f"model.positive={wanted!r} is none of two classes of {target.name!r}: "
+                f"model.positive={setting!r} is none of two classes of {target.name!r}: "
                 f"{', '.join(map(_text, labels[:10]))}",
                 "name one of two classes, or leave model.positive out",
             )
-        return named[0], f"{target.name}: the positive class is {named[0]} (model.positive)"
+        return matches[0], f"{target.name}: the positive class is {matches[0]} (model.positive)"
     if len(labels) != 2:
         return None, ""
-    usual = [label for label in labels if _text(label) in POSITIVE]
-    if len(usual) == 1:
-        found, why = usual[0], "the usual one"
+    conventional = [label for label in labels if _text(label) in POSITIVE]
+    if len(conventional) == 1:
+        chosen, why = conventional[0], "the usual one"
     else:
-        found, why = min(labels[::-1], key=lambda label: counts[label]), "the rarer one"
-    other = next(label for label in labels if label != found)
-    line = f"{target.name}: the positive class is {found}, {why} of two (model.positive={other} "
-    return found, line + "changes that)"
+        chosen, why = min(labels[::-1], key=lambda label: counts[label]), "the rarer one"
+    other = next(label for label in labels if label != chosen)
+    line = f"{target.name}: the positive class is {chosen}, {why} of two (model.positive={other} "
+    return chosen, line + "changes that)"
 
 
 def _text(label: Any) -> str:
