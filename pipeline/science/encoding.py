@@ -1,4 +1,4 @@
-"""Encodes columns for an estimator: an encoder for each kind, as ``model.encode`` says."""
+"""Encodes columns for an estimator, with the encoder that ``model.encode`` sets for each kind."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from sklearn.utils import get_tags
 
 from pipeline.core.errors import PipelineError, did_you_mean
 
-# What model.encode may say of each kind; the first is the default
+# The encoders that model.encode may set for each kind; the first is the default
 ENCODERS = {
     "number": ("standard", "robust", "none"),
     "category": ("one_hot", "ordinal"),
@@ -33,19 +33,19 @@ ENCODERS = {
     "date": ("parts", "cyclic"),
     "text": ("tfidf", "counts"),
 }
-COMPONENTS = 30  # of a column of free text
-WORDS = 5000  # of a column of free text: the commonest
-FOLDS = 5  # by which categories are encoded
-MOST = 100  # columns that many categories become at most; the rarest share the last
+COMPONENTS = 30  # SVD components of a column of free text
+WORDS = 5000  # most frequent words of a column of free text
+FOLDS = 5  # of the target encoding
+MOST = 100  # most one-hot columns of a column of many categories; the rarest share the last
 PERIODS = {"month": (1, 12), "day": (1, 31), "weekday": (0, 7), "hour": (0, 24)}  # first, length
-MANY_FOLDS = "prepare__many__targetencoder__cv"  # of the pipeline that is built here
+MANY_FOLDS = "prepare__many__targetencoder__cv"  # parameter of the pipeline built here
 
 
 def check(encode: Mapping[str, str]) -> dict[str, str]:
-    """An encoder for each kind: those that are set, and the usual ones.
+    """The encoder of each kind: the setting, else the default.
 
     Raises:
-        PipelineError: there is no such kind or encoder.
+        PipelineError: the kind or the encoder is unknown.
     """
     for kind, name in encode.items():
         if kind not in ENCODERS:
@@ -71,21 +71,21 @@ def build(
 ) -> Pipeline:
     """Preprocessing and estimator as one pipeline.
 
-    As it comes, numbers are imputed by their median and scaled; columns of words, and those named
-    in ``categorical``, are imputed by their commonest value and one-hot encoded; so are truth
-    values. Categories not seen in training are ignored. Columns of many categories become the
-    target's mean for each (cross-fitted), and free text the components of its TF-IDF weights.
+    By default, numbers are imputed by their median and scaled. Categories and the columns in
+    ``categorical`` are imputed by their most frequent value and one-hot encoded; so are booleans.
+    Categories not seen in training are ignored. Columns of many categories are target encoded
+    (cross-fitted), and free text becomes the SVD components of its TF-IDF weights.
 
     Args:
         estimator: the estimator.
-        features: what it is to be fitted on (:func:`pipeline.science.data.kinds.expand`).
+        features: the training features (:func:`pipeline.science.data.kinds.expand`).
         categorical: columns of numbers that are categories.
-        kinds: what features hold.
-        seed: of the folds that categories are encoded by, and of the components.
-        encode: the encoder of each kind; others than the usual ones.
+        kinds: the kind of each feature.
+        seed: of the folds of the target encoding, and of the SVD.
+        encode: the encoder of each kind, where it is not the default.
 
     Raises:
-        PipelineError: a column of ``categorical`` is no feature, or there is no such encoder.
+        PipelineError: a column of ``categorical`` is not a feature, or an encoder is unknown.
     """
     for column in categorical:
         if column not in features:
@@ -94,27 +94,37 @@ def build(
                 f"{did_you_mean(column, features.columns)}",
                 f"the features are: {', '.join(features.columns)}",
             )
-    kinds, chosen = kinds or {}, check(encode or {})
+    kinds, encoders = kinds or {}, check(encode or {})
     texts = [name for name in features if kinds.get(name) == "text"]
-    many = [name for name in features if kinds.get(name) == "many"]
-    words = [*texts, *many, *(name for name in features if kinds.get(name) == "category")]
-    cyclic = _cyclic(features, kinds) if chosen["date"] == "cyclic" else {}
+    many_valued = [name for name in features if kinds.get(name) == "many"]
+    words = [
+        *texts,
+        *many_valued,
+        *(name for name in features if kinds.get(name) == "category"),
+    ]
+    cyclic = _cyclic(features, kinds) if encoders["date"] == "cyclic" else {}
     categorical = [*categorical, *words]
-    apart = [*categorical, *(name for names in cyclic.values() for name in names)]
-    numeric = features.select_dtypes("number").columns.difference(apart, sort=False)
-    truth = features.select_dtypes("bool").columns.difference(categorical, sort=False)
-    rest = features.columns.difference([*numeric, *truth, *texts, *many, *apart], sort=False)
-    rest = [name for name in features if name in {*rest, *categorical} - {*texts, *many}]
+    excluded = [*categorical, *(name for names in cyclic.values() for name in names)]
+    numeric = features.select_dtypes("number").columns.difference(excluded, sort=False)
+    boolean = features.select_dtypes("bool").columns.difference(categorical, sort=False)
+    category_columns = features.columns.difference(
+        [*numeric, *boolean, *texts, *many_valued, *excluded], sort=False
+    )
+    category_columns = [
+        name
+        for name in features
+        if name in {*category_columns, *categorical} - {*texts, *many_valued}
+    ]
     prepare = ColumnTransformer(
         [
-            ("number", _numbers(chosen["number"]), [*numeric]),
-            ("category", _categories(chosen["category"]), rest),
-            # the imputer refuses a table of nothing else
-            ("truth", OneHotEncoder(handle_unknown="ignore"), [*truth]),
-            *_many(many, chosen["many"], estimator, seed),
+            ("number", _numbers(encoders["number"]), [*numeric]),
+            ("category", _categories(encoders["category"]), category_columns),
+            # not imputed: the imputer refuses a table of booleans alone
+            ("truth", OneHotEncoder(handle_unknown="ignore"), [*boolean]),
+            *_many(many_valued, encoders["many"], estimator, seed),
             *((f"date {part}", _periodic(part, len(names)), names)
               for part, names in cyclic.items()),
-            *((f"text {name}", _text(features[name], chosen["text"], seed), name)
+            *((f"text {name}", _text(features[name], encoders["text"], seed), name)
               for name in texts),
         ],
         sparse_threshold=0.3 if get_tags(estimator).input_tags.sparse else 0,
@@ -124,7 +134,7 @@ def build(
 
 
 def for_multiple_targets(estimator: BaseEstimator) -> BaseEstimator:
-    """An estimator for several targets: itself, or a copy for each where it takes one only."""
+    """The estimator for several targets: itself, else a copy of it for each target."""
     tags = get_tags(estimator).target_tags
     return estimator if tags.multi_output else MultiOutputRegressor(estimator)
 
@@ -152,21 +162,23 @@ def _many(
         encoder = TargetEncoder(target_type=goal, cv=folds)
         yield "many", make_pipeline(encoder, StandardScaler()), names
     elif names:
-        few = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST)
+        one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST)
         imputer = SimpleImputer(strategy="most_frequent")
-        yield "many", make_pipeline(imputer, few if how == "one_hot" else _ordinal()), names
+        yield "many", make_pipeline(imputer, one_hot if how == "one_hot" else _ordinal()), names
 
 
 def _cyclic(features: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, list[str]]:
-    """The columns of dates' parts that come again, by part."""
+    """The columns of the periodic parts of dates, by part."""
     dates = [name for name, kind in kinds.items() if kind.startswith("date ")]
-    found = {part: [f"{name}.{part}" for name in dates] for part in PERIODS}
-    found = {part: [name for name in names if name in features] for part, names in found.items()}
-    return {part: names for part, names in found.items() if names}
+    columns = {part: [f"{name}.{part}" for name in dates] for part in PERIODS}
+    columns = {
+        part: [name for name in names if name in features] for part, names in columns.items()
+    }
+    return {part: names for part, names in columns.items() if names}
 
 
 def _periodic(part: str, count: int) -> Pipeline:
-    """Smooth columns in which the last value is beside the first: December beside January."""
+    """Periodic splines, in which the last value is next to the first: December to January."""
     first, length = PERIODS[part]
     knots = np.linspace(first, first + length, min(length, 12) + 1)
     spline = SplineTransformer(knots=np.column_stack([knots] * count), extrapolation="periodic")
@@ -174,13 +186,13 @@ def _periodic(part: str, count: int) -> Pipeline:
 
 
 def _text(column: pd.Series, how: str, seed: int) -> Pipeline:
-    """The weights or counts of a column's words, in few components."""
+    """The TF-IDF weights or counts of a column's words; of many words, their SVD components."""
     words = len(CountVectorizer(max_features=WORDS).fit(column).vocabulary_)
     weights = (
         CountVectorizer(max_features=WORDS)
         if how == "counts"
         else TfidfVectorizer(max_features=WORDS, sublinear_tf=True)
     )
-    if words <= 4 * COMPONENTS:  # a fold has fewer of them
+    if words <= 4 * COMPONENTS:  # a fold has fewer words
         return make_pipeline(weights)
     return make_pipeline(weights, TruncatedSVD(COMPONENTS, random_state=seed))

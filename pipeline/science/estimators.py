@@ -1,4 +1,4 @@
-"""Makes the estimator that the configuration names, nested ones too; no other code is called."""
+"""Makes the estimator that the configuration names, with nested estimators; calls no other code."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.science import tasks
 
-# What a parameter may call, whatever model.allowed says: functions of numbers, without effects
+# Functions that a parameter may name, whatever model.allowed is: numeric, without side effects
 FUNCTIONS = frozenset(
     {
         *(f"numpy.{name}" for name in ("abs", "exp", "expm1", "log", "log1p", "log2", "log10")),
@@ -25,13 +25,20 @@ FUNCTIONS = frozenset(
         "sklearn.feature_selection.mutual_info_regression",
     }
 )
-NAMED = ("estimators", "steps", "transformer_list")  # parameters that are pairs of name and one
+NAMED = (
+    "estimators",
+    "steps",
+    "transformer_list",
+)  # parameters that are pairs of name and estimator
 # Parameters of LightGBM and XGBoost that name files or other machines
 OUTSIDE = re.compile(
     r".*(file(name)?|path|dir)|config|machines?|machine_list|mlist|workers|nodes|fs|forced_splits"
     r"|(input|output)_model|model_(in|out|input|output)|data|valid|test|train|save_binary"
 )
-GRIDS = ("param_grid", "param_distributions")  # parameters whose keys are another's parameters
+GRIDS = (
+    "param_grid",
+    "param_distributions",
+)  # parameters whose keys are parameters of an inner estimator
 EXTRAS = {"lightgbm": "lightgbm", "xgboost": "xgboost-cpu"}  # modules of the extra `boosting`
 
 
@@ -40,26 +47,26 @@ def make_estimator(
 ) -> BaseEstimator:
     """The estimator that ``model.estimator`` names.
 
-    A parameter may be an estimator, too, or one of :data:`FUNCTIONS`:
-    ``{"_target_": "sklearn.tree.DecisionTreeClassifier", "max_depth": 3}``; and several by name,
-    ``{"tree": {"_target_": ...}, "svm": {"_target_": ...}}``, for those that combine estimators.
-    A mapping of ``classification`` and ``regression`` stands for the value of the task.
+    A parameter may itself be an estimator, or one of :data:`FUNCTIONS`:
+    ``{"_target_": "sklearn.tree.DecisionTreeClassifier", "max_depth": 3}``. An ensemble takes
+    several by name: ``{"tree": {"_target_": ...}, "svm": {"_target_": ...}}``.
+    A mapping of ``classification`` and ``regression`` is replaced by the value of the task.
 
     Args:
         path: dotted path of a class, such as ``sklearn.ensemble.RandomForestClassifier``.
         params: its parameters.
-        allowed: the packages it may come from; no other code is imported.
-        task: the kind of task.
+        allowed: the packages that may be imported.
+        task: the task.
 
     Raises:
-        PipelineError: another package, no such class, or a parameter it does not have or that
-            is refused.
+        PipelineError: the package is not allowed, the class does not exist, or a parameter is
+            unknown or refused.
     """
     path = tasks.of_task(path, task)
     estimator = _make("model.estimator", path, tasks.of_task(dict(params), task), allowed)
     try:
         predicts = is_classifier(estimator) or is_regressor(estimator)
-    except (AttributeError, TypeError, ValueError) as error:  # asks what it is built from
+    except (AttributeError, TypeError, ValueError) as error:  # is_classifier asks inner objects
         raise PipelineError(
             f"model.estimator={path!r} can't be made: {error}",
             "an estimator inside another one is a mapping: {_target_: PATH, PARAMETER: VALUE}",
@@ -73,21 +80,22 @@ def make_estimator(
 
 
 def _make(key: str, path: object, params: dict[str, Any], allowed: Sequence[str]) -> BaseEstimator:
-    found = _estimator_class(key, path, allowed)
-    accepted = inspect.signature(found).parameters
-    known, takes_any = [*accepted], any(one.kind is one.VAR_KEYWORD for one in accepted.values())
+    cls = _estimator_class(key, path, allowed)
+    accepted = inspect.signature(cls).parameters
+    names = [*accepted]
+    takes_any = any(item.kind is item.VAR_KEYWORD for item in accepted.values())
     for param in params:
-        if param not in known and not takes_any:
+        if param not in names and not takes_any:
             raise PipelineError(
-                f"model.params: {found.__name__} has no parameter {param!r}"
-                f"{did_you_mean(param, known)}",
-                f"its parameters are: {', '.join(known)}",
+                f"model.params: {cls.__name__} has no parameter {param!r}"
+                f"{did_you_mean(param, names)}",
+                f"its parameters are: {', '.join(names)}",
             )
         if takes_any:
             _check_free(param, params[param])
     values = {name: _parameter(name, value, allowed) for name, value in params.items()}
     try:
-        return found(**values)
+        return cls(**values)
     except TypeError as error:  # abstract, or built from other estimators
         raise PipelineError(
             f"{key}={path!r} can't be made: {error}", "choose another class"
@@ -95,9 +103,12 @@ def _make(key: str, path: object, params: dict[str, Any], allowed: Sequence[str]
 
 
 def _check_free(param: str, value: object) -> None:
-    """Refuse a parameter of a class that hands on whatever it is given.
+    """Check a parameter of a class that accepts any keyword and passes it on.
 
-    LightGBM writes them all into one line, ``name=value name=value``.
+    LightGBM joins all parameters into one line, ``name=value name=value``.
+
+    Raises:
+        PipelineError: the parameter names files or machines, or smuggles in another one.
     """
     if OUTSIDE.fullmatch(param):
         raise PipelineError(
@@ -120,7 +131,7 @@ def _estimator_class(key: str, path: object, allowed: Sequence[str]) -> type[Bas
             f"name a class of: {', '.join(allowed)} (model.allowed)",
         )
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        estimator_class = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         if error.name == package:
             raise PipelineError(
@@ -129,26 +140,26 @@ def _estimator_class(key: str, path: object, allowed: Sequence[str]) -> type[Bas
                 "make extras, and main.env_manager=local; or name the package in conda.yml of "
                 "4-Training_model and 5-Report",
             ) from error
-        found = None
+        estimator_class = None
     except ImportError:
-        found = None
-    if not (isinstance(found, type) and issubclass(found, BaseEstimator)):
+        estimator_class = None
+    if not (isinstance(estimator_class, type) and issubclass(estimator_class, BaseEstimator)):
         raise PipelineError(f"{key}={path!r} is not an estimator", "check its module and name")
-    return found
+    return estimator_class
 
 
 def _parameter(name: str, value: object, allowed: Sequence[str]) -> object:
-    """A parameter's value, with the estimators and functions that it names.
+    """A parameter's value, with ``_target_`` mappings replaced by estimators and functions.
 
     Raises:
-        PipelineError: the estimator would read files, write a cache, or call something else.
+        PipelineError: the estimator would read files, write a cache, or call other code.
     """
-    last = name.rpartition("__")[2]  # of one inside another
-    if value is not None and last == "memory":
+    base_name = name.rpartition("__")[2]  # without the names of outer estimators
+    if value is not None and base_name == "memory":
         raise PipelineError(
             f"model.params: {name}={value!r} would write a cache to the disk", f"leave {name} out"
         )
-    if last == "input" and value in ("file", "filename"):
+    if base_name == "input" and value in ("file", "filename"):
         raise PipelineError(
             f"model.params: {name}={value!r} would read files", f"leave {name} out: content"
         )
@@ -160,27 +171,27 @@ def _parameter(name: str, value: object, allowed: Sequence[str]) -> object:
         return _named(name, value, allowed)
     if isinstance(value, dict):
         if name in GRIDS:
-            for key, inner in value.items():
-                _check_free(str(key).rpartition("__")[2], inner)
-        made = {str(key): _parameter(str(key), inner, allowed) for key, inner in value.items()}
-        return [*made.items()] if name in NAMED else made
+            for key, item in value.items():
+                _check_free(str(key).rpartition("__")[2], item)
+        values = {str(key): _parameter(str(key), item, allowed) for key, item in value.items()}
+        return [*values.items()] if name in NAMED else values
     if isinstance(value, list | tuple):
-        return type(value)(_parameter(name, inner, allowed) for inner in value)
+        return type(value)(_parameter(name, item, allowed) for item in value)
     return value
 
 
 def _named(name: str, value: dict[object, Any], allowed: Sequence[str]) -> object:
-    """What a mapping with a ``_target_`` stands for: a function, or an estimator."""
-    params = {str(key): inner for key, inner in value.items() if key != "_target_"}
+    """The function or the estimator that a mapping with a ``_target_`` names."""
+    params = {str(key): item for key, item in value.items() if key != "_target_"}
     target = value["_target_"]
     if isinstance(target, str) and target in FUNCTIONS:
         if params:
-            said = f"model.params: {name}: the function {target} takes no parameters"
-            raise PipelineError(said, f"leave out {', '.join(params)}")
+            message = f"model.params: {name}: the function {target} takes no parameters"
+            raise PipelineError(message, f"leave out {', '.join(params)}")
         module, _, function = target.rpartition(".")
         return getattr(importlib.import_module(module), function)
     key = f"model.params: {name}: _target_"
     if isinstance(target, str) and target.partition(".")[0] in {"numpy", "scipy"}:
-        said = f"{key}={target!r} is no function that may be named"
-        raise PipelineError(said, f"the functions are: {', '.join(sorted(FUNCTIONS))}")
+        message = f"{key}={target!r} is not an allowed function"
+        raise PipelineError(message, f"the functions are: {', '.join(sorted(FUNCTIONS))}")
     return _make(key, target, params, allowed)

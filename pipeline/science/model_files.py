@@ -1,4 +1,4 @@
-"""Fitted scikit-learn models as files: no pickle, and the same model always in the same bytes."""
+"""Fitted scikit-learn models as files: without pickle, and equal models as equal bytes."""
 
 import importlib
 import io
@@ -20,32 +20,39 @@ from pipeline.core.model_folder import CODE, PREPARATION
 
 TRUSTED_PACKAGES = ("sklearn", "numpy", "pandas", "scipy")
 TRUSTED_TYPES = ("collections.OrderedDict",)
-PART = re.compile(r'"file": "([^".]+)\.(\w+)"')  # in a model's schema; text in it has \" there
+PART = re.compile(
+    r'"file": "([^".]+)\.(\w+)"'
+)  # in a model's schema, where text escapes its quotes
 EPOCH = (1980, 1, 1, 0, 0, 0)
-FAST = 2  # of 9: a third of the time of the usual 6, and files a seventh larger
+FAST = 2  # compression level: a third of the time of the default 6, files a seventh larger
 
 
 def types(data: bytes, allowed: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """The types in a skops file that skops asks about: of packages we trust, and others.
+    """The types in a skops file that skops does not trust by itself.
 
     Args:
         data: the file's content.
-        allowed: packages to trust beside our own, as ``model.allowed`` names them.
+        allowed: packages to trust besides :data:`TRUSTED_PACKAGES` (``model.allowed``).
+
+    Returns:
+        The types of trusted packages, and all others.
     """
     trusted: list[str] = []
-    others: list[str] = []
+    untrusted: list[str] = []
     for name in skops.io.get_untrusted_types(data=data):
-        known = name.partition(".")[0] in {*TRUSTED_PACKAGES, *allowed} or name in TRUSTED_TYPES
-        (trusted if known else others).append(name)
-    return trusted, others
+        is_trusted = (
+            name.partition(".")[0] in {*TRUSTED_PACKAGES, *allowed} or name in TRUSTED_TYPES
+        )
+        (trusted if is_trusted else untrusted).append(name)
+    return trusted, untrusted
 
 
 def dumps(model: Any) -> bytes:
     """A fitted model in skops' format.
 
-    skops names the parts of a model by their addresses in memory, which differ from process to
-    process; here they are numbered in the order in which they appear, the archive carries no
-    dates, and the unused bytes within a tree's nodes are zero, so equal models are equal files.
+    Equal models give equal files. Skops names the parts of a model by their addresses in memory,
+    which differ between processes; here the parts are numbered in the order of their appearance.
+    The archive has no dates, and the unused bytes within a tree's nodes are zero.
     """
     source = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
     numbers: dict[str, int] = {}
@@ -73,9 +80,9 @@ def dumps(model: Any) -> bytes:
 
 
 def without_padding(data: bytes) -> bytes:
-    """A ``.npy`` file whose records, if it has any, have zeros between their fields.
+    """A ``.npy`` file with zeros in the padding between the fields of its records, if any.
 
-    A copy of such records keeps there whatever the memory held before.
+    Otherwise the padding holds arbitrary bytes of memory.
     """
     array = np.load(io.BytesIO(data), allow_pickle=False)
     if array.dtype.names is None:
@@ -98,13 +105,13 @@ def load(path: Path, allowed: Collection[str] = ()) -> Any:
     """Read a model written by :func:`save`.
 
     Raises:
-        PipelineError: it holds types of packages that are not trusted, see :func:`types`.
+        PipelineError: the file has types of packages that are not trusted, see :func:`types`.
     """
     data = path.read_bytes()
-    trusted, others = types(data, allowed)
-    if others:
+    trusted, untrusted = types(data, allowed)
+    if untrusted:
         raise PipelineError(
-            f"the model holds types of packages that are not trusted: {', '.join(others)}",
+            f"the model holds types of packages that are not trusted: {', '.join(untrusted)}",
             "if you trust them, name the packages in model.allowed, in config.yaml or in the "
             "model's file in conf/model",
         )
@@ -112,23 +119,24 @@ def load(path: Path, allowed: Collection[str] = ()) -> Any:
 
 
 def cleaning_code() -> list[Path]:
-    """The files of this version's cleaning code, to be kept with a model."""
+    """The files of the current cleaning code, which are stored with a model."""
     return [Path(__file__).parent / "data" / name for name in CODE]
 
 
 def load_cleaning(folder: Path) -> ModuleType:
-    """The module :mod:`pipeline.science.data.cleaning` as it was when a model was trained.
+    """The module :mod:`pipeline.science.data.cleaning` as of the training of a model.
 
-    It is imported under a name of its own, so that models of several versions can be used in one
-    process. Copies that equal today's files are today's module; so is that of a model without
-    copies, which was made before they were kept.
+    The copy is imported under a name of its own, so that one process can use models of several
+    versions. The current module is returned if the copies equal it, or if an early model has none.
 
     Args:
-        folder: where the copies are.
+        folder: the folder of the copies.
     """
     files = [file for name in CODE if (file := folder / name).is_file()]
-    today = [*map(file_digest, cleaning_code())]
-    if len(files) < 2 or [*map(file_digest, files)] == today:  # the first ones had two
+    current_digests = [*map(file_digest, cleaning_code())]
+    if (
+        len(files) < 2 or [*map(file_digest, files)] == current_digests
+    ):  # early models have two copies
         return importlib.import_module("pipeline.science.data.cleaning")
     name = f"cleaning_{combined_digest({file.name: file_digest(file) for file in files})[:16]}"
     if name not in sys.modules:
@@ -148,16 +156,16 @@ def write_preparation(
     cleaning: Mapping[str, Any],
     example: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write how raw rows become a model's features, for those who predict with it.
+    """Write the settings that turn raw rows into a model's features, for prediction.
 
     Args:
-        folder: where the file goes.
+        folder: the folder of the file.
         target: the column that is predicted.
         target_dtype: its type (:func:`pipeline.science.data.kinds.dtype`).
-        positive: of two classes the one that its metrics are of.
+        positive: the positive one of two classes.
         drop: columns that are not features.
-        features: what each feature holds (:func:`pipeline.science.training.feature_kinds`).
-        cleaning: the settings with which raw rows were read and cleaned.
+        features: the kind of each feature (:func:`pipeline.science.training.feature_kinds`).
+        cleaning: the settings that read and cleaned the raw rows.
         example: a row of the training data.
     """
     path = folder / PREPARATION

@@ -1,4 +1,4 @@
-"""How much memory a fit will take, estimated before any of it is asked for. Pure functions."""
+"""Estimates the memory that a fit needs, before it starts. Pure functions."""
 
 from collections.abc import Collection, Mapping
 
@@ -11,8 +11,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.science.memory import gib
 
 NUMBER = 8  # bytes
-COPIES = 3  # of the encoded table: the encoder's, the whole, the estimator's
-DATE, TEXT = 6, 120  # columns that one becomes, at most
+COPIES = 3  # of the encoded table: the encoder's, the combined, the estimator's
+DATE, TEXT = 6, 120  # most encoded columns of a date, of a text
 DRAWN = 0.632  # share of the rows that a tree sees; half as many leaves are usual
 
 
@@ -24,19 +24,18 @@ def check(
     categorical: Collection[str],
     free: int,
 ) -> None:
-    """Refuse a fit that the memory does not suffice for.
+    """Refuse a fit that needs more memory than is free.
 
     Args:
         features: the training rows' features.
-        target: what is to be predicted.
+        target: the column to predict.
         estimator: the estimator, not fitted.
-        kinds: what the features hold.
+        kinds: the kind of each feature.
         categorical: columns of numbers that are categories.
-        free: the bytes that there are.
+        free: the bytes of memory that are free.
 
     Raises:
-        PipelineError: names the column with the most categories, how many there are, and what
-            to do instead.
+        PipelineError: the fit needs more; names the widest column, or the number of classes.
     """
     classes = int(target.nunique()) if is_classifier(estimator) else 1
     widths = {
@@ -44,30 +43,30 @@ def check(
         for name in features
     }
     if not get_tags(estimator).input_tags.sparse and widths:
-        needed = COPIES * NUMBER * len(features) * sum(widths.values())
-        if needed > free:
+        bytes_needed = COPIES * NUMBER * len(features) * sum(widths.values())
+        if bytes_needed > free:
             column = max(widths, key=lambda name: widths[name])
             raise PipelineError(
                 f"{column!r} has {widths[column]:,} categories, each of which becomes a column: "
                 f"{len(features):,} rows of {sum(widths.values()):,} numbers take about "
-                f"{gib(needed)}, and {gib(free)} are free",
+                f"{gib(bytes_needed)}, and {gib(free)} are free",
                 f"encode it by the target's mean (etl.schema=[{{column: {column}, kind: many}}]), "
                 f"leave it out (model.drop=[{column}]), or choose a model that takes sparse "
                 "tables, such as model=random_forest",
             )
     trees = getattr(estimator, "n_estimators", 0) if hasattr(estimator, "criterion") else 0
-    needed = NUMBER * classes * nodes(estimator, len(features)) * trees
-    if classes > 2 and needed > free:
+    bytes_needed = NUMBER * classes * nodes(estimator, len(features)) * trees
+    if classes > 2 and bytes_needed > free:
         raise PipelineError(
             f"{target.name!r} has {classes:,} classes: the {trees} trees of a forest on "
-            f"{len(features):,} rows take about {gib(needed)}, and {gib(free)} are free",
+            f"{len(features):,} rows take about {gib(bytes_needed)}, and {gib(free)} are free",
             "predict something with fewer classes, or numbers (model.task=regression), or set "
             "model.params.max_depth, or a smaller model.params.n_estimators",
         )
 
 
 def nodes(estimator: BaseEstimator, rows: int) -> int:
-    """How many nodes a tree has on rows that are hard to tell apart; each counts all classes."""
+    """The largest number of nodes of a tree; each node stores a count of all classes."""
     limits = [rows * DRAWN / max(getattr(estimator, "min_samples_leaf", 1), 1)]
     if depth := getattr(estimator, "max_depth", None):
         limits.append(2.0 ** min(depth, 60))
@@ -77,7 +76,7 @@ def nodes(estimator: BaseEstimator, rows: int) -> int:
 
 
 def width(column: pd.Series, kind: str, categorical: bool, classes: int) -> int:
-    """How many columns of numbers a feature becomes, at most."""
+    """The largest number of columns that a feature is encoded as."""
     if kind == "text":
         return TEXT
     if kind == "many" and not categorical:

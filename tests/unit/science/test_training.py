@@ -85,7 +85,7 @@ def test_parameters_may_be_estimators_and_functions_of_a_list() -> None:
     ("steps", "told"),
     [
         ({"_target_": "os.system"}, "_target_='os.system' is not from an allowed package"),
-        ({"_target_": "numpy.load"}, "_target_='numpy.load' is no function that may be named"),
+        ({"_target_": "numpy.load"}, "_target_='numpy.load' is not an allowed function"),
         ({"_target_": "numpy.log", "x": 1}, "takes no parameters"),
         ({"_target_": "sklearn.datasets.load_files"}, "is not an estimator"),
         ({"_target_": ["sklearn"]}, "is not from an allowed package"),
