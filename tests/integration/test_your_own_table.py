@@ -45,7 +45,7 @@ def test_numbers_as_people_write_them(checkout: Checkout):
     text = "\n".join(["a,size,price", *rows]) + "\n"
     done = run(checkout, text, "price")
     assert done.status == 1
-    assert "size: 120 of 120 cells are no numbers: '1,000'" in done.err
+    assert "size: 120 of 120 cells are not numbers: '1,000'" in done.err
     assert "set etl.thousands=','" in done.err
     done = run(checkout, text, "price", "etl.thousands=','")
     assert done.status == 0, done.err

@@ -1,4 +1,4 @@
-"""What is wrong with a table as a whole: rows that are none, quotes, spellings. Pure functions."""
+"""Finds defects of a raw table: repeated headers, open quotes, spellings. Pure functions."""
 
 import re
 from collections.abc import Collection
@@ -10,38 +10,40 @@ from pipeline.core.errors import PipelineError
 from pipeline.science.data.kinds import NO_VALUE
 from pipeline.science.data.tables import snake_case
 
-# The second and third row of a table of Orange: types of the columns, and their roles
+# The second and third header row of an Orange table: the columns' types, and their roles
 TYPES = re.compile(r"continuous|discrete|string|time|[cdst]|(\S+ )+\S+")
 ROLES = re.compile(r"class|meta|ignore|[cmi]|")
 TOTAL = re.compile(r"(grand |sub)?total:?|sum:?|average|mean|source:.*|note:.*|©.*", re.IGNORECASE)
 
 
 def without_headers(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The table without rows that repeat its header or are a second one; and what was left out."""
+    """Drop rows that repeat the header or are a second header; the table, and notes on the rows."""
     titles = [str(title).strip() for title in raw]
     texts = [place for place, name in enumerate(raw) if is_string_dtype(raw[name])]
-    if len(texts) < len(titles) or raw.empty:  # a header would have made each column words
+    if len(texts) < len(titles) or raw.empty:  # a repeated header would make each column text
         return raw, []
-    again = pd.Series(True, raw.index)
+    is_header = pd.Series(True, raw.index)
     for place in texts:
-        again &= (raw.iloc[:, place].str.strip() == titles[place]).fillna(False).astype(bool)
-    said = []
-    if again.any():
-        places = ", ".join(str(index + 1) for index in raw.index[again][:3])
-        said.append(f"{int(again.sum())} row(s) repeat the header and are left out (row {places})")
-        raw = raw[~again]
+        is_header &= (raw.iloc[:, place].str.strip() == titles[place]).fillna(False).astype(bool)
+    notes = []
+    if is_header.any():
+        places = ", ".join(str(index + 1) for index in raw.index[is_header][:3])
+        notes.append(
+            f"{int(is_header.sum())} row(s) repeat the header and are left out (row {places})"
+        )
+        raw = raw[~is_header]
     first = [str(cell).strip() for cell in raw.iloc[0].fillna("")] if len(raw) > 2 else []
     second = [str(cell).strip() for cell in raw.iloc[1].fillna("")] if first else []
     types = sum(cell in ("continuous", "discrete", "string", "c", "d", "s") for cell in first)
     if types and types >= len(first) / 2 and all(map(TYPES.fullmatch, first)):
         count = 2 if all(map(ROLES.fullmatch, second)) else 1
-        said.append(f"the first {count} row(s) are headers of Orange's and are left out")
+        notes.append(f"the first {count} row(s) are headers of Orange's and are left out")
         raw = raw.iloc[count:]
-    return raw, said
+    return raw, notes
 
 
 def check_quotes(raw: pd.DataFrame, sep: str) -> None:
-    """Refuse a cell that has swallowed rows, because a quotation mark is not closed.
+    """Refuse a cell that contains rows, because a quotation mark is not closed.
 
     Raises:
         PipelineError: names the column and the row.
@@ -63,11 +65,11 @@ def check_quotes(raw: pd.DataFrame, sep: str) -> None:
 
 
 def text_warnings(table: pd.DataFrame, filled: Collection[object] = ()) -> list[str]:
-    """What is likely wrong with the words of a clean table, one line for each column.
+    """Warnings about the text of a clean table: spellings, missing values and a footer.
 
     Args:
         table: the clean table.
-        filled: values that ``etl.fill`` gives, which are meant.
+        filled: the values of ``etl.fill``, which are not reported as missing values.
     """
     lines = []
     for name in table:
@@ -77,24 +79,24 @@ def text_warnings(table: pd.DataFrame, filled: Collection[object] = ()) -> list[
         words = pd.Series(column.dropna().unique(), dtype="str")
         groups = words.groupby(words.str.casefold().str.split().str.join(" ")).agg(list)
         for spellings in groups[groups.str.len() > 1].head(3):
-            shown = ", ".join(map(repr, sorted(spellings)))
-            lines.append(f"{name}: {shown} differ in case or spaces only, and count as different")
+            listed = ", ".join(map(repr, sorted(spellings)))
+            lines.append(f"{name}: {listed} differ in case or spaces only, and count as different")
         odd = [word for word in words if NO_VALUE.fullmatch(word) and word not in filled]
         if odd:
-            count, shown = int(column.isin(odd).sum()), ",".join(f"'{word}'" for word in odd)
+            count, listed = int(column.isin(odd).sum()), ",".join(f"'{word}'" for word in odd)
             lines.append(
                 f"{name}: {count} cells look like missing values and count as words "
-                f"(etl.missing=[{shown}])"
+                f"(etl.missing=[{listed}])"
             )
     if len(table) > 2:
         last = [str(cell).strip() for cell in table.iloc[-1] if isinstance(cell, str)]
-        if found := next((cell for cell in last if TOTAL.fullmatch(cell)), None):
-            lines.append(f"the last row ({found!r}) looks like a total or a footer, and is kept")
+        if footer := next((cell for cell in last if TOTAL.fullmatch(cell)), None):
+            lines.append(f"the last row ({footer!r}) looks like a total or a footer, and is kept")
     return lines
 
 
 def resolve_columns(names: Collection[str], columns: Collection[str]) -> list[str]:
-    """Columns that a setting names, each by its name or by its title in the raw file."""
+    """The names of columns that a setting gives by name or by title in the raw file."""
     return [name if name in columns else _by_title(name, columns) for name in names]
 
 

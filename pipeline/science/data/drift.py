@@ -1,8 +1,8 @@
-"""How much new rows differ from the training data, column by column.
+"""Measures the drift between training data and new rows, column by column.
 
-Two measures, both of shares of rows. PSI, the population stability index, sums over bins
-``(now - before) * ln(now / before)``; by custom less than 0.1 is no change and more than 0.25 a
-large one. KS, for numbers, is the largest distance between the two cumulative distributions.
+PSI, the population stability index, sums ``(now - before) * ln(now / before)`` over the shares of
+bins; by convention less than 0.1 is no drift and more than 0.25 is large. KS, for numbers, is the
+largest distance between the two cumulative distributions.
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-SOME, MUCH = 0.1, 0.25  # PSI by custom
-BINS, CATEGORIES = 10, 20  # at most, besides those of gaps and of all other categories
+SOME, MUCH = 0.1, 0.25  # conventional thresholds of PSI
+BINS, CATEGORIES = 10, 20  # at most, besides the bins MISSING and OTHER
 MISSING, OTHER = "(missing)", "(other)"
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How a column has changed.
+    """The drift of a column.
 
     Attributes:
-        psi: its population stability index.
-        chance: what 95 of 100 PSIs stay below though nothing has changed; large for few rows.
+        psi: the population stability index.
+        chance: the 95th percentile of PSI without drift; large for few rows.
         ks: the Kolmogorov-Smirnov distance, for numbers only.
-        p: the probability of such a distance though nothing has changed.
+        p: the p-value of this distance.
         missing_before, missing_now: shares of rows without a value.
     """
 
@@ -39,16 +39,16 @@ class Drift:
 
     @property
     def verdict(self) -> str:
-        """``much``, ``some`` or ``no`` change; chance alone is none."""
+        """``much``, ``some`` or ``no`` drift; a PSI that chance explains is ``no``."""
         if self.psi <= max(SOME, self.chance):
             return "no"
         return "much" if self.psi > MUCH else "some"
 
 
 def compare(before: pd.DataFrame, now: pd.DataFrame) -> list[Drift]:
-    """Each column of both tables, the most changed first."""
-    found = [_drift(before[name], now[name]) for name in before if name in now]
-    return sorted(found, key=lambda drift: -drift.psi)
+    """The drift of each column that both tables have, the largest first."""
+    drifts = [_drift(before[name], now[name]) for name in before if name in now]
+    return sorted(drifts, key=lambda drift: -drift.psi)
 
 
 def _drift(before: pd.Series, now: pd.Series) -> Drift:
@@ -65,13 +65,15 @@ def _drift(before: pd.Series, now: pd.Series) -> Drift:
 
 
 def binned(before: pd.Series, now: pd.Series) -> pd.DataFrame:
-    """How many rows of both fall into each bin: columns ``before`` and ``now``.
+    """The number of rows in each bin, with the columns ``before`` and ``now``.
 
-    Numbers are parted at the deciles of ``before``, words by value; gaps have a bin of their own.
+    Numbers are binned at the deciles of ``before``, text by value; missing values have a bin.
     """
     if _is_number(before):
         deciles = before.quantile(np.arange(1, BINS) / BINS).dropna()
-        inner = sorted({float(f"{value:.4g}") for value in deciles})  # as their names have them
+        inner = sorted(
+            {float(f"{value:.4g}") for value in deciles}
+        )  # rounded as in the bins' names
         edges = [-np.inf, *inner, np.inf]
         names = [f"up to {high:.4g}" for high in inner] + [
             f"above {inner[-1]:.4g}" if len(inner) else "all"
@@ -92,7 +94,7 @@ def binned(before: pd.Series, now: pd.Series) -> pd.DataFrame:
 
 
 def psi(counts: pd.DataFrame) -> float:
-    """The population stability index of :func:`binned` rows; an empty bin counts as half a row."""
+    """The population stability index of :func:`binned` counts, half a row added to each."""
     shares = (counts + 0.5) / (counts + 0.5).sum()
     return float(((shares.now - shares.before) * np.log(shares.now / shares.before)).sum())
 

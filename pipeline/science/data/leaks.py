@@ -1,21 +1,21 @@
-"""Features that alone give the target away. Pure functions."""
+"""Detects target leakage: features that alone give the target away. Pure functions."""
 
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from sklearn.tree import DecisionTreeClassifier
 
-ROWS = 5000  # of a larger table only the first ones are looked at
-PERFECT, EXACT = 0.995, 0.9999  # share of the rows; correlation
-USUAL = 0.97  # a class with this share is right nearly always anyway
+ROWS = 5000  # first rows to look at
+PERFECT, EXACT = 0.995, 0.9999  # least share of right rows; least rank correlation
+USUAL = 0.97  # share of a class from which on a constant prediction is nearly perfect
 
 
 def find_leaks(features: pd.DataFrame, target: pd.Series, classes: bool) -> list[str]:
-    """The features from each of which alone the target follows almost exactly.
+    """The features that each alone predict the target almost perfectly.
 
     Args:
         features: the training rows' features.
         target: the column to predict.
-        classes: whether it holds classes.
+        classes: whether the target holds classes.
     """
     features, target = features.head(ROWS), target.head(ROWS)
     if len(target) < 20 or target.nunique() < 2:
@@ -27,14 +27,16 @@ def find_leaks(features: pd.DataFrame, target: pd.Series, classes: bool) -> list
 
 
 def _class(column: pd.Series, target: pd.Series) -> bool:
-    known = column.notna()
-    if known.mean() < PERFECT:
+    has_value = column.notna()
+    if has_value.mean() < PERFECT:
         return False
     if is_numeric_dtype(column) and not is_bool_dtype(column):
         leaves = max(2 * target.nunique(), 2)
-        few = max(2, len(column) // 200)
-        tree = DecisionTreeClassifier(max_leaf_nodes=leaves, min_samples_leaf=few, random_state=0)
-        cells, labels = column[known].to_frame(), target[known].astype(str)
+        min_leaf = max(2, len(column) // 200)
+        tree = DecisionTreeClassifier(
+            max_leaf_nodes=leaves, min_samples_leaf=min_leaf, random_state=0
+        )
+        cells, labels = column[has_value].to_frame(), target[has_value].astype(str)
         return bool(tree.fit(cells, labels).score(cells, labels) >= PERFECT)
     if column.nunique() > len(column) / 5:
         return False
@@ -46,5 +48,5 @@ def _class(column: pd.Series, target: pd.Series) -> bool:
 def _number(column: pd.Series, target: pd.Series) -> bool:
     if not is_numeric_dtype(column) or is_bool_dtype(column) or column.nunique() < 3:
         return False
-    ranked = abs(column.rank().corr(target.rank()))  # whatever the unit, a logarithm too
+    ranked = abs(column.rank().corr(target.rank()))  # also finds other units and logarithms
     return bool(ranked >= EXACT and column.notna().mean() >= PERFECT)

@@ -224,7 +224,7 @@ def test_headers_of_orange(tmp_path: Path) -> None:
 
 def test_a_second_header_stops(tmp_path: Path) -> None:
     with pytest.raises(
-        PipelineError, match=r"a: 1 of 31 cells are no numbers: 'cm' \(data row 1\)"
+        PipelineError, match=r"a: 1 of 31 cells are not numbers: 'cm' \(data row 1\)"
     ):
         cleaned(tmp_path, f"a,b,c\ncm,kg,name\n{ROWS}")
 
