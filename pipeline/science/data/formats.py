@@ -1,6 +1,6 @@
-"""Reads tables in the formats that people have them in: CSV, Parquet, JSON, workbooks; packed too.
+"""Reads CSV, Parquet, JSON and Excel files as tables, also from archives.
 
-A format is found from the content. The types that a file itself gives its columns are kept.
+The format is detected from the content. Types that the file gives its columns are kept.
 """
 
 import bz2
@@ -35,22 +35,22 @@ from pipeline.science.data import cleaning, defects, tables
 from pipeline.science.data.tables import EXACT, snake_case
 
 CHUNK = 1 << 20
-# Any: what they return depends on the mode
+# Any: the type of the file object depends on the mode
 PACKED: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
-TYPED = ("parquet",)  # formats in which text is text because somebody said so
-# What unpacking raises; RuntimeError: an archive with a password, or of an unknown compression
+TYPED = ("parquet",)  # formats with explicit column types
+# Errors of unpacking; RuntimeError: a password, or an unknown compression
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A table as its file has it; titles and cells are left as they stand.
+    """A table as read from its file, with unchanged titles and cells.
 
     Attributes:
         table: the table.
-        texts: names of columns that the file itself says are text, though all cells are numbers.
-        missing: words that count as missing, by title, and how often.
-        notes: what was decided, a line each.
+        texts: names of columns of type text in the file, though all their cells are numbers.
+        missing: by title, the words read as missing values, and their counts.
+        notes: the decisions made while reading, a line each.
     """
 
     table: pd.DataFrame
@@ -60,7 +60,7 @@ class Raw:
 
 
 def is_parts(folder: Path) -> bool:
-    """Whether a folder holds a table in several Parquet files, and nothing else."""
+    """Whether a folder holds several Parquet files of a table, and nothing else."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return len(files) > 1 and sorted(files) == parquet_files(folder)
 
@@ -70,12 +70,12 @@ def unpack(path: Path, folder: Path, part: str | None = None, free: int | None =
 
     Args:
         path: the file, or a folder of Parquet parts.
-        folder: where to unpack, which is made.
-        part: the file in an archive that holds several.
-        free: the bytes of memory that the table may take; None: as many as there are.
+        folder: the folder to unpack to, which is created.
+        part: the file to take from an archive of several files.
+        free: the bytes of memory that the table may take; None means the available memory.
 
     Raises:
-        PipelineError: it can't be unpacked, nobody says which of several files is meant, or the
+        PipelineError: unpacking fails, ``part`` is missing for an archive of several files, or the
             table is larger than the memory.
     """
     form, free = detect_format(path), memory.available() if free is None else free
@@ -98,14 +98,14 @@ def unpack(path: Path, folder: Path, part: str | None = None, free: int | None =
 
 
 def size_of(path: Path, form: str) -> int:
-    """The bytes of a table's cells: of Parquet unpacked, else of the file."""
+    """The size of a table in bytes: of Parquet uncompressed, else of the file."""
     if form != "parquet":
         return path.stat().st_size
     files, size = parquet_files(path) if path.is_dir() else [path], 0
     for file in files:
         try:
             about = pyarrow.parquet.read_metadata(file)
-        except (pa.ArrowException, OSError):  # reading it says what is wrong
+        except (pa.ArrowException, OSError):  # reading the file reports the error
             return 0
         size += sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
     return size
@@ -148,19 +148,19 @@ def _member(path: Path, folder: Path, part: str | None, free: int) -> Path:
     return target
 
 
-def chosen(part: str, names: Sequence[str], what: str, of: str) -> str:
-    """The one that ``etl.table`` means: by its whole name, or by the end of its path.
+def chosen(part: str, names: Sequence[str], container: str, items: str) -> str:
+    """The name that ``etl.table`` selects, by the full path or by the file name.
 
     Raises:
-        PipelineError: there is no such one.
+        PipelineError: no name matches.
     """
-    found = [name for name in names if part in (name, PurePosixPath(name).name)]
-    if not found:
+    matches = [name for name in names if part in (name, PurePosixPath(name).name)]
+    if not matches:
         raise PipelineError(
-            f"etl.table={part!r} is not in {what}{did_you_mean(part, names)}",
-            f"its {of} are: {', '.join(names[:20])}",
+            f"etl.table={part!r} is not in {container}{did_you_mean(part, names)}",
+            f"its {items} are: {', '.join(names[:20])}",
         )
-    return found[0]
+    return matches[0]
 
 
 def read(
@@ -174,19 +174,19 @@ def read(
     encoding: str | None = None,
     part: str | None = None,
 ) -> Raw:
-    """Read somebody's table, in whatever format it is.
+    """Read a table in any supported format.
 
     Args:
         path: a file from :func:`unpack`, or a folder of Parquet parts.
         missing: cells that mean "no value".
-        usual_missing: those of them that are counted.
+        usual_missing: the ones of ``missing`` to count and report.
         text_columns: names of columns to keep as text.
-        as_text: keep all columns of a CSV file as text: their numbers are written otherwise.
-        sep, encoding: of a CSV file.
-        part: the sheet of a workbook.
+        as_text: keep all columns of a CSV file as text, for another number format.
+        sep, encoding: the separator and the encoding of a CSV file.
+        part: the sheet of a workbook, or the key of a JSON object.
 
     Raises:
-        PipelineError: it is not a table in that format.
+        PipelineError: the file is not a table in its format.
     """
     form = detect_format(path)
     if form == "csv":
@@ -194,21 +194,24 @@ def read(
         defects.check_quotes(table, tables.dialect(sep, encoding)[0])
         return Raw(table, missing=tables.missing_words(path, table, usual_missing, sep, encoding))
     if form not in READERS:
-        raise PipelineError(f"{path.name} is a {form} file, which is no table", "name another one")
+        raise PipelineError(
+            f"{path.name} is a {form} file, which is not a table", "name another file"
+        )
     try:
         table, notes = READERS[form](path, part)
     except PipelineError:
         raise
-    except Exception as error:  # each library has its own
-        said = " ".join(str(error).split())[:300]
+    except Exception as error:  # each library has its own errors
+        message = " ".join(str(error).split())[:300]
         raise PipelineError(
-            f"{path.name} can't be read as {form}: {said}", "check that the whole file was fetched"
+            f"{path.name} can't be read as {form}: {message}",
+            "check that the whole file was fetched",
         ) from error
     table = table.reset_index(drop=True).set_axis(map(str, table.columns), axis=1)
     _check_titles(path, table)
-    left = [name for name in table if _is_binary(table[name])]
-    notes += [f"{name} holds bytes, such as images, and is left out" for name in left]
-    table = table.drop(columns=left)
+    binary = [name for name in table if _is_binary(table[name])]
+    notes += [f"{name} holds bytes, such as images, and is left out" for name in binary]
+    table = table.drop(columns=binary)
     table = pd.DataFrame({name: plain(table[name]) for name in table}, table.index)
     words = [name for name in table if is_string_dtype(table[name])]
     texts = []
@@ -218,26 +221,26 @@ def read(
             name for name in words if not is_string_dtype(cleaning.read_column(stripped[name]))
         ]
     counted = {name: table[name].str.strip().value_counts() for name in words}
-    told = [word for word in usual_missing if word.strip()]
+    reported = [word for word in usual_missing if word.strip()]
     gaps = {
-        name: there
+        name: found_counts
         for name, counts in counted.items()
-        if (there := {word: int(counts[word]) for word in told if word in counts})
+        if (found_counts := {word: int(counts[word]) for word in reported if word in counts})
     }
     return Raw(table, [snake_case(name) for name in texts], gaps, notes)
 
 
 def write_csv(path: Path, target: Path, part: str | None = None, decimal: str = ".") -> list[str]:
-    """Write a table of another format as CSV, with commas, in UTF-8; what was decided.
+    """Write a table of another format as CSV, with commas, in UTF-8; return notes on it.
 
     Args:
         path: a file from :func:`unpack`, or a folder of Parquet parts.
         target: the file to write.
         part: the sheet of a workbook, or the key of a JSON object.
-        decimal: what stands before the decimals of a number.
+        decimal: the decimal sign.
 
     Raises:
-        PipelineError: it is not a table.
+        PipelineError: the file is not a table.
     """
     raw = read(path, part=part)
     table = raw.table
@@ -266,9 +269,9 @@ def _is_binary(column: pd.Series) -> bool:
 
 
 def plain(column: pd.Series) -> pd.Series:
-    """A column as a CSV file would give it: numbers, truth values or text.
+    """A column as if read from CSV: numbers, booleans or text.
 
-    Dates become ISO 8601, whole numbers that a float does not hold exactly become text.
+    Dates become ISO 8601 text. Integers that a float does not hold exactly become text.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
@@ -316,8 +319,8 @@ def _read_parquet(path: Path, _: str | None) -> tuple[pd.DataFrame, list[str]]:
     if path.is_dir() and not parquet_files(path):
         raise PipelineError(f"{path.name} has no .parquet files", "check data.file_url")
     table = pd.read_parquet(path, dtype_backend="numpy_nullable")
-    named = [name for name in table.index.names if name is not None]
-    return table.reset_index(drop=not named), []
+    index_names = [name for name in table.index.names if name is not None]
+    return table.reset_index(drop=not index_names), []
 
 
 def _read_excel(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
@@ -345,7 +348,7 @@ def _read_excel(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
 def _read_json(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
     text = path.read_text(encoding="utf-8-sig")
     try:
-        told = json.loads(text)
+        content = json.loads(text)
     except json.JSONDecodeError:
         rows = []
         for number, line in enumerate(text.splitlines()):
@@ -353,32 +356,34 @@ def _read_json(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
                 rows += [json.loads(line)] if line.strip() else []
             except json.JSONDecodeError as error:
                 raise PipelineError(
-                    f"line {number + 1} of {path.name} is no JSON: {error}", "correct the data"
+                    f"line {number + 1} of {path.name} is not JSON: {error}", "correct the data"
                 ) from error
-        told = rows
+        content = rows
     notes: list[str] = []
-    if isinstance(told, dict) and not {"columns", "data"} <= told.keys():
-        lists = [name for name, value in told.items() if _is_rows(value)]
-        if part or (lists and len(lists) < len(told)) or len(lists) == 1:
-            name = chosen(part, [*told], path.name, "keys") if part else lists[0]
+    if isinstance(content, dict) and not {"columns", "data"} <= content.keys():
+        lists = [name for name, value in content.items() if _is_rows(value)]
+        if part or (lists and len(lists) < len(content)) or len(lists) == 1:
+            name = chosen(part, [*content], path.name, "keys") if part else lists[0]
             notes = [f"the rows are read from {name!r} (etl.table)"]
-            told = told[name]
-    if isinstance(told, list) and told and all(isinstance(row, dict) for row in told):
-        return pd.json_normalize(told), notes
-    if isinstance(told, list) and told and all(isinstance(row, list) for row in told):
-        if not all(isinstance(title, str) for title in told[0]):
+            content = content[name]
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        return pd.json_normalize(content), notes
+    if isinstance(content, list) and content and all(isinstance(row, list) for row in content):
+        if not all(isinstance(title, str) for title in content[0]):
             raise PipelineError(
-                f"the first row of {path.name} is no header: {told[0][:5]}",
+                f"the first row of {path.name} is no header: {content[0][:5]}",
                 "put a row of titles before it, or write objects: [{...}, {...}]",
             )
-        return pd.DataFrame(told[1:], columns=told[0]), notes
-    if isinstance(told, dict) and {"columns", "data"} <= told.keys():
-        return pd.DataFrame(told["data"], columns=told["columns"]), notes
-    if isinstance(told, dict) and all(isinstance(value, dict | list) for value in told.values()):
-        rows_first = all(name.isdecimal() for name in told) and not lists
-        return pd.DataFrame.from_dict(told, orient="index" if rows_first else "columns"), notes
+        return pd.DataFrame(content[1:], columns=content[0]), notes
+    if isinstance(content, dict) and {"columns", "data"} <= content.keys():
+        return pd.DataFrame(content["data"], columns=content["columns"]), notes
+    if isinstance(content, dict) and all(
+        isinstance(value, dict | list) for value in content.values()
+    ):
+        rows_first = all(name.isdecimal() for name in content) and not lists
+        return pd.DataFrame.from_dict(content, orient="index" if rows_first else "columns"), notes
     raise PipelineError(
-        f"{path.name} is JSON, and no table",
+        f"{path.name} is JSON, but not a table",
         "write it as a list of objects, [{...}, {...}], or one object a line",
     )
 

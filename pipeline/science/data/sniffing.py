@@ -1,4 +1,4 @@
-"""How a table of unknown origin is written, and what could be predicted from it. Pure functions."""
+"""Detects the format of an unknown table, and a target and a split for it. Pure functions."""
 
 import csv
 import re
@@ -14,9 +14,9 @@ from pipeline.science import splitting, tasks
 from pipeline.science.data import cells, kinds
 from pipeline.science.data.tables import SEPARATORS, snake_case
 
-LINES = 50  # that the separator is found from
+LINES = 50  # lines to detect the separator from
 SETTING = re.compile(r"etl\.(\w+)=(.+?)(?= etl\.|$)")
-# Titles of what people predict, the likelier first
+# Usual titles of targets, the most likely first
 TARGETS = (
     *("target", "label", "class", "outcome", "y", "response", "diagnosis", "survived", "churn"),
     *("churned", "exited", "default", "fraud", "is_fraud", "price", "saleprice", "sale_price"),
@@ -34,27 +34,27 @@ def encoding(data: bytes) -> str:
         data[: max(len(data) - 4, 0)].decode("utf-8")
         return "utf-8"
     except UnicodeDecodeError as error:
-        if error.start >= len(data) - 8:  # the last character was cut
+        if error.start >= len(data) - 8:  # the last character is cut off
             return "utf-8"
     return "cp1252"
 
 
 def separator(text: str) -> str:
-    """The character between the cells: the one that parts most lines in the same number.
+    """The separator: the character that splits the most lines into the same number of cells.
 
-    A space is one only where nothing else is, and where it parts all lines alike.
+    A space is the separator only if no other character is, and if all lines have equal cells.
     """
     lines = [line for line in text.splitlines() if line.strip()][:LINES]
-    parted = {sep: _parted(lines, sep) for sep in (*SEPARATORS, " ")}
-    alike, width = parted.pop(" ")
-    best, sep = max((found, sep) for sep, found in parted.items())
-    if best[1] > 1:
+    fits = {sep: _parted(lines, sep) for sep in (*SEPARATORS, " ")}
+    agreement, width = fits.pop(" ")
+    best_fit, sep = max((fit, sep) for sep, fit in fits.items())
+    if best_fit[1] > 1:
         return sep
-    return " " if width > 1 and alike == 1 and len(lines) > 2 else ","
+    return " " if width > 1 and agreement == 1 and len(lines) > 2 else ","
 
 
 def _parted(lines: list[str], sep: str) -> tuple[float, int]:
-    """The share of the lines that a character parts in the same number, and that number."""
+    """The share of lines with the most usual number of cells, and this number."""
     try:
         widths = Counter(len(row) for row in csv.reader(lines, delimiter=sep) if row)
     except csv.Error:
@@ -64,56 +64,58 @@ def _parted(lines: list[str], sep: str) -> tuple[float, int]:
 
 
 def settings(table: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of ``etl`` by which columns of numbers are read, where cells are odd."""
-    found: dict[str, Any] = {}
+    """The ``etl`` settings that read the odd cells of nearly numeric columns."""
+    options: dict[str, Any] = {}
     for name in table:
-        told = kinds.odd_cells(table[name], numbers) if kinds.is_text(table[name]) else None
-        for setting in told[1] if told else []:
+        odd = kinds.odd_cells(table[name], numbers) if kinds.is_text(table[name]) else None
+        for setting in odd[1] if odd else []:
             for key, value in SETTING.findall(setting.removesuffix(" if they mean no value")):
-                read = yaml.safe_load(value)
-                if isinstance(read, list):
-                    found[key] = [*dict.fromkeys([*found.get(key, []), *read])]
-                elif isinstance(read, dict):
-                    found[key] = {**found.get(key, {}), **read}
+                parsed = yaml.safe_load(value)
+                if isinstance(parsed, list):
+                    options[key] = [*dict.fromkeys([*options.get(key, []), *parsed])]
+                elif isinstance(parsed, dict):
+                    options[key] = {**options.get(key, {}), **parsed}
                 else:
-                    found[key] = read
-    return found
+                    options[key] = parsed
+    return options
 
 
-def target(table: pd.DataFrame, schema: Mapping[str, Any], wanted: str | None) -> tuple[str, str]:
-    """The column to predict, and why.
+def target(table: pd.DataFrame, schema: Mapping[str, Any], setting: str | None) -> tuple[str, str]:
+    """The column to predict, and the reason.
 
     Raises:
-        PipelineError: there is no such column, or none that can be predicted.
+        PipelineError: the table lacks the column, or no column can be predicted.
     """
-    if wanted is not None:
-        name = wanted if wanted in table else snake_case(wanted)
+    if setting is not None:
+        name = setting if setting in table else snake_case(setting)
         if name not in table:
             raise PipelineError(
-                f"--target={wanted!r} is not in the table{did_you_mean(name, table.columns)}",
+                f"--target={setting!r} is not in the table{did_you_mean(name, table.columns)}",
                 f"the columns are: {', '.join(table.columns)}",
             )
         return name, "as given"
-    held = {column["column"]: column["kind"] for column in schema["columns"]}
-    good = [name for name, kind in held.items() if kind in ("number", "truth", "category")]
-    if not good:
+    kind_of = {column["column"]: column["kind"] for column in schema["columns"]}
+    predictable = [
+        name for name, kind in kind_of.items() if kind in ("number", "truth", "category")
+    ]
+    if not predictable:
         raise PipelineError("no column of the table can be predicted", "name one: --target")
     for name in TARGETS:
-        if name in good:
+        if name in predictable:
             return name, "by its title"
-    return good[-1], "the last column that can be predicted"
+    return predictable[-1], "the last column that can be predicted"
 
 
 def split(
     table: pd.DataFrame, schema: Mapping[str, Any], goal: str, task: str
 ) -> tuple[dict[str, str], str]:
-    """The settings of ``split``, and why."""
-    others = {**schema, "columns": [c for c in schema["columns"] if c["column"] != goal]}
-    for line in splitting.random_split_warnings(table, others):
+    """The ``split`` settings, and the reason."""
+    feature_schema = {**schema, "columns": [c for c in schema["columns"] if c["column"] != goal]}
+    for line in splitting.random_split_warnings(table, feature_schema):
         setting, _, name = line.rpartition("split.")[2].rstrip(")").partition("=")
         if setting == "group":
             return {"group": name}, f"{name} has several rows each"
-        form = next(c["format"] for c in others["columns"] if c["column"] == name)
+        form = next(c["format"] for c in feature_schema["columns"] if c["column"] == name)
         days = cells.date_parts(table[name], form)[f"{name}.elapsed"].dropna()
         if days.is_monotonic_increasing or days.is_monotonic_decreasing:
             return {"time": name}, f"the rows are in the order of {name}"

@@ -176,9 +176,9 @@ def test_what_is_no_table(tmp_path: Path) -> None:
         (packed[:40], "can't be unpacked"),
         (gzip.compress(CSV)[:20], "can't be unpacked"),
         (b"PAR1" + b"x" * 40, "can't be read as parquet"),
-        (b'{"a": 1}\n{"a": oops}\n', "line 2 of x is no JSON"),
-        (b'{"a": 1, "b": 2}', "is JSON, and no table"),
-        (b"[]", "is JSON, and no table"),
+        (b'{"a": 1}\n{"a": oops}\n', "line 2 of x is not JSON"),
+        (b'{"a": 1, "b": 2}', "is JSON, but not a table"),
+        (b"[]", "is JSON, but not a table"),
         (b"[[1, 2], [3, 4]]", "the first row of x is no header: [1, 2]"),
         (b"SQLite format 3\x00" + b"x" * 40, "is a sqlite file"),
     ]:
