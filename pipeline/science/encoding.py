@@ -97,24 +97,15 @@ def build(
     kinds, encoders = kinds or {}, check(encode or {})
     texts = [name for name in features if kinds.get(name) == "text"]
     many_valued = [name for name in features if kinds.get(name) == "many"]
-    words = [
-        *texts,
-        *many_valued,
-        *(name for name in features if kinds.get(name) == "category"),
-    ]
+    words = [name for name in features if kinds.get(name) in ("text", "many", "category")]
     cyclic = _cyclic(features, kinds) if encoders["date"] == "cyclic" else {}
     categorical = [*categorical, *words]
     excluded = [*categorical, *(name for names in cyclic.values() for name in names)]
     numeric = features.select_dtypes("number").columns.difference(excluded, sort=False)
     boolean = features.select_dtypes("bool").columns.difference(categorical, sort=False)
-    category_columns = features.columns.difference(
-        [*numeric, *boolean, *texts, *many_valued, *excluded], sort=False
-    )
-    category_columns = [
-        name
-        for name in features
-        if name in {*category_columns, *categorical} - {*texts, *many_valued}
-    ]
+    others = {*features.columns} - {*numeric, *boolean, *excluded}
+    encoded = {*others, *categorical} - {*texts, *many_valued}
+    category_columns = [name for name in features if name in encoded]
     prepare = ColumnTransformer(
         [
             ("number", _numbers(encoders["number"]), [*numeric]),

@@ -11,14 +11,14 @@ from pandas.api.types import is_float_dtype, is_number, is_numeric_dtype, is_str
 
 from pipeline.core.errors import PipelineError, did_you_mean
 
-# relative: a model keeps a copy of these files, see model_files
+# relative, as a copy of these files is stored with each model, see model_files
 from .cells import DECORATIONS, plain
-from .cells import date_parts as date_parts  # for those who predict with a copy
+from .cells import date_parts as date_parts  # for prediction with a copy
 from .tables import code, snake_case
 
 DTYPES = {"int": "Int64", "float": "Float64", "str": "string", "bool": "boolean"}
 RULES = ("kind", "column", "dtype", "min", "max", "values", "unique", "nullable")
-# What a column may hold; identifiers and empty columns are no features
+# The kinds of columns; identifiers and empty columns can't be features
 KINDS = ("number", "truth", "category", "many", "date", "text", "identifier", "constant", "empty")
 TRUTH = ("true", "false")
 DUPLICATES = ("keep", "drop")
@@ -35,23 +35,25 @@ def clean(
     duplicates: str = "keep",
     numbers: dict[str, Any] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Tidy names and cells, treat missing values and equal rows. Idempotent, but for ``numbers``.
+    """Normalize titles and cells, and handle missing values and equal rows.
+
+    Cleaning is idempotent, except for ``numbers``.
 
     Args:
-        raw: the table as it was read; it is not changed.
-        required: columns a row must have a value in; None means every column not in ``fill``.
+        raw: the table as read; it is not changed.
+        required: columns in which each row must have a value; None: all columns not in ``fill``.
         fill: the value for missing cells, per column.
-        text_columns: columns that stay text, even where every cell is a number.
-        missing: words that mean "no value"; an empty cell always does.
+        text_columns: columns that stay text, even if every cell is a number.
+        missing: words that mean "no value", as an empty cell always does.
         duplicates: ``keep`` equal rows, or ``drop`` all but the first.
-        numbers: how numbers are written: ``decimal``, ``thousands``, and ``parse`` by column.
+        numbers: the number format: ``decimal``, ``thousands``, and ``parse`` by column.
 
     Returns:
-        The clean table, its index being the rows' places in ``raw``; and how many rows were
+        The clean table, whose index is the rows' positions in ``raw``; and the number of rows
         dropped for each reason.
 
     Raises:
-        PipelineError: two titles become one name, a required column is not there, a fill of
+        PipelineError: two titles become one name, the table lacks a required column, a fill has
             the wrong type, or no row is left.
     """
     if raw.empty:
@@ -80,7 +82,7 @@ def clean(
             f"no row is left of {len(raw)}; dropped: {dropped}",
             "list fewer columns in etl.required, or give a value in etl.fill",
         )
-    table = read_types(table, text_columns)  # a dropped row may have held a column's only word
+    table = read_types(table, text_columns)  # a dropped row may have had a column's only word
     if duplicates == "drop":
         twice = table.duplicated()
         if twice.any():
@@ -90,7 +92,7 @@ def clean(
 
 
 def equal_rows(table: pd.DataFrame, dropped: dict[str, int]) -> list[str]:
-    """What was done with equal rows, in a line, if there are any."""
+    """A note on equal rows, if there are any."""
     if "duplicate" in dropped:
         return [f"{dropped['duplicate']} rows equal to an earlier one are dropped"]
     twice = int(table.duplicated().sum())
@@ -101,11 +103,10 @@ def equal_rows(table: pd.DataFrame, dropped: dict[str, int]) -> list[str]:
 def plain_numbers(
     table: pd.DataFrame, numbers: dict[str, Any], text_columns: Sequence[str]
 ) -> pd.DataFrame:
-    """The table with numbers as Python writes them: ``1.234,5`` becomes ``1234.5``.
+    """The table with numbers in Python's notation: ``1.234,5`` becomes ``1234.5``.
 
     Raises:
-        PipelineError: ``parse`` names a column that is not there, a kind that there is not, or
-            cells that are no such numbers.
+        PipelineError: ``parse`` names an unknown column or form, or cells are not such numbers.
     """
     decimal, thousands = numbers.get("decimal") or ".", numbers.get("thousands") or ""
     parse = numbers.get("parse") or {}
@@ -113,7 +114,7 @@ def plain_numbers(
         raise PipelineError(
             f"etl.decimal and etl.thousands are both {decimal!r}", "set one of them otherwise"
         )
-    read = {}
+    parsed = {}
     for name, how in parse.items():
         if name not in table:
             raise unknown_column("etl.parse", name, table)
@@ -123,8 +124,8 @@ def plain_numbers(
                 f"use one of: {', '.join(DECORATIONS)}",
             )
         text = table[name].astype("string")
-        read[name] = plain(text, decimal, thousands, how)
-        words = read[name].dropna()
+        parsed[name] = plain(text, decimal, thousands, how)
+        words = parsed[name].dropna()
         odd = text[words.index][pd.to_numeric(words, errors="coerce").isna()]
         units = text.str.extract(f"({DECORATIONS['unit']})")[0].str.strip().dropna().unique()
         if not odd.empty:
@@ -144,26 +145,28 @@ def plain_numbers(
                 text = plain(table[name], decimal, thousands)
                 words = text.dropna()
                 if len(words) and pd.to_numeric(words, errors="coerce").notna().all():
-                    read[name] = text
-    return table.assign(**read)
+                    parsed[name] = text
+    return table.assign(**parsed)
 
 
 def tidy_titles(raw: pd.DataFrame) -> pd.DataFrame:
-    """The table with its titles as names: ``Sp. Atk`` becomes ``sp_atk``.
+    """The table with its titles in snake case: ``Sp. Atk`` becomes ``sp_atk``.
 
     Raises:
         PipelineError: two titles become one name.
     """
     table = raw.rename(columns=snake_case)
-    twins = sorted(set(table.columns[table.columns.duplicated()]))
-    if twins:
-        titles = [str(title) for title in raw.columns if snake_case(title) in twins]
-        raise PipelineError(f"the columns {titles} all become {twins}", "rename them in the data")
+    duplicates = sorted(set(table.columns[table.columns.duplicated()]))
+    if duplicates:
+        titles = [str(title) for title in raw.columns if snake_case(title) in duplicates]
+        raise PipelineError(
+            f"the columns {titles} all become {duplicates}", "rename them in the data"
+        )
     return table
 
 
 def strip_text(table: pd.DataFrame, missing: Sequence[str]) -> pd.DataFrame:
-    """Strip text cells, and make empty ones and those that mean it missing."""
+    """Strip text cells, and set empty cells and the ``missing`` words to missing."""
     texts = {name: table[name].str.strip() for name in table if is_string_dtype(table[name])}
     return table.assign(
         **{name: text.mask(text.isin(["", *missing])) for name, text in texts.items()}
@@ -171,13 +174,13 @@ def strip_text(table: pd.DataFrame, missing: Sequence[str]) -> pd.DataFrame:
 
 
 def read_types(table: pd.DataFrame, text_columns: Sequence[str]) -> pd.DataFrame:
-    """Turn text columns that hold only numbers, or only truth values, into such columns."""
+    """Convert text columns of only numbers, or only booleans, to these types."""
     free = [name for name in table.columns.difference(text_columns) if is_string_dtype(table[name])]
     return table.assign(**{name: read_column(table[name]) for name in free})
 
 
 def read_column(text: pd.Series) -> pd.Series:
-    """A text column as numbers or truth values, if all its words are such, else as it is."""
+    """A text column as numbers or booleans, if all its cells are, else unchanged."""
     words = text.dropna()
     if words.empty:
         return text
@@ -187,12 +190,12 @@ def read_column(text: pd.Series) -> pd.Series:
         numbers = pd.to_numeric(text, dtype_backend="numpy_nullable")
     except (ValueError, TypeError):
         return text
-    exact = is_numeric_dtype(numbers) and not code(words)  # beyond 64 bits they are not
+    exact = is_numeric_dtype(numbers) and not code(words)  # integers beyond 64 bits stay text
     return numbers if exact and numbers.isna().equals(text.isna()) else text
 
 
 def fill_missing(table: pd.DataFrame, fill: dict[str, Any]) -> pd.DataFrame:
-    """Give missing cells their column's value; a column that is not there is passed over."""
+    """Fill missing cells with the value of their column; absent columns are ignored."""
     for name in table.columns.intersection(fill):
         column, value = table[name], fill[name]
         if is_string_dtype(column) and isinstance(value, bool) and not column.isna().all():
@@ -217,81 +220,83 @@ def fill_missing(table: pd.DataFrame, fill: dict[str, Any]) -> pd.DataFrame:
 
 
 def validate(table: pd.DataFrame, rules: list[dict[str, Any]]) -> pd.DataFrame:
-    """Check a clean table against ``etl.schema`` and give its columns the types named there.
+    """Check a clean table against ``etl.schema``, and cast its columns to the schema's types.
 
     Raises:
-        PipelineError: lists every violation: column, rule, how many rows, values and places.
+        PipelineError: lists the violations: column, rule, number of rows, values and positions.
     """
     table, cases = check(table, rules)
     if cases.empty:
         return table
     lines = violations(cases)
-    more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    omitted = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     raise PipelineError(
         "\n  ".join(
-            [f"the table breaks etl.schema in {len(lines)} place(s):", *lines[:SHOWN], *more]
+            [f"the table breaks etl.schema in {len(lines)} place(s):", *lines[:SHOWN], *omitted]
         ),
         "correct the data, or etl.schema (your own data: data=csv has no schema)",
     )
 
 
 def check(table: pd.DataFrame, rules: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A clean table with the types of ``etl.schema``, and each cell that breaks a rule of it.
+    """Cast a clean table to ``etl.schema``, and find the cells that break its rules.
 
     Returns:
-        The table; and a row per such cell: its column, the rule, its value, its row's index.
+        The table; and a row for each such cell: column, rule, value and index.
     """
     schema = make_schema(json.dumps(rules))
     names = {"check": "rule", "failure_case": "value"}
-    broken = [fractions(table, rule["column"]) for rule in rules if rule.get("dtype") == "int"]
+    mistyped_cells = [
+        fractions(table, rule["column"]) for rule in rules if rule.get("dtype") == "int"
+    ]
     try:
         checked = schema.validate(table, lazy=True)
-        return checked, pd.concat(broken) if broken else pd.DataFrame()
+        return checked, pd.concat(mistyped_cells) if mistyped_cells else pd.DataFrame()
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
     coercion = cases["check"].str.startswith("coerce_dtype")
-    mistyped = set(cases.loc[coercion, "column"])  # no other rule can be checked on them
-    words = {"not_nullable": "nullable false", "field_uniqueness": "unique"}
-    words |= {f"coerce_dtype('{name}')": f"dtype {rule}" for rule, name in DTYPES.items()}
-    cases = cases[coercion | ~cases["column"].isin(mistyped)].replace({"check": words})
+    mistyped_columns = set(cases.loc[coercion, "column"])  # other rules can't be checked on them
+    rule_names = {"not_nullable": "nullable false", "field_uniqueness": "unique"}
+    rule_names |= {f"coerce_dtype('{name}')": f"dtype {rule}" for rule, name in DTYPES.items()}
+    cases = cases[coercion | ~cases["column"].isin(mistyped_columns)].replace({"check": rule_names})
     cases = cases[["column", "check", "failure_case", "index"]].rename(columns=names)
-    return table, pd.concat([*broken, cases])
+    return table, pd.concat([*mistyped_cells, cases])
 
 
 @lru_cache(8)
 def make_schema(rules: str) -> pa.DataFrameSchema:
-    """Rules, as JSON, as pandera's schema: built once, which takes longer than checking a row."""
+    """The pandera schema of rules in JSON; cached, as building takes longer than checking a row."""
     return pa.DataFrameSchema({rule["column"]: schema_column(rule) for rule in json.loads(rules)})
 
 
 def fractions(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The cells of a column that are no whole numbers, which pandas would cut to such."""
+    """The cells of a column with a fraction, which pandas would truncate to integers."""
     values = table[name] if name in table else pd.Series(dtype=object)
     if not is_float_dtype(values):
         return pd.DataFrame()
-    broken = (values.notna() & (values % 1 != 0)).to_numpy(bool)
-    if not broken.any():
+    has_fraction = (values.notna() & (values % 1 != 0)).to_numpy(bool)
+    if not has_fraction.any():
         return pd.DataFrame()
-    lost = values[broken].astype(object)
-    return pd.DataFrame({"column": name, "rule": "dtype int", "value": lost, "index": lost.index})
+    cells = values[has_fraction].astype(object)
+    return pd.DataFrame({"column": name, "rule": "dtype int", "value": cells, "index": cells.index})
 
 
 def text_columns(rules: list[dict[str, Any]]) -> list[str]:
-    """The columns that ``etl.schema`` says are text, even where every cell is a number."""
+    """The columns that are text by ``etl.schema``, even if every cell is a number."""
     return [rule["column"] for rule in rules if rule.get("dtype") == "str"]
 
 
 def lacking(names: Iterable[str], raw: pd.DataFrame) -> list[str]:
-    """The names that no column of a raw table will have."""
+    """The names that no column of a raw table has once it is cleaned."""
     columns = {snake_case(title) for title in raw.columns}
     return [name for name in names if name not in columns]
 
 
 def check_rules(rules: list[dict[str, Any]]) -> None:
-    """Refuse entries of ``etl.schema`` that are no rules.
+    """Refuse invalid entries of ``etl.schema``.
 
     Raises:
-        PipelineError: names the entry, and the rule or dtype that does not exist.
+        PipelineError: names the entry, and the unknown rule, kind or dtype.
     """
     for rule in rules:
         if not isinstance(rule, dict) or "column" not in rule:
@@ -347,7 +352,7 @@ def schema_column(rule: dict[str, Any]) -> pa.Column:
 
 
 def violations(cases: pd.DataFrame) -> list[str]:
-    """What :func:`check` has found, one line for each column and rule."""
+    """The violations that :func:`check` found, one line for each column and rule."""
     lines = []
     for (column, rule), rows in cases.fillna({"column": ""}).groupby(
         ["column", "rule"], sort=False

@@ -1,4 +1,4 @@
-"""Tables as files: reading a CSV of unknown origin, and reading and writing our own."""
+"""Reads CSV files of users, and reads and writes the pipeline's own tables."""
 
 import csv
 import mmap
@@ -16,8 +16,8 @@ from pipeline.core.errors import PipelineError
 
 SEPARATORS = (";", "\t", "|", ",")
 SYMBOLS = {"#": "number", "%": "percent"}
-EXACT = 2**53  # larger whole numbers have neighbours that a float can't tell apart
-# Bytes that a number column may owe to codes: 007, or 1E5; others are not read twice
+EXACT = 2**53  # a float does not hold larger integers exactly
+# Bytes that may be codes in a number column: 007, or 1E5; only these files are read twice
 SUSPICIOUS = re.compile(rb"(?:^|[^\w.:/-])[+-]?0[0-9]|[0-9][eE][0-9]", re.MULTILINE)
 
 
@@ -30,23 +30,25 @@ def snake_case(title: str) -> str:
 
 
 def by_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of ``etl`` that name columns by their titles, with the columns' names instead."""
-    told = dict(settings)
-    if told.get("required"):
-        told["required"] = [snake_case(title) for title in told["required"]]
-    for key in {"fill", "parse"} & told.keys():
-        told[key] = {snake_case(title): v for title, v in (told[key] or {}).items()}
-    if told.get("schema"):
-        told["schema"] = [{**rule, "column": snake_case(rule["column"])} for rule in told["schema"]]
-    return told
+    """``etl`` settings with the titles of columns replaced by their names in snake case."""
+    renamed = dict(settings)
+    if renamed.get("required"):
+        renamed["required"] = [snake_case(title) for title in renamed["required"]]
+    for key in {"fill", "parse"} & renamed.keys():
+        renamed[key] = {snake_case(title): v for title, v in (renamed[key] or {}).items()}
+    if renamed.get("schema"):
+        renamed["schema"] = [
+            {**rule, "column": snake_case(rule["column"])} for rule in renamed["schema"]
+        ]
+    return renamed
 
 
 def dialect(sep: str | None, encoding: str | None) -> tuple[str, str]:
     r"""The separator and the encoding that a CSV file is read with.
 
     Args:
-        sep: as it is configured: None or empty means a comma, the two characters ``\t`` a tab.
-        encoding: None or empty means UTF-8, which is read with a byte order mark or without.
+        sep: the setting: None or empty means a comma, the two characters ``\t`` a tab.
+        encoding: None or empty means UTF-8, with or without a byte order mark.
     """
     sep, encoding = sep or ",", encoding or "utf-8"
     utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
@@ -61,9 +63,9 @@ def read_raw(
     text_columns: Sequence[str] = (),
     as_text: bool = False,
 ) -> pd.DataFrame:
-    """Read somebody's CSV file; titles and cells are left as they stand.
+    """Read a user's CSV file, with unchanged titles and cells.
 
-    Columns of numbers that are codes (:func:`code`) come back as the text that is there.
+    Columns of numbers that are codes (:func:`code`) stay text.
 
     Args:
         path: the file.
@@ -71,10 +73,10 @@ def read_raw(
         encoding: None means UTF-8, with or without a byte order mark.
         missing: cells that mean "no value".
         text_columns: names (in snake case) of columns to keep as text, ``007`` and all.
-        as_text: keep all columns as text: their numbers are written in another way.
+        as_text: keep all columns as text, for another number format.
 
     Raises:
-        PipelineError: it is not a table in that form; says what to set.
+        PipelineError: the file is not a table in this form; names the setting to change.
     """
     sep, codec = dialect(sep, encoding)
     if len(sep) != 1 or not sep.isascii() or sep in "\r\n":
@@ -108,7 +110,9 @@ def read_raw(
             f"{path.name} is not a table separated by {sep!r}: {str(error).strip()}",
             "set etl.sep to the character between the cells, for example etl.sep=';'",
         ) from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first ones as names
+    if not isinstance(
+        table.index, pd.RangeIndex
+    ):  # pandas takes surplus first columns as the index
         raise PipelineError(
             f"{path.name} has {len(titles)} titles and more cells than that in a row",
             "give each column a title, and end no row with a separator",
@@ -117,13 +121,13 @@ def read_raw(
 
 
 def _with_codes(table: pd.DataFrame, path: Path, **form: Any) -> pd.DataFrame:
-    """The table with columns of codes as their text, which pandas has read as numbers."""
+    """The table with columns of codes as text instead of numbers."""
     numbers = table.select_dtypes("number").columns
-    large = [name for name in numbers if not is_float_dtype(table[name])]
-    large = [name for name in large if (table[name].abs() > EXACT).any()]
+    exceeding = [name for name in numbers if not is_float_dtype(table[name])]
+    exceeding = [name for name in exceeding if (table[name].abs() > EXACT).any()]
     if not isinstance(table.index, pd.RangeIndex) or not (len(numbers) and len(table)):
         return table
-    if not large and form["encoding"].startswith(("utf-8", "latin", "cp", "iso", "ascii")):
+    if not exceeding and form["encoding"].startswith(("utf-8", "latin", "cp", "iso", "ascii")):
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if not SUSPICIOUS.search(data):
                 return table
@@ -133,7 +137,7 @@ def _with_codes(table: pd.DataFrame, path: Path, **form: Any) -> pd.DataFrame:
 
 
 def code(words: pd.Series) -> str:
-    """Why words that could be numbers are codes, such as zip codes; empty if they are not.
+    """The reason why numbers are codes, such as zip codes; empty if they are not.
 
     Args:
         words: stripped text without gaps, each a number.
@@ -154,7 +158,7 @@ def code(words: pd.Series) -> str:
 def missing_words(
     path: Path, table: pd.DataFrame, words: Sequence[str], sep: str | None, encoding: str | None
 ) -> dict[str, dict[str, int]]:
-    """Which words were taken for missing values in columns of text, and how often.
+    """The words read as missing values in text columns, and their counts.
 
     Args:
         path: the file that the table was read from by :func:`read_raw`.
@@ -165,21 +169,21 @@ def missing_words(
     if not (words and texts):
         return {}
     sep, codec = dialect(sep, encoding)
-    form = {"sep": sep, "encoding": codec, "skipinitialspace": True, "keep_default_na": False}
-    cells = pd.read_csv(path, dtype="string", na_filter=False, **form)[texts]
+    options = {"sep": sep, "encoding": codec, "skipinitialspace": True, "keep_default_na": False}
+    cells = pd.read_csv(path, dtype="string", na_filter=False, **options)[texts]
     counted = {name: cells[name].str.strip().value_counts() for name in texts}
     return {
-        str(name): there
+        str(name): found_counts
         for name, counts in counted.items()
-        if (there := {word: int(counts[word]) for word in words if word in counts})
+        if (found_counts := {word: int(counts[word]) for word in words if word in counts})
     }
 
 
 def check_twice(path: Path, **form: Any) -> None:
-    """Refuse a title that stands twice, which pandas would number.
+    """Refuse duplicate titles, to which pandas would add numbers.
 
     Raises:
-        PipelineError: names it.
+        PipelineError: names the titles.
     """
     first = pd.read_csv(path, nrows=1, header=None, dtype=str, na_filter=False, **form)
     titles = first.iloc[0].str.strip()
@@ -195,22 +199,22 @@ def check_titles(path: Path, titles: pd.Index, sep: str, encoding: str) -> None:
     """Refuse a header read with the wrong separator or encoding.
 
     Raises:
-        PipelineError: names the separator that was found, or the encoding that was tried.
+        PipelineError: names the separator in the header, or the encoding that was tried.
     """
     if any("\0" in str(title) for title in titles):
         raise wrong_encoding(path, encoding, "its header has zero bytes")
-    found = [char for char in SEPARATORS if char in str(titles[0]) and char != sep]
-    if len(titles) == 1 and found:
-        shown = '"\\t"' if found[0] == "\t" else repr(found[0])
+    separators = [char for char in SEPARATORS if char in str(titles[0]) and char != sep]
+    if len(titles) == 1 and separators:
+        shown = '"\\t"' if separators[0] == "\t" else repr(separators[0])
         raise PipelineError(
             f"{path.name} has one column, {titles[0][:60]!r}: it looks separated by "
-            f"{found[0]!r}, and was read with {sep!r}",
+            f"{separators[0]!r}, and was read with {sep!r}",
             f"set etl.sep={shown}",
         )
 
 
 def wrong_encoding(path: Path, encoding: str, why: str) -> PipelineError:
-    """The error for a file that is not text in the encoding it was read with."""
+    """The error for a file that is not text in its ``etl.encoding``."""
     return PipelineError(
         f"{path.name} is not text in {encoding}: {why}",
         "set etl.encoding to the file's encoding, for example latin-1, cp1252 or utf-16",
@@ -222,16 +226,16 @@ def read_table(
     text_columns: Sequence[str] = (),
     schema: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Read a table written by :func:`write_table`, words like ``None`` and ``NA`` as words.
+    """Read a table written by :func:`write_table`; words like ``None`` and ``NA`` stay words.
 
     Args:
         path: the file.
-        text_columns: columns that are text, even where every cell is a number.
+        text_columns: columns that are text, even if every cell is a number.
         schema: the types of the columns (:func:`pipeline.science.data.kinds.schema`);
-            types of columns that it does not name are inferred.
+            other columns' types are inferred.
 
     Raises:
-        PipelineError: a cell is not of the type that the schema gives its column.
+        PipelineError: a cell does not have its column's type in the schema.
     """
     types = {column["column"]: column["dtype"] for column in (schema or {}).get("columns", [])}
     texts = [name for name, dtype in types.items() if dtype in ("str", "bool")]
@@ -249,7 +253,7 @@ def read_table(
 
 
 def _truth(column: pd.Series) -> pd.Series:
-    """Truth values from their words; with gaps they are objects, as pandas reads them."""
+    """Booleans from ``true`` and ``false``; of dtype object if values are missing, as in pandas."""
     values = column.str.lower().map({"true": True, "false": False})
     wrong = column[values.isna() & column.notna()]
     if not wrong.empty:
@@ -265,15 +269,15 @@ def _mistyped(name: str, dtype: str, cells: pd.Series) -> PipelineError:
 
 
 def read_cells(path: Path) -> pd.DataFrame:
-    """Read a table written by :func:`write_table`, each cell as the text that is there."""
+    """Read a table written by :func:`write_table`, with each cell as text."""
     return pd.read_csv(path, dtype=object, na_filter=False)
 
 
 def _read_exactly(path: Path, **form: Any) -> pd.DataFrame:
-    """``pd.read_csv``, the type of a column being found from all of its cells.
+    """``pd.read_csv`` that infers the type of a column from all of its cells.
 
-    pandas reads large files in pieces, several at once, and finds types piece by piece. Where
-    that could have changed a value, the file is read again as a whole, which takes longer.
+    pandas reads large files in chunks and infers types for each chunk. If that could have changed
+    a value, the file is read again with ``low_memory=False``, which is slower.
     """
     form["keep_default_na"] = False
     with warnings.catch_warnings(action="ignore", category=pd.errors.DtypeWarning):
@@ -292,6 +296,6 @@ def write_table(frame: pd.DataFrame, path: Path) -> Path:
     frame.to_csv(path, **form)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         unquoted = data.find(b"\r") >= 0
-    if unquoted:  # the csv module quotes \n and not \r, which would end a row when read again
+    if unquoted:  # the csv module does not quote \r, which would end a row when read again
         frame.to_csv(path, quoting=csv.QUOTE_NONNUMERIC, **form)
     return path
