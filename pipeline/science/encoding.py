@@ -103,8 +103,8 @@ def build(
     excluded = [*categorical, *(name for names in cyclic.values() for name in names)]
     numeric = features.select_dtypes("number").columns.difference(excluded, sort=False)
     boolean = features.select_dtypes("bool").columns.difference(categorical, sort=False)
-    others = {*features.columns} - {*numeric, *boolean, *excluded}
-    encoded = {*others, *categorical} - {*texts, *many_valued}
+    unassigned = {*features.columns} - {*numeric, *boolean, *excluded}
+    encoded = {*unassigned, *categorical} - {*texts, *many_valued}
     category_columns = [name for name in features if name in encoded]
     prepare = ColumnTransformer(
         [
@@ -130,13 +130,13 @@ def for_multiple_targets(estimator: BaseEstimator) -> BaseEstimator:
     return estimator if tags.multi_output else MultiOutputRegressor(estimator)
 
 
-def _numbers(how: str) -> Pipeline:
+def _numbers(encoder: str) -> Pipeline:
     scalers: dict[str, list[Any]] = {"standard": [StandardScaler()], "robust": [RobustScaler()]}
-    return make_pipeline(SimpleImputer(strategy="median"), *scalers.get(how, []))
+    return make_pipeline(SimpleImputer(strategy="median"), *scalers.get(encoder, []))
 
 
-def _categories(how: str) -> Pipeline:
-    encoder = _ordinal() if how == "ordinal" else OneHotEncoder(handle_unknown="ignore")
+def _categories(encoder_name: str) -> Pipeline:
+    encoder = _ordinal() if encoder_name == "ordinal" else OneHotEncoder(handle_unknown="ignore")
     return make_pipeline(SimpleImputer(strategy="most_frequent"), encoder)
 
 
@@ -145,17 +145,21 @@ def _ordinal() -> OrdinalEncoder:
 
 
 def _many(
-    names: list[str], how: str, estimator: BaseEstimator, seed: int
+    names: list[str], encoder_name: str, estimator: BaseEstimator, seed: int
 ) -> Iterator[tuple[str, Any, list[str]]]:
-    if names and how == "target":
+    if names and encoder_name == "target":
         folds = KFold(FOLDS, shuffle=True, random_state=seed)
-        goal = "continuous" if is_regressor(estimator) else "auto"
-        encoder = TargetEncoder(target_type=goal, cv=folds)
+        target_type = "continuous" if is_regressor(estimator) else "auto"
+        encoder = TargetEncoder(target_type=target_type, cv=folds)
         yield "many", make_pipeline(encoder, StandardScaler()), names
     elif names:
         one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST)
         imputer = SimpleImputer(strategy="most_frequent")
-        yield "many", make_pipeline(imputer, one_hot if how == "one_hot" else _ordinal()), names
+        yield (
+            "many",
+            make_pipeline(imputer, one_hot if encoder_name == "one_hot" else _ordinal()),
+            names,
+        )
 
 
 def _cyclic(features: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, list[str]]:
@@ -176,14 +180,14 @@ def _periodic(part: str, count: int) -> Pipeline:
     return make_pipeline(SimpleImputer(strategy="median"), spline)
 
 
-def _text(column: pd.Series, how: str, seed: int) -> Pipeline:
+def _text(column: pd.Series, encoder_name: str, seed: int) -> Pipeline:
     """The TF-IDF weights or counts of a column's words; of many words, their SVD components."""
-    words = len(CountVectorizer(max_features=WORDS).fit(column).vocabulary_)
+    vocabulary_size = len(CountVectorizer(max_features=WORDS).fit(column).vocabulary_)
     weights = (
         CountVectorizer(max_features=WORDS)
-        if how == "counts"
+        if encoder_name == "counts"
         else TfidfVectorizer(max_features=WORDS, sublinear_tf=True)
     )
-    if words <= 4 * COMPONENTS:  # a fold has fewer words
+    if vocabulary_size <= 4 * COMPONENTS:  # a fold has fewer words
         return make_pipeline(weights)
     return make_pipeline(weights, TruncatedSVD(COMPONENTS, random_state=seed))

@@ -108,7 +108,7 @@ def _check_free(param: str, value: object) -> None:
     LightGBM joins all parameters into one line, ``name=value name=value``.
 
     Raises:
-        PipelineError: the parameter names files or machines, or smuggles in another one.
+        PipelineError: the parameter names files or machines, or holds several parameters.
     """
     if OUTSIDE.fullmatch(param):
         raise PipelineError(

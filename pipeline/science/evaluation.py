@@ -80,7 +80,7 @@ def predict(model: Any, features: pd.DataFrame, target: Any, positive: Any = Non
         model: the fitted pipeline.
         features: the rows.
         target: the rows' true values; None if they are not needed.
-        positive: the positive one of two classes; None means the second.
+        positive: the positive class of a binary classifier; None means the second.
     """
     truth = np.array([]) if target is None else target.to_numpy()
     predicted = np.asarray(model.predict(features))

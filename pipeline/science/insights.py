@@ -54,7 +54,7 @@ def collect(
         predictions: the model's predictions for the test rows.
         importances: the model's feature importances, by encoded feature.
         build: makes a pipeline with the model's preprocessing from an estimator.
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
 
     Returns:
         ``training``, ``dummy`` and ``linear``: metrics; ``permuted``: mean and standard deviation
@@ -98,7 +98,7 @@ def plain_models(
         test: the test rows' features.
         predictions: the model's predictions, which hold the true values of the test rows.
         build: makes a pipeline with the model's preprocessing from an estimator.
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
     """
     classes = predictions.classes is not None
     dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
@@ -149,7 +149,7 @@ def permuted(
         model: the fitted pipeline.
         test, truth: the test rows' features and target.
         columns: the features, each of which is shuffled alone.
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
     """
     draw = np.random.default_rng(0)
     order = draw.permutation(len(test))[:PERMUTED_ROWS]

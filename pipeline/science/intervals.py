@@ -75,7 +75,7 @@ def class_measure(
         truth, predicted: each row's class.
         scores: the score of each row for each class, or None.
         classes: the model's classes.
-        positive_index: the index of the positive one of two classes.
+        positive_index: the index of the positive class of a binary classifier.
     """
     binary = len(classes) == 2
 

@@ -162,7 +162,7 @@ def write_preparation(
         folder: the folder of the file.
         target: the column that is predicted.
         target_dtype: its type (:func:`pipeline.science.data.kinds.dtype`).
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
         drop: columns that are not features.
         features: the kind of each feature (:func:`pipeline.science.training.feature_kinds`).
         cleaning: the settings that read and cleaned the raw rows.

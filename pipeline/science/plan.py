@@ -44,7 +44,7 @@ class Plan:
         useless: columns that can't be features, with the reason.
         encode: the encoder of each kind.
         scheme: the training rows to measure the model on.
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
         learning_curve: whether to measure models fitted on fewer rows, too.
         notes: pairs of a decision, in a line, and whether it is a warning.
     """

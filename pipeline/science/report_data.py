@@ -413,7 +413,7 @@ def collect(
         mistakes_shown: the largest number of mistakes to list.
         resamples, random_state: the number of resamples for the intervals, and their seed.
         cleaning: the metadata of the clean table, if it is known.
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
         kinds: the kind of each feature (:func:`pipeline.science.data.kinds.features`).
         costs: the costs of a ``false_positive`` and a ``false_negative``, for two classes.
         earlier: the training rows of the previous report, if they differ.

@@ -105,7 +105,7 @@ def _printing(estimator: Any, on_loss: LossCallback) -> Iterator[None]:
 
 
 class PrintedLosses(io.TextIOBase):
-    """A text stream that parses the losses in what is printed.
+    """A text stream that parses the losses in the printed text.
 
     Args:
         on_loss: called with each loss.

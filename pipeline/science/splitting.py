@@ -126,9 +126,11 @@ def split_times(table: pd.DataFrame, name: str, schema: Mapping[str, Any]) -> pd
     column = split_column("time", table, name)
     format_of = {rule["column"]: rule.get("format") for rule in schema["columns"]}
     cells = column.mask(column.astype("str") == "")
-    if form := format_of.get(name):
+    if date_format := format_of.get(name):
         digits = cells.map(lambda cell: f"{cell:.0f}" if isinstance(cell, float) else str(cell))
-        parsed = pd.to_datetime(digits.where(cells.notna()), format=form, errors="coerce", utc=True)
+        parsed = pd.to_datetime(
+            digits.where(cells.notna()), format=date_format, errors="coerce", utc=True
+        )
     else:
         parsed = pd.to_numeric(cells, errors="coerce")
     if parsed.isna().sum() > cells.isna().sum():

@@ -1,4 +1,4 @@
-"""Decides the task of a target, the model for it, and the positive one of two classes.
+"""Decides the task of a target, the model for it, and the positive class of a binary target.
 
 Pure functions; each decision comes with its reason, for a note.
 """

@@ -82,7 +82,7 @@ def train(
         drop: columns that are not features.
         categorical: columns of numbers that are categories.
         scheme: the training rows to measure the model on.
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
         kinds: the kind of each feature (:func:`pipeline.science.data.kinds.features`); by default
             inferred from their types.
         useless: columns that can't be features by the schema.
@@ -158,9 +158,9 @@ def separate(
     Raises:
         PipelineError: the target is absent or has gaps, no feature is left, or a value is infinite.
     """
-    targets = {name: target_of(table, name) for name in tasks.names(target)}
-    labels = targets[target] if isinstance(target, str) else pd.DataFrame(targets)
-    features = table.drop(columns=[*targets, *drop], errors="ignore")
+    target_columns = {name: target_of(table, name) for name in tasks.names(target)}
+    labels = target_columns[target] if isinstance(target, str) else pd.DataFrame(target_columns)
+    features = table.drop(columns=[*target_columns, *drop], errors="ignore")
     if features.empty:
         raise PipelineError("no feature is left", "name fewer columns in model.drop")
     numbers = features.select_dtypes("number").columns

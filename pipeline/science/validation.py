@@ -95,7 +95,7 @@ def train(
         model: the pipeline.
         features, target: the training rows.
         scheme: the rows to measure on.
-        positive: the positive one of two classes.
+        positive: the positive class of a binary classifier.
         on_loss: called with the loss of each round of the final fit.
 
     Returns:

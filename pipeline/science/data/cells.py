@@ -15,21 +15,21 @@ DECORATIONS = {
 
 
 def plain(
-    text: pd.Series, decimal: str = ".", thousands: str | None = "", how: str = ""
+    text: pd.Series, decimal: str = ".", thousands: str | None = "", decoration: str = ""
 ) -> pd.Series:
     """Text cells with numbers in Python's notation; other cells are unchanged.
 
     Args:
         text: the cells, stripped.
         decimal, thousands: the decimal and the thousands sign.
-        how: a key of :data:`DECORATIONS`: also remove the text around the number, such as a
-            currency, and read ``(5)`` and a typographic minus as negative.
+        decoration: a key of :data:`DECORATIONS`: also remove the text around the number, such as
+            a currency, and read ``(5)`` and a typographic minus as negative.
     """
     stripped = text
-    if how:
+    if decoration:
         stripped = text.str.replace("[\u2212\u2013]", "-", regex=True)
         stripped = stripped.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
-        stripped = stripped.str.replace(DECORATIONS[how], "", regex=True).str.strip()
+        stripped = stripped.str.replace(DECORATIONS[decoration], "", regex=True).str.strip()
         stripped = stripped.str.replace(r"^-\s+", "-", regex=True)
         separator = (
             re.escape(thousands) if thousands else "[.  '’]" if decimal == "," else "[,  '’]"
@@ -38,24 +38,24 @@ def plain(
         separator = re.escape(thousands or "")
     point = re.escape(decimal)
     groups = rf"|\d{{1,3}}(?:{separator}\d{{3}})+" if separator else ""
-    form = rf"[+-]?(?:\d+{groups})?(?:{point}\d*)?(?:[eE][+-]?\d+)?"
-    fits = stripped.str.fullmatch(form) & stripped.str.contains(r"\d")
+    pattern = rf"[+-]?(?:\d+{groups})?(?:{point}\d*)?(?:[eE][+-]?\d+)?"
+    fits = stripped.str.fullmatch(pattern) & stripped.str.contains(r"\d")
     written = stripped.str.replace(separator, "", regex=True) if separator else stripped
     written = written.str.replace(decimal, ".", regex=False)
     return text.mask(fits.fillna(False).astype(bool), written)
 
 
-def date_parts(words: pd.Series, form: str) -> pd.DataFrame:
+def date_parts(words: pd.Series, date_format: str) -> pd.DataFrame:
     """Dates as numbers: their parts, and the days since 1970. Cells that are not dates are NaN.
 
     Args:
         words: text, or integers such as 20240131.
-        form: a ``strptime`` format, or ``ISO8601``.
+        date_format: a ``strptime`` format, or ``ISO8601``.
     """
     if not is_string_dtype(words):
         words = words.map(lambda value: f"{value:.0f}", na_action="ignore").astype("str")
-    iso = form == "ISO8601"
-    dates = pd.to_datetime(words, format=form, errors="coerce", utc=iso)
+    iso = date_format == "ISO8601"
+    dates = pd.to_datetime(words, format=date_format, errors="coerce", utc=iso)
     dates = dates.dt.tz_localize(None) if iso else dates
     parts = {"year": dates.dt.year, "month": dates.dt.month, "day": dates.dt.day}
     parts |= {"weekday": dates.dt.weekday, "hour": dates.dt.hour}

@@ -112,29 +112,29 @@ def plain_numbers(
     parse = numbers.get("parse") or {}
     if decimal == thousands:
         raise PipelineError(
-            f"etl.decimal and etl.thousands are both {decimal!r}", "set one of them otherwise"
+            f"etl.decimal and etl.thousands are both {decimal!r}", "set one of them to another sign"
         )
     parsed = {}
-    for name, how in parse.items():
+    for name, form in parse.items():
         if name not in table:
             raise unknown_column("etl.parse", name, table)
-        if how not in DECORATIONS:
+        if form not in DECORATIONS:
             raise PipelineError(
-                f"etl.parse reads {name!r} as {how!r}{did_you_mean(str(how), DECORATIONS)}",
+                f"etl.parse reads {name!r} as {form!r}{did_you_mean(str(form), DECORATIONS)}",
                 f"use one of: {', '.join(DECORATIONS)}",
             )
         text = table[name].astype("string")
-        parsed[name] = plain(text, decimal, thousands, how)
+        parsed[name] = plain(text, decimal, thousands, form)
         words = parsed[name].dropna()
         odd = text[words.index][pd.to_numeric(words, errors="coerce").isna()]
         units = text.str.extract(f"({DECORATIONS['unit']})")[0].str.strip().dropna().unique()
         if not odd.empty:
             raise PipelineError(
-                f"etl.parse reads {name!r} as {how}, and {len(odd)} cell(s) are not: "
+                f"etl.parse reads {name!r} as {form}, and {len(odd)} cell(s) are not: "
                 f"{', '.join(map(repr, odd.unique()[:3]))} (data row {odd.index[0] + 1})",
                 f"name those that mean no value in etl.missing, or leave {name} out of etl.parse",
             )
-        if how == "unit" and len(units) > 1:
+        if form == "unit" and len(units) > 1:
             raise PipelineError(
                 f"{name!r} has numbers in several units: {', '.join(map(repr, units[:5]))}",
                 "give them in one unit",
@@ -363,10 +363,12 @@ def violations(cases: pd.DataFrame) -> list[str]:
         elif rows["index"].isna().all():  # the check itself failed
             lines.append(f"{column}: {rule} can't be checked: {values[0]}")
         else:
-            shown = ", ".join(f"{value if is_number(value) else repr(value)}" for value in values)
-            places = ", ".join(str(int(index) + 1) for index in rows["index"].head(3))
+            examples = ", ".join(
+                f"{value if is_number(value) else repr(value)}" for value in values
+            )
+            data_rows = ", ".join(str(int(index) + 1) for index in rows["index"].head(3))
             lines.append(
-                f"{column}: {rule} fails for {len(rows)} row(s): {shown} (data row {places})"
+                f"{column}: {rule} fails for {len(rows)} row(s): {examples} (data row {data_rows})"
             )
     return lines
 

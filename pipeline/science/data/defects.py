@@ -19,17 +19,19 @@ TOTAL = re.compile(r"(grand |sub)?total:?|sum:?|average|mean|source:.*|note:.*|Â
 def without_headers(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Drop rows that repeat the header or are a second header; the table, and notes on the rows."""
     titles = [str(title).strip() for title in raw]
-    texts = [place for place, name in enumerate(raw) if is_string_dtype(raw[name])]
+    texts = [position for position, name in enumerate(raw) if is_string_dtype(raw[name])]
     if len(texts) < len(titles) or raw.empty:  # a repeated header would make each column text
         return raw, []
     is_header = pd.Series(True, raw.index)
-    for place in texts:
-        is_header &= (raw.iloc[:, place].str.strip() == titles[place]).fillna(False).astype(bool)
+    for position in texts:
+        is_header &= (
+            (raw.iloc[:, position].str.strip() == titles[position]).fillna(False).astype(bool)
+        )
     notes = []
     if is_header.any():
-        places = ", ".join(str(index + 1) for index in raw.index[is_header][:3])
+        data_rows = ", ".join(str(index + 1) for index in raw.index[is_header][:3])
         notes.append(
-            f"{int(is_header.sum())} row(s) repeat the header and are left out (row {places})"
+            f"{int(is_header.sum())} row(s) repeat the header and are left out (row {data_rows})"
         )
         raw = raw[~is_header]
     first = [str(cell).strip() for cell in raw.iloc[0].fillna("")] if len(raw) > 2 else []

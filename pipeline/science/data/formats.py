@@ -78,17 +78,17 @@ def unpack(path: Path, folder: Path, part: str | None = None, free: int | None =
         PipelineError: unpacking fails, ``part`` is missing for an archive of several files, or the
             table is larger than the memory.
     """
-    form, free = detect_format(path), memory.available() if free is None else free
-    if form not in (*PACKED, "zip"):
-        check_size(path, size_of(path, form), free)
+    file_format, free = detect_format(path), memory.available() if free is None else free
+    if file_format not in (*PACKED, "zip"):
+        check_size(path, size_of(path, file_format), free)
         return path
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        if form == "zip":
+        if file_format == "zip":
             target = _member(path, folder, part, free)
         else:
             target = folder / (path.stem if path.suffix else f"{path.name}.out")
-            with PACKED[form](path, "rb") as packed, target.open("wb") as file:
+            with PACKED[file_format](path, "rb") as packed, target.open("wb") as file:
                 _copy(packed, file, path, free)
     except DAMAGED as error:
         raise PipelineError(
@@ -97,9 +97,9 @@ def unpack(path: Path, folder: Path, part: str | None = None, free: int | None =
     return unpack(target, folder / "inner", part, free)
 
 
-def size_of(path: Path, form: str) -> int:
+def size_of(path: Path, file_format: str) -> int:
     """The size of a table in bytes: of Parquet uncompressed, else of the file."""
-    if form != "parquet":
+    if file_format != "parquet":
         return path.stat().st_size
     files, size = parquet_files(path) if path.is_dir() else [path], 0
     for file in files:
@@ -179,7 +179,7 @@ def read(
     Args:
         path: a file from :func:`unpack`, or a folder of Parquet parts.
         missing: cells that mean "no value".
-        usual_missing: the ones of ``missing`` to count and report.
+        usual_missing: the words of ``missing`` to count and report.
         text_columns: names of columns to keep as text.
         as_text: keep all columns of a CSV file as text, for another number format.
         sep, encoding: the separator and the encoding of a CSV file.
@@ -188,23 +188,23 @@ def read(
     Raises:
         PipelineError: the file is not a table in its format.
     """
-    form = detect_format(path)
-    if form == "csv":
+    file_format = detect_format(path)
+    if file_format == "csv":
         table = tables.read_raw(path, sep, encoding, missing, text_columns, as_text)
         defects.check_quotes(table, tables.dialect(sep, encoding)[0])
         return Raw(table, missing=tables.missing_words(path, table, usual_missing, sep, encoding))
-    if form not in READERS:
+    if file_format not in READERS:
         raise PipelineError(
-            f"{path.name} is a {form} file, which is not a table", "name another file"
+            f"{path.name} is a {file_format} file, which is not a table", "name another file"
         )
     try:
-        table, notes = READERS[form](path, part)
+        table, notes = READERS[file_format](path, part)
     except PipelineError:
         raise
     except Exception as error:  # each library has its own errors
         message = " ".join(str(error).split())[:300]
         raise PipelineError(
-            f"{path.name} can't be read as {form}: {message}",
+            f"{path.name} can't be read as {file_format}: {message}",
             "check that the whole file was fetched",
         ) from error
     table = table.reset_index(drop=True).set_axis(map(str, table.columns), axis=1)
@@ -215,7 +215,7 @@ def read(
     table = pd.DataFrame({name: plain(table[name]) for name in table}, table.index)
     words = [name for name in table if is_string_dtype(table[name])]
     texts = []
-    if form in TYPED:
+    if file_format in TYPED:
         stripped = cleaning.strip_text(table[words], list(missing))
         texts = [
             name for name in words if not is_string_dtype(cleaning.read_column(stripped[name]))
@@ -287,9 +287,15 @@ def plain(column: pd.Series) -> pd.Series:
     if is_timedelta64_dtype(column):
         return (column / pd.Timedelta(seconds=1)).astype("Float64")
     if is_datetime64_any_dtype(column):
-        days = column.dt.tz is None and (column.dropna() == column.dropna().dt.normalize()).all()
-        form = "%Y-%m-%d" if days else "%Y-%m-%dT%H:%M:%S" + ("" if column.dt.tz is None else "%z")
-        return column.dt.strftime(form).astype("string")
+        only_dates = (
+            column.dt.tz is None and (column.dropna() == column.dropna().dt.normalize()).all()
+        )
+        date_format = (
+            "%Y-%m-%d"
+            if only_dates
+            else "%Y-%m-%dT%H:%M:%S" + ("" if column.dt.tz is None else "%z")
+        )
+        return column.dt.strftime(date_format).astype("string")
     return column.astype("string")
 
 

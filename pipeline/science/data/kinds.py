@@ -134,12 +134,12 @@ def date_format(column: pd.Series) -> tuple[str, bool] | None:
     if dtype(column) != "str" or not filled.head(SAMPLE).str.contains(DATE).all():
         return None
     fits = []
-    for form in FORMATS:
-        sample = pd.to_datetime(filled.head(5), format=form, errors="coerce", utc=True)
+    for candidate in FORMATS:
+        sample = pd.to_datetime(filled.head(5), format=candidate, errors="coerce", utc=True)
         if sample.notna().any():
-            parsed = pd.to_datetime(filled, format=form, errors="coerce", utc=True)
+            parsed = pd.to_datetime(filled, format=candidate, errors="coerce", utc=True)
             if parsed.notna().mean() >= DATES:
-                fits.append(form)
+                fits.append(candidate)
     return (fits[0], len(fits) > 1) if fits else None
 
 
@@ -241,8 +241,8 @@ def odd_cells(column: pd.Series, numbers: Mapping[str, Any]) -> tuple[str, list[
     unreadable = odd.drop(no_value.index)
     name, settings, readable = column.name, [], no_value.index
     if len(no_value):
-        settings.append(f"etl.missing={_list(no_value.unique())}")
-    for setting, index in _ways(unreadable, decimal):
+        settings.append(f"etl.missing={_yaml_list(no_value.unique())}")
+    for setting, index in _number_settings(unreadable, decimal):
         settings.append(setting.format(name=name))
         readable = readable.union(index)
     unreadable = odd.drop(readable)
@@ -252,39 +252,41 @@ def odd_cells(column: pd.Series, numbers: Mapping[str, Any]) -> tuple[str, list[
     if len(amounts) / len(words) < NEARLY and len(amounts) < len(words) / 3:
         return None
     if not unreadable.empty:
-        settings.append(f"etl.missing={_list(unreadable.unique()[:SHOWN])} if they mean no value")
-    shown = ", ".join(map(repr, odd.unique()[:SHOWN]))
-    places = ", ".join(str(index + 1) for index in odd.index[:3])
-    line = f"{name}: {len(odd)} of {len(words)} cells are not numbers: {shown} (data row {places})"
-    return line, settings
+        settings.append(
+            f"etl.missing={_yaml_list(unreadable.unique()[:SHOWN])} if they mean no value"
+        )
+    examples = ", ".join(map(repr, odd.unique()[:SHOWN]))
+    data_rows = ", ".join(str(index + 1) for index in odd.index[:3])
+    count = f"{len(odd)} of {len(words)} cells"
+    return f"{name}: {count} are not numbers: {examples} (data row {data_rows})", settings
 
 
-def _ways(odd: pd.Series, decimal: str) -> list[tuple[str, pd.Index]]:
+def _number_settings(odd: pd.Series, decimal: str) -> list[tuple[str, pd.Index]]:
     """The settings that read odd cells as numbers, each with the index of its cells."""
     settings = []
     commas = odd[odd.str.fullmatch(r"[+-]?\d+,\d+")]
     groups = odd[odd.str.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")]
     european = odd[odd.str.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")]
-    either = european.index.union(commas.index)
-    if decimal == "." and len(european) and len(either) > len(groups):
-        settings.append(("etl.decimal=',' etl.thousands='.'", either))
+    decimal_comma = european.index.union(commas.index)
+    if decimal == "." and len(european) and len(decimal_comma) > len(groups):
+        settings.append(("etl.decimal=',' etl.thousands='.'", decimal_comma))
     elif len(groups) >= len(commas) > 0 or len(groups):
         settings.append(("etl.thousands=','", groups.index))
     elif decimal == "." and len(commas):
         settings.append(("etl.decimal=','", commas.index))
-    for how in ("number", "percent", "currency", "unit"):
+    for form in ("number", "percent", "currency", "unit"):
         unread = odd.drop([place for _, index in settings for place in index], errors="ignore")
-        parsed = cells.plain(unread, decimal, "", how)
+        parsed = cells.plain(unread, decimal, "", form)
         readable = unread[pd.to_numeric(parsed, errors="coerce").notna()]
-        if how == "unit":
+        if form == "unit":
             units = readable.str.extract(f"({cells.DECORATIONS['unit']})")[0].str.strip()
             readable = readable if units.nunique() == 1 else readable.iloc[:0]
         if len(readable):
-            settings.append((f"etl.parse={{{{{{name}}: {how}}}}}", readable.index))
+            settings.append((f"etl.parse={{{{{{name}}: {form}}}}}", readable.index))
     return settings
 
 
-def _list(words: Any) -> str:
+def _yaml_list(words: Any) -> str:
     return "[" + ",".join(f"'{word}'" for word in words) + "]"
 
 

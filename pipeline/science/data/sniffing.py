@@ -107,18 +107,21 @@ def target(table: pd.DataFrame, schema: Mapping[str, Any], setting: str | None) 
 
 
 def split(
-    table: pd.DataFrame, schema: Mapping[str, Any], goal: str, task: str
+    table: pd.DataFrame, schema: Mapping[str, Any], target_column: str, task: str
 ) -> tuple[dict[str, str], str]:
     """The ``split`` settings, and the reason."""
-    feature_schema = {**schema, "columns": [c for c in schema["columns"] if c["column"] != goal]}
+    feature_schema = {
+        **schema,
+        "columns": [c for c in schema["columns"] if c["column"] != target_column],
+    }
     for line in splitting.random_split_warnings(table, feature_schema):
         setting, _, name = line.rpartition("split.")[2].rstrip(")").partition("=")
         if setting == "group":
             return {"group": name}, f"{name} has several rows each"
-        form = next(c["format"] for c in feature_schema["columns"] if c["column"] == name)
-        days = cells.date_parts(table[name], form)[f"{name}.elapsed"].dropna()
+        date_format = next(c["format"] for c in feature_schema["columns"] if c["column"] == name)
+        days = cells.date_parts(table[name], date_format)[f"{name}.elapsed"].dropna()
         if days.is_monotonic_increasing or days.is_monotonic_decreasing:
             return {"time": name}, f"the rows are in the order of {name}"
-    if task == tasks.CLASSIFICATION and table[goal].value_counts().min() > 1:
+    if task == tasks.CLASSIFICATION and table[target_column].value_counts().min() > 1:
         return {"stratify": "${model.target}"}, "each part gets each class with its share"
     return {}, "drawn at random"

@@ -83,22 +83,22 @@ def read_raw(
         raise PipelineError(
             f"etl.sep={sep!r} is not one ASCII character", "set etl.sep=';', say, or '\\t'"
         )
-    form = {"sep": sep, "encoding": codec}
+    csv_options = {"sep": sep, "encoding": codec}
     try:
-        titles = pd.read_csv(path, nrows=0, **form).columns
-        check_twice(path, **form)
-        check_titles(path, titles, **form)
+        titles = pd.read_csv(path, nrows=0, **csv_options).columns
+        check_unique_titles(path, **csv_options)
+        check_titles(path, titles, **csv_options)
         texts = [title for title in titles if as_text or snake_case(title) in text_columns]
-        cells = {**form, "na_values": list(missing), "skipinitialspace": True}
+        cells = {**csv_options, "na_values": list(missing), "skipinitialspace": True}
         table = _read_exactly(
             path,
             **cells,
-            dtype_backend="numpy_nullable",  # whole numbers stay whole beside missing ones
+            dtype_backend="numpy_nullable",  # integers stay integers beside missing values
             dtype=dict.fromkeys(texts, "string"),
         )
         table = _with_codes(table, path, **cells)
     except UnicodeError as error:
-        raise wrong_encoding(path, form["encoding"], str(error)) from error
+        raise wrong_encoding(path, csv_options["encoding"], str(error)) from error
     except LookupError as error:
         raise PipelineError(
             f"etl.encoding={encoding!r}: {error}", "use utf-8 or latin-1"
@@ -120,18 +120,20 @@ def read_raw(
     return table
 
 
-def _with_codes(table: pd.DataFrame, path: Path, **form: Any) -> pd.DataFrame:
+def _with_codes(table: pd.DataFrame, path: Path, **csv_options: Any) -> pd.DataFrame:
     """The table with columns of codes as text instead of numbers."""
     numbers = table.select_dtypes("number").columns
     exceeding = [name for name in numbers if not is_float_dtype(table[name])]
     exceeding = [name for name in exceeding if (table[name].abs() > EXACT).any()]
     if not isinstance(table.index, pd.RangeIndex) or not (len(numbers) and len(table)):
         return table
-    if not exceeding and form["encoding"].startswith(("utf-8", "latin", "cp", "iso", "ascii")):
+    if not exceeding and csv_options["encoding"].startswith(
+        ("utf-8", "latin", "cp", "iso", "ascii")
+    ):
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if not SUSPICIOUS.search(data):
                 return table
-    texts = pd.read_csv(path, dtype="string", keep_default_na=False, **form)
+    texts = pd.read_csv(path, dtype="string", keep_default_na=False, **csv_options)
     codes = {name: texts[name] for name in numbers if code(texts[name].str.strip().dropna())}
     return table.assign(**codes) if codes else table
 
@@ -179,13 +181,13 @@ def missing_words(
     }
 
 
-def check_twice(path: Path, **form: Any) -> None:
+def check_unique_titles(path: Path, **csv_options: Any) -> None:
     """Refuse duplicate titles, to which pandas would add numbers.
 
     Raises:
         PipelineError: names the titles.
     """
-    first = pd.read_csv(path, nrows=1, header=None, dtype=str, na_filter=False, **form)
+    first = pd.read_csv(path, nrows=1, header=None, dtype=str, na_filter=False, **csv_options)
     titles = first.iloc[0].str.strip()
     twice = sorted(set(titles[titles.duplicated() & (titles != "")]))
     if twice:
@@ -205,11 +207,11 @@ def check_titles(path: Path, titles: pd.Index, sep: str, encoding: str) -> None:
         raise wrong_encoding(path, encoding, "its header has zero bytes")
     separators = [char for char in SEPARATORS if char in str(titles[0]) and char != sep]
     if len(titles) == 1 and separators:
-        shown = '"\\t"' if separators[0] == "\t" else repr(separators[0])
+        setting = '"\\t"' if separators[0] == "\t" else repr(separators[0])
         raise PipelineError(
             f"{path.name} has one column, {titles[0][:60]!r}: it looks separated by "
             f"{separators[0]!r}, and was read with {sep!r}",
-            f"set etl.sep={shown}",
+            f"set etl.sep={setting}",
         )
 
 
@@ -273,29 +275,29 @@ def read_cells(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=object, na_filter=False)
 
 
-def _read_exactly(path: Path, **form: Any) -> pd.DataFrame:
+def _read_exactly(path: Path, **csv_options: Any) -> pd.DataFrame:
     """``pd.read_csv`` that infers the type of a column from all of its cells.
 
     pandas reads large files in chunks and infers types for each chunk. If that could have changed
     a value, the file is read again with ``low_memory=False``, which is slower.
     """
-    form["keep_default_na"] = False
+    csv_options["keep_default_na"] = False
     with warnings.catch_warnings(action="ignore", category=pd.errors.DtypeWarning):
-        table = pd.read_csv(path, **form)
+        table = pd.read_csv(path, **csv_options)
     for title in table:
         column = table[title]
         number = pd.api.types.is_float_dtype(column.dtype)
         if column.dtype == object or (number and column.abs().max() >= EXACT):
-            return pd.read_csv(path, low_memory=False, **form)
+            return pd.read_csv(path, low_memory=False, **csv_options)
     return table
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> Path:
     """Write a table so that the same rows always give the same bytes."""
-    form = {"index": False, "encoding": "utf-8", "lineterminator": "\n"}
-    frame.to_csv(path, **form)
+    csv_options = {"index": False, "encoding": "utf-8", "lineterminator": "\n"}
+    frame.to_csv(path, **csv_options)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         unquoted = data.find(b"\r") >= 0
     if unquoted:  # the csv module does not quote \r, which would end a row when read again
-        frame.to_csv(path, quoting=csv.QUOTE_NONNUMERIC, **form)
+        frame.to_csv(path, quoting=csv.QUOTE_NONNUMERIC, **csv_options)
     return path
