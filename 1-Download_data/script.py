@@ -1,4 +1,4 @@
-"""Fetch a data set from its address and log it, untouched, as a raw-data artifact."""
+"""Download a data set and log it, unchanged, as a raw-data artifact."""
 
 import argparse
 import sys
@@ -41,9 +41,9 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     fetching.check(target, args.file_url, args.sha256)
     size = sum(path.stat().st_size for path in [target, *target.rglob("*")] if path.is_file())
     metadata = {"file_url": args.file_url, "source": source, "bytes": size}
-    if asked := version.pop("asked", None):
+    if query := version.pop("asked", None):
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        metadata |= {"source": "query", "query": asked, "asked_at": time}
+        metadata |= {"source": "query", "query": query, "asked_at": time}
         version["query"] = secrets.hide(args.query)
     version |= {"digest": content_digest(target), "bytes": size}
     run.used_source(args.file_url, sha256=args.sha256, **version)
@@ -64,11 +64,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--artifact_name", required=True, help="name of the artifact to log")
     parser.add_argument("--artifact_type", required=True, help="its type, such as raw_data")
     parser.add_argument("--artifact_description", required=True, help="a sentence about it")
-    parser.add_argument("--query", type=steps.optional, default="", help="to ask a database")
+    parser.add_argument("--query", type=steps.optional, default="", help="SQL for a database")
     parser.add_argument("--sha256", type=steps.optional, default="", help="required checksum")
     parser.add_argument("--max_bytes", type=int, default=10**9, help="largest size accepted")
-    parser.add_argument("--timeout", type=float, default=30, help="seconds without an answer")
-    parser.add_argument("--retries", type=int, default=3, help="further tries after a failure")
+    parser.add_argument("--timeout", type=float, default=30, help="seconds to wait for data")
+    parser.add_argument("--retries", type=int, default=3, help="retries after a failure")
     return parser
 
 

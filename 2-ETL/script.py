@@ -13,17 +13,17 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the raw artifact, clean and check it, and log the result."""
     cleaning.check_rules(args.schema)
     args = argparse.Namespace(**tables.by_names(vars(args)))
-    text = cleaning.text_columns(args.schema)
+    text_columns = cleaning.text_columns(args.schema)
     artifact = run.use_artifact(args.input_artifact)
     folder = artifact.download()
-    place = folder if formats.is_parts(folder) else artifact.file()
+    table_path = folder if formats.is_parts(folder) else artifact.file()
     numbers = {"decimal": args.decimal, "thousands": args.thousands, "parse": args.parse}
     missing = [*args.usual_missing, *args.missing]
     source = formats.read(
-        formats.unpack(place, run.folder / "unpacked", args.table),
+        formats.unpack(table_path, run.folder / "unpacked", args.table),
         missing=missing,
         usual_missing=args.usual_missing,
-        text_columns=[*text, *args.parse],
+        text_columns=[*text_columns, *args.parse],
         as_text=args.decimal != "." or bool(args.thousands),
         sep=args.sep,
         encoding=args.encoding,
@@ -31,18 +31,24 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     raw, headers = defects.without_headers(source.table)
     ruled = [rule["column"] for rule in args.schema if "dtype" in rule]
-    text += [name for name in source.texts if name not in [*ruled, *args.parse]]
+    text_columns += [name for name in source.texts if name not in [*ruled, *args.parse]]
     for column in cleaning.lacking(args.fill, raw):
         run.warn(f"etl.fill names {column!r}, which the table lacks")
     table, dropped = cleaning.clean(
-        raw, args.required, args.fill, text, missing, duplicates=args.duplicates, numbers=numbers
+        raw,
+        args.required,
+        args.fill,
+        text_columns,
+        missing,
+        duplicates=args.duplicates,
+        numbers=numbers,
     )
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, args.schema)
     for line in [*headers, *defects.text_warnings(table, args.fill.values())]:
         run.note(line, warning=True)
-    told = [*source.notes, *kinds.notes(table, ruled, source.missing)]
-    for line in [*told, *cleaning.equal_rows(table, dropped)]:
+    notes = [*source.notes, *kinds.notes(table, ruled, source.missing)]
+    for line in [*notes, *cleaning.equal_rows(table, dropped)]:
         run.note(line)
     counts = {"rows_before": len(raw), "rows_after": len(table), "columns": table.shape[1]}
     run.log_artifact(
@@ -62,13 +68,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--artifact_name", required=True, help="name of the artifact to log")
     parser.add_argument("--artifact_type", required=True, help="its type: processed_data")
     parser.add_argument("--artifact_description", required=True, help="a sentence about it")
-    parser.add_argument("--sep", type=steps.optional, default="", help="between cells; a comma")
-    parser.add_argument("--encoding", type=steps.optional, default="", help="of the file; UTF-8")
-    parser.add_argument("--table", type=steps.optional, default="", help="sheet, file in a zip")
+    parser.add_argument("--sep", type=steps.optional, default="", help="separator; default: comma")
+    parser.add_argument("--encoding", type=steps.optional, default="", help="default: UTF-8")
+    parser.add_argument("--table", type=steps.optional, default="", help="sheet, or file in a zip")
     parser.add_argument("--missing", type=steps.json_list, default='[""]', help="JSON list")
     parser.add_argument("--usual_missing", type=steps.json_list, default='[""]', help="JSON list")
-    parser.add_argument("--decimal", default=".", help="sign in numbers: 12.5")
-    parser.add_argument("--thousands", default="", help="sign in numbers: 1,234; none if empty")
+    parser.add_argument("--decimal", default=".", help="decimal sign: 12.5")
+    parser.add_argument("--thousands", default="", help="thousands sign: 1,234; empty: none")
     parser.add_argument("--parse", type=steps.json_dict, default="{}", help="JSON: column to form")
     parser.add_argument("--duplicates", default="keep", help="keep or drop equal rows")
     parser.add_argument("--required", type=steps.json_names, default="", help="JSON list")

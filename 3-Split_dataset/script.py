@@ -12,7 +12,7 @@ from pipeline.science.data import defects, kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
-    """Read the table, split it, and log the two parts; no cell is changed on the way."""
+    """Read the table, split it, and log both parts with unchanged cells."""
     if args.train_artifact_name == args.test_artifact_name:
         raise PipelineError(
             f"both parts are named {args.test_artifact_name!r}", "give each its own artifact_name"
@@ -22,20 +22,20 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     if clean.schema() is None:
         run.note(f"{clean.reference} has no schema.json: the types of its columns are inferred")
     for key in ("stratify", "group", "time"):
-        if named := getattr(args, key):
-            setattr(args, key, *defects.resolve_columns([named], table.columns))
-    how = splitting.choose_method(args.method, args.stratify, args.group, args.time)
+        if column := getattr(args, key):
+            setattr(args, key, *defects.resolve_columns([column], table.columns))
+    method = splitting.choose_method(args.method, args.stratify, args.group, args.time)
     columns = {"stratified": args.stratify, "group": args.group, "time": args.time}
     train, test = splitting.split(
         table,
         args.test_size,
         args.random_state,
-        args.stratify if how == "stratified" else None,
-        splitting.split_column("group", table, args.group) if how == "group" else None,
-        splitting.split_times(table, args.time, schema) if how == "time" else None,
+        args.stratify if method == "stratified" else None,
+        splitting.split_column("group", table, args.group) if method == "group" else None,
+        splitting.split_times(table, args.time, schema) if method == "time" else None,
     )
-    schema["split"] = {"method": how, "column": columns.get(how)}
-    if how in ("random", "stratified"):
+    schema["split"] = {"method": method, "column": columns.get(method)}
+    if method in ("random", "stratified"):
         for line in splitting.random_split_warnings(table, schema):
             run.note(line, warning=True)
     if shared := splitting.shared_rows(train, test):
@@ -44,15 +44,15 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
             "metrics where they are copies (etl.duplicates=drop drops them)",
             warning=True,
         )
-    drawn = {name: getattr(args, name) for name in ("test_size", "random_state", "stratify")}
-    drawn |= {how: columns[how]} if how in ("group", "time") else {}
+    settings = {name: getattr(args, name) for name in ("test_size", "random_state", "stratify")}
+    settings |= {method: columns[method]} if method in ("group", "time") else {}
     for name, part in {args.train_artifact_name: train, args.test_artifact_name: test}.items():
         run.log_artifact(
             kinds.write(part, schema, run.folder, name),
             name=name,
             type=args.artifact_type,
             description=args.artifact_description,
-            metadata={"rows": len(part), **drawn},
+            metadata={"rows": len(part), **settings},
         )
     run.log({"train_rows": len(train), "test_rows": len(test)})
 

@@ -27,10 +27,10 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         run.note(line, warning)
     losses: list[float] = []
     trained = planned.fit(partial(follow, run, losses))
-    run.summary.pop(LOSS, None)  # no result: estimators make different losses small
+    run.summary.pop(LOSS, None)  # losses of different estimators are not comparable
     for line in evaluation.missing_class_notes(trained.predictions):
         run.note(line, warning=True)
-    pictures = figures.draw(trained.predictions, trained.importances, run.folder)
+    figure_files = figures.draw(trained.predictions, trained.importances, run.folder)
     preparation = model_files.write_preparation(
         run.folder,
         features=trained.kinds,
@@ -40,7 +40,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     parts = {args.preprocessor_artifact_name: trained.model[:-1], args.artifact_name: trained.model}
     files = {name: model_files.save(part, run.folder / f"{name}.skops")
              for name, part in parts.items()}  # fmt: skip
-    published = mlflow_model.publish(
+    logged_model = mlflow_model.publish(
         run.job_type,
         trained.model,
         files[args.artifact_name],
@@ -52,13 +52,13 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         metrics=trained.metrics,
         folds=trained.folds,
         losses=losses,
-        figures=pictures,
+        figures=figure_files,
         inputs=[
             mlflow_datasets.of_artifact(data[role], role, part, run.tracker.store)
             for role, part in (("train", planned.train), ("test", planned.test))
         ],
     )
-    run.log({**trained.metrics, **pictures, **trained.tables(planned.test)})
+    run.log({**trained.metrics, **figure_files, **trained.tables(planned.test)})
     run.log({name: Chart(table) for name, table in evaluation.charts(trained.predictions).items()})
     run.log_artifact(
         files[args.preprocessor_artifact_name],
@@ -67,18 +67,18 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         description=f"Features for {planned.title}",
         metadata=planned.metadata,
     )
-    made = run.first_made(files[args.artifact_name], args.artifact_name)
-    about = {"params": args.params, "insights": trained.insights, **made}
+    creation = run.first_made(files[args.artifact_name], args.artifact_name)
+    details = {"params": args.params, "insights": trained.insights, **creation}
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,
         type="model",
         description=planned.title,
-        metadata={**trained.metrics, **planned.metadata, **about},
+        metadata={**trained.metrics, **planned.metadata, **details},
     )
-    kept, trial = run.folder / "stored", run.context.trial  # a sweep has a candidate at its end
+    folder, trial = run.folder / "stored", run.context.trial  # a sweep sets its candidate itself
     mlflow_registration.register(
-        args.name, published, kept, data, stored, trained.metrics, run.origin(), planned.title,
+        args.name, logged_model, folder, data, stored, trained.metrics, run.origin(), planned.title,
         candidate=not trial,
     )  # fmt: skip
     if not trial:
@@ -86,7 +86,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
 
 
 def follow(run: steps.Run, losses: list[float], loss: float) -> None:
-    """Print and log the loss of one more round of the fit."""
+    """Print and log the loss of a round of the fit."""
     losses.append(loss)
     print(f"round {len(losses)}: loss {loss:.4g}", flush=True)
     run.log({LOSS: loss}, step=len(losses))
@@ -99,23 +99,25 @@ def arguments() -> argparse.ArgumentParser:
     add("--train_artifact", required=True, help="training data, as name:version")
     add("--test_artifact", required=True, help="test data, as name:version")
     add("--target", type=steps.json_or_text, default="legendary", help="column, or JSON: several")
-    add("--drop", type=steps.json_list, default='["number", "name"]', help="JSON: not features")
-    add("--categorical", type=steps.json_list, default="[]", help="JSON: numbers as categories")
+    add("--drop", type=steps.json_list, default='["number", "name"]', help="JSON: columns to drop")
+    add("--categorical", type=steps.json_list, default="[]", help="JSON: numeric categories")
     add("--task", default="auto", help="classification or regression; auto: by the target")
-    add("--positive", type=steps.optional, default="", help="of two classes; empty: decided")
+    add("--positive", type=steps.optional, default="", help="positive class; empty: auto")
     forest = "sklearn.ensemble.RandomForestClassifier"
     add("--estimator", type=steps.json_or_text, default=forest, help="path, or JSON by task")
-    add("--params", type=steps.json_dict, default='{"random_state": 42}', help="JSON: its own")
+    add("--params", type=steps.json_dict, default='{"random_state": 42}', help="JSON: parameters")
     add("--encode", type=steps.json_dict, default="{}", help="JSON: the encoder of each kind")
-    add("--allowed", type=steps.json_list, default='["sklearn"]', help="JSON: its packages")
+    add("--allowed", type=steps.json_list, default='["sklearn"]', help="JSON: packages")
     add("--validation", type=steps.json_value, default="0", help="share of rows to hold out")
-    add("--cv", type=steps.json_value, default="", help="folds to measure by; empty: none")
-    add("--seed", type=steps.json_value, default="42", help="of the held-out rows and the folds")
-    add("--learning_curve", type=steps.json_value, default="false", help="fit on fewer rows too")
-    add("--name", default="pokemon-legendary", help="its name in MLflow's registry")
+    add("--cv", type=steps.json_value, default="", help="number of folds; empty: none")
+    add("--seed", type=steps.json_value, default="42", help="seed of validation rows and folds")
+    add("--learning_curve", type=steps.json_value, default="false", help="fit on fewer rows, too")
+    add("--name", default="pokemon-legendary", help="registered model in MLflow")
     add("--cleaning", type=steps.json_dict, default="{}", help="JSON: how 2-ETL cleaned the data")
     add("--artifact_name", default="model", help="name of the model artifact")
-    add("--preprocessor_artifact_name", default="preprocessor", help="of its fitted preprocessing")
+    add(
+        "--preprocessor_artifact_name", default="preprocessor", help="artifact of the preprocessing"
+    )
     return parser
 
 

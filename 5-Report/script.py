@@ -1,4 +1,4 @@
-"""Write one HTML file that says how good a model is, how it was made and from what."""
+"""Write an HTML report on a model: its metrics, its data and how to reproduce it."""
 
 import argparse
 import sys
@@ -16,25 +16,25 @@ from pipeline.science.data import kinds, tables
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the model and both parts, measure, write the report, and log it."""
-    used, known = gathering.SUBJECT, ("clean", "raw")
-    artifacts = {role: run.use_artifact(getattr(args, f"{role}_artifact")) for role in used}
-    artifacts |= {role: run.find(getattr(args, f"{role}_artifact")) for role in known}
+    required, optional = gathering.SUBJECT, ("clean", "raw")
+    artifacts = {role: run.use_artifact(getattr(args, f"{role}_artifact")) for role in required}
+    artifacts |= {role: run.find(getattr(args, f"{role}_artifact")) for role in optional}
     model = model_files.load(artifacts["model"].file(), args.allowed)
     schema = artifacts["train"].schema()
     train = tables.read_table(artifacts["train"].file(), schema=schema)
-    words = train.select_dtypes("str").columns
-    test = tables.read_table(artifacts["test"].file(), words, schema)
+    text_columns = train.select_dtypes("str").columns
+    test = tables.read_table(artifacts["test"].file(), text_columns, schema)
     target = artifacts["model"].metadata.get("target")
-    held, _ = kinds.features(schema, target or "", [], []) if schema else ({}, {})
+    feature_kinds, _ = kinds.features(schema, target or "", [], []) if schema else ({}, {})
     report_data.check_target(target, test, args.model_artifact, args.test_artifact)
     subject = gathering.subject(artifacts)
-    before = gathering.before(run, args, target, subject)
-    earlier, drift_said = gathering.earlier(run, before, artifacts["train"])
-    numbers = report_data.collect(
+    previous = gathering.previous_report(run, args, target, subject)
+    previous_rows, drift_said = gathering.previous_training_data(run, previous, artifacts["train"])
+    contents = report_data.collect(
         model,
         train,
         test,
-        kinds=held,
+        kinds=feature_kinds,
         target=target,
         test_name=args.test_artifact,
         identifier=args.identifier,
@@ -44,13 +44,13 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         positive=artifacts["model"].metadata.get("positive"),
         cleaning=artifacts["clean"].metadata if artifacts["clean"] else {},
         costs=args.costs,
-        earlier=earlier,
+        earlier=previous_rows,
     )
     html = report.render(
-        numbers,
+        contents,
         artifacts,
         project=settings.project(),
-        before=before,
+        before=previous,
         name=args.artifact_name,
         drift_said=drift_said,
         commands=gathering.commands(args, arguments(), artifacts["raw"], run.context),
@@ -65,12 +65,12 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         metadata={
             "subject": subject,
             "target": target,
-            "metrics": numbers["metrics"],
-            "intervals": numbers["intervals"],
+            "metrics": contents["metrics"],
+            "intervals": contents["intervals"],
             "model": artifacts["model"].reference,
             "test": artifacts["test"].digest,
             "train": artifacts["train"].reference,
-            "previous": before.reference if before else None,
+            "previous": previous.reference if previous else None,
         },
     )
     run.log({"report": path})
@@ -82,19 +82,19 @@ def arguments() -> argparse.ArgumentParser:
     parser = steps.parser(__doc__)
     add, text = parser.add_argument, "Metrics and errors of the model and how it was made"
     add("--model_artifact", required=True, help="the model, as name:version")
-    add("--train_artifact", required=True, help="what it was fitted on")
-    add("--test_artifact", required=True, help="what it is measured on")
-    add("--clean_artifact", type=steps.optional, default="", help="the whole of both, if known")
-    add("--raw_artifact", type=steps.optional, default="", help="what was cleaned, if known")
-    add("--allowed", type=steps.json_list, default='["sklearn"]', help="JSON: its packages")
+    add("--train_artifact", required=True, help="training data, as name:version")
+    add("--test_artifact", required=True, help="test data, as name:version")
+    add("--clean_artifact", type=steps.optional, default="", help="clean data, if known")
+    add("--raw_artifact", type=steps.optional, default="", help="raw data, if known")
+    add("--allowed", type=steps.json_list, default='["sklearn"]', help="JSON: packages to trust")
     add("--artifact_name", default="report.html", help="the report's name")
     add("--artifact_type", default="report", help="its type")
     add("--artifact_description", default=text, help="a sentence about it")
     add("--identifier", type=steps.optional, default="", help="column that names a row")
-    add("--mistakes", type=int, default=20, help="how many are listed at most")
-    add("--resamples", type=int, default=1000, help="of the test rows")
-    add("--random_state", type=int, default=42, help="seed of their draw")
-    add("--costs", type=steps.json_value, default="", help="JSON: of the two kinds of mistakes")
+    add("--mistakes", type=int, default=20, help="most mistakes to list")
+    add("--resamples", type=int, default=1000, help="resamples for intervals")
+    add("--random_state", type=int, default=42, help="seed of the resamples")
+    add("--costs", type=steps.json_value, default="", help="JSON: costs of mistakes")
     add("--previous", type=steps.optional, default="", help="report to compare with")
     return parser
 
