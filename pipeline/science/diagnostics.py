@@ -16,7 +16,7 @@ from sklearn.calibration import calibration_curve
 from pipeline.core.errors import PipelineError
 from pipeline.science.evaluation import Predictions
 
-POINTS, CLASSES, COLUMNS, SLICES = 200, 25, 12, 4  # most that a report shows
+POINTS, CLASSES, COLUMNS, SLICES = 200, 25, 12, 4  # maxima that a report shows
 BINS, VALUES, LONG = 16, 8, 10
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OTHER, MISSING = "(other)", "(missing)"

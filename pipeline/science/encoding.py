@@ -36,7 +36,7 @@ ENCODERS = {
 COMPONENTS = 30  # SVD components of a column of free text
 WORDS = 5000  # most frequent words of a column of free text
 FOLDS = 5  # of the target encoding
-MOST = 100  # most one-hot columns of a column of many categories; the rarest share the last
+MOST = 100  # maximum of one-hot columns of a column; the rarest categories share the last
 PERIODS = {"month": (1, 12), "day": (1, 31), "weekday": (0, 7), "hour": (0, 24)}  # first, length
 MANY_FOLDS = "prepare__many__targetencoder__cv"  # parameter of the pipeline built here
 

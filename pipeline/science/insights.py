@@ -23,11 +23,11 @@ from pipeline.science.evaluation import Predictions
 
 Build = Callable[[BaseEstimator], Any]  # puts the model's preprocessing before an estimator
 
-LINEAR_CELLS = 20_000_000  # most rows times columns times classes to fit the linear model on
-TRAINING_ROWS = 50_000  # most training rows to measure
-RANKED = 20  # most classes for roc_auc and average_precision
-REPEATS, PERMUTED_ROWS, PERMUTED = 5, 1000, 10  # shuffles, rows, features at most
-CURVES, GRID, DEPENDENCE_ROWS, LINES = 3, 12, 200, 4  # features, values, rows, classes at most
+LINEAR_CELLS = 20_000_000  # maximum of rows * columns * classes for the linear model
+TRAINING_ROWS = 50_000  # maximum of training rows to measure
+RANKED = 20  # maximum of classes for roc_auc and average_precision
+REPEATS, PERMUTED_ROWS, PERMUTED = 5, 1000, 10  # shuffles; maxima of rows, features
+CURVES, GRID, DEPENDENCE_ROWS, LINES = 3, 12, 200, 4  # maxima of features, values, rows, classes
 SCORES = {
     "average_precision": average_precision_score,
     "accuracy": accuracy_score,

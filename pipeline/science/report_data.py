@@ -17,7 +17,7 @@ from pipeline.science.data import drift
 from pipeline.science.data.kinds import expand
 from pipeline.science.diagnostics import thinned
 
-CURVES, BARS, CLASSES = 8, 15, 25  # most that a report shows
+CURVES, BARS, CLASSES = 8, 15, 25  # maxima that a report shows
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 

@@ -12,7 +12,7 @@ from pipeline.science.memory import gib
 
 NUMBER = 8  # bytes
 COPIES = 3  # of the encoded table: the encoder's, the combined, the estimator's
-DATE, TEXT = 6, 120  # most encoded columns of a date, of a text
+DATE, TEXT = 6, 120  # maximum of encoded columns of a date, of a text
 DRAWN = 0.632  # share of the rows that a tree sees; half as many leaves are usual
 
 

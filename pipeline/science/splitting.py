@@ -106,15 +106,15 @@ def last_share(time: pd.Series, share: float) -> tuple[pd.Index, pd.Index]:
             "list it in etl.required, so that they are dropped",
         )
     ordered = time.sort_values(kind="stable").reset_index(drop=True)
-    late = (time >= ordered.iloc[max(round(len(time) * (1 - share)), 0)]).to_numpy()
-    if late.all():
-        late = (time > ordered.iloc[0]).to_numpy()
-    if not late.any():
+    is_late = (time >= ordered.iloc[max(round(len(time) * (1 - share)), 0)]).to_numpy()
+    if is_late.all():
+        is_late = (time > ordered.iloc[0]).to_numpy()
+    if not is_late.any():
         raise PipelineError(
             f"split.time={time.name!r} is the same in all rows", "name another column"
         )
     rows = pd.RangeIndex(len(time))
-    return rows[~late], rows[late]
+    return rows[~is_late], rows[is_late]
 
 
 def split_times(table: pd.DataFrame, name: str, schema: Mapping[str, Any]) -> pd.Series:

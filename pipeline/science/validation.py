@@ -37,7 +37,7 @@ class Scheme:
         folds: the number of folds.
         seed: the seed of the draw.
         method: the method that drew the test part (``split.method``), used here as well.
-        key: each row's group or time, for these two methods.
+        key: each row's group or time, for the methods group and time.
     """
 
     share: float | None

@@ -84,10 +84,10 @@ def clean(
         )
     table = read_types(table, text_columns)  # a dropped row may have had a column's only word
     if duplicates == "drop":
-        twice = table.duplicated()
-        if twice.any():
-            dropped["duplicate"] = int(twice.sum())
-            table = table[~twice]
+        is_duplicate = table.duplicated()
+        if is_duplicate.any():
+            dropped["duplicate"] = int(is_duplicate.sum())
+            table = table[~is_duplicate]
     return table, dropped
 
 
@@ -95,9 +95,9 @@ def equal_rows(table: pd.DataFrame, dropped: dict[str, int]) -> list[str]:
     """A note on equal rows, if there are any."""
     if "duplicate" in dropped:
         return [f"{dropped['duplicate']} rows equal to an earlier one are dropped"]
-    twice = int(table.duplicated().sum())
-    line = f"{twice} of {len(table)} rows are equal to an earlier one, and kept"
-    return [f"{line} (etl.duplicates=drop drops them)"] if twice else []
+    count = int(table.duplicated().sum())
+    line = f"{count} of {len(table)} rows are equal to an earlier one, and kept"
+    return [f"{line} (etl.duplicates=drop drops them)"] if count else []
 
 
 def plain_numbers(

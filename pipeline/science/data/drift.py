@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 SOME, MUCH = 0.1, 0.25  # conventional thresholds of PSI
-BINS, CATEGORIES = 10, 20  # at most, besides the bins MISSING and OTHER
+BINS, CATEGORIES = 10, 20  # maxima, besides the bins MISSING and OTHER
 MISSING, OTHER = "(missing)", "(other)"
 LEVEL = 0.95
 

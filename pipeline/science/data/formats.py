@@ -104,10 +104,10 @@ def size_of(path: Path, file_format: str) -> int:
     files, size = parquet_files(path) if path.is_dir() else [path], 0
     for file in files:
         try:
-            about = pyarrow.parquet.read_metadata(file)
+            metadata = pyarrow.parquet.read_metadata(file)
         except (pa.ArrowException, OSError):  # reading the file reports the error
             return 0
-        size += sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+        size += sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
     return size
 
 
@@ -136,7 +136,7 @@ def _member(path: Path, folder: Path, part: str | None, free: int) -> Path:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
         names = [name for name in names if not name.startswith("__MACOSX/")]
         names = [name for name in names if not PurePosixPath(name).name.startswith(".")]
-        name = chosen(part, names, f"the archive {path.name}", "files") if part else names[0]
+        name = select_part(part, names, f"the archive {path.name}", "files") if part else names[0]
         if len(names) != 1 and not part:
             raise PipelineError(
                 f"{path.name} holds {len(names)} files: {', '.join(names[:8])}",
@@ -148,7 +148,7 @@ def _member(path: Path, folder: Path, part: str | None, free: int) -> Path:
     return target
 
 
-def chosen(part: str, names: Sequence[str], container: str, items: str) -> str:
+def select_part(part: str, names: Sequence[str], container: str, items: str) -> str:
     """The name that ``etl.table`` selects, by the full path or by the file name.
 
     Raises:
@@ -221,11 +221,11 @@ def read(
             name for name in words if not is_string_dtype(cleaning.read_column(stripped[name]))
         ]
     counted = {name: table[name].str.strip().value_counts() for name in words}
-    reported = [word for word in usual_missing if word.strip()]
+    reported_words = [word for word in usual_missing if word.strip()]
     gaps = {
-        name: found_counts
+        name: present
         for name, counts in counted.items()
-        if (found_counts := {word: int(counts[word]) for word in reported if word in counts})
+        if (present := {word: int(counts[word]) for word in reported_words if word in counts})
     }
     return Raw(table, [snake_case(name) for name in texts], gaps, notes)
 
@@ -252,10 +252,10 @@ def write_csv(path: Path, target: Path, part: str | None = None, decimal: str = 
 
 
 def _check_titles(path: Path, table: pd.DataFrame) -> None:
-    twice = [title for title, count in Counter(table.columns).items() if count > 1]
-    if twice:
+    duplicates = [title for title, count in Counter(table.columns).items() if count > 1]
+    if duplicates:
         raise PipelineError(
-            f"{path.name} has several columns titled {', '.join(map(repr, twice[:5]))}",
+            f"{path.name} has several columns titled {', '.join(map(repr, duplicates[:5]))}",
             "rename them in the data",
         )
     if not len(table):
@@ -332,7 +332,7 @@ def _read_parquet(path: Path, _: str | None) -> tuple[pd.DataFrame, list[str]]:
 def _read_excel(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
     with pd.ExcelFile(path, engine="calamine") as book:
         names = [str(name) for name in book.sheet_names]
-        name = chosen(part, names, f"the workbook {path.name}", "sheets") if part else names[0]
+        name = select_part(part, names, f"the workbook {path.name}", "sheets") if part else names[0]
         cells = book.parse(name, header=None, keep_default_na=False, na_values=[""])
     notes = []
     if len(names) > 1 and not part:
@@ -369,7 +369,7 @@ def _read_json(path: Path, part: str | None) -> tuple[pd.DataFrame, list[str]]:
     if isinstance(content, dict) and not {"columns", "data"} <= content.keys():
         lists = [name for name, value in content.items() if _is_rows(value)]
         if part or (lists and len(lists) < len(content)) or len(lists) == 1:
-            name = chosen(part, [*content], path.name, "keys") if part else lists[0]
+            name = select_part(part, [*content], path.name, "keys") if part else lists[0]
             notes = [f"the rows are read from {name!r} (etl.table)"]
             content = content[name]
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):

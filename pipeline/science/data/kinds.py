@@ -36,10 +36,10 @@ _DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y",
          "%m/%d/%y", "%d/%m/%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y",
          "%d-%b-%y")  # fmt: skip
 FORMATS = ("ISO8601", *(f"{day}{time}" for time in ("", " %H:%M", " %H:%M:%S") for day in _DAYS))
-DATES, UNIQUE = 0.95, 0.98  # least shares of dates, of distinct cells
-LONG, SAMPLE = 20, 200  # least rows to tell an identifier; rows to look at
-HIGH, WORDS = 40, 4  # most categories of the kind category; least words per cell of free text
-CATEGORIES = 100  # most categories that the schema lists for a column
+DATES, UNIQUE = 0.95, 0.98  # minimum shares of dates, of distinct cells
+LONG, SAMPLE = 20, 200  # minimum of rows to infer an identifier; rows to sample
+HIGH, WORDS = 40, 4  # above HIGH a category is "many"; from WORDS per cell it is free text
+CATEGORIES = 100  # maximum of categories that the schema lists
 
 
 def schema(table: pd.DataFrame, rules: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -89,17 +89,17 @@ def is_text(column: pd.Series) -> bool:
 
 def kind(column: pd.Series) -> str:
     """The kind of a column, one of :data:`pipeline.science.data.cleaning.KINDS`."""
-    filled, of = column.dropna(), dtype(column)
+    filled, column_dtype = column.dropna(), dtype(column)
     if filled.empty:
         return "empty"
     if len(column) > 1 and filled.nunique() == 1 and len(filled) == len(column):
         return "constant"
-    if of == "bool":
+    if column_dtype == "bool":
         return "truth"
     if date_format(column):
         return "date"
-    if of != "str":
-        return "identifier" if of == "int" and _numbers_rows(column) else "number"
+    if column_dtype != "str":
+        return "identifier" if column_dtype == "int" and _numbers_rows(column) else "number"
     distinct = filled.nunique()
     if len(filled) >= LONG and distinct >= UNIQUE * len(filled):
         words = filled.head(SAMPLE).str.split().str.len().mean()
@@ -275,7 +275,7 @@ def _number_settings(odd: pd.Series, decimal: str) -> list[tuple[str, pd.Index]]
     elif decimal == "." and len(commas):
         settings.append(("etl.decimal=','", commas.index))
     for form in ("number", "percent", "currency", "unit"):
-        unread = odd.drop([place for _, index in settings for place in index], errors="ignore")
+        unread = odd.drop([row for _, index in settings for row in index], errors="ignore")
         parsed = cells.plain(unread, decimal, "", form)
         readable = unread[pd.to_numeric(parsed, errors="coerce").notna()]
         if form == "unit":

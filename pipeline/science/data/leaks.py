@@ -5,7 +5,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from sklearn.tree import DecisionTreeClassifier
 
 ROWS = 5000  # first rows to look at
-PERFECT, EXACT = 0.995, 0.9999  # least share of right rows; least rank correlation
+PERFECT, EXACT = 0.995, 0.9999  # minimum share of right rows; minimum rank correlation
 USUAL = 0.97  # share of a class from which on a constant prediction is nearly perfect
 
 

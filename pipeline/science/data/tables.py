@@ -175,9 +175,9 @@ def missing_words(
     cells = pd.read_csv(path, dtype="string", na_filter=False, **options)[texts]
     counted = {name: cells[name].str.strip().value_counts() for name in texts}
     return {
-        str(name): found_counts
+        str(name): present
         for name, counts in counted.items()
-        if (found_counts := {word: int(counts[word]) for word in words if word in counts})
+        if (present := {word: int(counts[word]) for word in words if word in counts})
     }
 
 
@@ -187,12 +187,12 @@ def check_unique_titles(path: Path, **csv_options: Any) -> None:
     Raises:
         PipelineError: names the titles.
     """
-    first = pd.read_csv(path, nrows=1, header=None, dtype=str, na_filter=False, **csv_options)
-    titles = first.iloc[0].str.strip()
-    twice = sorted(set(titles[titles.duplicated() & (titles != "")]))
-    if twice:
+    header = pd.read_csv(path, nrows=1, header=None, dtype=str, na_filter=False, **csv_options)
+    titles = header.iloc[0].str.strip()
+    duplicates = sorted(set(titles[titles.duplicated() & (titles != "")]))
+    if duplicates:
         raise PipelineError(
-            f"{path.name} has several columns titled {', '.join(map(repr, twice[:5]))}",
+            f"{path.name} has several columns titled {', '.join(map(repr, duplicates[:5]))}",
             "rename them in the data",
         )
 
