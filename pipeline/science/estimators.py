@@ -25,20 +25,15 @@ FUNCTIONS = frozenset(
         "sklearn.feature_selection.mutual_info_regression",
     }
 )
-NAMED = (
-    "estimators",
-    "steps",
-    "transformer_list",
-)  # parameters that are pairs of name and estimator
+# Parameters that are pairs of name and estimator
+NAMED = ("estimators", "steps", "transformer_list")
 # Parameters of LightGBM and XGBoost that name files or other machines
 OUTSIDE = re.compile(
     r".*(file(name)?|path|dir)|config|machines?|machine_list|mlist|workers|nodes|fs|forced_splits"
     r"|(input|output)_model|model_(in|out|input|output)|data|valid|test|train|save_binary"
 )
-GRIDS = (
-    "param_grid",
-    "param_distributions",
-)  # parameters whose keys are parameters of an inner estimator
+# Parameters whose keys are parameters of an inner estimator
+GRIDS = ("param_grid", "param_distributions")
 EXTRAS = {"lightgbm": "lightgbm", "xgboost": "xgboost-cpu"}  # modules of the extra `boosting`
 
 

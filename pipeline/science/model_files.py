@@ -20,9 +20,8 @@ from pipeline.core.model_folder import CODE, PREPARATION
 
 TRUSTED_PACKAGES = ("sklearn", "numpy", "pandas", "scipy")
 TRUSTED_TYPES = ("collections.OrderedDict",)
-PART = re.compile(
-    r'"file": "([^".]+)\.(\w+)"'
-)  # in a model's schema, where text escapes its quotes
+# A file in a model's schema, where text escapes its quotes
+PART = re.compile(r'"file": "([^".]+)\.(\w+)"')
 EPOCH = (1980, 1, 1, 0, 0, 0)
 FAST = 2  # compression level: a third of the time of the default 6, files a seventh larger
 
@@ -134,9 +133,8 @@ def load_cleaning(folder: Path) -> ModuleType:
     """
     files = [file for name in CODE if (file := folder / name).is_file()]
     current_digests = [*map(file_digest, cleaning_code())]
-    if (
-        len(files) < 2 or [*map(file_digest, files)] == current_digests
-    ):  # early models have two copies
+    # early models have two copies
+    if len(files) < 2 or [*map(file_digest, files)] == current_digests:
         return importlib.import_module("pipeline.science.data.cleaning")
     name = f"cleaning_{combined_digest({file.name: file_digest(file) for file in files})[:16]}"
     if name not in sys.modules:

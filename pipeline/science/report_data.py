@@ -133,8 +133,8 @@ def quality(
         *entries,
         ("clean rows", f"{len(table):,}"),
         ("cells without a value", f"{gaps:,} of {cells:,} ({gaps / cells:.1%})"),
-        ("features that never change", ", ".join(constant) or "none"),
-        ("test rows with the very features of a training row", f"{shared:,} of {len(test):,}"),
+        ("constant features", ", ".join(constant) or "none"),
+        ("test rows with the same features as a training row", f"{shared:,} of {len(test):,}"),
     ]
 
 

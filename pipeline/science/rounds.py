@@ -76,9 +76,8 @@ def _fit_xgboost(
 
     class LossReporter(TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
-            on_loss(
-                float(next(iter(evals_log["validation_0"].values()))[-1])
-            )  # of the first metric
+            losses = next(iter(evals_log["validation_0"].values()))  # of the first metric
+            on_loss(float(losses[-1]))
             return False  # continue
 
     rows = model[:-1].fit_transform(features, target)

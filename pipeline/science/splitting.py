@@ -174,8 +174,8 @@ def random_split_warnings(table: pd.DataFrame, schema: Mapping[str, Any]) -> lis
         distinct = table[name].nunique() if name in table else 0
         if kind == "date":
             lines.append(
-                f"{name} is a date, and rows are drawn at random: a model that predicts what comes "
-                f"next is measured by split.method=time split.time={name}"
+                f"{name} is a date, and rows are drawn at random: to measure forecasts, set "
+                f"split.method=time split.time={name}"
             )
         repeats = column["dtype"] != "float" and 5 <= distinct <= len(table) / 1.5
         if repeats and kind not in ("date", "truth") and ENTITY.fullmatch(str(name)):
@@ -209,8 +209,8 @@ def stratification_labels(table: pd.DataFrame, stratify: str) -> pd.Series:
         raise PipelineError(
             f"split.stratify names {stratify!r}, which the table lacks"
             f"{did_you_mean(stratify, table.columns)}",
-            f"use one of {', '.join(table.columns)}, or split.stratify=null; a file of "
-            "conf/data may have taken it from model.target, which is wrong then",
+            f"use one of {', '.join(table.columns)}, or split.stratify=null; if a "
+            "file of conf/data sets it to ${model.target}, correct model.target",
         )
     numbers, labels = pd.factorize(table[stratify], sort=True, use_na_sentinel=False)
     numbers = pd.Series(numbers)

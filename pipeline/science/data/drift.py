@@ -71,9 +71,7 @@ def binned(before: pd.Series, now: pd.Series) -> pd.DataFrame:
     """
     if _is_number(before):
         deciles = before.quantile(np.arange(1, BINS) / BINS).dropna()
-        inner = sorted(
-            {float(f"{value:.4g}") for value in deciles}
-        )  # rounded as in the bins' names
+        inner = sorted({float(f"{value:.4g}") for value in deciles})  # rounded as in the names
         edges = [-np.inf, *inner, np.inf]
         names = [f"up to {high:.4g}" for high in inner] + [
             f"above {inner[-1]:.4g}" if len(inner) else "all"

@@ -42,10 +42,10 @@ def encoding(data: bytes) -> str:
 def separator(text: str) -> str:
     """The separator: the character that splits the most lines into the same number of cells.
 
-    A space is the separator only if no other character is, and if all lines have equal cells.
+    A space is the separator only if no other character fits and it splits all lines alike.
     """
     lines = [line for line in text.splitlines() if line.strip()][:LINES]
-    fits = {sep: _parted(lines, sep) for sep in (*SEPARATORS, " ")}
+    fits = {sep: _agreement(lines, sep) for sep in (*SEPARATORS, " ")}
     agreement, width = fits.pop(" ")
     best_fit, sep = max((fit, sep) for sep, fit in fits.items())
     if best_fit[1] > 1:
@@ -53,7 +53,7 @@ def separator(text: str) -> str:
     return " " if width > 1 and agreement == 1 and len(lines) > 2 else ","
 
 
-def _parted(lines: list[str], sep: str) -> tuple[float, int]:
+def _agreement(lines: list[str], sep: str) -> tuple[float, int]:
     """The share of lines with the most usual number of cells, and this number."""
     try:
         widths = Counter(len(row) for row in csv.reader(lines, delimiter=sep) if row)

@@ -110,9 +110,8 @@ def read_raw(
             f"{path.name} is not a table separated by {sep!r}: {str(error).strip()}",
             "set etl.sep to the character between the cells, for example etl.sep=';'",
         ) from error
-    if not isinstance(
-        table.index, pd.RangeIndex
-    ):  # pandas takes surplus first columns as the index
+    # pandas takes surplus first columns as the index
+    if not isinstance(table.index, pd.RangeIndex):
         raise PipelineError(
             f"{path.name} has {len(titles)} titles and more cells than that in a row",
             "give each column a title, and end no row with a separator",
@@ -127,9 +126,8 @@ def _with_codes(table: pd.DataFrame, path: Path, **csv_options: Any) -> pd.DataF
     exceeding = [name for name in exceeding if (table[name].abs() > EXACT).any()]
     if not isinstance(table.index, pd.RangeIndex) or not (len(numbers) and len(table)):
         return table
-    if not exceeding and csv_options["encoding"].startswith(
-        ("utf-8", "latin", "cp", "iso", "ascii")
-    ):
+    encoding = csv_options["encoding"]
+    if not exceeding and encoding.startswith(("utf-8", "latin", "cp", "iso", "ascii")):
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if not SUSPICIOUS.search(data):
                 return table
