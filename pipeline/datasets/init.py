@@ -221,8 +221,9 @@ def clean(
     table, headers = defects.without_headers(raw.table)
     texts = [name for name in raw.texts if name not in detected["parse"]]
     table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=detected)
-    messages = [f"note: {line}" for line in raw.notes]
-    return table, messages + [f"warning: {line}" for line in (*headers, *defects.text_warnings(table))]
+    warnings = [*headers, *defects.text_warnings(table)]
+    notes = [f"note: {line}" for line in raw.notes]
+    return table, notes + [f"warning: {line}" for line in warnings]
 
 
 def typed(table: pd.DataFrame, schema: dict[str, Any]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from pipeline.science.memory import gib
 NUMBER = 8  # bytes
 COPIES = 3  # of the encoded table: the encoder's, the combined, the estimator's
 DATE, TEXT = 6, 120  # maximum of encoded columns of a date, of a text
-DRAWN = 0.632  # share of the rows that a tree sees; half as many leaves are usual
+DRAWN = 0.632  # share of distinct rows in a bootstrap; a tree has about as many nodes
 
 
 def check(
