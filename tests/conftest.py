@@ -32,6 +32,7 @@ LONGEST = (
     "integrity",
     "wandb_pipeline",
     "wandb_runs",
+    "wandb_at_once",
     "changes_meanwhile",
     "removability",
     "changes",
