@@ -27,6 +27,7 @@ ORCHESTRATOR = ("hydra", "main", "provenance", "search")  # sections that belong
 NAMES = ("name", "type", "target")  # ends of step keys that the orchestrator reads, too
 # Mappings whose keys are a user's columns or an estimator's parameters
 FOREIGN = ("etl.fill", "etl.parse", "etl.schema", "model.cleaning", "model.params", "search.space")
+PARAMS = "hydra.sweeper.params"  # what a sweep's trials are, where no override says it
 NUMBERS = (BooleanNode, EnumNode, FloatNode, IntegerNode)
 _values: dict[str, str] = {}  # of variables that were looked up here, and their references
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
@@ -40,6 +41,8 @@ def register() -> None:
 
 def _env(key: str, *default: Any, _parent_: Any, _node_: Node) -> str | None:
     is_set = oc.env(key, None) is not None
+    if key.startswith(secrets.PREFIX) and _parent_._get_full_key(None) == PARAMS:  # noqa: SLF001
+        return secrets.reference(key)  # which becomes a trial's override
     if is_set and not isinstance(_node_, NUMBERS) and _is_handed_on(_parent_, _node_):
         return secrets.reference(key)
     value = oc.env(key, *default)
@@ -113,6 +116,22 @@ def protect(config: DictConfig) -> None:
         if protected != text:
             with read_write(config), open_dict(config):
                 OmegaConf.update(config, key, protected)
+
+
+def protect_sweep(config: DictConfig) -> None:
+    """Move secrets that stand in Hydra's own settings of a sweep, which it keeps as multirun.yaml.
+
+    Args:
+        config: the composed configuration, with Hydra's section.
+    """
+    protect(config)
+    with read_write(config), open_dict(config):
+        for place in (PARAMS, "hydra.sweeper", "hydra.job.env_set"):
+            section = OmegaConf.select(config, place) or {}
+            for name in section:  # which may have dots in it
+                with contextlib.suppress(InterpolationResolutionError):  # then Hydra names it
+                    if isinstance(section[name], str) and not name.startswith(FOREIGN):
+                        section[name] = secrets.keep(f"{place}.{name}", section[name])
 
 
 def _unresolved(error: InterpolationResolutionError) -> PipelineError:

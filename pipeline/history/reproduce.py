@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import tracking
+from pipeline.config import references
 from pipeline.config.checks import ENV_MANAGERS
 from pipeline.config.job import new_run_id
 from pipeline.core import settings
@@ -87,6 +88,7 @@ def start_from(
         env_manager: what builds the environments; None uses the recorded one.
     """
     recreate.check_overrides(changes)
+    changes = references.protect_words(changes)  # other users can read the command line
     run = History().find(name)
     if not run.config:
         raise PipelineError(f"run {run.id} has no recorded configuration", "use another run")

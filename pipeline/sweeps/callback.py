@@ -88,7 +88,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Start the sweep's run in MLflow, or resume an interrupted one."""
-        references.protect(config)  # before Hydra writes it to multirun.yaml
+        references.protect_sweep(config)  # before Hydra writes it to multirun.yaml
         if config.main.explain:
             return
         self._started_with = dict(os.environ)  # before variables are set for MLflow

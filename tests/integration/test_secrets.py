@@ -1,5 +1,6 @@
 """No secret that a user gives is written down, printed, or seen in the list of processes."""
 
+import json
 import re
 import subprocess
 
@@ -165,4 +166,28 @@ def test_a_run_is_reproduced_once_its_variables_are_set_again(tmp_path, pages, s
     went_on = clone.tool(*latest, ABOUT=ENVIRONMENT["ABOUT"], **signature)
     assert went_on.status == 0, went_on.out + went_on.err
     assert pages.asked[-1] == f"/table.csv?id=3&sig={SECRET}-2"
-    check(clone, done, again, went_on)
+    pages.commands.clear()
+    words = ("reproduce", "last", "--code", "current", "--set", f"{address}-3")
+    changed = clone.tool(*words, ABOUT=ENVIRONMENT["ABOUT"])
+    assert changed.status == 0, changed.out + changed.err
+    assert pages.asked[-1] == f"/table.csv?id=3&sig={SECRET}-3"
+    assert not [one for one in pages.commands if SECRET in one and "reproduce" not in one]
+    check(clone, done, again, went_on, changed)
+
+
+def test_what_a_sweep_tries_is_kept_without_its_signatures(tmp_path, server, pages):
+    """They are in Hydra's own settings, in a file."""
+    checkout = Checkout(tmp_path / "home")
+    place = tmp_path / "more" / "extra"
+    place.mkdir(parents=True)
+    signed = f"http://127.0.0.1:{server.server_port}/table.csv?id=%d&sig={SECRET}-%d"
+    sweeper = {"params": {"data.file_url": f"'{signed % (1, 1)}','{signed % (2, 2)}'"}}
+    hydra = {"sweeper": sweeper, "job": {"env_set": {"API_KEY": f"{SECRET}-of-a-file"}}}
+    text = f"# @package _global_\n{json.dumps({'hydra': hydra})}"
+    (place / "tried.yaml").write_text(text, encoding="utf-8")
+    words = ["-m", "--config-dir", str(place.parent), "+extra=tried", "main.steps=[1]"]
+    words = checkout.words(*words)
+    done = checkout.python(*[word for word in words if "file_url" not in str(word)])
+    assert done.status == 0, done.out + done.err
+    assert pages.asked == [f"/table.csv?id={n}&sig={SECRET}-{n}" for n in (1, 2)]
+    check(checkout, done)
