@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.schema import Config, all_keys, options, own_sections, unknown_setting
 from pipeline.core import secrets
 from pipeline.core.addresses import check_file_url, file_address, is_query
-from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.errors import PipelineError, did_you_mean, unknown_value
 from pipeline.core.metrics import METRICS, TASKS
 from pipeline.core.settings import REVALIDATE, check_name, check_path
 
@@ -73,10 +73,7 @@ def check_measuring(config: DictConfig, sweep: bool) -> None:
             "give one such as 0.2, or 0 for none",
         )
     if model.task not in TASKS:
-        raise PipelineError(
-            f"model.task={model.task!r}{did_you_mean(model.task, TASKS)}",
-            f"use one of: {', '.join(TASKS)}",
-        )
+        raise unknown_value("model.task", model.task, TASKS)
     if model.cv is not None and model.cv < 2:
         raise PipelineError(f"model.cv={model.cv} is not two folds or more", "use 5, or null")
     if sweep and not model.validation and model.cv is None:
@@ -105,10 +102,7 @@ def _check_keys(config: DictConfig) -> None:
 def _check_main(main: DictConfig) -> None:
     for key, choices in (("env_manager", ENV_MANAGERS), ("revalidate", REVALIDATE)):
         if main[key] not in choices:
-            raise PipelineError(
-                f"unknown main.{key}={main[key]!r}{did_you_mean(main[key], choices)}",
-                f"use one of: {', '.join(choices)}",
-            )
+            raise unknown_value(f"main.{key}", main[key], choices)
     check_path("main.state_dir", Path(main.state_dir).absolute())
     if (main.artifact_root or "").startswith("wasbs:") and main.env_manager != "local":
         raise PipelineError(

@@ -129,6 +129,15 @@ def report_error(error: Exception) -> None:
     say(f"error: {error}".replace("\n", "\n  "), file=sys.stderr)
 
 
+def unknown_value(setting: str, value: object, choices: Iterable[str]) -> PipelineError:
+    """The error for a setting whose value is none of its choices."""
+    names = [*choices]
+    return PipelineError(
+        f"unknown {setting}={value!r}{did_you_mean(str(value), names)}",
+        f"use one of: {', '.join(names)}",
+    )
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the nearest of ``options``, or an empty string."""
     near = difflib.get_close_matches(

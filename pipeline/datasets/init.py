@@ -193,8 +193,8 @@ def decide(
     lines += [f"{name} is no feature: {reason}" for name, reason in useless.items()]
     lines += messages
     lines += [
-        f"warning: {name} alone tells {target} almost exactly; if it is not known before: "
-        f"model.drop=[{name}]"
+        f"warning: {name} alone predicts {target} almost perfectly: if it is known only after "
+        f"{target}, leave it out: model.drop=[{name}]"
         for name in suspects
     ]
     return decisions, lines, typed_table

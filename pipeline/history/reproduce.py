@@ -12,7 +12,7 @@ from pipeline.config import references
 from pipeline.config.checks import ENV_MANAGERS
 from pipeline.config.job import new_run_id
 from pipeline.core import settings
-from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.errors import PipelineError, unknown_value
 from pipeline.core.results import SUMMARY, StepResult
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
@@ -150,10 +150,7 @@ def _steps_and_reports(run: RunRecord) -> tuple[dict[str, StepResult], list[str]
 
 def _env_manager(requested: str | None, run: RunRecord) -> str:
     if requested and requested not in ENV_MANAGERS:
-        raise PipelineError(
-            f"unknown --env-manager {requested!r}{did_you_mean(requested, ENV_MANAGERS)}",
-            f"use one of: {', '.join(ENV_MANAGERS)}",
-        )
+        raise unknown_value("--env-manager", requested, ENV_MANAGERS)
     return requested or run.config["main"]["env_manager"]
 
 

@@ -23,7 +23,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils import get_tags
 
-from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.errors import PipelineError, did_you_mean, unknown_value
 
 # The encoders that model.encode may set for each kind; the first is the default
 ENCODERS = {
@@ -54,10 +54,7 @@ def check(encode: Mapping[str, str]) -> dict[str, str]:
                 f"the kinds are: {', '.join(ENCODERS)}",
             )
         if name not in ENCODERS[kind]:
-            raise PipelineError(
-                f"model.encode.{kind}={name!r}{did_you_mean(str(name), ENCODERS[kind])}",
-                f"use one of: {', '.join(ENCODERS[kind])}",
-            )
+            raise unknown_value(f"model.encode.{kind}", name, ENCODERS[kind])
     return {kind: names[0] for kind, names in ENCODERS.items()} | dict(encode)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from sklearn.base import BaseEstimator, is_classifier
 
 from pipeline.core.errors import PipelineError
@@ -126,9 +127,14 @@ def _task(labels: list[pd.Series], setting: str) -> tuple[str, list[str]]:
     if len(labels) == 1:
         task, why = tasks.decide(labels[0], setting)
         return task, [why]
-    for label in labels:
-        tasks.decide(label, tasks.REGRESSION)
     names = ", ".join(str(label.name) for label in labels)
+    for label in labels:
+        if not is_numeric_dtype(label) or is_bool_dtype(label):
+            raise PipelineError(
+                f"model.target names several columns, and {label.name!r} is not a number: "
+                f"{label.iloc[0]}",
+                "several targets are numbers; for classes name one column",
+            )
     return tasks.REGRESSION, [f"{names}: {tasks.REGRESSION} (several targets)"]
 
 
@@ -185,12 +191,18 @@ def plan(files: Mapping[str, Path], stored_schema: dict[str, Any] | None, **sett
     if is_classifier(estimator):
         positive, why = tasks.positive(labels[0], settings["positive"])
         notes += [(why, False)] if why else []
+    if useless and not feature_kinds:
+        reasons = [f"{column} is left out: {why}" for column, why in useless.items()]
+        raise PipelineError(
+            "\n".join(["the table has no feature", *reasons]),
+            "a column that is meant as a feature: etl.schema=[{column: NAME, kind: category}]",
+        )
     features, _ = training.separate(train, target, [*drop, *useless])
     size.check(features, labels[0], estimator, feature_kinds, categorical, memory.available())
     notes += [
         (
-            f"{column} alone tells {label.name} almost exactly: is it known before? If not, "
-            f"model.drop=[{column}]",
+            f"{column} alone predicts {label.name} almost perfectly: if it is known only after "
+            f"{label.name}, leave it out: model.drop=[{column}]",
             True,
         )
         for label in labels

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
-from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.errors import PipelineError, did_you_mean, unknown_value
 
 METHODS = ("auto", "random", "stratified", "group", "time")
 ENTITY = re.compile(  # titles of columns that identify an entity, which may have several rows
@@ -35,10 +35,7 @@ def choose_method(method: str, stratify: str | None, group: str | None, time: st
             )
         return candidates[0] if candidates else "random"
     if method not in METHODS:
-        raise PipelineError(
-            f"split.method={method!r}{did_you_mean(method, METHODS)}",
-            f"use one of: {', '.join(METHODS)}",
-        )
+        raise unknown_value("split.method", method, METHODS)
     if method in columns and not columns[method]:
         raise PipelineError(
             f"split.method={method} needs a column", f"name it: split.{keys[method]}=COLUMN"

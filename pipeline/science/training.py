@@ -162,7 +162,10 @@ def separate(
     labels = target_columns[target] if isinstance(target, str) else pd.DataFrame(target_columns)
     features = table.drop(columns=[*target_columns, *drop], errors="ignore")
     if features.empty:
-        raise PipelineError("no feature is left", "name fewer columns in model.drop")
+        raise PipelineError(
+            f"the table has no feature: its columns are {', '.join(table.columns)}",
+            "name fewer columns in model.drop",
+        )
     numbers = features.select_dtypes("number").columns
     infinite = [column for column in numbers if features[column].isin([inf, -inf]).any()]
     if infinite:
@@ -224,7 +227,7 @@ def fit(
     if is_classifier(estimator):
         if target.nunique() < 2:
             raise PipelineError(
-                f"model.target={target.name!r} has one class only: {target.iloc[0]!r}",
+                f"model.target={target.name!r} has only one value: {target.iloc[0]}",
                 "a classifier needs two; check the data, or choose another target",
             )
         if type_of_target(target).startswith("continuous"):

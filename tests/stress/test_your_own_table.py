@@ -26,12 +26,12 @@ def test_dates_identifiers_and_leaks_from_training_to_the_gate(checkout: Checkou
     assert warned.status == 0, warned.err
     notes = warned.summary["steps"]["4-Training_model"]["notes"]
     assert {note["text"].split(" ")[0] for note in notes if note["warning"]} == {"with_tax"}
-    assert "warning: with_tax alone tells price almost exactly" in warned.out
+    assert "warning: with_tax alone predicts price almost perfectly" in warned.out
     assert "note: order_id is no feature" in warned.out
     report = (warned.folder / "report.html").read_text()
     shown = report[report.index(">Decisions and warnings</h2>") : report.index(">Metrics</h2>")]
     assert "day is a date, and rows are drawn at random" in shown
-    assert shown.index("with_tax alone tells price") < shown.index("order_id is no feature")
+    assert shown.index("with_tax alone predicts price") < shown.index("order_id is no feature")
     done = run(checkout, text, "price", *words)
     assert done.status == 0, done.err
     assert done.summary["metrics"]["r2"] > 0.99

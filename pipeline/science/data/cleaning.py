@@ -9,7 +9,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pandas.api.types import is_float_dtype, is_number, is_numeric_dtype, is_string_dtype
 
-from pipeline.core.errors import PipelineError, did_you_mean
+from pipeline.core.errors import PipelineError, did_you_mean, unknown_value
 
 # relative, as a copy of these files is stored with each model, see model_files
 from .cells import DECORATIONS, plain
@@ -59,10 +59,7 @@ def clean(
     if raw.empty:
         raise PipelineError("the table has a header and no rows", "check data.file_url")
     if duplicates not in DUPLICATES:
-        raise PipelineError(
-            f"etl.duplicates={duplicates!r}{did_you_mean(duplicates, DUPLICATES)}",
-            f"use one of: {', '.join(DUPLICATES)}",
-        )
+        raise unknown_value("etl.duplicates", duplicates, DUPLICATES)
     table = strip_text(tidy_titles(raw), missing)
     table = plain_numbers(table, numbers or {}, text_columns)
     table = read_types(table, text_columns)
@@ -119,10 +116,7 @@ def plain_numbers(
         if name not in table:
             raise unknown_column("etl.parse", name, table)
         if form not in DECORATIONS:
-            raise PipelineError(
-                f"etl.parse reads {name!r} as {form!r}{did_you_mean(str(form), DECORATIONS)}",
-                f"use one of: {', '.join(DECORATIONS)}",
-            )
+            raise unknown_value(f"etl.parse.{name}", form, DECORATIONS)
         text = table[name].astype("string")
         parsed[name] = plain(text, decimal, thousands, form)
         words = parsed[name].dropna()

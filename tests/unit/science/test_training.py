@@ -133,7 +133,9 @@ def test_targets_and_features_are_told_apart() -> None:
     assert "did you mean 'legendary'?" in message
     gaps = table.assign(legendary=[True, None])
     assert "1 missing values" in refusal(training.separate, gaps, "legendary", [])
-    assert "no feature is left" in refusal(training.separate, table, "x", ["number", "legendary"])
+    assert "the table has no feature" in refusal(
+        training.separate, table, "x", ["number", "legendary"]
+    )
     endless = table.assign(x=[1.0, np.inf])
     assert "['x'] hold infinite values" in refusal(training.separate, endless, "legendary", [])
     assert "'speed'" in refusal(encoding.build, make(FOREST), features, ["speed"])

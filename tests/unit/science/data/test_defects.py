@@ -178,7 +178,7 @@ def test_equal_rows_are_kept_and_counted(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"parse": {"prise": "currency"}}, "etl.parse names 'prise'"),
-        ({"parse": {"price": "euro"}}, "etl.parse reads 'price' as 'euro'"),
+        ({"parse": {"price": "euro"}}, "unknown etl.parse.price='euro'"),
         ({"parse": {"price": "percent"}}, "2 cell(s) are not: 'many', '5 kg' (data row 3)"),
         ({"decimal": ".", "thousands": "."}, "etl.decimal and etl.thousands are both '.'"),
     ],
