@@ -3,6 +3,7 @@
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 START = 1 << 16  # bytes that are read
 MAGIC = {
@@ -47,3 +48,34 @@ def parquet_files(folder: Path) -> list[Path]:
     files = [path for path in folder.glob("*.parquet") if path.is_file()]
     files += [file for path in folder.glob("*=*") if path.is_dir() for file in parquet_files(path)]
     return sorted(path for path in files if not path.name.startswith(("_", ".")))
+
+
+def parquet_size(path: Path) -> int:
+    """The minimum size in memory of a Parquet table's cells, in bytes; 0 if the file is damaged.
+
+    A column with one value takes no space in the file, however many rows it has.
+
+    Args:
+        path: a file, or a folder of parts.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    size = 0
+    for file in parquet_files(path) if path.is_dir() else [path]:
+        try:
+            metadata = pyarrow.parquet.read_metadata(file)
+            width = sum(_width(field.type) for field in metadata.schema.to_arrow_schema())
+        except (pa.ArrowException, OSError):  # reading the file reports the error
+            return 0
+        groups = map(metadata.row_group, range(metadata.num_row_groups))
+        size += max(sum(group.total_byte_size for group in groups), metadata.num_rows * width)
+    return size
+
+
+def _width(arrow_type: Any) -> int:
+    """The bytes of a cell of an Arrow type; of a type with variable length, of its offset."""
+    try:
+        return max(int(arrow_type.bit_width) // 8, 1)
+    except ValueError:
+        return 4

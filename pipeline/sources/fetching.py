@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.core.addresses import PLACES, check_file_url, is_query
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
-from pipeline.core.formats import detect_format, parquet_files
+from pipeline.core.formats import detect_format, parquet_files, parquet_size
 from pipeline.sources.errors import too_large
 
 WEB = ("http", "https")
@@ -70,7 +70,7 @@ def fetch(
         version = places.fetch(url, target, max_bytes)
     else:
         raise _unknown(url)
-    if target.is_file() and unpacks_to_more(target, max_bytes):
+    if unpacks_to_more(target, max_bytes):
         raise too_large(url, max_bytes)
     return version
 
@@ -85,7 +85,12 @@ def _unknown(url: str) -> PipelineError:
 
 
 def unpacks_to_more(path: Path, max_bytes: int) -> bool:
-    """Whether a compressed file, maybe in several layers, unpacks to more than ``max_bytes``."""
+    """Whether a compressed file, maybe in several layers, unpacks to more than ``max_bytes``.
+
+    Of a folder, whether its Parquet parts do.
+    """
+    if detect_format(path) == "parquet":
+        return parquet_size(path) > max_bytes
     try:
         with contextlib.ExitStack() as opened:
             if zipfile.is_zipfile(path):  # zipfile reads no more bytes than declared

@@ -17,8 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 from pandas.api.types import (
     is_bool_dtype,
     is_datetime64_any_dtype,
@@ -29,7 +27,7 @@ from pandas.api.types import (
 )
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.formats import detect_format, parquet_files
+from pipeline.core.formats import detect_format, parquet_files, parquet_size
 from pipeline.science import memory
 from pipeline.science.data import cleaning, defects, tables
 from pipeline.science.data.tables import EXACT, snake_case
@@ -98,17 +96,8 @@ def unpack(path: Path, folder: Path, part: str | None = None, free: int | None =
 
 
 def size_of(path: Path, file_format: str) -> int:
-    """The size of a table in bytes: of Parquet uncompressed, else of the file."""
-    if file_format != "parquet":
-        return path.stat().st_size
-    files, size = parquet_files(path) if path.is_dir() else [path], 0
-    for file in files:
-        try:
-            metadata = pyarrow.parquet.read_metadata(file)
-        except (pa.ArrowException, OSError):  # reading the file reports the error
-            return 0
-        size += sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-    return size
+    """The size of a table's cells in bytes: of Parquet uncompressed, else of the file."""
+    return parquet_size(path) if file_format == "parquet" else path.stat().st_size
 
 
 def check_size(path: Path, size: int, free: int) -> None:

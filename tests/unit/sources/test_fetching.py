@@ -8,6 +8,8 @@ from pathlib import Path
 
 import fsspec
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from pipeline.core.errors import PipelineError
@@ -59,6 +61,17 @@ def test_a_folder_of_parquet_parts_and_its_partitions(tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     with pytest.raises(PipelineError, match=r"the folder has no \.parquet files"):
         fetch((tmp_path / "bare").as_uri(), tmp_path / "more")
+
+
+def test_equal_rows_of_parquet_count_though_they_take_no_room(tmp_path: Path) -> None:
+    place = tmp_path / "rows.parquet"
+    names = pa.array(["x"] * 1_000_000)
+    table = pa.table({"a": pa.array([0] * 1_000_000), "b": names, "c": [True] * 1_000_000})
+    pyarrow.parquet.write_table(table, place)
+    assert place.stat().st_size < 20_000
+    with pytest.raises(PipelineError, match=r"larger than data\.max_bytes=12999999"):
+        fetch(place.as_uri(), tmp_path / "target", max_bytes=12_999_999)
+    fetch(place.as_uri(), tmp_path / "again", max_bytes=13_000_000)
 
 
 def test_the_answer_of_a_database_is_parquet_and_the_same_twice(database, tmp_path: Path):
