@@ -59,7 +59,7 @@ case $run in
 esac
 """
 NO_STAGE = """\
-if [ "$run" ]; then echo "error: :dvc-cmd: adds no stage, so $1 has no use" >&2; exit 2; fi
+if [ "$run" ]; then echo "error: :dvc-cmd: adds no stage that $1 could run" >&2; exit 2; fi
 """
 
 

@@ -75,7 +75,7 @@ class Project:
                 "write inside of it, or name the project's folder: -w FOLDER",
             )
         if target.exists() and not force:
-            raise PipelineError(f"{path} exists already", "--force writes over it")
+            raise PipelineError(f"{path} exists already", "--force overwrites it")
         return target
 
     def shown(self, path: Path) -> str:

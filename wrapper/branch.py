@@ -162,8 +162,8 @@ class Branch:
         if reverted:
             raise PipelineError(
                 f"while the function ran, others committed to {self.name!r}, and a commit of the "
-                f"code that ran would undo that: {', '.join(sorted(reverted)[:5])}",
-                "call it again, or name a wrapper_branch that you don't work on",
+                f"code that ran would undo their changes: {', '.join(sorted(reverted)[:5])}",
+                "call the function again, or name a wrapper_branch that nobody works on",
             )
 
     def _new_references(self, tree: str) -> dict[str, tuple[str, str]]:
@@ -226,7 +226,7 @@ class Branch:
                 if time.monotonic() > limit:
                     raise PipelineError(
                         f"another git process holds {lock}",
-                        "wait for its end; if there is none, remove that file",
+                        "wait until it ends; if there is no such process, remove the file",
                     ) from error
                 time.sleep(0.1)  # git gives no event to wait for
         try:

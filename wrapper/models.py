@@ -20,9 +20,9 @@ FLAVOURS = {"torch": "pytorch", "pyspark": "spark", "mlflow": "pyfunc"}  # by th
 FORM = "model.form"  # tag with the form of a run's model
 SKIPPED = ("__main__", "pipeline", "wrapper")  # cloudpickle pickles __main__ by value anyway
 PICKLE = "pickle/model.pkl"
-README = """This run's model is neither of a flavour that MLflow knows nor an object with predict().
-It is kept as Python's pickle, and promote, predict and serve do not take it. Loading a pickle runs
-code: load it only if you trust whoever made it.
+README = """This run's model has no MLflow flavour and no method predict(). It is stored as a
+pickle, which promote, predict and serve do not accept. Loading a pickle runs code: load it only if
+you trust its author.
 
     import cloudpickle, mlflow
     path = mlflow.artifacts.download_artifacts(run_id=RUN, artifact_path="{path}")
