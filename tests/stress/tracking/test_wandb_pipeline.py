@@ -98,25 +98,32 @@ def test_optuna_with_joblib(checkout: Checkout, server: WandbServer):
 
 MOMENTS = 10
 ALERT = "pokemon failed", "ERROR"
+FOUR = ("main.tracker=wandb", SMALL, "main.steps=[1,2,3,4]", "main.force=true")
 
 
-def test_an_end_at_ten_moments_leaves_no_run_running(checkout: Checkout, server: WandbServer):
-    """By Ctrl-C or SIGTERM; a moment is a request: the start of the W&B run, an upload, its end."""
-    whole = checkout.run(*QUICK, "main.force=true", **server.environment())
+def test_ctrl_c_at_ten_moments_leaves_no_run_running(checkout: Checkout, server: WandbServer):
+    """A moment is a request: the start of a W&B run, an upload, its end; of four steps."""
+    whole = checkout.run(*FOUR, **server.environment())
     assert whole.status == 0, whole.err
     count, ends = len(server.requests) // 2, []  # later runs upload less
     for number in range(MOMENTS):
         moment = len(server.requests) + 1 + number * count // MOMENTS
-        process = checkout.start(*QUICK, "main.force=true", **server.environment())
-        server.wait_for(lambda n=moment: len(server.requests) >= n, 60)
-        process.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
-        out, _ = process.communicate(timeout=HANGS)
-        ends.append(process.returncode)
-        assert "Traceback" not in out, out
-        states = [run.state for run in server.runs.values()]
-        assert set(states) <= {"finished", "killed"}, (states, out)
-    assert "killed" in states
+        ends.append(stopped(checkout, server, moment, signal.SIGINT))
+    stopped(checkout, server, len(server.requests) + count // 3, signal.SIGTERM)
+    assert "killed" in [run.state for run in server.runs.values()]
     assert ends.count(130) >= MOMENTS // 2
+
+
+def stopped(checkout: Checkout, server: WandbServer, moment: int, number: signal.Signals) -> int:
+    """Send a signal to a run after so many requests; its status, once no W&B run is running."""
+    process = checkout.start(*FOUR, **server.environment())
+    server.wait_for(lambda: len(server.requests) >= moment, 60)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=HANGS)
+    assert "Traceback" not in out, out
+    states = [run.state for run in server.runs.values()]
+    assert set(states) <= {"finished", "killed"}, (states, out)
+    return process.returncode
 
 
 def test_a_step_that_runs_out_of_time_is_killed_in_wandb(checkout: Checkout, server: WandbServer):
