@@ -30,7 +30,7 @@ def step_context(run_id: str, overrides: Iterable[str], commit: Commit | None) -
     commit = commit or Commit(inherited.commit, inherited.dirty)
     return StepContext(
         run_id=run_id,
-        overrides=_decisive(overrides),
+        overrides=_relevant(overrides),
         commit=commit.sha,
         dirty=commit.dirty,
         based_on=inherited.based_on,
@@ -90,7 +90,7 @@ def _mlflow_store(chosen: str | None, state: Path) -> tuple[str | None, str | No
     return (settings.absolute_store(uri), None) if uri else settings.workspace_store()
 
 
-def _decisive(overrides: Iterable[str]) -> list[str]:
+def _relevant(overrides: Iterable[str]) -> list[str]:
     """The overrides that the results depend on, for the report."""
-    aside = ("main.", "provenance.")
-    return [word for word in overrides if not word.lstrip("+~").startswith(aside)]
+    irrelevant = ("main.", "provenance.")
+    return [word for word in overrides if not word.lstrip("+~").startswith(irrelevant)]

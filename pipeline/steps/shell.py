@@ -21,7 +21,7 @@ from pipeline.steps.report import write_report
 from pipeline.steps.run import Run
 
 
-def _handed_over(folder: Path) -> dict[str, Any]:
+def _read_remote_job(folder: Path) -> dict[str, Any]:
     """Arguments, environment and context sent to a step on another machine; else empty."""
     path = folder / HANDED_OVER
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -40,17 +40,19 @@ def main(
         go: reads artifacts from the run, calls the science and logs the results.
     """
     folder = Path(file).resolve().parent
-    handed = _handed_over(folder)
-    name = handed.get("step", folder.name)
-    variables.set_defaults(handed.get("environment", {}))
+    remote_job = _read_remote_job(folder)
+    name = remote_job.get("step", folder.name)
+    variables.set_defaults(remote_job.get("environment", {}))
     hardening.harden()
     hardening.close_state()
     azure.guard_tracebacks()
     interrupt_once()
-    args = arguments.parse_args(handed.get("arguments"))
+    args = arguments.parse_args(remote_job.get("arguments"))
     context = StepContext()
     try:
-        context = StepContext(**handed["context"]) if handed else StepContext.from_environment()
+        context = (
+            StepContext(**remote_job["context"]) if remote_job else StepContext.from_environment()
+        )
         protected = _protected(args)
         args = argparse.Namespace(**secrets.resolve(protected, trace.reads))
         _check_names(args)

@@ -112,12 +112,12 @@ class Trace:
     @contextlib.contextmanager
     def _program_event(self) -> Iterator[bool]:
         """Whether the event is the program's own, not caused by the trace itself."""
-        before = getattr(self._busy, "here", False)
-        self._busy.here = True
+        before = getattr(self._busy, "recording", False)
+        self._busy.recording = True
         try:
             yield not before
         finally:
-            self._busy.here = before
+            self._busy.recording = before
 
     def _opened(self, path: Any, _mode: str | None, flags: int) -> None:
         name = self._name(path)
