@@ -84,7 +84,7 @@ class StepResult:
             name: the metric; None: ``f1`` or ``r2``.
 
         Returns:
-            The value; None if the step did not run or has no such metric by default.
+            The value; None if the step did not run, or without a default metric.
 
         Raises:
             PipelineError: the metric was not measured, is undefined on these rows, or is NaN.
