@@ -48,7 +48,7 @@ def test_a_path_may_come_from_the_environment(
     monkeypatch.setenv("PLACE", value)
     config = composed("data=iris", "data.file_url='${oc.env:PLACE}/a.csv'")
     for _ in range(2):  # also as it is recorded
-        checks.find_files(config)
+        checks.resolve_data_path(config)
         assert config.data.file_url == written.replace("%s", Path.cwd().as_uri())
     checks.check(config)
 
