@@ -106,8 +106,8 @@ def fail(error: Exception, traceback: bool) -> NoReturn:
     readable = error if isinstance(error, PipelineError) else readable
     if os.environ.get(SWEEP_AGENT) and isinstance(error, ConfigCompositionException):
         readable = PipelineError(readable.what, f"{readable.remedy}\n{overrides.OF_AN_AGENT}")
-    what, remedy = references.hidden(readable.what), references.hidden(readable.remedy)
-    report_error(PipelineError(what, remedy))
+    message, remedy = references.hidden(readable.what), references.hidden(readable.remedy)
+    report_error(PipelineError(message, remedy))
     sys.exit(1)
 
 

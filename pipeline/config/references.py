@@ -27,9 +27,9 @@ ORCHESTRATOR = ("hydra", "main", "provenance", "search")  # sections that belong
 NAMES = ("name", "type", "target")  # ends of step keys that the orchestrator reads, too
 # Mappings whose keys are a user's columns or an estimator's parameters
 FOREIGN = ("etl.fill", "etl.parse", "etl.schema", "model.cleaning", "model.params", "search.space")
-PARAMS = "hydra.sweeper.params"  # what a sweep's trials are, where no override says it
+PARAMS = "hydra.sweeper.params"  # parameters of a sweep's trials, beside the overrides
 NUMBERS = (BooleanNode, EnumNode, FloatNode, IntegerNode)
-_values: dict[str, str] = {}  # of variables that were looked up here, and their references
+_values: dict[str, str] = {}  # values of resolved variables, with their references
 _recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 
@@ -42,7 +42,7 @@ def register() -> None:
 def _env(key: str, *default: Any, _parent_: Any, _node_: Node) -> str | None:
     is_set = oc.env(key, None) is not None
     if key.startswith(secrets.PREFIX) and _parent_._get_full_key(None) == PARAMS:  # noqa: SLF001
-        return secrets.reference(key)  # which becomes a trial's override
+        return secrets.reference(key)  # it becomes a trial's override
     if is_set and not isinstance(_node_, NUMBERS) and _is_handed_on(_parent_, _node_):
         return secrets.reference(key)
     value = oc.env(key, *default)
@@ -119,19 +119,19 @@ def protect(config: DictConfig) -> None:
 
 
 def protect_sweep(config: DictConfig) -> None:
-    """Move secrets that stand in Hydra's own settings of a sweep, which it keeps as multirun.yaml.
+    """Move the secrets of Hydra's own sweep settings, which Hydra stores in multirun.yaml.
 
     Args:
         config: the composed configuration, with Hydra's section.
     """
     protect(config)
     with read_write(config), open_dict(config):
-        for place in (PARAMS, "hydra.sweeper", "hydra.job.env_set"):
-            section = OmegaConf.select(config, place) or {}
-            for name in section:  # which may have dots in it
-                with contextlib.suppress(InterpolationResolutionError):  # then Hydra names it
+        for path in (PARAMS, "hydra.sweeper", "hydra.job.env_set"):
+            section = OmegaConf.select(config, path) or {}
+            for name in section:  # a name may have dots
+                with contextlib.suppress(InterpolationResolutionError):  # Hydra reports it
                     if isinstance(section[name], str) and not name.startswith(FOREIGN):
-                        section[name] = secrets.keep(f"{place}.{name}", section[name])
+                        section[name] = secrets.keep(f"{path}.{name}", section[name])
 
 
 def _unresolved(error: InterpolationResolutionError) -> PipelineError:
@@ -146,15 +146,15 @@ def _unresolved(error: InterpolationResolutionError) -> PipelineError:
             f"{error.full_key} needs the environment variable {missing[1]}, which is not set",
             f"set it, or give a default: ${{oc.env:{missing[1]},default}}",
         )
-    told = str(error).partition("\n")[0]
-    if outside := re.match(r"While dereferencing interpolation '(.*\boc\..*?)': ", told):
-        kind = re.search(r"converted to (\w+)$", told)
+    message = str(error).partition("\n")[0]
+    if outside := re.match(r"While dereferencing interpolation '(.*\boc\..*?)': ", message):
+        kind = re.search(r"converted to (\w+)$", message)
         return PipelineError(
             f"{error.full_key}={outside[1]} has no value that can be used here"
             f"{f' (of type {kind[1]})' if kind else ''}",
-            "check the variable; config.yaml says what the setting means",
+            "check the variable; config.yaml explains the setting",
         )
-    return PipelineError(told, "config.yaml has every setting")
+    return PipelineError(message, "config.yaml has every setting")
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -310,10 +310,10 @@ def unknown_setting(key: str) -> PipelineError:
 
 
 def _nearest(key: str) -> str:
-    """The setting that a key probably means: the nearest one of its section, if it is one's."""
+    """``" (did you mean 'x'?)"`` for the nearest setting, from the key's section if it has one."""
     section, _, name = key.partition(".")
     prefix = f"{section}."
-    names = [known.removeprefix(prefix) for known in all_keys() if known.startswith(prefix)]
+    names = [setting.removeprefix(prefix) for setting in all_keys() if setting.startswith(prefix)]
     if not names:
         return did_you_mean(key, all_keys())
     near = difflib.get_close_matches(name.partition(".")[0], names, n=1, cutoff=0.6)

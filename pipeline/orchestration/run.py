@@ -56,16 +56,18 @@ class Pipeline:
         lock: makes the lock of a step, so that only one run executes it at a time.
     """
 
-    def __init__(self, config: "DictConfig", job: Job, named: RequestedRun, lock: Lock = FileLock):
+    def __init__(
+        self, config: "DictConfig", job: Job, requested: RequestedRun, lock: Lock = FileLock
+    ):
         self.config, self.recorded = config, references.recorded(config)
         self.started = datetime.now(UTC)
         started_with = dict(os.environ)  # before variables are set for MLflow
         self.folder, self.id, self.overrides = job.folder, job.id, job.overrides
-        self.chosen = chosen_steps(config.main.steps, job.sweep or bool(named.sweep))
+        self.chosen = chosen_steps(config.main.steps, job.sweep or bool(requested.sweep))
         kind = tracking.choose(config.main.tracker)
-        if named.sweep and kind != "wandb":
+        if requested.sweep and kind != "wandb":
             raise PipelineError(
-                f"this is a run of W&B's sweep {named.sweep}, and the tracker is {kind}",
+                f"this is a run of W&B's sweep {requested.sweep}, and the tracker is {kind}",
                 "log in to W&B on this machine, and set main.tracker=wandb in the sweep's command",
             )
         self.tracker = tracking.Tracker(kind, config.main.project_name)
@@ -83,7 +85,7 @@ class Pipeline:
             experiment=config.main.experiment_name,
             data_set=job.choices.get("data", ""),
             model_name=job.choices.get("model", ""),
-            trial=self.trial is not None or bool(named.sweep),
+            trial=self.trial is not None or bool(requested.sweep),
         )
         self.backend = backends.choose(config, kind)
         settings.artifact_root()  # raises if it is no address
@@ -91,7 +93,7 @@ class Pipeline:
             step_folders(), hydra_job.warning_reporter(job) if self.trial else None
         )
         self.tracked = TrackedRun(
-            self.tracker, self.recorded, named,
+            self.tracker, self.recorded, requested,
             trial=self.trial is not None, alert=config.main.alert, warn=self.screen.warn,
         )  # fmt: skip
         self.cache = Cache(settings.state_dir(), lock, self.screen.warn)

@@ -44,14 +44,14 @@ def start(config: "DictConfig") -> Iterator[Pipeline]:
     try:
         references.protect(config)
         resolve_data_path(config)
-        named = RequestedRun() if job.sweep else RequestedRun.of(os.environ)
-        check(config, job.sweep or bool(named.sweep))
+        requested = RequestedRun() if job.sweep else RequestedRun.of(os.environ)
+        check(config, job.sweep or bool(requested.sweep))
         kind = Pipeline
         if config.main.explain:
             from pipeline.orchestration.explain import Explanation
 
             kind = Explanation
-        with processes.interruptible(), kind(config, job, named, _lock.get()) as run:
+        with processes.interruptible(), kind(config, job, requested, _lock.get()) as run:
             yield run
     except PipelineError as error:
         if job.sweep:
@@ -68,8 +68,8 @@ def _remove_unused(folder: Path, runs: Path) -> None:
     """Remove the folder that Hydra made for a run, if the run wrote nothing into it."""
     with contextlib.suppress(OSError):
         files = list(folder.iterdir())
-        ours = folder.parent == runs and [file.name for file in files] == ["main.log"]
-        if ours and not files[0].lstat().st_size:
+        is_unused = folder.parent == runs and [file.name for file in files] == ["main.log"]
+        if is_unused and not files[0].lstat().st_size:
             files[0].unlink()
             folder.rmdir()
 

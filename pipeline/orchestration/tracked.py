@@ -34,12 +34,12 @@ class TrackedRun:
         self,
         tracker: Tracker,
         config: Mapping[str, Any],
-        named: RequestedRun,
+        requested: RequestedRun,
         trial: bool,
         alert: bool,
         warn: Callable[[str], None],
     ):
-        self._tracker, self._config, self._named, self._warn = tracker, config, named, warn
+        self._tracker, self._config, self._requested, self._warn = tracker, config, requested, warn
         self._trial, self._alert = trial, alert
         self._run: TrackerRun | None = None
 
@@ -61,8 +61,8 @@ class TrackedRun:
         return self._tracker.open_run(
             job_type=PIPELINE,
             name=f"{PIPELINE}-{context.run_id}",
-            config={**self._config, **self._named.parameters, **context.labels()},
-            requested=self._named,
+            config={**self._config, **self._requested.parameters, **context.labels()},
+            requested=self._requested,
         )
 
     def prepare_end(self) -> None:

@@ -87,7 +87,7 @@ def _unknown(url: str) -> PipelineError:
 def unpacks_to_more(path: Path, max_bytes: int) -> bool:
     """Whether a compressed file, maybe in several layers, unpacks to more than ``max_bytes``.
 
-    Of a folder, whether its Parquet parts do.
+    For a folder, whether its Parquet files do.
     """
     if detect_format(path) == "parquet":
         return parquet_size(path) > max_bytes

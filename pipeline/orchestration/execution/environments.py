@@ -74,7 +74,7 @@ def _folder_without_space() -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether this is a folder into which nobody else writes."""
+    """Whether a folder belongs to this user and no other user can write to it."""
     try:
         status = folder.lstat()
     except OSError:
