@@ -64,5 +64,5 @@ def test_rows_that_production_was_trained_on(
 
 def test_no_version_is_linked_to_wandbs_registry_unless_one_is_named():
     """Servers without a registry, and plans without one, refuse it."""
-    assert not gate.gate([]).wandb_registry
-    assert gate.gate(["promotion.wandb_registry=model"]).wandb_registry == "model"
+    assert not gate.read([]).wandb_registry
+    assert gate.read(["promotion.wandb_registry=model"]).wandb_registry == "model"
