@@ -213,25 +213,27 @@ def measure(
     rows, cells = rows[has_truth], cells[has_truth]
     probabilities = [name for name in rows if name.startswith(f"{PROBABILITY}_")]
     if probabilities:
-        answers = classifier_answers(loaded, rows, cells, probabilities)
+        predictions = classifier_predictions(loaded, rows, cells, probabilities)
     else:
         pair = [pd.to_numeric(column, errors="coerce") for column in (cells, rows[PREDICTION])]
         classes = train is not None and set(rows[PREDICTION]) <= set(train[target].head(10_000))
         if classes or any(column.isna().any() for column in pair):
-            answers = Predictions(cells.to_numpy(), rows[PREDICTION].to_numpy(), sorted({*cells}))
+            predictions = Predictions(
+                cells.to_numpy(), rows[PREDICTION].to_numpy(), sorted({*cells})
+            )
         else:
-            answers = Predictions(*(column.to_numpy(float) for column in pair))
-    measurements = report_data.measure_predictions(answers, RESAMPLES, 0)
+            predictions = Predictions(*(column.to_numpy(float) for column in pair))
+    measurements = report_data.measure_predictions(predictions, RESAMPLES, 0)
     names = [str(row + 1) for row in np.flatnonzero(has_truth)]
     wrong = int((measurements["truth"] != measurements["predicted"]).sum())
     worst = report_data.mistakes(names, measurements, MISTAKES)
     return measurements | {"named_by": "row", "wrong": wrong, "mistakes": worst}, ""
 
 
-def classifier_answers(
+def classifier_predictions(
     loaded: LoadedModel, rows: pd.DataFrame, cells: pd.Series, probabilities: list[str]
 ) -> Predictions:
-    """A classifier's answers; the classes are text, and match the file's in any case."""
+    """A classifier's predictions; the classes are text, and match the file's in any case."""
     classes = [name.removeprefix(f"{PROBABILITY}_") for name in probabilities]
     spelled = {label.lower(): label for label in classes}
     truth = cells.map(lambda cell: spelled.get(cell.lower(), cell)).to_numpy()

@@ -344,10 +344,13 @@ def measure(loaded: LoadedModel, test: Path) -> dict[str, Any]:
         if kind
     ]
     target = read_table(test, schema={"columns": types})[name]
-    answers = evaluation.predict(
+    predictions = evaluation.predict(
         loaded.model, loaded.expanded(features), target, loaded.preparation.get("positive")
     )
-    result = {"metrics": evaluation.metrics(answers), "baseline": evaluation.baseline(answers)}
+    result = {
+        "metrics": evaluation.metrics(predictions),
+        "baseline": evaluation.baseline(predictions),
+    }
     return {**result, "rows": len(target)}
 
 

@@ -18,11 +18,11 @@ NO_MATH = {"text.parse_math": False}  # names of classes and columns may contain
 
 
 @rc_context(NO_MATH)
-def draw(answers: evaluation.Predictions, weights: pd.Series, folder: Path) -> dict[str, Path]:
+def draw(predictions: evaluation.Predictions, weights: pd.Series, folder: Path) -> dict[str, Path]:
     """Draw a model's figures into ``folder``.
 
     Args:
-        answers: the model's answers on test data.
+        predictions: the model's predictions on test data.
         weights: from :func:`pipeline.science.evaluation.importances`.
         folder: the folder of the PNG files.
 
@@ -32,13 +32,15 @@ def draw(answers: evaluation.Predictions, weights: pd.Series, folder: Path) -> d
         ``residuals``.
     """
     drawings = {"feature_importance": draw_importances(weights)}
-    if answers.classes is not None:
-        drawings["confusion_matrix"] = draw_confusion(answers)
-        if answers.scores is not None:
-            drawings["roc_curve"] = draw_curves(answers, score.roc_curve)
-            drawings["precision_recall_curve"] = draw_curves(answers, score.precision_recall_curve)
+    if predictions.classes is not None:
+        drawings["confusion_matrix"] = draw_confusion(predictions)
+        if predictions.scores is not None:
+            drawings["roc_curve"] = draw_curves(predictions, score.roc_curve)
+            drawings["precision_recall_curve"] = draw_curves(
+                predictions, score.precision_recall_curve
+            )
     else:
-        drawings["residuals"] = draw_residuals(answers)
+        drawings["residuals"] = draw_residuals(predictions)
     return {name: save(figure, folder / f"{name}.png") for name, figure in drawings.items()}
 
 
@@ -65,9 +67,9 @@ def draw_importances(weights: pd.Series) -> Figure:
     return axes.figure
 
 
-def draw_confusion(answers: evaluation.Predictions) -> Figure:
+def draw_confusion(predictions: evaluation.Predictions) -> Figure:
     """The confusion matrix, with counts."""
-    labels, counts = evaluation.confusion(answers)
+    labels, counts = evaluation.confusion(predictions)
     axes = _axes("Confusion matrix", xlabel="predicted", ylabel="true")
     axes.imshow(counts, cmap="Blues")
     ticks = range(len(labels))
@@ -79,7 +81,7 @@ def draw_confusion(answers: evaluation.Predictions) -> Figure:
     return axes.figure
 
 
-def draw_curves(answers: evaluation.Predictions, curve: Any) -> Figure:
+def draw_curves(predictions: evaluation.Predictions, curve: Any) -> Figure:
     """ROC or precision-recall curves: of the second of two classes, else of each class."""
     roc = curve is score.roc_curve
     axes = _axes(
@@ -87,11 +89,11 @@ def draw_curves(answers: evaluation.Predictions, curve: Any) -> Figure:
         xlabel="false positive rate" if roc else "recall",
         ylabel="true positive rate" if roc else "precision",
     )
-    for i, truth in answers.class_masks.items():
+    for i, truth in predictions.class_masks.items():
         if truth.any() and not truth.all():
-            first, second, _ = curve(truth, answers.scores[:, i])
+            first, second, _ = curve(truth, predictions.scores[:, i])
             x, y = (first, second) if roc else (second, first)
-            axes.plot(x, y, label=f"{answers.classes[i]} (area {score.auc(x, y):.3f})")
+            axes.plot(x, y, label=f"{predictions.classes[i]} (area {score.auc(x, y):.3f})")
     if roc:
         axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     if axes.get_legend_handles_labels()[0]:
@@ -99,12 +101,12 @@ def draw_curves(answers: evaluation.Predictions, curve: Any) -> Figure:
     return axes.figure
 
 
-def draw_residuals(answers: evaluation.Predictions) -> Figure:
+def draw_residuals(predictions: evaluation.Predictions) -> Figure:
     """True minus predicted values, against predicted values."""
     axes = _axes("Residuals", xlabel="predicted", ylabel="true - predicted")
-    for name, target in answers.by_target.items():
+    for name, target in predictions.by_target.items():
         axes.scatter(target.predicted, target.truth - target.predicted, s=12, alpha=0.6, label=name)
-    if answers.targets:
+    if predictions.targets:
         axes.legend()
     axes.axhline(0, linestyle=":", color="grey")
     return axes.figure
