@@ -29,7 +29,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     report_data.check_target(target, test, args.model_artifact, args.test_artifact)
     subject = gathering.subject(artifacts)
     previous = gathering.previous_report(run, args, target, subject)
-    previous_rows, drift_said = gathering.previous_training_data(run, previous, artifacts["train"])
+    previous_rows, drift_note = gathering.previous_training_data(run, previous, artifacts["train"])
     contents = report_data.collect(
         model,
         train,
@@ -52,7 +52,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         project=settings.project(),
         before=previous,
         name=args.artifact_name,
-        drift_said=drift_said,
+        drift_note=drift_note,
         commands=gathering.commands(args, arguments(), artifacts["raw"], run.context),
     )
     path = run.folder / args.artifact_name

@@ -99,7 +99,7 @@ def collect(
     """
     added = [name for name in rows if name == REASON or name.startswith((PREDICTION, PROBABILITY))]
     scored = rows[REASON] == ""
-    train, drift_message = training_data(version)
+    train, drift_note = training_data(version)
     target = loaded.preparation["target"]
     measurements, unmeasured = measure(loaded, rows[scored], train)
     current = loaded.typed(loaded.clean(rows.drop(columns=added)))[0]
@@ -110,7 +110,7 @@ def collect(
         names = [change.column for change in drifts][: diagnostics.COLUMNS]
         histograms = diagnostics.histograms({"training": reference, "now": current}, names)
         changed = [change.column for change in drifts if change.verdict != "no"]
-        drift_message = f"{len(changed)} of {len(drifts)} columns have changed since training."
+        drift_note = f"{len(changed)} of {len(drifts)} columns have changed since training."
     columns = [*(name for name in added if name in rows), *(n for n in rows if n not in added)]
     return {
         "title": version.name,
@@ -137,7 +137,7 @@ def collect(
         "resamples": RESAMPLES,
         "random_state": 0,
         "drift": drifts,
-        "drift_said": drift_message,
+        "drift_note": drift_note,
         "histograms": histograms,
     }
 

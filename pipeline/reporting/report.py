@@ -38,7 +38,7 @@ def render(
     before: Any,
     commands: Mapping[str, Any],
     name: str = "report.html",
-    drift_said: str = "",
+    drift_note: str = "",
 ) -> str:
     """Render the report as HTML.
 
@@ -51,7 +51,7 @@ def render(
         commands: the commands to reproduce the model (``whole``) and the report (``alone``), and
             whether the working tree had changes (``dirty``).
         name: the name of the report's own artifact.
-        drift_said: a sentence on what the training data is compared with for drift.
+        drift_note: a sentence on what the training data is compared with for drift.
     """
     model, test = artifacts["model"], artifacts["test"]
     earlier, metadata = before.metadata if before else {}, model.metadata
@@ -78,7 +78,7 @@ def render(
         lineage=[artifacts[role] for role in chain(*OUTPUT_ROLES.values()) if artifacts.get(role)],
         picture=picture(artifacts, name),
         commands=commands,
-        drift_said=drift_said,
+        drift_note=drift_note,
         measured_on="test data",
         row_label="test rows",
         source=test.reference,

@@ -51,7 +51,7 @@ def report(
     artifacts = {role: Artifact(name, "v0", role[0] * 64) for role, name in names.items()}
     artifacts["model"] = Artifact("model", "v0", "m" * 64, metadata=about)
     return html.render(
-        numbers, artifacts, project="houses", before=None, drift_said="Compared with before:",
+        numbers, artifacts, project="houses", before=None, drift_note="Compared with before:",
         commands={"alone": ["mlflow run"], "whole": ["make"], "dirty": False},
     )  # fmt: skip
 
