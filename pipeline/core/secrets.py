@@ -39,7 +39,8 @@ BARE_LOGIN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 ENTRY = re.compile(
-    r"""(['"]?)([\w.-]+)\1\s*:\s*(?:"([^"]*)"|'([^']*)'|([^\s,{}\[\]'"$][^,}\]]*))"""
+    r"""(['"]?)([\w.-]+)\1\s*:\s*(?:"([^"]*)"|'([^']*)'|([^\s,{}\[\]'"$][^,}\]]*)"""
+    r"""|(\[[^\[\]]*\]|\{[^{}]*\}))"""
 )
 MOVED = re.compile(rf"[?&;#]?\$\{{oc\.env:{PREFIX}\w+\}}@?")
 MOVED_LOGIN = re.compile(rf"\s*['\"]?\s*\$\{{oc\.env:{PREFIX}\w+\}}@")
@@ -60,6 +61,7 @@ PAIRS = {
     ("connection", "string"), ("connection", "strings"), ("conn", "str"),
 }  # fmt: skip
 JOINED = WORDS | {first + second for first, second in PAIRS}
+ENDS = ("passwd", "password", "secret")  # of words such as sslpassword
 # Words of a key by which its value is an address
 OF_ADDRESSES = {
     "address", "addresses", "dsn", "endpoint", "endpoints", "proxy", "root", "server", "servers",
@@ -89,6 +91,7 @@ def is_secret(key: str) -> bool:
     return (
         not JOINED.isdisjoint(words)
         or not PAIRS.isdisjoint(itertools.pairwise(words))
+        or any(word.endswith(ENDS) for word in words)
         or (len(words) == 1 and words[0] in ALONE_WORDS)
     )
 
@@ -156,9 +159,11 @@ def _is_file(text: str) -> bool:
 def _protect_entry(entry: re.Match[str], move: Callable[[str], str]) -> str:
     """An entry of a mapping that is written as text, such as ``{api_key: abc}``."""
     value = next((group for group in entry.groups()[2:] if group), "")
+    start, _, end = entry[0].rpartition(value)
+    if not is_secret(entry[2]) and value == entry[6]:  # a list or a mapping
+        return f"{start}{ENTRY.sub(lambda found: _protect_entry(found, move), value)}{end}"
     if not value or not is_secret(entry[2]) or _is_named(value):
         return entry[0]
-    start, _, end = entry[0].rpartition(value)
     return f"{start}{move(value)}{end}"
 
 

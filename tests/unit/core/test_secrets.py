@@ -16,7 +16,8 @@ NAME = "PIPELINE_SECRET_DATA_FILE_URL"
     ["password", "api_key", "apikey", "access-key", "accessKey", "sig", "auth_token", "api_keys",
      "pwd", "auth", "Authorization", "passphrase", "sas", "subscription-key", "passwd", "pass",
      "db_pass", "tokens", "refreshTokens", "secrets", "credentials", "private_key", "privatekey",
-     "APIKey", "DBPassword", "AWS_SECRET_ACCESS_KEY", "connectionString", "ssh-key"],
+     "APIKey", "DBPassword", "AWS_SECRET_ACCESS_KEY", "connectionString", "ssh-key",
+     "sslpassword", "clientsecret"],
 )  # fmt: skip
 def test_keys_of_secrets(key):
     assert secrets.is_secret(key)
@@ -52,6 +53,10 @@ def test_other_keys(key):
         ("https://h/x?id=3;token=k;v=7", "https://h/x?id=3;v=7;${oc.env:%s}", "token=k"),
         ("https://h/token.csv;token=k", "https://h/token.csv;${oc.env:%s}", "token=k"),
         ("https://h/x#access_token=k&v=7", "https://h/x#v=7&${oc.env:%s}", "access_token=k"),
+        ("{a: b, token: [k, 'l']}", "{a: b, token: ${oc.env:%s}}", "[k, 'l']"),
+        ("{token: {value: k}, b: c}", "{token: ${oc.env:%s}, b: c}", "{value: k}"),
+        ("postgresql://h/d?sslpassword=k&table=t", "postgresql://h/d?table=t&${oc.env:%s}",
+         "sslpassword=k"),
         ("https://h/x?token=${oc.env:T,k}", "https://h/x?${oc.env:%s}", "token=${oc.env:T,k}"),
         ("{api_key: '${oc.env:T,k}'}", "{api_key: '${oc.env:%s}'}", "${oc.env:T,k}"),
         ("u:P@h/x", "${oc.env:%s}@h/x", "u:P"),
@@ -79,7 +84,7 @@ def test_what_says_who_may_read_is_moved(address, kept, moved):
         "http://[::1]:80/a@b.csv",
         "https://h/token;v=1?table=a@b",
         "postgresql://h:1,i:2/d?table=a@b",
-        "{a: b, tokens: ['c']}",
+        "{a: b, words: ['c'], max_tokens: [1]}",
         "${oc.env:FOLDER}/a@b.csv",
         "/home/12:30@a.csv",
         "./12:30@a.csv",
