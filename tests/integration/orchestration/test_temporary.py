@@ -1,6 +1,7 @@
 """The temporary folder of a run."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,20 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(settings.STATE_DIR, str(tmp_path / "state"))
     monkeypatch.delenv(settings.SYSTEM_TMPDIR, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_nobody_else_reads_it_or_knows_its_name(tmp_path: Path):
+    """The sockets of steps' workers are in it."""
+    names = set()
+    for number in range(2):
+        temporary = Temporary(Marker(str(number)))
+        temporary.begin()
+        (folder,) = tmp_path.glob("pipeline-*")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
+        names.add(folder)
+        temporary.end()
+    assert len(names) == 2
 
 
 def test_a_process_that_still_writes_to_it_ends_with_it(tmp_path: Path):
