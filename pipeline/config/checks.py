@@ -44,7 +44,7 @@ def resolve_data_path(config: DictConfig) -> None:
     if OmegaConf.is_missing(config.data, "file_url"):
         return
     url = config.data.file_url
-    address, resolved = file_address(url), secrets.resolve(url)
+    address, resolved = file_address(url), secrets.look_up(url)
     if resolved != url and address.startswith("file:") and not url.lower().startswith("file:"):
         if file_address(resolved) == resolved or secrets.has_login(url):
             return  # the variable holds an address, or a part of an address

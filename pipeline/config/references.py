@@ -48,7 +48,7 @@ def _env(key: str, *default: Any, _parent_: Any, _node_: Node) -> str | None:
     value = oc.env(key, *default)
     if value and is_set:
         _values[value] = secrets.reference(key)
-    return secrets.resolve(value) if key.startswith(secrets.PREFIX) else value
+    return secrets.look_up(value) if value and key.startswith(secrets.PREFIX) else value
 
 
 def hidden(text: str) -> str:

@@ -243,7 +243,22 @@ def _path(address: str) -> str:
     return "/" + address.partition("://")[2].partition("/")[2]
 
 
+def look_up(text: str) -> str:
+    """A text with its references resolved, which :func:`hide` does not look for.
+
+    Raises:
+        PipelineError: a variable is not set.
+    """
+    return REFERENCE.sub(_looked_up, text)
+
+
 def _value(found: re.Match[str]) -> str:
+    value = _looked_up(found)
+    _resolved[value] = found[0]
+    return value
+
+
+def _looked_up(found: re.Match[str]) -> str:
     name, default = found.groups()
     value = os.environ.get(name, default)
     if value is None:
@@ -254,7 +269,6 @@ def _value(found: re.Match[str]) -> str:
         )
     if name.startswith(PREFIX):  # what was moved may have named variables itself
         value = REFERENCE.sub(_value, value)
-    _resolved[value] = found[0]
     return value
 
 
