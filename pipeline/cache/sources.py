@@ -34,7 +34,7 @@ def changed(source: dict[str, Any], revalidate: str = ETAG) -> str | None:
     """
     if source.get("sha256"):
         return None  # the content is pinned
-    url, address = secrets.shown(source["url"]), _address(source)
+    url, address = secrets.for_display(source["url"]), _address(source)
     if urlsplit(address).scheme.lower() == "file":
         digest = _digest(Path(unquote(urlsplit(address).path)))
         if digest is None:
@@ -72,7 +72,7 @@ def _compare_fetched(
     except errors.TooLarge:
         is_same = False
     except PipelineError as error:
-        raise Unreachable(secrets.shown(error.what)) from error
+        raise Unreachable(secrets.for_display(error.what)) from error
     return None if is_same else f"{url} has changed"
 
 

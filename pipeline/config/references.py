@@ -112,7 +112,7 @@ def protect(config: DictConfig) -> None:
     except InterpolationResolutionError as error:
         raise _unresolved(error) from error
     for key, text in texts:
-        protected = secrets.keep(key, text)
+        protected = secrets.move_to_environment(key, text)
         if protected != text:
             with read_write(config), open_dict(config):
                 OmegaConf.update(config, key, protected)
@@ -131,7 +131,7 @@ def protect_sweep(config: DictConfig) -> None:
             for name in section:  # a name may have dots
                 with contextlib.suppress(InterpolationResolutionError):  # Hydra reports it
                     if isinstance(section[name], str) and not name.startswith(FOREIGN):
-                        section[name] = secrets.keep(f"{path}.{name}", section[name])
+                        section[name] = secrets.move_to_environment(f"{path}.{name}", section[name])
 
 
 def _unresolved(error: InterpolationResolutionError) -> PipelineError:
@@ -186,6 +186,6 @@ def protect_words(words: Iterable[str]) -> list[str]:
         key, equals, value = word.partition("=")
         name = key.lstrip("+~")
         if equals and not name.startswith(FOREIGN):
-            value = secrets.keep(name, value)
+            value = secrets.move_to_environment(name, value)
         protected_words.append(f"{key}{equals}{value}")
     return protected_words

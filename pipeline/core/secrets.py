@@ -1,9 +1,9 @@
-"""Secrets in settings: handed on and recorded as the names of the variables that hold them.
+"""Secrets in settings: passed on and recorded as the names of the variables that hold them.
 
-A setting that comes from the environment reaches a step as its reference, ``${oc.env:NAME}``, and
-is resolved there. A secret that stands in a setting itself, such as the signature of an address,
-is first moved into a variable of its own (:func:`protect`). So what is logged, shown or stored
-holds no secret, and a new signature is no new setting.
+A setting from the environment reaches a step as its reference, ``${oc.env:NAME}``, and is resolved
+there. A secret in the text of a setting, such as the signature of an address, first moves into a
+variable of its own (:func:`protect`). So no log, screen or file holds a secret, and a new
+signature does not change the setting.
 """
 
 import itertools
@@ -25,14 +25,14 @@ ALONE = re.compile(
     rf"(?P<address>{BEGIN}(?!.*(?:[,\s]['\"]?{BEGIN}|,['\"]?[/~.])).*?)\s*(?P=quote)",
     re.DOTALL,
 )
-# What is before an @; it names a folder in some of Azure's addresses, and is a name in a path. A
-# password may have a slash in it, unless it is a port and a path.
+# The part before an @. In some of Azure's addresses it names a folder, and in a path it is a name.
+# A password may contain a slash, unless it looks like a port and a path.
 LOGIN = re.compile(
     rf"((?!wasbs?:|abfss?:|file:){BEGIN})"
     r"([^/?#\\]*|(?!\[)[^/?#:@\\]*:(?!\d*[,/?#])[^@]*)@",
     re.IGNORECASE,
 )
-# The same without slashes, as in https:u:P@host or u:P@host, unless it is a path or a host's port
+# The same without slashes, as in https:u:P@host or u:P@host, except for a path or a host's port
 BARE_LOGIN = re.compile(
     rf"(\s*+['\"]?+\s*+)(?!{BEGIN}|file:|[/~.\[{{]|[^/?#:@]*:\d*[,/?#])"
     r"((?:\$\{[^}]*\}|[^@:$]|\$(?!\{))*:.*)@",
@@ -44,7 +44,7 @@ ENTRY = re.compile(
 )
 MOVED = re.compile(rf"[?&;#]?\$\{{oc\.env:{PREFIX}\w+\}}@?")
 MOVED_LOGIN = re.compile(rf"\s*['\"]?\s*\$\{{oc\.env:{PREFIX}\w+\}}@")
-# Words of a key by which it is a secret's. "key", "code" and "cookie" alone are ordinary names.
+# Words that make a key that of a secret. "key", "code" and "cookie" alone are ordinary names.
 WORDS = {
     "auth", "authorization", "bearer", "credential", "credentials", "jwt", "passcode",
     "passphrase", "passwd", "password", "passwords", "pwd", "sas", "secret", "secrets", "sig",
@@ -62,26 +62,26 @@ PAIRS = {
 }  # fmt: skip
 JOINED = WORDS | {first + second for first, second in PAIRS}
 ENDS = ("passwd", "password", "secret")  # of words such as sslpassword
-# Words of a key by which its value is an address
+# Words that make a key that of an address
 OF_ADDRESSES = {
     "address", "addresses", "dsn", "endpoint", "endpoints", "proxy", "root", "server", "servers",
     "storage", "store", "uri", "uris", "url", "urls",
 }  # fmt: skip
-# What comes with a signature and is made anew with it: of Azure, Amazon and Google
+# Parameters that change with each new signature: of Azure, Amazon and Google
 SIGNED = {
     "sv", "ss", "srt", "sp", "se", "st", "spr", "sr", "sip", "sdd", "skoid", "sktid", "skt", "ske",
     "sks", "skv", "saoid", "suoid", "scid", "ses", "expires", "awsaccesskeyid", "googleaccessid",
     "policy", "key-pair-id",
 }  # fmt: skip
 SIGNERS = ("x-amz-", "x-goog-")
-UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # what requests leaves as it is in an address
-SHORTEST = 4  # characters of a value that is looked for in other texts
+UNQUOTED = "!#$%&'()*+,/:;=?@[]~"  # characters that requests does not quote in an address
+SHORTEST = 4  # characters of a value that is searched in other texts
 
-_resolved: dict[str, str] = {}  # texts that this process has resolved, and their references
+_resolved: dict[str, str] = {}  # resolved texts of this process, and their references
 
 
 def reference(name: str) -> str:
-    """What stands for an environment variable in a setting."""
+    """The reference to an environment variable in a setting."""
     return f"${{oc.env:{name}}}"
 
 
@@ -97,9 +97,9 @@ def is_secret(key: str) -> bool:
 
 
 def _is_named(text: str) -> bool:
-    """Whether a text is a reference alone, without a default, which may be a secret."""
-    found = REFERENCE.fullmatch(text)
-    return bool(found and not found[2])
+    """Whether a text is only a reference, without a default, which may be a secret."""
+    match = REFERENCE.fullmatch(text)
+    return bool(match and not match[2])
 
 
 def is_address(key: str) -> bool:
@@ -108,7 +108,7 @@ def is_address(key: str) -> bool:
 
 
 def _parts(key: str) -> list[str]:
-    """What is below a key's section; also of a list or a mapping there."""
+    """The parts of a dotted key below its section, among them indexes and names of items."""
     return key.split(".")[1:] or [key]
 
 
@@ -118,38 +118,38 @@ def _words(key: str) -> list[str]:
 
 
 def protect(key: str, text: str) -> tuple[str, dict[str, str]]:
-    """A setting with references in place of its secrets.
+    """Replace the secrets of a setting by references.
 
     Args:
-        key: the setting's name, after which the variables are named.
-        text: its value: one that is secret as a whole, or any text with addresses in it.
+        key: the setting's name, from which the names of the variables come.
+        text: its value: a secret, or any text with addresses in it.
 
     Returns:
-        The value, and the variables that the secrets are to be put into.
+        The value with references, and the variables to set to the secrets.
     """
-    moved: dict[str, str] = {}
+    secrets: dict[str, str] = {}
 
     def move(secret: str) -> str:
         name = PREFIX + re.sub(r"\W", "_", key).upper()
-        name += f"_{len(moved) + 1}" if moved else ""
-        moved[name] = secret
+        name += f"_{len(secrets) + 1}" if secrets else ""
+        secrets[name] = secret
         return reference(name)
 
     if not text or _is_named(text):
-        return text, moved
+        return text, secrets
     if any(map(is_secret, _parts(key))):
-        return move(text), moved
+        return move(text), secrets
     if alone := ALONE.fullmatch(text):
         start, end = alone.span("address")
-        return f"{text[:start]}{_protect_address(alone['address'], move)}{text[end:]}", moved
+        return f"{text[:start]}{_protect_address(alone['address'], move)}{text[end:]}", secrets
     if is_address(key) and not text.startswith(("{", "[")) and not _is_file(text):
         if bare := BARE_LOGIN.match(text):
             text = f"{bare[1]}{move(bare[2])}@{text[bare.end() :]}"
         if not re.search(BEGIN, text):
-            return _protect_address(text, move), moved
+            return _protect_address(text, move), secrets
     if text.startswith(("{", "[")):
-        text = ENTRY.sub(lambda found: _protect_entry(found, move), text)
-    return ADDRESS.sub(lambda found: _protect_address(found[0], move), text), moved
+        text = ENTRY.sub(lambda entry: _protect_entry(entry, move), text)
+    return ADDRESS.sub(lambda address: _protect_address(address[0], move), text), secrets
 
 
 def _is_file(text: str) -> bool:
@@ -157,11 +157,11 @@ def _is_file(text: str) -> bool:
 
 
 def _protect_entry(entry: re.Match[str], move: Callable[[str], str]) -> str:
-    """An entry of a mapping that is written as text, such as ``{api_key: abc}``."""
+    """Protect an entry of a mapping in a text, such as ``{api_key: abc}``."""
     value = next((group for group in entry.groups()[2:] if group), "")
     start, _, end = entry[0].rpartition(value)
     if not is_secret(entry[2]) and value == entry[6]:  # a list or a mapping
-        return f"{start}{ENTRY.sub(lambda found: _protect_entry(found, move), value)}{end}"
+        return f"{start}{ENTRY.sub(lambda inner: _protect_entry(inner, move), value)}{end}"
     if not value or not is_secret(entry[2]) or _is_named(value):
         return entry[0]
     return f"{start}{move(value)}{end}"
@@ -173,50 +173,50 @@ def _protect_address(text: str, move: Callable[[str], str]) -> str:
         text = f"{login[1]}{move(login[2])}@{text[login.end() :]}"
     address, mark, fragment = text.partition("#")
     address, question, query = address.partition("?")
-    place, slash, name = address.rpartition("/")
+    folder, slash, name = address.rpartition("/")
     name, semicolon, parameters = name.partition(";")
     parts = [_protect_query(part, move) for part in (parameters, query, fragment)]
-    return f"{place}{slash}{name}{semicolon}{parts[0]}{question}{parts[1]}{mark}{parts[2]}"
+    return f"{folder}{slash}{name}{semicolon}{parts[0]}{question}{parts[1]}{mark}{parts[2]}"
 
 
 def _protect_query(query: str, move: Callable[[str], str]) -> str:
-    """A query, or what is like one, with its credentials moved to its end."""
+    """Replace the credentials of a query, or of a text like it, by one reference at its end."""
     pieces = re.split(r"([&;])", query)
-    parts, marks = pieces[::2], ["", *pieces[1::2]]
-    signed = [is_credential(part, parts) and not _names_all(part) for part in parts]
-    if not any(signed):
+    parts, separators = pieces[::2], ["", *pieces[1::2]]
+    credentials = [is_credential(part, parts) and not _has_only_references(part) for part in parts]
+    if not any(credentials):
         return query
-    told = list(zip(marks, parts, signed, strict=True))
-    mark = next((one for one, _, is_signed in told if is_signed and one), "&")
-    kept = "".join(f"{one}{part}" for one, part, is_signed in told if not is_signed)
-    moved = move(mark.join(part for _, part, is_signed in told if is_signed))
-    kept = kept[1:] if signed[0] else kept  # without its mark
-    return f"{kept}{mark}{moved}" if kept else moved
+    items = list(zip(separators, parts, credentials, strict=True))
+    separator = next((mark for mark, _, is_moved in items if is_moved and mark), "&")
+    public = "".join(f"{mark}{part}" for mark, part, is_moved in items if not is_moved)
+    moved = move(separator.join(part for _, part, is_moved in items if is_moved))
+    public = public[1:] if credentials[0] else public  # without its leading separator
+    return f"{public}{separator}{moved}" if public else moved
 
 
-def _names_all(part: str) -> bool:
-    """Whether a part of a query has references in it, and no default that may be a secret."""
-    found = REFERENCE.findall(part)
-    return bool(found) and not any(default for _, default in found)
+def _has_only_references(part: str) -> bool:
+    """Whether a part of a query has references, and no default that may be a secret."""
+    references = REFERENCE.findall(part)
+    return bool(references) and not any(default for _, default in references)
 
 
 def is_credential(part: str, query: list[str]) -> bool:
-    """Whether a part of a query, as ``name=value``, says who may read, not what is read."""
+    """Whether a part of a query, ``name=value``, grants access rather than selects data."""
     name = unquote(part.partition("=")[0])
-    names = {one.partition("=")[0].lower() for one in query}
+    names = {other.partition("=")[0].lower() for other in query}
     signed = not names.isdisjoint(("sig", "signature"))
     return (
         is_secret(name) or name.lower().startswith(SIGNERS) or (signed and name.lower() in SIGNED)
     )
 
 
-def resolve(value: Any, told: Callable[[str], None] = lambda _: None) -> Any:
-    """A value with its references resolved, also within lists and mappings.
+def resolve(value: Any, on_read: Callable[[str], None] = lambda _: None) -> Any:
+    """Resolve the references of a value, also in lists and mappings.
 
     Args:
         value: the value.
-        told: is given the names of the variables that decide what the value means: not of those
-            that only say who may read an address.
+        on_read: called with the name of each variable that decides what the value means, without
+            those that only grant access to an address.
 
     Raises:
         PipelineError: a variable is not set.
@@ -225,26 +225,26 @@ def resolve(value: Any, told: Callable[[str], None] = lambda _: None) -> Any:
     def resolved(text: str) -> str:
         if not REFERENCE.search(text):
             return text
-        for name in _deciding(text):
-            told(name)
-        found = REFERENCE.sub(_value, text)
-        _resolved[found] = text
-        if ADDRESS.match(found):  # an HTTP library's errors name it without its host, quoted
+        for name in _deciding_variables(text):
+            on_read(name)
+        value = REFERENCE.sub(_value, text)
+        _resolved[value] = text
+        if ADDRESS.match(value):  # errors of an HTTP library have the quoted path without the host
             path = _path(text) if "://" in text else text
-            asked = _path(found)
-            _resolved.update({asked: path, quote(asked, UNQUOTED): path})
-        return found
+            requested = _path(value)
+            _resolved.update({requested: path, quote(requested, UNQUOTED): path})
+        return value
 
     return _each_text(resolved, value)
 
 
 def _path(address: str) -> str:
-    """What follows the host in an address."""
+    """The part of an address after its host."""
     return "/" + address.partition("://")[2].partition("/")[2]
 
 
 def look_up(text: str) -> str:
-    """A text with its references resolved, which :func:`hide` does not look for.
+    """Resolve the references of a text; :func:`hide` does not search for the values.
 
     Raises:
         PipelineError: a variable is not set.
@@ -252,14 +252,14 @@ def look_up(text: str) -> str:
     return REFERENCE.sub(_looked_up, text)
 
 
-def _value(found: re.Match[str]) -> str:
-    value = _looked_up(found)
-    _resolved[value] = found[0]
+def _value(match: re.Match[str]) -> str:
+    value = _looked_up(match)
+    _resolved[value] = match[0]
     return value
 
 
-def _looked_up(found: re.Match[str]) -> str:
-    name, default = found.groups()
+def _looked_up(match: re.Match[str]) -> str:
+    name, default = match.groups()
     value = os.environ.get(name, default)
     if value is None:
         kind = "held a secret of the command line" if name.startswith(PREFIX) else "is needed here"
@@ -267,44 +267,44 @@ def _looked_up(found: re.Match[str]) -> str:
             f"the environment variable {name} {kind}, and is not set",
             f"set {name}, or give the setting anew",
         )
-    if name.startswith(PREFIX):  # what was moved may have named variables itself
+    if name.startswith(PREFIX):  # a moved secret may contain references
         value = REFERENCE.sub(_value, value)
     return value
 
 
-def _deciding(text: str) -> list[str]:
+def _deciding_variables(text: str) -> list[str]:
     """The variables of a text, without those in an address's login and credentials."""
     if not ADDRESS.fullmatch(text):
-        # a secret that is a whole setting counts: its key only looks like that of one
+        # the value of a whole setting counts: it may be no secret in spite of its key
         is_whole = REFERENCE.fullmatch(text)
-        names = [found[1] for found in REFERENCE.finditer(text)]
+        names = [match[1] for match in REFERENCE.finditer(text)]
         return [name for name in names if is_whole or not name.startswith(PREFIX)]
     query = text.partition("?")[2].split("&")
-    kept = [part for part in query if not is_credential(part, query)]
-    text = LOGIN.sub("", text.partition("?")[0]) + "&".join(kept)
-    names = [found[1] for found in REFERENCE.finditer(text)]
+    public = [part for part in query if not is_credential(part, query)]
+    text = LOGIN.sub("", text.partition("?")[0]) + "&".join(public)
+    names = [match[1] for match in REFERENCE.finditer(text)]
     return [name for name in names if not name.startswith(PREFIX)]
 
 
 def hide(value: Any) -> Any:
-    """A value with references again in place of all that was resolved here."""
+    """Replace all values that this process has resolved by their references again."""
 
     def hidden(text: str) -> str:
-        for found in sorted(_resolved, key=len, reverse=True):
-            if len(found) >= SHORTEST or found == text:
-                text = text.replace(found, _resolved[found])
+        for secret in sorted(_resolved, key=len, reverse=True):
+            if len(secret) >= SHORTEST or secret == text:
+                text = text.replace(secret, _resolved[secret])
         return text
 
     return _each_text(hidden, value)
 
 
-def shown(value: Any) -> Any:
-    """A value for people to read: without secrets, and without the references to those moved."""
+def for_display(value: Any) -> Any:
+    """A value for people to read, without secrets and without references to moved secrets."""
     return _each_text(lambda text: MOVED.sub("", text), hide(value))
 
 
 def _each_text(change: Callable[[str], str], value: Any) -> Any:
-    """A value with each text in it changed, also within lists and mappings."""
+    """Change each text of a value, also in lists and mappings."""
     if isinstance(value, Mapping):
         return {key: _each_text(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -312,26 +312,26 @@ def _each_text(change: Callable[[str], str], value: Any) -> Any:
     return change(value) if isinstance(value, str) else value
 
 
-def keep(key: str, text: str) -> str:
-    """A setting as :func:`protect` gives it, its secrets now in this process's environment."""
-    kept, moved = protect(key, text)
-    variables.set_variables(moved)
-    return kept
+def move_to_environment(key: str, text: str) -> str:
+    """Protect a setting (:func:`protect`), and set the variables of its secrets."""
+    protected, secrets = protect(key, text)
+    variables.set_variables(secrets)
+    return protected
 
 
 def without_login(address: str) -> str:
-    """An address without the user name and the password in it."""
+    """An address without its user name and password."""
     if bare := BARE_LOGIN.match(address):
         address = f"{bare[1]}{address[bare.end() :]}"
     return LOGIN.sub(r"\1", address)
 
 
 def query_of(address: str) -> str:
-    """What follows the ``?`` of an address; one in its password begins no query."""
+    """The query of an address; a ``?`` in its password does not start it."""
     login = LOGIN.match(address)
     return address[login.end() if login else 0 :].partition("?")[2]
 
 
 def has_login(address: str) -> bool:
-    """Whether an address, as :func:`protect` gives it, has a user name or a password in it."""
+    """Whether an address, protected or not, has a user name or a password."""
     return bool(LOGIN.search(address) or MOVED_LOGIN.match(address))

@@ -106,13 +106,13 @@ def fetched(address: str, query: str | None, folder: Path) -> Path:
         try:
             fetching.fetch(resolved, path, *limits, query)
         except PipelineError as error:
-            raise PipelineError(secrets.shown(error.what), error.remedy) from error
+            raise PipelineError(secrets.for_display(error.what), error.remedy) from error
     elif not path.is_file():
         raise PipelineError(
             f"there is no file {path}",
             "give a file, a folder of Parquet parts, a database's address with ?table=, or a URL",
         )
-    fetching.check(path, secrets.shown(address), None)
+    fetching.check(path, secrets.for_display(address), None)
     return path
 
 

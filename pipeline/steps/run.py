@@ -133,8 +133,8 @@ class Run:
         notes = {"notes": list(self._decided)} if self._decided else {}
         details = (
             type or "unspecified",
-            secrets.shown(description),
-            secrets.shown({**notes, **(metadata or {})} or None),
+            secrets.for_display(description),
+            secrets.for_display({**notes, **(metadata or {})} or None),
             aliases,
         )
         artifact = self._tracker.log_artifact(path, name, *details)
@@ -198,7 +198,7 @@ class Run:
 
     def warn(self, message: str) -> None:
         """Show a warning of one line, now and in the pipeline's summary."""
-        message = secrets.shown(message)
+        message = secrets.for_display(message)
         say(f"warning: {message}", file=sys.stderr)
         self._notes.append(message)
 
@@ -211,7 +211,7 @@ class Run:
             message: one line.
             warning: whether the user probably wants something else.
         """
-        message = secrets.shown(message)
+        message = secrets.for_display(message)
         say(f"{'warning' if warning else 'note'}: {message}", file=sys.stderr)
         self._decided.append({"text": message, "warning": warning})
 

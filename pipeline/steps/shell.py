@@ -69,7 +69,7 @@ def main(
 def _protected(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments with references in place of secrets, including plain-text secrets."""
     return {
-        key: secrets.keep(key, value) if isinstance(value, str) else value
+        key: secrets.move_to_environment(key, value) if isinstance(value, str) else value
         for key, value in vars(args).items()
     }
 
@@ -83,7 +83,7 @@ def _check_names(args: argparse.Namespace) -> None:
 
 def _fail(name: str, error: PipelineError, context: StepContext) -> NoReturn:
     """Report an error to the orchestrator and on standard error, and exit."""
-    error = PipelineError(secrets.shown(error.what), secrets.shown(error.remedy))
+    error = PipelineError(secrets.for_display(error.what), secrets.for_display(error.remedy))
     with contextlib.suppress(OSError, PipelineError):  # the exit status still reports the failure
         write_report({"error": {"what": error.what, "remedy": error.remedy}}, context)
     raise SystemExit(printable(f"error in {name}: {error}")) from None

@@ -327,7 +327,7 @@ class WandbRun(TrackerRun):
         return wandb.plot.bar(table, "label", str(values.name), title=name)
 
     def alert(self, title: str, text: str) -> None:
-        message = secrets.shown(text)[:LONGEST_ERROR]
+        message = secrets.for_display(text)[:LONGEST_ERROR]
         call_sdk(
             "send an alert", lambda: self._run.alert(title[:LONGEST_TITLE], message, level="ERROR")
         )
@@ -381,7 +381,7 @@ def _message(error: BaseException) -> str:
     """An error's message for the run's page, without secrets."""
     is_ours = isinstance(error, PipelineError)
     text = str(error if is_ours else f"{type(error).__name__}: {error}")
-    message: str = secrets.shown(text)
+    message: str = secrets.for_display(text)
     return message[:LONGEST_ERROR]
 
 

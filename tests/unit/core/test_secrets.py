@@ -161,7 +161,7 @@ def test_the_address_comes_back_with_all_its_parts(before, secret, after):
         found = secrets.resolve(kept)
         assert sorted(found.partition("?")[2].split("&")) == sorted(query)
         assert secrets.hide(found) == kept
-        assert f"sig={secret}" not in secrets.shown(f"can't open {found!r}")
+        assert f"sig={secret}" not in secrets.for_display(f"can't open {found!r}")
 
 
 def test_what_decides_is_told_and_a_signature_is_not(monkeypatch):
