@@ -13,6 +13,11 @@ from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Checkout, Finished
 
 SECRET = "canary-7f3a"  # a part of every secret here
+OTHERS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_KEY", "DATABASE_PASSWORD", "DATABRICKS_TOKEN", "GITHUB_TOKEN",
+    "GOOGLE_API_KEY", "HF_TOKEN", "MYSQL_PWD", "OPENAI_API_KEY", "PGPASSWORD", "SLACK_WEBHOOK",
+)  # fmt: skip
 ENVIRONMENT = {"TABLE_TOKEN": f"{SECRET}-of-the-environment", "ABOUT": f"about {SECRET}"}
 
 
@@ -105,11 +110,10 @@ def test_secrets_in_files_and_in_the_environment_are_kept_nowhere(tmp_path, serv
     data = re.sub(r"(?<=file_url: ).*", url, text)
     (clone.root / "conf" / "data" / "mine.yaml").write_text(data, encoding="utf-8")
     (clone.root / ".env").write_text(f"TABLE_TOKEN={SECRET}-of-dot-env\n")
-    others = ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_KEY", "DATABASE_PASSWORD", "OPENAI_API_KEY")
     words = clone.words("data=mine", SMALL, "main.steps=[1,2,3,4,5]")
     words = [word for word in words if not str(word).startswith("data.file_url")]
     words.append(f"+hydra.job.env_set.API_KEY={SECRET}-of-hydra")
-    done = clone.python(*words, **{name: f"{SECRET}-of-{name}" for name in others})
+    done = clone.python(*words, **{name: f"{SECRET}-of-{name}" for name in OTHERS})
     assert done.status == 0, done.err
     assert pages.asked == [f"/table.csv?id=3&sig={SECRET}-of-a-file"]
     assert not [one for one in pages.commands if SECRET in one and "main.py" not in one]

@@ -125,6 +125,8 @@ def _member(path: Path, folder: Path, part: str | None, free: int) -> Path:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
         names = [name for name in names if not name.startswith("__MACOSX/")]
         names = [name for name in names if not PurePosixPath(name).name.startswith(".")]
+        if not names:
+            raise PipelineError(f"{path.name} holds no file", "check that it is the right archive")
         name = select_part(part, names, f"the archive {path.name}", "files") if part else names[0]
         if len(names) != 1 and not part:
             raise PipelineError(

@@ -193,6 +193,30 @@ def test_what_is_no_table(tmp_path: Path) -> None:
     assert detect_format(path) == "csv"
 
 
+@pytest.mark.parametrize(
+    "name", ["../a.csv", "../../a.csv", "/a.csv", "b/../../a.csv", "C:\\a.csv"]
+)
+def test_an_archive_writes_nothing_outside_of_its_folder(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, CSV)
+    file = formats.unpack(path, tmp_path / "out" / "in")
+    assert file.read_bytes() == CSV
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {path, file}
+    assert file.parent == tmp_path / "out" / "in"
+
+
+@pytest.mark.parametrize("names", [[], ["folder/"], ["__MACOSX/a.csv", ".a.csv"]])
+def test_an_archive_without_a_file(tmp_path: Path, names: list[str]) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__MACOSX/", b"")
+        for name in names:
+            archive.writestr(name, CSV if not name.endswith("/") else b"")
+    with pytest.raises(PipelineError, match=r"x\.zip holds no file"):
+        formats.unpack(path, tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", ["csv", "gzip", "xz in zip", "parquet", "parts"])
 def test_a_table_larger_than_the_memory_is_not_read(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, kind)
