@@ -37,7 +37,7 @@ GOOD = {"kube-job-template-path": "job.yaml", "repository-uri": "r", "image": "i
     ("name", "config", "words"),
     [
         ("kubernets", None, ["did you mean 'kubernetes'?", "databricks"]),
-        ("local", {"folder": "x"}, ["main.backend=local has no use"]),
+        ("local", {"folder": "x"}, ["main.backend=local does not use it"]),
         ("kubernetes", "no.json", ["'no.json' can't be read"]),
         ("kubernetes", "job.yaml", ["'job.yaml' can't be read"]),
         ("kubernetes", "list.json", ["holds no settings"]),

@@ -77,7 +77,7 @@ NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean
         (["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0"),
         (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=-1"], "hydra.sweeper.n_trials=-1"),
         (["hydra/sweeper=optuna", "hydra.sweeper.n_trials=abc"], "hydra.sweeper.n_trials=abc"),
-        (["hydra/sweeper=optuna", "main.explain=true"], "main.explain can't say"),
+        (["hydra/sweeper=optuna", "main.explain=true"], "main.explain can't list"),
         (["hydra/launcher=ray", "hydra.launcher.address=x", "split.test_size=0.2,0.3"],
          "MLFLOW_TRACKING_URI and TRACKIO_SERVER_URL"),
     ],

@@ -110,7 +110,7 @@ def test_parameters_that_reach_further_are_refused(steps: dict, told: str) -> No
 @pytest.mark.parametrize(
     ("path", "target", "told"),
     [
-        (FOREST, ["a", "a", "a", "a"], "one class only: 'a'"),
+        (FOREST, ["a", "a", "a", "a"], "has only one value: a"),
         (FOREST, [0.5, 1.25, 2.75, 3.1], "is continuous"),
         ("sklearn.linear_model.LinearRegression", ["a", "b", "a", "b"], "is not a number"),
     ],
