@@ -124,7 +124,7 @@ def explain(error: Exception) -> PipelineError:
             typed = text.partition("merging override ")[2] or key
             return PipelineError(
                 f"{typed} is not {_kind(str(cause))}",
-                f"config.yaml explains {key} and shows a value",
+                f"{config.file_of(key)} explains {key} and shows a value",
             )
     if isinstance(error, MissingConfigException):
         missing = re.search(r"'(\w+)/([^']+)'", text)

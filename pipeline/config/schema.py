@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -325,6 +326,12 @@ def _parameters() -> list[str]:
     files = (OmegaConf.load(path) for path in sorted((ROOT / "conf" / "model").glob("*.yaml")))
     settings = (OmegaConf.select(file, "model.params") for file in files)
     return [*dict.fromkeys(str(name) for params in settings if params for name in params)]
+
+
+def file_of(key: str) -> str:
+    """The file that explains a setting: config.yaml, or the default of a group."""
+    default = Path("conf", key.partition(".")[0], "default.yaml")
+    return str(default) if (ROOT / default).is_file() else "config.yaml"
 
 
 def options(group: str) -> list[str]:

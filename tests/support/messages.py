@@ -120,4 +120,4 @@ def of_command(words: Sequence[str], capsys: Any) -> str:
         status = stop.code
     out, err = capsys.readouterr()
     assert status, (words, out)
-    return err.rstrip()
+    return err.rstrip().replace("\n\n", "\n")  # click's usage

@@ -213,7 +213,7 @@ def test_the_settings_of_the_server():
     assert (told.workers, told.port, told.timeout) == (2, 5002, 0.5)
     for override, words in {
         "serve.worker=2": "did you mean 'serve.workers'",
-        "serve.workers=many": "serve.workers='many' is not a whole number",
+        "serve.workers=many": "serve.workers=many is not a whole number\nconf/serve/default.yaml",
         "serve.max_rows=0": "serve.max_rows=0 is too small",
         "serve.timeout=-1": "serve.timeout=-1 is too small",
         "serve.port=65536": "serve.port=65536 is no port",

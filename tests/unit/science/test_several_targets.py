@@ -90,7 +90,7 @@ def test_a_list_of_one_is_one(tmp_path: Path):
 @pytest.mark.parametrize(
     ("target", "estimator", "asked", "said"),
     [
-        (["solar", "word"], "auto", {"drop": []}, "model.target='word' is not a number"),
+        (["solar", "word"], "auto", {"drop": []}, "'word' is not a number"),
         (["solar", "wnd"], "auto", {}, "did you mean 'wind'"),
         (["solar", "wind"], "auto", {"task": "classification"}, "names several columns"),
         (["solar", "wind"], "sklearn.svm.SVC", {}, "predicts classes"),
