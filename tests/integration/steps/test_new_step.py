@@ -31,8 +31,8 @@ def test_a_new_step_runs_cached_and_tracked_by_what_is_printed(tmp_path: Path):
     (used,) = first.summary["steps"]["6-Explain"]["inputs"]
     assert (used["name"], used["version"]) == ("model", "v0")
     assert clone.run(STEPS, SMALL).states == ["cached"] * 5
-    refused = clone.run(STEPS, "explain.sise=1")
-    assert "there is no setting 'explain.sise' (did you mean" in refused.err
+    refused = clone.run(STEPS, "explain.artifact_nam=x")
+    assert "there is no setting 'explain.artifact_nam' (did you mean 'explain.art" in refused.err
     test = runpy.run_path(str(tests / "test_6_explain.py"))
     (tmp_path / "files").mkdir()
     test["test_the_largest_files_are_listed"](tmp_path / "files")
