@@ -423,7 +423,7 @@ class Pipeline:
             try:
                 self._track(error)
             finally:
-                self.temporary.end(recorded, interrupted=status == "KILLED")
+                self.temporary.end(recorded, status)
         if kind is None and not self.trial:
             self._show_result()
         elif status == "KILLED":

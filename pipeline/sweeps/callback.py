@@ -178,11 +178,11 @@ class Sweep(Callback):
             last_step = chosen_steps(config.main.steps, sweep=True)[-1]
             workers.trial_workers().prepare(ROOT / last_step, config.main.env_manager)
 
-    def _clean_up(self, recorded: bool = True, interrupted: bool = False) -> None:
+    def _clean_up(self, recorded: bool = True, status: str = "FINISHED") -> None:
         self._end_watch()
         workers.trial_workers().close()
         if self._temporary:
-            self._temporary.end(recorded, interrupted)
+            self._temporary.end(recorded, status)
 
     def _end_watch(self) -> None:
         if self._watch:
@@ -261,7 +261,7 @@ class Sweep(Callback):
                 if config.search.refit:
                     self._refit(sweep_summary.ranked(trials, config), config)
             finally:
-                self._clean_up()
+                self._clean_up(status="FAILED" if failed else "FINISHED")
             self._raise_if_failed(trials)
         except PipelineError as error:
             raise SystemExit(1) from error
@@ -323,7 +323,7 @@ class Sweep(Callback):
         with contextlib.suppress(Exception):  # if a server failed, a later start cleans up
             _record().mark_interrupted(self.run)
             recorded = True
-        self._clean_up(recorded, interrupted=True)
+        self._clean_up(recorded, "KILLED")
         say(f"sweep {self.id} was interrupted; the same command resumes it", file=sys.stderr)
 
 

@@ -325,20 +325,24 @@ class Temporary:
         tempfile.tempdir = str(path)
         variables.set_variables({"TMPDIR": tempfile.tempdir})
 
-    def end(self, recorded: bool = True, interrupted: bool = False) -> None:
+    def end(self, recorded: bool = True, status: str = "FINISHED") -> None:
         """Remove the folder, and also the marker if the run's end was recorded.
 
-        After an interruption, processes that were just starting are ended first.
+        Unless the run has finished, processes that were just starting, or that a killed step has
+        left, are ended first: they would create the folder again.
         """
         if not self._path:
             if self._marker.is_held:
                 self._marker.remove()
             return
-        if interrupted and self._watcher:
+        if status != "FINISHED" and self._watcher:
             import psutil
 
-            # children are already ending; W&B's service ends after this process
-            watcher.end_all(self._path, spared=psutil.Process().children())
+            # children are already ending; W&B's service ends after its process
+            spared = psutil.Process().children()
+            if status == "FAILED":
+                spared += filter(_is_service, psutil.process_iter())
+            watcher.end_all(self._path, spared)
         tempfile.tempdir = str(self._path.parent)
         variables.set_variables({"TMPDIR": self._variable})
         if self._watcher:

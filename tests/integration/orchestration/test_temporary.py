@@ -69,7 +69,8 @@ def test_a_process_that_still_writes_to_it_ends_with_it(tmp_path: Path):
             writer.kill()
 
 
-def test_a_process_that_an_interruption_has_missed_ends_with_it(tmp_path: Path):
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_process_that_a_killed_step_has_left_ends_with_it(tmp_path: Path, status: str):
     """It is not our child, and makes the folder again whenever that has gone."""
     temporary = Temporary(Marker("one"))
     temporary.begin()
@@ -77,7 +78,7 @@ def test_a_process_that_an_interruption_has_missed_ends_with_it(tmp_path: Path):
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
     stray = psutil.Process(int(done.stdout))
     try:
-        temporary.end(interrupted=True)
+        temporary.end(status=status)
         with contextlib.suppress(psutil.NoSuchProcess):
             assert stray.status() == psutil.STATUS_ZOMBIE  # whose end nobody has asked for yet
         assert not list(tmp_path.glob("pipeline-*"))
