@@ -318,10 +318,10 @@ class Temporary:
             remove_temporary(Path(before))
         path = Path(outer, f"pipeline-{secrets.token_hex(4)}")  # sockets in it need a short path
         self._marker.note(**{TEMPORARY: str(path)})
+        self._path, self._variable = path, os.environ.get("TMPDIR")  # Ctrl-C may come at any time
         path.mkdir(mode=0o700)
         if not NAME.fullmatch(Path(outer).name):  # the sweep's watcher also watches its trials
             self._watcher = watcher.start(path)
-        self._path, self._variable = path, os.environ.get("TMPDIR")
         tempfile.tempdir = str(path)
         variables.set_variables({"TMPDIR": tempfile.tempdir})
 

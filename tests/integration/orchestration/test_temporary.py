@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pipeline.core import settings
+from pipeline.orchestration.execution import watcher
 from pipeline.orchestration.execution.processes import Marker, Temporary
 
 WRITER = """
@@ -85,6 +86,22 @@ def test_a_process_that_a_killed_step_has_left_ends_with_it(tmp_path: Path, stat
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             stray.kill()
+
+
+def test_an_interruption_at_its_start_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watcher, "start", interrupt)
+    temporary = Temporary(Marker("one"))
+    with pytest.raises(KeyboardInterrupt):
+        temporary.begin()
+    temporary.end(status="KILLED")
+    assert not list(tmp_path.glob("pipeline-*"))
+    assert not list((tmp_path / "state" / "running").iterdir())
+    assert tempfile.gettempdir() == str(tmp_path)
 
 
 def test_a_trial_that_runs_again_removes_what_its_killed_process_had(tmp_path: Path):
