@@ -69,7 +69,7 @@ NO_PARAMETER = "RandomForestClassifier has no parameter 'max_dept' (did you mean
     [
         (["search.metric=rocauc", "split.test_size=0.2,0.3"], NO_METRIC),
         (["model.validation=0", "split.test_size=0.2,0.3"], TEST_DATA),
-        (["split.test_size=0.2,0.3,abc"], "split.test_size='abc' is not a number"),
+        (["split.test_size=0.2,0.3,abc"], "split.test_size=abc is not a number"),
         (["hydra/sweeper=optuna", "+model.params.max_dept=range(2,9)"], NO_PARAMETER),
         (["hydra/sweeper=optuna", "search.space=null"], "search.space"),
         (["hydra/sweeper=optuna", "hydra.sweeper.storage=nosuch://x"], "can't be opened"),
