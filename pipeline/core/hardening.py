@@ -70,6 +70,15 @@ def close_state() -> None:
         folder.chmod(0o700)
 
 
+def is_own_folder(path: Path) -> bool:
+    """Whether a path is a folder of this user, and not a link to one."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
 def quiet_git(
     environment: Mapping[str, str], extra_options: Iterable[tuple[str, str]] = ()
 ) -> dict[str, str]:

@@ -8,7 +8,6 @@ lock is held during the build.
 import logging
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ from mlflow.utils.virtualenv import (
     _get_virtualenv_name,
 )
 
-from pipeline.core import settings, variables
+from pipeline.core import hardening, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.orchestration.execution.processes import system_temporary_folder
 from pipeline.orchestration.execution.workers import record_interpreter
@@ -75,13 +74,7 @@ def _folder_without_space() -> Path:
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder belongs to this user and no other user can write to it."""
-    try:
-        status = folder.lstat()
-    except OSError:
-        return False
-    return (
-        stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
-    )
+    return hardening.is_own_folder(folder) and not folder.lstat().st_mode & 0o022
 
 
 def ensure(step: Path, env_manager: str) -> None:

@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.core import settings, variables
+from pipeline.core import hardening, settings, variables
 from pipeline.core.errors import ending_signals
 from pipeline.core.files import write_whole
 from pipeline.core.text import say
@@ -373,7 +372,5 @@ def _remove(folder: Path) -> None:
 
 def _is_temporary(folder: Path) -> bool:
     """Whether a folder was made by :class:`Temporary`."""
-    if folder.parent != system_temporary_folder() or not NAME.fullmatch(folder.name):
-        return False
-    status = folder.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    named = folder.parent == system_temporary_folder() and NAME.fullmatch(folder.name)
+    return bool(named) and hardening.is_own_folder(folder)

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
-from pipeline.core import seals, settings
+from pipeline.core import hardening, seals, settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
 from pipeline.core.settings import ROOT
@@ -143,8 +142,7 @@ def remove_unused(parent: Path) -> None:
     """Remove the folders of workers that were killed together with their parent, as by Ray."""
     for folder in parent.glob("workers-*"):
         with contextlib.suppress(OSError):  # a worker is removing it
-            status = folder.lstat()
-            ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            ours = hardening.is_own_folder(folder)
             sockets = [*folder.iterdir()] if ours and FOLDER.fullmatch(folder.name) else []
             if sockets and not any(map(_is_served, sockets)):
                 shutil.rmtree(folder, ignore_errors=True)
