@@ -319,6 +319,7 @@ class Sweep(Callback):
 
     def _interrupt(self) -> None:
         """Record the sweep as interrupted when the program ends before it."""
+        processes.end_children()  # a step that just begins would set its run to RUNNING again
         recorded = False
         with contextlib.suppress(Exception):  # if a server failed, a later start cleans up
             _record().mark_interrupted(self.run)

@@ -74,6 +74,8 @@ def begin(config: DictConfig, marker: Marker, commit: origin.Commit | None) -> s
 def resume(marker: Marker, run: str) -> list[int]:
     """Resume a sweep's run; return the numbers of its finished trials.
 
+    A trial that finished without its objective is set to KILLED, as it runs again.
+
     Raises:
         PipelineError: The run is gone from MLflow.
     """
@@ -87,7 +89,11 @@ def resume(marker: Marker, run: str) -> list[int]:
             f"to start anew, remove its file in {settings.state_dir() / 'sweeps'}",
         ) from error
     marker.note(**{MLFLOW_RUN: run})
-    return [trial.number for trial in _trials(client, run) if trial.is_done]
+    finished = [trial for trial in _trials(client, run) if trial.state == "FINISHED"]
+    for trial in finished:
+        if not trial.is_done:
+            client.set_terminated(trial.run, "KILLED")
+    return [trial.number for trial in finished if trial.is_done]
 
 
 def log_objective(run: str, value: Any) -> None:

@@ -129,7 +129,8 @@ def end_children() -> None:
 def end(*roots: "psutil.Process") -> None:
     """End processes and all below them: terminate them, and kill them after :data:`GRACE`.
 
-    A tracker's service is ended after its process, as it has to end the process's run.
+    A tracker's service is ended after its process, as it has to end the process's run. Resource
+    trackers, which ignore signals, end by themselves after the processes whose files they remove.
     """
     import psutil
 
@@ -137,6 +138,7 @@ def end(*roots: "psutil.Process") -> None:
     for root in roots:
         with contextlib.suppress(psutil.NoSuchProcess):
             running |= {root, *root.children(recursive=True)}
+    running = {process for process in running if not _is_resource_tracker(process)}
     services = {process for process in running if _is_service(process)}
     for processes, grace in ((running - services, GRACE), (services, SERVICE_GRACE)):
         for process in processes:
@@ -155,6 +157,16 @@ def _is_service(process: "psutil.Process") -> bool:
 
     try:
         return process.name() == SERVICE
+    except psutil.Error:  # it has ended
+        return False
+
+
+def _is_resource_tracker(process: "psutil.Process") -> bool:
+    """Whether a process is a resource tracker of multiprocessing or joblib."""
+    import psutil
+
+    try:
+        return any("resource_tracker" in word for word in process.cmdline())
     except psutil.Error:  # it has ended
         return False
 

@@ -121,18 +121,21 @@ def test_a_finished_trial_whose_value_is_lost_is_run_again(
     before = mlflow.get_tracking_uri()
     experiment, client = mlflow_store.connect("dev"), mlflow.MlflowClient()
     parent = client.create_run(experiment).info.run_id
-    told = [
+    logged = [
         {"f1": 0.5, "objective": 0.5},
         {"f1": 0.5},
         {"bytes": 7},
     ]  # the last one trained nothing
-    for number, metrics in enumerate(told):
+    runs = []
+    for number, metrics in enumerate(logged):
         tags = job.Trial("one", parent, number, ["a=1"], done=False).tags()
         run = client.create_run(experiment, tags=tags).info.run_id
         for name, value in metrics.items():
             client.log_metric(run, name, value)
         client.set_terminated(run)
+        runs.append(run)
     assert sweep_record.resume(processes.Marker("one"), parent) == [0, 2]
+    assert [client.get_run(run).info.status for run in runs] == ["FINISHED", "KILLED", "FINISHED"]
     mlflow.set_tracking_uri(before)
 
 
