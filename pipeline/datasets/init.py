@@ -189,7 +189,9 @@ def decide(
         if key != "schema"
     ]
     columns = [column for column in schema["columns"] if column["column"] != target]
-    lines += [f"{column['column']}: {column['kind']}" for column in columns]
+    lines += [
+        f"{column['column']}: {KINDS.get(column['kind'], column['kind'])}" for column in columns
+    ]
     lines += [f"{name} is no feature: {reason}" for name, reason in useless.items()]
     lines += messages
     lines += [
@@ -200,6 +202,7 @@ def decide(
     return decisions, lines, typed_table
 
 
+KINDS = {"many": "category with many values (many)", "truth": "true or false (truth)"}
 PLAIN: tuple[Any, ...] = ([], {}, "", ".")
 REASONS = {
     "missing": "cells without a value, besides the usual ones",

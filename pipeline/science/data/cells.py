@@ -11,7 +11,11 @@ DECORATIONS = {
     "currency": r"[$€£¥₹₽₩₺]|(?<![A-Za-z])(?:[A-Z]{3}|kr|zł|Fr\.?|US\$)(?![A-Za-z])",
     "percent": r"\s*(?:%|percent|pct)$",
     "unit": r"\s*[A-Za-zµ°²³/]+[.²³]?$",
+    "duration": "",
 }
+DURATION = (
+    r"^(?P<sign>[+-]?)(?P<hours>\d+):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?$"
+)
 
 
 def plain(
@@ -23,8 +27,11 @@ def plain(
         text: the cells, stripped.
         decimal, thousands: the decimal and the thousands sign.
         decoration: a key of :data:`DECORATIONS`: also remove the text around the number, such as
-            a currency, and read ``(5)`` and a typographic minus as negative.
+            a currency, and read ``(5)`` and a typographic minus as negative; ``duration`` reads
+            ``1:30`` and ``1:30:00`` as seconds.
     """
+    if decoration == "duration":
+        return _as_seconds(text)
     stripped = text
     if decoration:
         stripped = text.str.replace("[\u2212\u2013]", "-", regex=True)
@@ -43,6 +50,15 @@ def plain(
     written = stripped.str.replace(separator, "", regex=True) if separator else stripped
     written = written.str.replace(decimal, ".", regex=False)
     return text.mask(fits.fillna(False).astype(bool), written)
+
+
+def _as_seconds(text: pd.Series) -> pd.Series:
+    """Durations as text with their seconds; other cells are unchanged."""
+    parts = text.str.extract(DURATION)
+    hours, minutes, seconds = (pd.to_numeric(parts[p]) for p in ("hours", "minutes", "seconds"))
+    total = 3600 * hours + 60 * minutes + seconds.fillna(0)
+    signed = total.mask(parts["sign"] == "-", -total)
+    return text.mask(signed.notna(), signed.astype("string"))
 
 
 def date_parts(words: pd.Series, date_format: str) -> pd.DataFrame:

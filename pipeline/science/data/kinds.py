@@ -27,6 +27,11 @@ NO_NUMBER = re.compile(
     rf"{NO_VALUE.pattern}|nil|none|unknown|tb[da]|x+|[+-]?inf(inity)?|empty|blank|void",
     re.IGNORECASE,
 )
+TWO_NOTATIONS = (
+    "some of them have the comma as etl.decimal, others as etl.thousands, and a table has one of "
+    "each: write the columns alike in the data, or keep one as text: "
+    "etl.schema=[{column: NAME, dtype: str}]"
+)
 USELESS = {
     "identifier": "it is different in each row, so it says nothing about new ones",
     "empty": "it is empty",
@@ -218,6 +223,11 @@ def check_numbers(
         "columns of numbers have cells that are not numbers:",
         *(line for line, _ in odd_by_column.values()),
     ]
+    given = {"etl.decimal=','"} if (numbers or {}).get("decimal") == "," else set()
+    if {"etl.decimal=','", "etl.thousands=','"} <= given.union(
+        *(word.split() for word in settings)
+    ):
+        raise PipelineError("\n  ".join(lines), TWO_NOTATIONS)
     raise PipelineError(
         "\n  ".join(lines),
         f"set {' '.join(settings)}; or, if the words are meant, "
@@ -274,13 +284,15 @@ def _number_settings(odd: pd.Series, decimal: str) -> list[tuple[str, pd.Index]]
         settings.append(("etl.thousands=','", groups.index))
     elif decimal == "." and len(commas):
         settings.append(("etl.decimal=','", commas.index))
-    for form in ("number", "percent", "currency", "unit"):
+    for form in ("number", "percent", "currency", "unit", "duration"):
         unread = odd.drop([row for _, index in settings for row in index], errors="ignore")
         parsed = cells.plain(unread, decimal, "", form)
         readable = unread[pd.to_numeric(parsed, errors="coerce").notna()]
         if form == "unit":
             units = readable.str.extract(f"({cells.DECORATIONS['unit']})")[0].str.strip()
             readable = readable if units.nunique() == 1 else readable.iloc[:0]
+        if form == "duration" and readable.nunique() <= HIGH:
+            continue  # such as opening hours, which are categories
         if len(readable):
             settings.append((f"etl.parse={{{{{{name}}: {form}}}}}", readable.index))
     return settings

@@ -75,6 +75,17 @@ def test_odd_cells_become_settings(tmp_path: Path) -> None:
     assert written["model"]["target"] == "size"
 
 
+def test_numbers_in_two_notations_are_refused(tmp_path: Path) -> None:
+    rows = "".join(f'"{n},5","{1000 + n:,}",{n}\n' for n in range(40))
+    with pytest.raises(PipelineError) as refused:
+        begun(tmp_path, f"a,b,price\n{rows}".encode())
+    message = str(refused.value)
+    assert "numbers are written in two ways" in message
+    assert "a: 40 of 40 cells are not numbers: '0,5'" in message
+    assert "b: 40 of 40 cells are not numbers: '1,000'" in message
+    assert "keep one as text" in message
+
+
 def test_classes_groups_and_times_decide_the_split(tmp_path: Path) -> None:
     rows = "".join(f"{n % 3},{'yes' if n % 2 else 'no'}\n" for n in range(40))
     written, _ = begun(tmp_path, f"x,churn\n{rows}".encode())

@@ -56,6 +56,7 @@ def column(cells: list[str], sep: str = ",") -> str:
 
 
 PLAIN = [f"{n}.5" for n in range(1, 20)]
+TIMES = [f"{n}:05:{n:02}" for n in range(1, 50)] + ["0:00:00.5"]
 WHOLE = [f"{n}" for n in range(1, 20)]
 
 
@@ -77,6 +78,8 @@ WHOLE = [f"{n}" for n in range(1, 20)]
         ([f"€ {n}" for n in PLAIN], "{price: currency}", {"parse": {"price": "currency"}}, 19.5),
         ([*PLAIN, "USD 1,234.50"], "{price: currency}", {"parse": {"price": "currency"}}, 1234.5),
         ([*PLAIN, "-$7"], "{price: currency}", {"parse": {"price": "currency"}}, -7),
+        (TIMES, "{price: duration}", {"parse": {"price": "duration"}}, 0.5),
+        ([*TIMES, "-1:30"], "{price: duration}", {"parse": {"price": "duration"}}, -5400),
         ([f"{n} kg" for n in PLAIN], "{price: unit}", {"parse": {"price": "unit"}}, 19.5),
         ([*PLAIN, "5 m²"], "{price: unit}", {"parse": {"price": "unit"}}, 5),
         ([*PLAIN, "(5)"], "etl.parse={price: number}", {"parse": {"price": "number"}}, -5),
