@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
-from pipeline.science.data import cleaning, defects, formats, kinds, tables
+from pipeline.science.data import cleaning, defects, formats, headers, kinds, tables
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:
@@ -19,8 +19,10 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     table_path = folder if formats.is_parts(folder) else artifact.file()
     numbers = {"decimal": args.decimal, "thousands": args.thousands, "parse": args.parse}
     missing = [*args.usual_missing, *args.missing]
+    unpacked = formats.unpack(table_path, run.folder / "unpacked", args.table)
+    form = args.skip_lines, args.titles, args.sep, args.encoding
     source = formats.read(
-        formats.unpack(table_path, run.folder / "unpacked", args.table),
+        headers.with_titles(unpacked, run.folder / "titled", *form),
         missing=missing,
         usual_missing=args.usual_missing,
         text_columns=[*text_columns, *args.parse],
@@ -29,7 +31,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         encoding=args.encoding,
         part=args.table,
     )
-    raw, headers = defects.without_headers(source.table)
+    raw, repeated = defects.without_headers(source.table)
     ruled = [rule["column"] for rule in args.schema if "dtype" in rule]
     text_columns += [name for name in source.texts if name not in [*ruled, *args.parse]]
     for column in cleaning.lacking(args.fill, raw):
@@ -45,7 +47,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, args.schema)
-    for line in [*headers, *defects.text_warnings(table, args.fill.values())]:
+    for line in [*repeated, *defects.text_warnings(table, args.fill.values())]:
         run.note(line, warning=True)
     notes = [*source.notes, *kinds.notes(table, ruled, source.missing)]
     for line in [*notes, *cleaning.equal_rows(table, dropped)]:
@@ -70,6 +72,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--artifact_description", required=True, help="a sentence about it")
     parser.add_argument("--sep", type=steps.optional, default="", help="separator; default: comma")
     parser.add_argument("--encoding", type=steps.optional, default="", help="default: UTF-8")
+    parser.add_argument("--skip_lines", type=int, default=0, help="lines above the titles")
+    parser.add_argument("--titles", type=steps.json_list, default="[]", help="JSON list")
     parser.add_argument("--table", type=steps.optional, default="", help="sheet, or file in a zip")
     parser.add_argument("--missing", type=steps.json_list, default='[""]', help="JSON list")
     parser.add_argument("--usual_missing", type=steps.json_list, default='[""]', help="JSON list")

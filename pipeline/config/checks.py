@@ -177,11 +177,10 @@ def _check_numbers(config: DictConfig) -> None:
             f"provenance.max_file_mb={config.provenance.max_file_mb:g} is not above 0",
             "give the size above which untracked files are refused, such as 10",
         )
-    for key, least in (("resamples", 1), ("mistakes", 0)):
-        if config.report[key] < least:
-            raise PipelineError(
-                f"report.{key}={config.report[key]} is too few", f"give {least} or more"
-            )
+    for key, least in (("report.resamples", 1), ("report.mistakes", 0), ("etl.skip_lines", 0)):
+        count = OmegaConf.select(config, key)
+        if count < least:
+            raise PipelineError(f"{key}={count} is too few", f"give {least} or more")
 
 
 def _check_names(config: DictConfig) -> None:

@@ -68,6 +68,8 @@ class Etl:
 
     sep: str | None = MISSING
     encoding: str | None = MISSING
+    skip_lines: int = MISSING
+    titles: list[str] = MISSING
     table: str | None = MISSING
     missing: list[str] = MISSING
     usual_missing: list[str] = MISSING

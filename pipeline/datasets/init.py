@@ -19,7 +19,16 @@ from pipeline.core.formats import detect_format
 from pipeline.core.settings import ROOT
 from pipeline.datasets import profile
 from pipeline.science import tasks, training
-from pipeline.science.data import cleaning, defects, formats, kinds, leaks, sniffing, tables
+from pipeline.science.data import (
+    cleaning,
+    defects,
+    formats,
+    headers,
+    kinds,
+    leaks,
+    sniffing,
+    tables,
+)
 from pipeline.sources import fetching
 
 USUAL = ["", "NA", "N/A", "NaN", "nan", "null"]
@@ -68,7 +77,8 @@ def write_config(
     settings += [("data", "query", query, "the query for the database")] if query else []
     with tempfile.TemporaryDirectory(prefix="init-") as folder:
         path = fetched(address, query, Path(folder))
-        lines, report, table = decide(unpacked(path, Path(folder, "unpacked"), part), target, part)
+        path = unpacked(path, Path(folder, "unpacked"), part)
+        lines, report, table = decide(path, Path(folder, "titled"), target, part)
     write_whole(config_file, config_text(name, [*settings, *lines]))
     yield from report
     if profiled:
@@ -132,12 +142,13 @@ Decision = tuple[str, str, Any, str]  # section, key, value, reason
 
 
 def decide(
-    path: Path, target: str | None, part: str | None = None
+    path: Path, folder: Path, target: str | None, part: str | None = None
 ) -> tuple[list[Decision], list[str], pd.DataFrame]:
     """Decide the settings for a table.
 
     Args:
         path: the table's file.
+        folder: the folder for a copy with titles, if the file needs one.
         target: the column to predict; None proposes one.
         part: the sheet of a workbook, or the file in a zip archive.
 
@@ -153,6 +164,10 @@ def decide(
         options["sep"] = sniffing.separator(start.decode(options["encoding"], errors="replace"))
         decisions.append(("etl", "sep", options["sep"], "between the cells"))
         decisions.append(("etl", "encoding", options["encoding"], "of the file"))
+        added = sniffing.titles(start.decode(options["encoding"], errors="replace"), options["sep"])
+        decisions += [("etl", key, value, REASONS[key]) for key, value in added.items()]
+        form = {**added, "sep": options["sep"], "encoding": options["encoding"]}
+        path = headers.with_titles(path, folder, **form)
     if part:
         decisions.append(("etl", "table", part, "the sheet, or the file in the archive"))
     detected: dict[str, Any] = {"missing": [], "decimal": ".", "thousands": "", "parse": {}}
@@ -205,6 +220,8 @@ def decide(
 KINDS = {"many": "category with many values (many)", "truth": "true or false (truth)"}
 PLAIN: tuple[Any, ...] = ([], {}, "", ".")
 REASONS = {
+    "skip_lines": "lines above the table",
+    "titles": "the file has none; rename them as you like",
     "missing": "cells without a value, besides the usual ones",
     "decimal": "the sign in 12.5",
     "thousands": "the sign in 1,234",

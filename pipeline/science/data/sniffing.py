@@ -11,8 +11,8 @@ import yaml
 
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.science import splitting, tasks
-from pipeline.science.data import cells, kinds
-from pipeline.science.data.tables import SEPARATORS, snake_case
+from pipeline.science.data import cells, headers, kinds
+from pipeline.science.data.tables import SEPARATORS, are_data, snake_case
 
 LINES = 50  # lines to detect the separator from
 SETTING = re.compile(r"etl\.(\w+)=(.+?)(?= etl\.|$)")
@@ -51,6 +51,17 @@ def separator(text: str) -> str:
     if best_fit[1] > 1:
         return sep
     return " " if width > 1 and agreement == 1 and len(lines) > 2 else ","
+
+
+def titles(text: str, sep: str) -> dict[str, Any]:
+    """The ``etl`` settings for lines above a CSV file's table, and for a table without titles."""
+    lines = text.splitlines()[:LINES]
+    skipped = headers.count_leading_lines(lines, sep)
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines[skipped:], delimiter=sep)]
+    options: dict[str, Any] = {"skip_lines": skipped} if skipped else {}
+    if len(rows) > 1 and are_data(*rows[:2]):
+        options["titles"] = [f"column_{number + 1}" for number in range(len(rows[0]))]
+    return options
 
 
 def _agreement(lines: list[str], sep: str) -> tuple[float, int]:

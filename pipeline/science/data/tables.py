@@ -5,7 +5,8 @@ import mmap
 import re
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.core.errors import PipelineError
 
 SEPARATORS = (";", "\t", "|", ",")
 SYMBOLS = {"#": "number", "%": "percent"}
+YEARS = range(1800, 2200)  # which may be titles
 EXACT = 2**53  # a float does not hold larger integers exactly
 # Bytes that may be codes in a number column: 007, or 1E5; only these files are read twice
 SUSPICIOUS = re.compile(rb"(?:^|[^\w.:/-])[+-]?0[0-9]|[0-9][eE][0-9]", re.MULTILINE)
@@ -106,17 +108,35 @@ def read_raw(
     except pd.errors.EmptyDataError as error:
         raise PipelineError(f"{path.name} is empty", "check data.file_url") from error
     except pd.errors.ParserError as error:
-        raise PipelineError(
-            f"{path.name} is not a table separated by {sep!r}: {str(error).strip()}",
-            "set etl.sep to the character between the cells, for example etl.sep=';'",
-        ) from error
+        raise _not_a_table(path, sep, str(error).strip()) from error
     # pandas takes surplus first columns as the index
     if not isinstance(table.index, pd.RangeIndex):
         raise PipelineError(
-            f"{path.name} has {len(titles)} titles and more cells than that in a row",
-            "give each column a title, and end no row with a separator",
+            f"{path.name} has {len(titles)} title(s), {', '.join(map(str, titles[:5]))}, and more "
+            "cells than that in a row",
+            "give each column a title, and end no row with a separator; if other lines stand "
+            "above the titles, set etl.skip_lines to their number",
         )
     return table
+
+
+def _not_a_table(path: Path, sep: str, reason: str) -> PipelineError:
+    """The error for a file that pandas can't parse, for the given reason."""
+    uneven = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason)
+    if uneven is None:
+        return PipelineError(
+            f"{path.name} is not a table separated by {sep!r}: {reason}",
+            "set etl.sep to the character between the cells, for example etl.sep=';'",
+        )
+    expected, line, cells = map(int, uneven.groups())
+    what = f"line {line} of {path.name} has {cells} cells, and the lines above it {expected}"
+    if expected == 1:
+        return PipelineError(
+            what,
+            f"if those are not the table's, etl.skip_lines={line - 1} leaves them out; else set "
+            f"etl.sep, which is {sep!r}",
+        )
+    return PipelineError(what, f"correct the line, or set etl.sep, which is {sep!r}")
 
 
 def _with_codes(table: pd.DataFrame, path: Path, **csv_options: Any) -> pd.DataFrame:
@@ -180,13 +200,19 @@ def missing_words(
 
 
 def check_unique_titles(path: Path, **csv_options: Any) -> None:
-    """Refuse duplicate titles, to which pandas would add numbers.
+    """Refuse duplicate titles, to which pandas would add numbers, and rows of data as titles.
 
     Raises:
         PipelineError: names the titles.
     """
-    header = pd.read_csv(path, nrows=1, header=None, dtype=str, na_filter=False, **csv_options)
-    titles = header.iloc[0].str.strip()
+    text = {"header": None, "dtype": str, "na_filter": False, "on_bad_lines": "skip"}
+    rows = pd.read_csv(path, nrows=2, **text, **csv_options)
+    titles = rows.iloc[0].str.strip()
+    if len(rows) > 1 and are_data(titles, rows.iloc[1].str.strip()):
+        raise PipelineError(
+            f"{path.name} has no titles: its first line is {', '.join(titles[:5])}",
+            f"name its {len(titles)} columns: etl.titles=[first,second,...]",
+        )
     duplicates = sorted(set(titles[titles.duplicated() & (titles != "")]))
     if duplicates:
         raise PipelineError(
@@ -211,6 +237,28 @@ def check_titles(path: Path, titles: pd.Index, sep: str, encoding: str) -> None:
             f"{separators[0]!r}, and was read with {sep!r}",
             f"set etl.sep={setting}",
         )
+
+
+def are_data(titles: Iterable[str], row: Iterable[str]) -> bool:
+    """Whether the titles of a table are rather its first row.
+
+    They are if each number of the next row is below a number, and these are neither years nor
+    consecutive, as titles are that count the columns.
+    """
+    numbers = [title for title, cell in zip(titles, row, strict=False) if _is_number(cell)]
+    if not numbers or not all(map(_is_number, numbers)):
+        return False
+    values = [float(number) for number in numbers]
+    consecutive = len(values) > 1 and all(b - a == 1 for a, b in pairwise(values))
+    return not (consecutive or all(value in YEARS for value in values))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def wrong_encoding(path: Path, encoding: str, why: str) -> PipelineError:
