@@ -1,6 +1,7 @@
 """Write an HTML report on a model: its metrics, its data and how to reproduce it."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import gathering
 
 from pipeline import steps
 from pipeline.core import settings
+from pipeline.core.results import MEASUREMENTS
 from pipeline.reporting import report
 from pipeline.science import model_files, report_data
 from pipeline.science.data import kinds, tables
@@ -75,6 +77,9 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     run.log({"report": path})
     run.keep(path)
+    measurements = run.folder / MEASUREMENTS
+    measurements.write_text(json.dumps(report_data.for_comparison(contents)), encoding="utf-8")
+    run.keep(measurements)
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ LOCK, TABLES, FIGURES = "environment.lock.txt", "tables", "figures"
 ERROR_TAG, RUN_ID_TAG = "pipeline.error", "pipeline.run_id"
 TRACKER_TAG = "pipeline.tracker"  # on the pipeline's run only, not on its steps' runs
 SUMMARY = "summary.json"
+MEASUREMENTS = "measurements.json"  # of a report, for comparisons of runs
 RECORD = "record.json"  # the file in a step's record artifact
 
 

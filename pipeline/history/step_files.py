@@ -1,18 +1,22 @@
-"""Reads a step's package lock, its logged tables and the last report.
+"""Reads a step's package lock, its logged tables, the last report and its measurements.
 
 They are read from local files, else from the step's MLflow run.
 """
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.cache.finished import Cache
 from pipeline.core import settings
 from pipeline.core.dependencies import read_lock
 from pipeline.core.errors import PipelineError
-from pipeline.core.files import file_digest
-from pipeline.core.results import LOCK, TABLES, StepResult
+from pipeline.core.files import UNUSABLE, file_digest, parse_record
+from pipeline.core.results import LOCK, MEASUREMENTS, TABLES, StepResult
+from pipeline.core.text import say
+from pipeline.history.records import RunRecord
 
 
 def lock(step: StepResult, state: Path | None = None) -> list[str]:
@@ -70,6 +74,26 @@ def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
 
 
 STEP = "5-Report"
+
+
+def measurements(run: RunRecord) -> dict[str, Any] | None:
+    """A run's metric intervals and curves, which its report wrote; None without a report.
+
+    A damaged or unreachable file counts as absent, with a warning.
+    """
+    step = run.steps.get(STEP)
+    if step is None or step.mlflow_run is None:
+        return None
+    files = (settings.state_dir() / "runs").glob(f"**/{step.pipeline_run}/{MEASUREMENTS}")
+    try:
+        if file := next(files, None):
+            text = file.read_text(encoding="utf-8")
+        else:
+            text = _of_mlflow(step, MEASUREMENTS).get(MEASUREMENTS, "")
+        return parse_record(text, "intervals", "curves", "errors") if text else None
+    except (PipelineError, OSError, *UNUSABLE) as error:
+        say(f"warning: {MEASUREMENTS} of run {run.id} counts as absent: {error}", file=sys.stderr)
+        return None
 
 
 def last_report() -> Path:

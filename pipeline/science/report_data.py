@@ -303,6 +303,19 @@ def curves(
     return result
 
 
+def for_comparison(contents: Mapping[str, Any]) -> dict[str, Any]:
+    """The intervals, curves and error quantiles that a comparison of runs draws.
+
+    Args:
+        contents: from :func:`collect`.
+    """
+    return {
+        "intervals": contents["intervals"],
+        "curves": {name: contents.get(name, []) for name in ("roc", "precision_recall")},
+        "errors": {result["target"]: result["tolerances"] for result in contents.get("each", [])},
+    }
+
+
 def changes(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[dict[str, Any]]:
     """The change of each metric since the previous report."""
     return [{"name": name, "before": before[name], "now": value, "change": value - before[name]}

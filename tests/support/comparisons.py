@@ -1,6 +1,7 @@
 """A comparison of runs that were never made."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from pipeline.core.results import StepResult
 from pipeline.history.compare import Comparison
@@ -24,3 +25,18 @@ def run(number: int, settings: int = 60, test: str = "a") -> RunRecord:
 def seven() -> Comparison:
     """Seven runs that differ in 60 settings, one of them measured on other test data."""
     return Comparison([run(number, test="ab"[number == 4]) for number in range(7)], "r2", "a note")
+
+
+def measured() -> list[dict[str, Any] | None]:
+    """Intervals and curves of the seven runs, of which the second one has no report."""
+    runs: list[dict[str, Any] | None] = []
+    for number in range(7):
+        rows = [{"share": share, "error": 1000 * share * (number + 1)} for share in (0.1, 0.9, 1)]
+        line = {"label": "שלום <b>", "area": 0.5, "points": [(0, 0), (0.2, number / 7), (1, 1)]}
+        runs.append({
+            "intervals": {"r2": (0.4, 0.6 + number / 100)},
+            "curves": {"roc": [line], "precision_recall": [line]},
+            "errors": {"": rows},
+        })  # fmt: skip
+    runs[1] = None
+    return runs

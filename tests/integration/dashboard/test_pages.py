@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from pipeline.history import page as comparisons
 from tests.support import chromium, reports, sweep_pages
-from tests.support.comparisons import seven
+from tests.support.comparisons import measured, seven
 from tests.support.paths import ROOT
 
 pytestmark = chromium.NEEDED
@@ -38,7 +38,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "classes": lambda: forest(reports.many_classes(300)),
     "odd": lambda: forest(reports.odd_labels()),
     "sweep": lambda: sweep_pages.render(sweep_pages.twelve(), {"depth": 0.7, "kind": 0.3}),
-    "compare": lambda: comparisons.render(seven()),
+    "compare": lambda: comparisons.render(seven(), measured()),
 }
 STICKING_OUT = """() => [...document.querySelectorAll("td, th, dd, h1, p, figcaption, pre")]
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML.slice(0, 80))"""

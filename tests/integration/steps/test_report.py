@@ -20,6 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.results import MEASUREMENTS
+from pipeline.history import step_files
+from pipeline.history.records import parse_summary, read_text
 from pipeline.reporting import report as html
 from pipeline.science import evaluation, intervals, report_data, tasks
 from pipeline.steps.context import StepContext
@@ -317,8 +320,32 @@ def test_the_report_is_an_artifact_and_a_file_of_its_run(checkout: Checkout, fir
     step = first.summary["steps"][STEP]
     client = mlflow.MlflowClient(f"sqlite:///{checkout.state / 'mlflow.db'}")
     files = [file.path for file in client.list_artifacts(step["mlflow_run"])]
-    assert "report.html" in files
+    assert {"report.html", MEASUREMENTS} <= set(files)
     assert first.summary["metrics"]["f1"] > 0  # the model's, not the report's
+
+
+def test_a_comparison_reads_its_intervals_and_curves(
+    checkout: Checkout,
+    first: Finished,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(checkout.state))
+    run = parse_summary(read_text(first.folder / "summary.json"), "first")
+    measured = step_files.measurements(run)
+    low, high = measured["intervals"]["f1"]
+    assert low <= first.summary["metrics"]["f1"] <= high
+    assert [line["label"] for line in measured["curves"]["roc"]] == ["True"]
+    file = first.folder / MEASUREMENTS
+    text = file.read_text()
+    try:
+        file.unlink()
+        assert step_files.measurements(run) == measured  # from MLflow
+        file.write_text(text[:50])
+        assert step_files.measurements(run) is None
+        assert f"{MEASUREMENTS} of run {run.id} counts as absent" in capsys.readouterr().err
+    finally:
+        file.write_text(text)
 
 
 def test_its_command_makes_the_very_same_model_and_report(checkout: Checkout, first: Finished):
