@@ -3,6 +3,8 @@
 ``make app`` starts it. Streamlit runs this file from top to bottom for each view of the page.
 """
 
+import base64
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from dashboard import links, rows
+from dashboard import links, picture, rows
 from dashboard.markdown import plain
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
-from pipeline.core.numbers import number
+from pipeline.core.numbers import difference, number
 from pipeline.models import registry
 from pipeline.models.registry import CANDIDATE, PREVIOUS, PRODUCTION, Version
 from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, LoadedModel
@@ -26,6 +28,7 @@ from pipeline.science.data import drift
 POLL = 3  # seconds between two checks of the registry
 TILE = 155  # pixels; a phone shows two metrics in a row
 USUAL = ("f1", "roc_auc", "r2")
+CROWDED = 12  # versions from which not each has a tick
 SHOWN = 1000  # rows of an upload in the preview
 BLUE, GREY = "#1f5f8b", "#b8bec4"
 STILL = {"displayModeBar": False}
@@ -77,6 +80,18 @@ def follow(name: str, drawn_state: tuple) -> None:
         st.rerun()
 
 
+@st.cache_data(max_entries=16, show_spinner=False)
+def drawn(
+    _version: Version,
+    name: str,  # noqa: ARG001 - the cache's key
+    number: int,  # noqa: ARG001 - the cache's key
+) -> str:
+    """The picture of a version's pipeline run, as HTML; Streamlit drops SVG elements."""
+    svg = base64.b64encode(picture.draw(_version).encode()).decode()
+    about = "Steps and artifacts of the pipeline run that made this version"
+    return f'<img alt="{about}" style="max-width: 100%" src="data:image/svg+xml;base64,{svg}">'
+
+
 def table(frame: pd.DataFrame) -> None:
     """Show a small table; Markdown in its cells is escaped."""
     st.table(frame.map(plain).rename(columns=plain).set_index(plain(frame.columns[0])))
@@ -91,10 +106,11 @@ def in_production(version: Version, versions: list[Version]) -> None:
     with st.container(horizontal=True):
         for name in tiles:
             value = version.metrics[name]
+            change = value - before.get(name, value)
             st.metric(
                 plain(name),
                 number(value),
-                f"{value - before[name]:+.3f}" if name in before else None,
+                difference(change) if change else None,
                 delta_color="inverse" if lower_is_better(name) else "normal",
                 width=TILE,
             )
@@ -114,10 +130,11 @@ def in_production(version: Version, versions: list[Version]) -> None:
     for role, (reference, digest) in version.data.items():
         lineage[f"{role} data"] = f"{reference}, SHA-256 {digest[:12]}"
     table(pd.DataFrame(lineage.items(), columns=["property", "value"]))
+    st.html(drawn(version, version.name, version.number))
     addresses = links.links(version)
     st.markdown(" · ".join(f"[{plain(title)}]({url})" for title, url in addresses.items()))
     if links.local(addresses):
-        st.caption("Local dashboards are available while `make dashboard` runs.")
+        st.caption("Local dashboards are available while make dashboard runs.")
 
 
 def history(name: str) -> None:
@@ -152,7 +169,10 @@ def over_time(name: str, versions: list[Version]) -> None:
         chart.add_scatter(x=numbers, y=values, name=metric, mode="lines+markers")
     for promotion in registry.history(name):
         chart.add_vline(x=promotion.new, line_dash="dot", line_color=GREY)
-    chart.update_xaxes(title="version (dotted: has been in production)", dtick=1)
+    chart.update_xaxes(
+        title="version (dotted: has been in production)",
+        dtick=1 if len(numbers) < CROWDED else None,
+    )
     chart.update_layout(legend={"orientation": "h", "y": 1.1})
     st.plotly_chart(chart, config=STILL, key="metrics")
     listed = [
@@ -295,8 +315,8 @@ def guarded(show: Any, *arguments: Any) -> None:
         st.error(f"{plain(error.what)}\n\n{plain(error.remedy)}")
 
 
-def overview(names: list[str]) -> None:
-    """Show a table of the registered models."""
+def overview(names: list[str]) -> str:
+    """Show a table of the registered models; return the first that is in production, if any."""
     models = []
     for name in names:
         versions = registry.versions(name)
@@ -307,12 +327,13 @@ def overview(names: list[str]) -> None:
             {
                 "model": name,
                 "in production": f"version {version.number}" if version else "none",
-                "metric": f"{main} {version.metrics[main]:.4g}" if main else "",
+                "metric": f"{main} {number(version.metrics[main])}" if main else "",
                 "newest": f"version {newest.number}, {newest.created:%Y-%m-%d}" if newest else "",
                 "last promotion (UTC)": f"{last[0].when:%Y-%m-%d %H:%M}" if last else "",
             }
         )
     table(pd.DataFrame(models))
+    return next((row["model"] for row in models if row["in production"] != "none"), names[0])
 
 
 def empty() -> None:
@@ -335,9 +356,10 @@ def page() -> None:
     if not names:
         empty()
         return
+    name = names[0]
     if len(names) > 1:
-        overview(names)
-    name = st.selectbox("Model", names) if len(names) > 1 else names[0]
+        first = overview(names)
+        name = st.selectbox("Model", names, names.index(first))
     drawn_state = state(name)
     follow(name, drawn_state)
     versions = registry.versions(name)
@@ -351,7 +373,7 @@ def page() -> None:
         st.info(
             f"None of the {len(versions)} versions is in production yet. This is version "
             f"{version.number}, the newest. To promote it: "
-            f"`python -m pipeline promote --to production --version {version.number}`"
+            f"`python -m pipeline promote --name {shlex.quote(name)} --version {version.number}`"
         )
     else:
         st.markdown(f"**Version {version.number}** is in production.")

@@ -32,8 +32,9 @@ def run_app(host: str, port: int | None, open_browser: bool) -> NoReturn:
         "runner.magicEnabled": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
-        "theme.base": "light",
+        "theme.base": "light",  # of the dark theme, no color has enough contrast on both grounds
         "theme.primaryColor": "#1f5f8b",
+        "theme.textColor": "#000000",  # captions are lighter
     }
     arguments = [f"--{key}={value}" for key, value in options.items()]
     script = str(ROOT / "dashboard" / "app.py")

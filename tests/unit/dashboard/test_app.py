@@ -1,5 +1,7 @@
 """The app's parts, without a browser: drift, forms, uploads, and what it shows as text."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from dashboard import rows
+from dashboard import picture, rows
 from dashboard.markdown import plain
 from pipeline.core.errors import PipelineError
+from pipeline.core.results import RUN_ID_TAG
+from pipeline.models.registry import Version
 from pipeline.models.scoring import LoadedModel
 from pipeline.science.data import drift
 
@@ -71,6 +75,33 @@ def test_gaps_are_a_change():
     before, now = series([1.0, 2.0, 3.0, 4.0] * 100), series([1.0, None, 3.0, None] * 100)
     one = drift.compare(before.to_frame(), now.to_frame())[0]
     assert (one.missing_before, one.missing_now, one.verdict) == (0, 0.5, "much")
+
+
+# Lineage
+
+
+def test_a_version_is_drawn_with_its_run_or_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PIPELINE_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tags = {RUN_ID_TAG: "run1", "tracker.artifact": "model:v2 abc", "data.train": "train.csv:v0 d"}
+    version = Version("m", 1, (), tags, datetime(2026, 1, 1, tzinfo=UTC), "", "")
+    alone = picture.draw(version)
+    for name in ("train.csv", "4-Training_model", "model:v2"):
+        assert f">{name}</text>" in alone
+    artifact = {"version": "v5", "digest": "d", "type": "raw_data", "name": "raw.csv"}
+    steps = {"1-Download_data": {"step": "1-Download_data", "status": "ran", "outputs": [artifact]},
+             "5-Report": {"step": "5-Report", "status": "skipped"}}  # fmt: skip
+    told = {
+        "run_id": "run1", "status": "finished", "started": "2026-01-01T00:00:00+00:00",
+        "developer": "me", "project": "p", "experiment": "dev", "tracker": "trackio",
+        "git_commit": None, "git_dirty": None, "mlflow_run": None, "metrics": {}, "config": {},
+        "steps": steps,
+    }  # fmt: skip
+    (tmp_path / "runs" / "run1").mkdir(parents=True)
+    (tmp_path / "runs" / "run1" / "summary.json").write_text(json.dumps(told))
+    whole = picture.draw(version)
+    assert ">raw.csv:v5</text>" in whole
+    assert "5-Report" not in whole
 
 
 # Metrics
