@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pipeline.cache.finished import EARLIER, FOLDER, Damaged, Record
 from pipeline.core import databases, settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import UNUSABLE, file_digest, parse_record, read_record, write_whole
-from pipeline.core.results import damage
+from pipeline.core.results import StepResult, damage
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.provenance import snapshot
@@ -32,27 +32,50 @@ def verify(state: Path) -> list[str]:
     """
     broken = databases.damaged(thorough=True)
     problems = {"; ".join(str(error).splitlines()) for error in broken}
+    finished: dict[Path, tuple[StepResult, str]] = {}
     for path in sorted((state / FOLDER).glob("*/*/*.json")):
         try:
             record = Record.read(path)
-            result, store = record.result, record.parts["tracker"]["store"]
-            lost = damage(result) if broken else local_records.problems(result, store)
-            problems |= {f"{result.step}: {problem}" for problem in lost}
+            finished[path] = record.result, record.parts["tracker"]["store"]
+            problems |= {f"{record.result.step}: {line}" for line in damage(record.result)}
         except FileNotFoundError:
             continue  # removed by another process
         except Damaged as error:
             problems.add(str(error))
-    return sorted(problems if broken else problems | _damaged_stores(tuple(problems)))
+    if not broken:
+        problems |= {f"{result.step}: {line}" for result, line in _lost(finished)}
+        outputs = [output for result, _ in finished.values() for output in result.outputs]
+        trackio = settings.trackio_dir()
+        checked = {trackio / place for output in outputs for place in output.get("stored", {})}
+        problems |= _damaged_stores(problems, checked)
+    return sorted(problems)
 
 
-def _damaged_stores(reported: tuple[str, ...]) -> set[str]:
-    """Problems in the stores of Trackio and MLflow that are not among the reported ones."""
+def _lost(finished: Mapping[Path, tuple[StepResult, str]]) -> Iterator[tuple[StepResult, str]]:
+    """What the databases no longer have of finished steps' results, each in its tracker."""
+    stores: dict[str, list[StepResult]] = {}
+    for result, store in finished.values():
+        stores.setdefault(store, []).append(result)
+    paths = {result.fingerprint: path for path, (result, _) in finished.items()}
+    for store, results in stores.items():
+        for result, problem in local_records.lost(results, store):
+            if paths[result.fingerprint].exists():  # or another process has removed it since
+                yield result, problem
+
+
+def _damaged_stores(reported: set[str], checked: set[Path]) -> set[str]:
+    """Problems in the stores of Trackio and MLflow that are not reported yet.
+
+    Args:
+        reported: the reported problems.
+        checked: the files that need no further check.
+    """
     problems = {*local_records.damaged_models()}
     for reference, path in local_records.missing_files():
         if not any(line.endswith(f"{reference} is missing its file {path}") for line in reported):
             problems.add(f"Trackio: {reference} is missing its file {path}")
     for blob in settings.trackio_dir().glob("artifacts/*/blobs/sha256/*/*"):
-        if not any(line.endswith(str(blob)) for line in reported) and ".partial." not in blob.name:
+        if blob not in checked and ".partial." not in blob.name:
             if not blob.is_file():
                 problems.add(f"Trackio: {blob} is missing: something else is in its place")
             elif file_digest(blob) != blob.name:

@@ -4,7 +4,7 @@ It reads their databases directly, because both libraries are slow to import.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core import addresses, databases, model_folder, settings
@@ -15,7 +15,7 @@ Row = tuple[str | None, ...]
 
 
 def problems(result: StepResult, store: str) -> list[str]:
-    """Problems with a finished step's results: files, MLflow run and Trackio versions.
+    """Problems with a finished step's results: files, MLflow run, Trackio versions and packages.
 
     Args:
         result: the step's result.
@@ -24,26 +24,46 @@ def problems(result: StepResult, store: str) -> list[str]:
     Raises:
         PipelineError: a database can't be read.
     """
-    lines = [*damage(result), *_run_problems(result), *_version_problems(result, store)]
-    if result.environment and not read_lock(result.environment):
-        lines.append(
-            f"the list of its packages is missing: {settings.lock_file(result.environment)}"
-        )
-    return lines
+    return [*damage(result), *(problem for _, problem in lost([result], store))]
 
 
-def _run_problems(result: StepResult) -> Iterator[str]:
-    """A problem if a step's run is missing from MLflow's local store."""
+def lost(results: Sequence[StepResult], store: str) -> Iterator[tuple[StepResult, str]]:
+    """What the databases and the lists of packages no longer have of finished steps' results.
+
+    Each database is opened once, however many results there are.
+
+    Args:
+        results: the steps' results.
+        store: the tracker with their outputs.
+
+    Raises:
+        PipelineError: a database can't be read.
+    """
+    yield from _lost_runs(results)
+    yield from _lost_versions(results, store)
+    used = {result.environment for result in results if result.environment}
+    missing = {digest for digest in used if not read_lock(digest)}
+    for result in results:
+        if result.environment in missing:
+            file = settings.lock_file(result.environment)
+            yield result, f"the list of its packages is missing: {file}"
+
+
+def _lost_runs(results: Sequence[StepResult]) -> Iterator[tuple[StepResult, str]]:
+    """The results whose runs are missing from MLflow's local store."""
     file = settings.sqlite_path(settings.tracking_uri())
-    if not result.mlflow_files or file is None:
-        return  # the run is on a server
+    if file is None:
+        return  # the runs are on a server
     query = "SELECT 1 FROM runs WHERE run_uuid = ?"
-    for (run,) in _absent(file, "runs", query, [(result.mlflow_run,)]):
-        yield f"MLflow run {run} is gone from {file}"
+    keys: list[tuple[StepResult, Row]] = [
+        (result, (result.mlflow_run,)) for result in results if result.mlflow_files
+    ]
+    for result, (run,) in _absent(file, "runs", query, keys):
+        yield result, f"MLflow run {run} is gone from {file}"
 
 
-def _version_problems(result: StepResult, store: str) -> Iterator[str]:
-    """A problem for each local output that is missing from Trackio's database."""
+def _lost_versions(results: Sequence[StepResult], store: str) -> Iterator[tuple[StepResult, str]]:
+    """The local outputs that are missing from Trackio's database."""
     kind, project = store.partition(" ")[0], store.rpartition(" ")[2]
     if kind != "trackio":
         return
@@ -52,12 +72,14 @@ def _version_problems(result: StepResult, store: str) -> Iterator[str]:
         "SELECT 1 FROM artifact_versions v JOIN artifacts a ON a.id = v.artifact_id "
         "WHERE a.name = ? AND v.version = ?"
     )
-    stored = [output for output in result.outputs if output.get("stored")]
-    versions: list[Row] = [
-        (output["name"], str(output["version"]).removeprefix("v")) for output in stored
+    keys: list[tuple[StepResult, Row]] = [
+        (result, (output["name"], str(output["version"]).removeprefix("v")))
+        for result in results
+        for output in result.outputs
+        if output.get("stored")
     ]
-    for name, number in _absent(file, "artifacts", query, versions):
-        yield f"{name}:v{number} is gone from {file}"
+    for result, (name, number) in _absent(file, "artifacts", query, keys):
+        yield result, f"{name}:v{number} is gone from {file}"
 
 
 def damaged_models() -> Iterator[str]:
@@ -119,7 +141,9 @@ def _manifests() -> Iterator[tuple[str, str, int, str]]:
             yield file.stem, name, version, manifest
 
 
-def _absent(file: Path, table: str, query: str, keys: list[Row]) -> list[Row]:
+def _absent(
+    file: Path, table: str, query: str, keys: list[tuple[StepResult, Row]]
+) -> list[tuple[StepResult, Row]]:
     """The keys for which a query finds no row; all of them if the file or the table is missing."""
     if not keys or not file.exists():
         return keys
@@ -127,4 +151,4 @@ def _absent(file: Path, table: str, query: str, keys: list[Row]) -> list[Row]:
         databases.refuse_cut(file, store)
         if not databases.has_table(store, table):
             return keys
-        return [key for key in keys if not store.execute(query, key).fetchone()]
+        return [(result, key) for result, key in keys if not store.execute(query, key).fetchone()]
