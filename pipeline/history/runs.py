@@ -8,19 +8,15 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from pipeline.core import databases, settings
+from pipeline.core.addresses import local_folder
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, SUMMARY
 from pipeline.core.text import say
 from pipeline.history.records import RunRecord, parse_summary, read_text
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-    from pipeline.history.mlflow_records import MlflowHistory
+from pipeline.history.stored_runs import DatabaseRuns, StoredRun, StoredRuns
 
 
 class History:
@@ -41,17 +37,21 @@ class History:
         self.local = {run.id: run for run in runs}
 
     @cached_property
-    def _store(self) -> "MlflowHistory | None":
-        """MLflow's store; None if all its runs are local, which avoids the slow MLflow import."""
+    def _store(self) -> StoredRuns | None:
+        """The runs in MLflow's store; None if all of them are local."""
         file = settings.sqlite_path(settings.tracking_uri())
-        query = "SELECT value FROM tags WHERE key = ?"
-        if file and all(
-            id in self.local for (id,) in databases.rows(file, query, [RUN_ID_TAG], table="tags")
-        ):
-            return None
-        from pipeline.history.mlflow_records import MlflowHistory
+        if file:
+            query = (
+                "SELECT t.value, r.artifact_uri FROM tags t JOIN runs r USING (run_uuid) "
+                "WHERE t.key = ?"
+            )
+            rows = databases.rows(file, query, [RUN_ID_TAG], table="tags")
+            addresses = {address for id, address in rows if id not in self.local}
+            if all(map(local_folder, addresses)):
+                return DatabaseRuns(file) if addresses else None
+        from pipeline.history.mlflow_records import ServerRuns  # imports MLflow, which is slow
 
-        return MlflowHistory()
+        return ServerRuns()
 
     def find(self, name: str) -> RunRecord:
         """Find a run by its id or the beginning of its id; ``last`` is the newest local run.
@@ -85,7 +85,7 @@ class History:
         Raises:
             PipelineError: The experiment does not exist, or MLflow's server does not answer.
         """
-        remote = self._remote(experiment, ["attributes.start_time DESC"])
+        remote = self._remote(experiment)
         local = self._local(experiment)
         return heapq.merge(local, remote, key=lambda run: run.started, reverse=True)
 
@@ -102,11 +102,10 @@ class History:
         def rank(run: RunRecord) -> tuple[float, datetime]:
             return sign * run.metrics[metric], run.started
 
-        order = [f"metrics.`{metric}` {'ASC' if sign > 0 else 'DESC'}", "attributes.start_time ASC"]
         local = sorted(
             (run for run in self._local(experiment) if _has_metric(run, metric)), key=rank
         )
-        remote = self._remote(experiment, order, metric)
+        remote = self._remote(experiment, metric)
         measured = heapq.merge(local, remote, key=rank)
         newest = next((run for run in self.runs(experiment) if _has_metric(run, metric)), None)
         comparable = (run for run in measured if newest and run.test_digest == newest.test_digest)
@@ -114,7 +113,7 @@ class History:
             return best
         metrics = [run.metrics for run in self._local(experiment)]
         if self._store:
-            metrics += [run.data.metrics for run in self._store.search(experiment, [])]
+            metrics += [run.metrics for run in self._store.search(experiment)]
         metric_names = {name for values in metrics for name in values}
         raise PipelineError(
             f"no finished run has the metric {metric!r}{did_you_mean(metric, metric_names)}",
@@ -132,24 +131,21 @@ class History:
     def _local(self, experiment: str | None) -> list[RunRecord]:
         return [run for run in self.local.values() if experiment in (None, run.experiment)]
 
-    def _remote_by_prefix(self, name: str) -> "dict[str, Run]":
+    def _remote_by_prefix(self, name: str) -> dict[str, StoredRun]:
         """Remote runs whose id begins with ``name``; empty if no id can begin so."""
         if self._store is None or not re.fullmatch(r"[0-9a-f-]+", name):
             return {}
-        runs = self._store.search(None, [], f"tags.`{RUN_ID_TAG}` LIKE '{name}%'")
-        return {run.data.tags[RUN_ID_TAG]: run for run in runs}
+        return {run.pipeline_run: run for run in self._store.search(prefix=name)}
 
-    def _remote(
-        self, experiment: str | None, order: list[str], metric: str | None = None
-    ) -> Iterator[RunRecord]:
+    def _remote(self, experiment: str | None, metric: str | None = None) -> Iterator[RunRecord]:
         """Runs that are in MLflow but not on this machine."""
         self._check_experiment(experiment)
         if self._store is None:
             return
-        for run in self._store.search(experiment, order):
-            if metric and metric not in run.data.metrics:
-                return  # MLflow sorts runs without the metric last
-            if run.data.tags[RUN_ID_TAG] in self.local:
+        for run in self._store.search(experiment, metric):
+            if metric and metric not in run.metrics:
+                return  # runs without the metric are last
+            if run.pipeline_run in self.local:
                 continue
             record = self._store.read(run)
             if metric is None or _has_metric(record, metric):
@@ -167,8 +163,8 @@ class History:
             )
 
     def _unknown_run(self, name: str) -> PipelineError:
-        remote = self._store.search(None, []) if self._store else ()
-        ids = {*self.local, *(run.data.tags[RUN_ID_TAG] for run in remote)}
+        remote = self._store.search() if self._store else ()
+        ids = {*self.local, *(run.pipeline_run for run in remote)}
         return PipelineError(
             f"there is no run {name!r}{did_you_mean(name, ids)}",
             f"give a run's id, as main.py prints it, its beginning, or `last` "

@@ -61,10 +61,10 @@ def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
 
 def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
     """Texts by file name of an artifact file or folder in a step's MLflow run."""
-    from pipeline.history.mlflow_records import MlflowHistory
+    from pipeline.history.mlflow_records import ServerRuns
     from pipeline.tracking.mlflow import store as mlflow_store
 
-    client = MlflowHistory().client
+    client = ServerRuns().client
     with mlflow_store.readable_errors(), tempfile.TemporaryDirectory() as folder:
         if path not in {file.path for file in client.list_artifacts(step.mlflow_run)}:
             return {}
