@@ -15,6 +15,7 @@ from pipeline.core.settings import CONTENT, ETAG, NEVER
 from pipeline.sources import errors
 
 TIMEOUT = 5.0
+CLOUD_TIMEOUT = 20.0  # a login of Azure's takes some seconds
 CHUNK = 1 << 16
 MOST = 1000  # factor by which unchanged content may exceed its stored bytes in memory
 
@@ -64,13 +65,17 @@ def _compare_fetched(
 
     try:
         if not is_query(address, query) and revalidate == ETAG:
-            return None if places.version(address) == source.get("etag") else f"{url} has changed"
+            is_same = places.version(address, CLOUD_TIMEOUT) == source.get("etag")
+            return None if is_same else f"{url} has changed"
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder, "data")
-            fetching.fetch(address, target, MOST * max(source["bytes"], 1), TIMEOUT, 0, query)
+            limits = MOST * max(source["bytes"], 1), CLOUD_TIMEOUT, 0
+            fetching.fetch(address, target, *limits, query)
             is_same = content_digest(target) == source["digest"]
     except errors.TooLarge:
         is_same = False
+    except errors.NotInstalled as error:  # the step's environment may have it
+        return f"{secrets.for_display(error.what)}, so it is fetched again"
     except PipelineError as error:
         raise Unreachable(secrets.for_display(error.what)) from error
     return None if is_same else f"{url} has changed"

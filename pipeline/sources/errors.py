@@ -7,6 +7,10 @@ class Unreachable(PipelineError):
     """Nothing answered at the address."""
 
 
+class NotInstalled(PipelineError):
+    """The package for an address is not installed in this environment."""
+
+
 class TooLarge(PipelineError):
     """The data is larger than data.max_bytes."""
 

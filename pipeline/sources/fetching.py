@@ -42,7 +42,7 @@ def fetch(
         url: the address of a web server, a file, cloud storage or a database.
         target: the path to write.
         max_bytes: the largest accepted size.
-        timeout: seconds to wait for a web server's answer.
+        timeout: seconds to wait for an answer.
         retries: further attempts after a failed request to a web server.
         query: SQL for a database; None: the address names a table.
 
@@ -67,7 +67,7 @@ def fetch(
     elif scheme in PLACES:
         from pipeline.sources import places
 
-        version = places.fetch(url, target, max_bytes)
+        version = places.fetch(url, target, max_bytes, timeout)
     else:
         raise _unknown(url)
     if unpacks_to_more(target, max_bytes):

@@ -13,7 +13,7 @@ from sqlalchemy import exc
 
 from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
-from pipeline.sources.errors import too_large
+from pipeline.sources.errors import NotInstalled, too_large
 
 ROWS = 50_000  # rows per fetch
 
@@ -108,7 +108,7 @@ def _engine(address: str) -> sa.Engine:
             "install its dialect (main.env_manager=local), or add it to 1-Download_data/conda.yml",
         ) from error
     except ModuleNotFoundError as error:
-        raise PipelineError(
+        raise NotInstalled(
             f"the driver {error.name!r} of {address.partition(':')[0]!r} is not installed",
             "install it (main.env_manager=local), or add it to 1-Download_data/conda.yml",
         ) from error

@@ -155,6 +155,8 @@ def test_a_folder_a_database_and_a_cloud_are_compared(tmp_path: Path) -> None:
             assert sources.changed(source, way) == f"{url} has changed"
     with pytest.raises(sources.Unreachable, match="no such table: hoses"):
         sources.changed({**source, "url": f"sqlite:///{tmp_path}/town.db?table=hoses"})
+    undriven = sources.changed({**source, "url": "mysql://host/town?table=houses"})
+    assert undriven == "the driver 'MySQLdb' of 'mysql' is not installed, so it is fetched again"
     fsspec.filesystem("memory").rm("/bucket", recursive=True)
     with pytest.raises(sources.Unreachable, match="can't be read"):
         sources.changed(source)
