@@ -1,6 +1,7 @@
 """Trackio as a tracker: a local store with W&B's API, no account and no server."""
 # ruff: noqa: D102 - TrackerRun, which this implements, describes the methods
 
+import logging
 import os
 import sys
 import time
@@ -32,6 +33,8 @@ if settings.trackio_dir() != trackio.utils.TRACKIO_DIR:
         f"import trackio within go(args, run), or set TRACKIO_DIR={settings.trackio_dir()}",
     )
 
+for library in ("httpx", "httpx2"):  # or Hydra's log and the terminal show each request
+    logging.getLogger(library).setLevel(logging.WARNING)
 
 SUMMARY, STATUS = "summary", "status"  # keys in a run's config, and in that summary
 FAILED = {STATUS: "failed"}
