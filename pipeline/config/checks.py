@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.schema import Config, all_keys, options, own_sections, unknown_setting
 from pipeline.core import secrets
-from pipeline.core.addresses import check_file_url, file_address, is_query
+from pipeline.core.addresses import PLACES, check_file_url, file_address, is_query
 from pipeline.core.errors import PipelineError, did_you_mean, unknown_value
 from pipeline.core.metrics import METRICS, TASKS
 from pipeline.core.settings import REVALIDATE, check_name, check_path
@@ -153,10 +153,14 @@ def _check_data(config: DictConfig) -> None:
         )
     # a database's login is moved into a variable
     if secrets.has_login(url) and not is_query(url, query):
+        remedy = (
+            "its library reads credentials from environment variables: docs/your_own_table.md"
+            if url.partition(":")[0].lower() in PLACES
+            else "put it into ~/.netrc, which is read for you; a path begins with / or ./"
+        )
         raise PipelineError(
             "data.file_url contains a user name or password, which every run would record",
-            "leave it out of the address and put it into ~/.netrc, which is read for you; "
-            "a path begins with / or ./",
+            f"leave it out of the address; {remedy}",
         )
     check_file_url("data.file_url", config.data.file_url)
 
