@@ -15,8 +15,8 @@ def conda_files() -> list[Path]:
 
 
 def pinned(text: str, versions: dict[str, str]) -> str:
-    """The text of a conda.yml with each pip package at its locked version."""
-    return PIN.sub(lambda pin: f"{pin[1]}{pin[2]}=={versions[pin[2]]}", text)
+    """The text of a conda.yml with each pip package at its locked version, if there is one."""
+    return PIN.sub(lambda pin: f"{pin[1]}{pin[2]}=={versions.get(pin[2], pin[3])}", text)
 
 
 def main() -> None:

@@ -120,6 +120,8 @@ def test_conda_files_have_the_locked_versions():
     for path in pins.conda_files():
         text = path.read_text(encoding="utf-8")
         assert text == pins.pinned(text, locked()), f"run `make lock`: {path} is out of date"
+    added = "      - gcsfs==1.0\n"  # by a user, and in no lock
+    assert pins.pinned(added, locked()) == added
 
 
 def test_direct_dependencies_are_locked_as_written():
