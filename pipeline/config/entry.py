@@ -102,8 +102,12 @@ def fail(error: Exception, traceback: bool) -> NoReturn:
     """Print an error in a few lines, and exit with status 1."""
     if traceback:
         raise error
-    readable = file_error(error) if isinstance(error, OSError) else explain(error)
-    readable = error if isinstance(error, PipelineError) else readable
+    if isinstance(error, PipelineError):
+        readable = error
+    elif isinstance(error, OSError) and not isinstance(error, HydraException):
+        readable = file_error(error)
+    else:
+        readable = explain(error)  # also a file that Hydra misses, which is both
     if os.environ.get(SWEEP_AGENT) and isinstance(error, ConfigCompositionException):
         readable = PipelineError(readable.what, f"{readable.remedy}\n{overrides.OF_AN_AGENT}")
     message, remedy = references.hidden(readable.what), references.hidden(readable.remedy)

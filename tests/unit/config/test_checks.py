@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import checks, entry
@@ -100,6 +100,7 @@ def test_the_settings_as_they_come_are_accepted():
         (["report.artifact_name=report.htm"], ["'report.htm' does not end in .html"]),
         (["report.resamples=0"], ["report.resamples=0 is too few", "1 or more"]),
         (["data.file_url=https://me:secret@example.com/x.csv"], ["user name or password"]),
+        (["data.file_url=s3://me:secret@bucket/x.csv"], ["user name", "environment variables"]),
         (["data=csv", "data.file_url=???"], ["data.file_url is not set"]),
         (["model.target=[]"], ["names no columns"]),
         (["model.target=[a,a]"], ["names no columns", "different"]),
@@ -114,6 +115,15 @@ def test_what_can_not_work_is_named(words: list[str], said: list[str]):
     told = refusal(*words)
     assert all(text in told for text in said), told
     assert "secret" not in told
+
+
+def test_a_file_that_hydra_misses_is_no_problem_of_the_disk(capsys: pytest.CaptureFixture):
+    with pytest.raises(MissingConfigException) as missing:
+        composed("data=nope")
+    with pytest.raises(SystemExit):
+        entry.fail(missing.value, traceback=False)
+    told = capsys.readouterr().err
+    assert told.startswith("error: there is no data=nope\n  conf/data has: csv, ")
 
 
 def test_trials_are_not_compared_on_the_test_data():
