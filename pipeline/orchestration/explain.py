@@ -2,10 +2,12 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
+
+from rich.console import Console
 
 from pipeline.cache.compare import CurrentState, Parts
 from pipeline.config.schema import plain
@@ -64,7 +66,7 @@ class Explanation(Pipeline):
         self.screen.__exit__()
         shutil.rmtree(self.folder, ignore_errors=True)  # Hydra's files of this run
         if kind is None:
-            _draw.get()(self)
+            _draw.get()(self.screen.console, self.graph)
         self.screen.close()
 
 
@@ -77,19 +79,22 @@ def _graph_step(result: StepResult, values: Mapping[str, Any], reasons: list[str
     return graph.Step(result.step, inputs, outputs, result.status, reasons)
 
 
-def _print(run: Explanation) -> None:
-    run.screen.console.print()
-    for line in graph.as_text(run.graph):
-        run.screen.console.print(line, soft_wrap=True)
+def print_graph(console: Console, steps: Sequence[graph.Step]) -> None:
+    """Print the steps and their artifacts below what was said about them."""
+    console.print()
+    for line in graph.as_text(steps):
+        console.print(line, soft_wrap=True)
 
 
-_draw: ContextVar[Callable[[Explanation], None]] = ContextVar("draw", default=_print)
+_draw: ContextVar[Callable[[Console, Sequence[graph.Step]], None]] = ContextVar(
+    "draw", default=print_graph
+)
 
 
 @contextlib.contextmanager
 def drawing_into(path: Path) -> Iterator[None]:
     """Draw explanations to a file, not in the terminal."""
-    token = _draw.set(lambda run: graph.write(run.graph, path))
+    token = _draw.set(lambda _, steps: graph.write(steps, path))
     try:
         yield
     finally:

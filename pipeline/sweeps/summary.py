@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from omegaconf import DictConfig
+from rich.console import Console
 from rich.table import Table
 
 from pipeline.core import settings
@@ -28,9 +29,15 @@ MEASURING = ("model.validation", "model.cv")  # hold rows out to compare trials
 PLAIN = re.compile(r"^([^=]+=)'(?!(?:null|true|false|nan|inf)')([A-Za-z]\w*)'$", re.IGNORECASE)
 
 
-def show(trials: Sequence[TrialRecord], config: DictConfig, id: str, folder: Path) -> None:
+def show(
+    trials: Sequence[TrialRecord],
+    config: DictConfig,
+    id: str,
+    folder: Path,
+    console: Console | None = None,
+) -> None:
     """Print the best trials and the command that trains the best one on all training rows."""
-    metric, console = measured(trials, config), PlainConsole()
+    metric, console = measured(trials, config), console or PlainConsole()
     keys, best_trials = varied(trials), ranked(trials, config)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("trial", justify="right")
@@ -38,7 +45,7 @@ def show(trials: Sequence[TrialRecord], config: DictConfig, id: str, folder: Pat
         table.add_column(key, justify="right", overflow="fold")
     for trial in best_trials[:BEST]:
         values = (trial.parameters.get(key, "") for key in keys)
-        seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
+        seconds = "" if trial.seconds is None else f"{trial.seconds:,.1f}"
         table.add_row(str(trial.number), *values, number(trial.value), seconds)
     console.print()
     if best_trials:

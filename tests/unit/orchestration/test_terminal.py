@@ -5,11 +5,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.results import StepResult
+from pipeline.orchestration import explain
 from pipeline.orchestration.terminal import PlainConsole, Screen, print_result
+from pipeline.reporting.graph import Step
 from tests.support import screens
 
 ODD = "[bold]x[/nope] :smile: \x1b[2J\x07"
@@ -60,3 +63,29 @@ def test_each_of_several_targets_is_a_row():
     print_result(PlainConsole(file=out, width=80), [], told, [])
     rows = [line.split() for line in out.getvalue().splitlines() if line.strip()]
     assert rows == [["rmse"], ["test", "1.5"], ["test", "solar", "1"], ["test", "wind", "2"]]
+
+
+def test_an_explanation():
+    graph_steps = [
+        Step("1-Download_data", [], {"pokemon.csv": "v0"}, "cached"),
+        Step("2-ETL", ["pokemon.csv"], {"clean_data.csv": ""}, "would run"),
+        Step("3-Split_dataset", ["clean_data.csv"], {"a.csv": "", "b.csv": ""}, "would run"),
+    ]
+
+    def show(console: Console) -> None:
+        screen = Screen([step.name for step in graph_steps])
+        screen.console = console
+        screen.explain("2-ETL", ["etl.fill is new: {'type_2': 'none'}"])
+        explain.print_graph(screen.console, graph_steps)
+        screen.close()
+
+    screens.check(__file__, "explain", show)
+
+
+def test_a_result():
+    metrics = {"f1": 0.93125, "roc_auc": 0.97, "rmse": 199_600.0, "val_f1": 0.5, "cv_f1_mean": 0.4}
+    steps = [
+        StepResult("4-Training_model", "ran", tracker_url="https://wandb.ai/me/pokemon/runs/1")
+    ]
+    hints = ["run 20261121-070701-8f6ff1: .pipeline/runs/20261121-070701-8f6ff1"]
+    screens.check(__file__, "result", lambda console: print_result(console, steps, metrics, hints))
