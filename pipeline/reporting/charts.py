@@ -9,7 +9,7 @@ from functools import cached_property
 from pipeline.core import numbers
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 348, 12, 192  # pixels: the plot area of a drawing
-TICKS = 5
+TICKS, LETTER = 5, 6.6  # of an axis; pixels
 
 
 def number(value: float | None) -> str:
@@ -77,12 +77,33 @@ def axis(values: Iterable[float], *extra: float) -> Axis:
 SHARES = Axis(0.0, 1.0)
 
 
+def _longest(ticks: Iterable[tuple[float, str]]) -> int:
+    return max((len(label) for _, label in ticks), default=0)
+
+
 @dataclass(frozen=True)
 class Plot:
     """Two axes, and the pixel coordinates of points."""
 
     x: Axis
     y: Axis
+
+    @property
+    def left(self) -> int:
+        """The room for long labels of the y axis, to the left of the drawing, in pixels."""
+        return max(round(LETTER * _longest(self.y.ticks)) - 32, 0)
+
+    @property
+    def right(self) -> int:
+        """The room for the last label of the x axis, to the right of the drawing, in pixels."""
+        return max(round(LETTER * _longest(self.x.ticks[-1:]) / 2) - 12, 0)
+
+    @property
+    def x_ticks(self) -> list[tuple[float, str]]:
+        """The ticks of the x axis; every second one has no label if they would touch."""
+        ticks = self.x.ticks
+        touch = LETTER * (_longest(ticks) + 1) * (len(ticks) - 1) > RIGHT - LEFT
+        return [(x, "" if touch and index % 2 else label) for index, (x, label) in enumerate(ticks)]
 
     def across(self, value: float) -> float:
         """The x coordinate of a value, in pixels."""

@@ -19,7 +19,7 @@ def metric(value: float | None) -> str:
     """A metric with three decimals; fewer from 10 on."""
     if value is None or not math.isfinite(value):
         return number(None)
-    return f"{value:.3f}" if abs(value) < 10 else number(value)
+    return f"{value:z.3f}" if abs(value) < 10 else number(value)
 
 
 def signed(value: float | None) -> str:

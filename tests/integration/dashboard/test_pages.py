@@ -42,6 +42,13 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 STICKING_OUT = """() => [...document.querySelectorAll("td, th, dd, h1, p, figcaption, pre")]
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML.slice(0, 80))"""
+CUT_LETTERS = """() => [...document.querySelectorAll("figure svg")].flatMap(drawing => {
+    const box = drawing.getBoundingClientRect()
+    return [...drawing.querySelectorAll("text")].filter(text => {
+        const own = text.getBoundingClientRect()
+        return own.left < box.left - 1 || own.right > box.right + 1
+    }).map(text => text.outerHTML)
+})"""
 LOOKED_AT = {("light", 390), ("dark", 1200)}  # by axe, which takes a second
 
 
@@ -64,6 +71,7 @@ def test_a_page_can_be_read(name: str, browser: Browser, tmp_path: Path):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.evaluate(STICKING_OUT) == []
+            assert page.evaluate(CUT_LETTERS) == []
             assert (scheme, width) not in LOOKED_AT or chromium.loud(page) == []
         context.close()
 

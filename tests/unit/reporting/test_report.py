@@ -132,6 +132,16 @@ def test_ticks_are_round_and_hold_the_values():
     assert charts.axis([199_600, 201_000]).ticks[0][1] == "199,500"
 
 
+def test_long_labels_have_room_and_do_not_touch():
+    short, wide = charts.axis([0, 1]), charts.axis([-400_000, 600_000])
+    narrow, broad = charts.Plot(short, short), charts.Plot(wide, wide)
+    assert (narrow.left, narrow.right) == (0, 0)
+    assert narrow.x_ticks == short.ticks
+    assert broad.left > 0 < broad.right
+    huge = charts.Plot(charts.axis([-4e6, 6e6]), short).x_ticks
+    assert [label for _, label in huge] == ["-4,000,000", "", "0", "", "4,000,000", ""]
+
+
 def test_names_are_cut_by_their_width():
     assert charts.short("short", 10) == "short"
     assert charts.short("日本語の長い", 6) == "日本…"
