@@ -18,7 +18,7 @@ from pipeline.steps.folders import library, step_folders
 from tests.support.paths import ROOT
 from tests.support.runs import environment
 from tests.support.steps import main_calls
-from tools import make_picture, pins
+from tools import make_pictures, pins
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STEPS = {
@@ -103,8 +103,8 @@ def test_printed_commands_have_these_options():
 
 
 def test_the_picture_is_of_the_steps():
-    drawn = make_picture.PICTURE.read_text(encoding="utf-8")
-    assert drawn == make_picture.picture(main_calls()), "run python -m tools.make_picture"
+    drawn = make_pictures.PICTURE.read_text(encoding="utf-8")
+    assert drawn == make_pictures.picture(main_calls()), "run python -m tools.make_pictures"
 
 
 def test_printed_make_targets_and_links_exist():
