@@ -1,11 +1,14 @@
 """MLflow's records of the data sets of a run: name, digest, schema, source and context."""
 
 import json
+import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
 from mlflow.exceptions import MlflowException
 from mlflow.types.utils import _infer_schema
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
@@ -14,6 +17,9 @@ from pandas import DataFrame
 from pipeline.tracking.interface import Artifact
 
 DIGEST = 12  # characters of a digest; MLflow takes 36 at most
+# SQLite's, PostgreSQL's and MySQL's errors for a row that another process has just inserted
+INSERTED = re.compile("UNIQUE constraint|Duplicate entry", re.IGNORECASE)
+ATTEMPTS = 5
 LONGEST_SCHEMA = 60_000  # characters; the limit of a MySQL store
 
 
@@ -55,6 +61,31 @@ def of_address(name: str, digest: str, address: str, context: str) -> DatasetInp
         return _input(name, digest, context, "http", {"url": address})
     kind = "local" if scheme in ("", "file") else scheme
     return _input(name, digest, context, kind, {"uri": address})
+
+
+def log_inputs(
+    client: MlflowClient,
+    run: str,
+    inputs: Sequence[DatasetInput],
+    models: Sequence[LoggedModelInput] = (),
+) -> None:
+    """Log the inputs of a run.
+
+    MLflow inserts a data set that its experiment does not have yet. If runs do this at the same
+    time, all but one fail; at the next attempt they find the data set.
+
+    Args:
+        client: the client of MLflow's store.
+        run: the run's id.
+        inputs: the data sets.
+        models: the models.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return client.log_inputs(run, [*inputs], [*models])
+        except MlflowException as error:
+            if attempt == ATTEMPTS or not INSERTED.search(str(error)):
+                raise
 
 
 def _input(

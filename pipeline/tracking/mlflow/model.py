@@ -104,7 +104,7 @@ def publish(
         for start in range(0, len(series), AT_ONCE):
             client.log_batch(run.info.run_id, series[start : start + AT_ONCE])
         mlflow.set_tag("developer", origin.developer())
-        client.log_inputs(run.info.run_id, inputs)
+        datasets.log_inputs(client, run.info.run_id, inputs)
         for figure in figures.values():
             mlflow.log_artifact(str(figure), FIGURES)
         mlflow.log_artifact(str(preprocessor), "preprocessor")

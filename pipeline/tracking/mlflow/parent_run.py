@@ -97,7 +97,7 @@ def describe(
     else:
         reused = [LoggedModelInput(logged.model_id) for logged in models]
     if inputs or reused:
-        client.log_inputs(run, inputs, reused)
+        datasets.log_inputs(client, run, inputs, reused)
     if step:
         _show_figures(client, run, step.info.run_id)
     estimator = step.data.params.get(ESTIMATOR, "").rpartition(".")[2] if step else ""
