@@ -20,13 +20,13 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     """Read the model and both parts, measure, write the report, and log it."""
     required, optional = gathering.SUBJECT, ("clean", "raw")
     artifacts = {role: run.use_artifact(getattr(args, f"{role}_artifact")) for role in required}
-    artifacts |= {role: run.find(getattr(args, f"{role}_artifact")) for role in optional}
+    others = {role: run.find(getattr(args, f"{role}_artifact")) for role in optional}
     model = model_files.load(artifacts["model"].file(), args.allowed)
     schema = artifacts["train"].schema()
     train = tables.read_table(artifacts["train"].file(), schema=schema)
     text_columns = train.select_dtypes("str").columns
     test = tables.read_table(artifacts["test"].file(), text_columns, schema)
-    target = artifacts["model"].metadata.get("target")
+    target = artifacts["model"].metadata.get("target", "")
     feature_kinds, _ = kinds.features(schema, target or "", [], []) if schema else ({}, {})
     report_data.check_target(target, test, args.model_artifact, args.test_artifact)
     subject = gathering.subject(artifacts)
@@ -44,18 +44,18 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         resamples=args.resamples,
         random_state=args.random_state,
         positive=artifacts["model"].metadata.get("positive"),
-        cleaning=artifacts["clean"].metadata if artifacts["clean"] else {},
+        cleaning=others["clean"].metadata if others["clean"] else {},
         costs=args.costs,
         earlier=previous_rows,
     )
     html = report.render(
         contents,
-        artifacts,
+        artifacts | others,
         project=settings.project(),
         before=previous,
         name=args.artifact_name,
         drift_note=drift_note,
-        commands=gathering.commands(args, arguments(), artifacts["raw"], run.context),
+        commands=gathering.commands(args, arguments(), others["raw"], run.context),
     )
     path = run.folder / args.artifact_name
     path.write_text(html, encoding="utf-8")

@@ -132,12 +132,12 @@ def _metadata(cells: list[Cell], name: str, messages: list[str]) -> tuple[Cell |
         if not tree.body:
             continue
         start = tree.body[0]
-        is_constant = isinstance(start, ast.Expr) and isinstance(start.value, ast.Constant)
-        if not is_constant or not isinstance(start.value.value, str):
+        text = start.value if isinstance(start, ast.Expr) else None
+        if not isinstance(text, ast.Constant) or not isinstance(text.value, str):
             break
         _clean(cell, name, messages)
         cells[index] = cleaned
-        return cleaned, ast.get_source_segment(cleaned.source, start.value)
+        return cleaned, ast.get_source_segment(cleaned.source, text) or ""
     messages.append(
         f"{name}: the first code cell does not begin with a docstring, so there are no parameters; "
         "a line `:param str input_file: the file to read` in one declares a parameter"
@@ -148,8 +148,9 @@ def _metadata(cells: list[Cell], name: str, messages: list[str]) -> tuple[Cell |
 def _without_docstring(source: str, tree: ast.Module) -> str:
     lines = source.splitlines()
     start = tree.body[0]
-    tail = lines[start.end_lineno - 1].encode()[start.end_col_offset :].decode().lstrip("; ")
-    return "\n".join([*lines[: start.lineno - 1], tail, *lines[start.end_lineno :]]).strip("\n")
+    end = start.end_lineno or start.lineno
+    tail = lines[end - 1].encode()[start.end_col_offset :].decode().lstrip("; ")
+    return "\n".join([*lines[: start.lineno - 1], tail, *lines[end:]]).strip("\n")
 
 
 def _clean(cell: Cell, name: str, messages: list[str]) -> Cell:
@@ -238,7 +239,7 @@ def _assignments(target: ast.expr, value: ast.expr) -> dict[str, ast.expr]:
     """Each name in an assignment's target, and its part of the value."""
     if isinstance(target, ast.Name):
         return {target.id: value}
-    if all(isinstance(side, ast.Tuple | ast.List) for side in (target, value)):
+    if isinstance(target, ast.Tuple | ast.List) and isinstance(value, ast.Tuple | ast.List):
         names, parts = target.elts, value.elts
         is_plain = not any(isinstance(part, ast.Starred) for part in [*names, *parts])
         if is_plain and len(names) == len(parts):

@@ -126,7 +126,8 @@ def _add_parameter(declared: Declarations, entry: DocstringParam) -> None:
             f"use one of {', '.join(TYPES)}, or a list of one: List[int]",
         )
     many = type_name.lower().startswith("list")
-    declared.parameters[name] = Parameter(name, kind, many, " ".join(entry.description.split()))
+    description = " ".join((entry.description or "").split())
+    declared.parameters[name] = Parameter(name, kind, many, description)
 
 
 def _add_dvc(declared: Declarations, entry: DocstringMeta) -> None:

@@ -5,11 +5,12 @@ Each step that ``go()`` calls becomes a stage. The stage runs the same script
 library files that it imports, its parameters, and its input artifacts, as files in ``artifacts``.
 """
 
-import importlib.util
 import json
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -83,11 +84,11 @@ def read_config() -> DictConfig:
         raise PipelineError(f"there is no {PARAMS} in {ROOT}", "run export_dvc")
     text = file.read_text(encoding="utf-8").replace(HERE, ROOT.as_uri())
     configuration.register()
-    base = OmegaConf.load(ROOT / "config.yaml")
+    base = cast(DictConfig, OmegaConf.load(ROOT / "config.yaml"))
     del base["defaults"], base["hydra"]
     typed = OmegaConf.structured(configuration.structure())
     try:
-        config = OmegaConf.merge(typed, base, yaml.safe_load(text))
+        config = cast(DictConfig, OmegaConf.merge(typed, base, yaml.safe_load(text)))
         references.protect(config)
         check(config)
     except OmegaConfBaseException as error:
@@ -99,9 +100,9 @@ def read_config() -> DictConfig:
 
 def main_function() -> Callable:
     """Import main.py's function ``go``, which calls the steps."""
-    spec = importlib.util.spec_from_file_location("main_py", ROOT / "main.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = SourceFileLoader("main_py", str(ROOT / "main.py"))
+    module = ModuleType(loader.name)
+    loader.exec_module(module)
     return module.go
 
 
@@ -113,7 +114,7 @@ def dependencies(config: DictConfig) -> dict[str, tuple[Call, list[str]]]:
     function = main_function()
     base_calls = record_calls(function, config)
     steps = {step: (call, []) for step, call in base_calls.items()}
-    base = OmegaConf.to_container(config, resolve=True)
+    base = cast(dict[str, dict[str, Any]], OmegaConf.to_container(config, resolve=True))
     for section in (name for name in base if name != "main"):
         for key, value in base[section].items():
             variant = {**base, section: {**base[section], key: _other(value)}}

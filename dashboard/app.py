@@ -100,8 +100,9 @@ def table(frame: pd.DataFrame) -> None:
 def in_production(version: Version, versions: list[Version]) -> None:
     """Show a version's metrics, lineage and links."""
     previous = next((v for v in versions if PREVIOUS in v.aliases), None)
-    comparable = previous and previous.data.get("test") == version.data.get("test")
-    before = previous.metrics if comparable else {}
+    if previous and previous.data.get("test") != version.data.get("test"):
+        previous = None  # metrics on other data can't be compared
+    before = previous.metrics if previous else {}
     tiles, remaining = rows.split_metrics(version.metrics)
     with st.container(horizontal=True):
         for name in tiles:
@@ -114,7 +115,7 @@ def in_production(version: Version, versions: list[Version]) -> None:
                 delta_color="inverse" if lower_is_better(name) else "normal",
                 width=TILE,
             )
-    if comparable:
+    if previous:
         st.caption(f"The change is from version {previous.number}, on the same test data.")
     if remaining:
         with st.expander(f"All {len(version.metrics)} metrics"):
@@ -232,10 +233,9 @@ def ask(field: rows.Field) -> Any:
     if field.kind in ("text", "date", "free"):
         return st.text_input(field.name, field.default, key=key)
     number = int if field.is_integer else float
-    limits = [None if limit is None else number(limit) for limit in (field.low, field.high)]
-    return st.number_input(
-        field.name, *limits, number(field.default), step=1 if field.is_integer else None, key=key
-    )
+    low, high = (None if limit is None else number(limit) for limit in (field.low, field.high))
+    default, step = number(field.default), 1 if field.is_integer else None
+    return st.number_input(field.name, low, high, default, step=step, key=key)
 
 
 def predict_many(version: Version, loaded: LoadedModel, training_features: pd.DataFrame) -> None:
@@ -327,7 +327,7 @@ def overview(names: list[str]) -> str:
             {
                 "model": name,
                 "in production": f"version {version.number}" if version else "none",
-                "metric": f"{main} {number(version.metrics[main])}" if main else "",
+                "metric": f"{main} {number(version.metrics[main])}" if version and main else "",
                 "newest": f"version {newest.number}, {newest.created:%Y-%m-%d}" if newest else "",
                 "last promotion (UTC)": f"{last[0].when:%Y-%m-%d %H:%M}" if last else "",
             }

@@ -19,6 +19,9 @@ from pipeline.core.errors import PipelineError
 class OptunaSweeper(Sweeper):
     """Lets Optuna propose the trials: :mod:`pipeline.sweeps.tuning`."""
 
+    config: DictConfig
+    launcher: Launcher
+
     def __init__(self, **options: Any):
         self.options = options
 

@@ -8,7 +8,8 @@ imports neither Hydra nor the orchestrator.
 from importlib import import_module
 from typing import Any
 
-__all__ = ["main", "start"]
+# __getattr__ makes these names
+__all__ = ["main", "start"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 _MODULES = {"main": "pipeline.config.entry", "start": "pipeline.orchestration.start"}
 

@@ -13,6 +13,7 @@ import importlib.util
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 POKEDEX = "data/static/pokedex/gen6pokedex.json"
@@ -93,7 +94,7 @@ def row(entry: dict, name: str, base: dict) -> list:
     return [number, name, *types, sum(stats), *stats, generation, legendary]
 
 
-def table(pokedex: dict) -> list[list]:
+def table(pokedex: dict[str, dict[str, Any]]) -> list[list]:
     """All 800 rows by number; each species is followed by its formes."""
     species = {
         key: entry
@@ -105,7 +106,7 @@ def table(pokedex: dict) -> list[list]:
     ]
     rows = []
     for key, base in sorted(species.items(), key=lambda item: item[1]["num"]):
-        name = NAMES.get(base["num"], base["name"])
+        name = NAMES.get(base["num"]) or base["name"]
         for suffix, forme in FORMES.get(key, [("", key)]):
             rows.append(row(pokedex[forme], name + suffix, base))
         own_megas = [mega for mega in megas if mega["baseSpecies"] == base["name"]]
@@ -117,7 +118,7 @@ def table(pokedex: dict) -> list[list]:
 def main() -> None:
     """Write the snapshot from the installed poke-env; both checksums must match."""
     package = importlib.util.find_spec("poke_env")
-    if package is None:
+    if package is None or package.origin is None:
         raise SystemExit("poke-env is not installed: pip install --no-deps poke-env==0.16.1")
     source = (Path(package.origin).parent / POKEDEX).read_bytes()
     if hashlib.sha256(source).hexdigest() != POKEDEX_SHA256:

@@ -136,7 +136,7 @@ class Branch:
                     commit = self._commit(message, index)
                     if tag:
                         self._git.update_ref(f"refs/tags/{tag}", commit, NULL_ID)
-                    if self.current:
+                    if locked:
                         self._update_index(locked, before, commit, files)
                 except BaseException as error:
                     self._undo(before, tag)
@@ -155,7 +155,7 @@ class Branch:
             PipelineError: it would revert changes.
         """
         tip = self._tip()
-        if not self.current or tip == self.base:
+        if not self.current or tip is None or tip == self.base:
             return
         reverted = self._git.changed(self.base or EMPTY_TREE, tip) & self._git.changed(tree, tip)
         reverted = {name for name in reverted if not name.startswith(f"{REFERENCES}/")}
@@ -191,12 +191,12 @@ class Branch:
                     f"git refused the commit on {self.name!r}:\n{reason}",
                     "correct that and call the function again; hooks run as in `git commit`",
                 ) from error
-        return self._tip()
+        return self._git.run("rev-parse", f"refs/heads/{self.name}")
 
     def _undo(self, before: str | None, tag: str | None) -> None:
         """Move the branch back to its earlier commit, and remove the tag."""
         after, name = self._tip(), f"refs/heads/{self.name}"
-        if after == before:
+        if after is None or after == before:
             return
         if tag:
             with contextlib.suppress(GitError):  # there is no such tag, or it is on another commit

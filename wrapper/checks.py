@@ -58,7 +58,8 @@ def _refuse_name(repository: Repository, name: str) -> None:
             f"wrapper_branch={name!r} can't be the name of a branch", "choose another"
         ) from error
     for block in repository.run("worktree", "list", "--porcelain").split("\n\n"):
-        worktree = dict(line.partition(" ")[::2] for line in block.splitlines())
+        lines = (line.partition(" ") for line in block.splitlines())
+        worktree = {key: value for key, _, value in lines}
         is_elsewhere = (
             "prunable" not in worktree and Path(worktree.get("worktree", "")) != repository.top
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import cloudpickle
 import mlflow
+from mlflow.pyfunc.model import PythonModel
 
 from pipeline.core.text import say
 from pipeline.tracking.mlflow import store as mlflow_store
@@ -96,7 +97,7 @@ def _sklearn_options(model: Any) -> dict[str, Any]:
 def _log_predictor(model: Any) -> None:
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # asks for type hints
 
-        class Predictor(mlflow.pyfunc.PythonModel):
+        class Predictor(PythonModel):
             """Predicts with the model's own method."""
 
             def predict(

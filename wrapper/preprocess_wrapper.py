@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ from pipeline.science.data.tables import write_table
 from wrapper.branch import Branch
 from wrapper.store import Store, open_store
 
-Frame = pd.DataFrame | pd.Series
+Frame: TypeAlias = pd.DataFrame | pd.Series
 Result = TypeVar("Result")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # valid for artifacts and files
 
@@ -65,7 +65,7 @@ def preprocess_wrapper(function: Callable[..., Result]) -> Callable[..., Result]
             record["source"] |= store.save(artifact_name(source.name), source, "raw_data")
             if record["source"]["digest"] != digest:
                 raise PipelineError(f"{source} changed while {name}() ran", "call it again")
-            record["data"] = keep(result, name, store)
+            record["data"] = keep(cast(Mapping[str, Frame], result), name, store)
             message = f"{name}: data {id}\n\n{listed(record['data'])}"
             text = json.dumps(record, indent=1) + "\n"
             commit = branch.commit(tree, message, {f"{name}.json": text})

@@ -15,7 +15,7 @@ from pipeline.provenance import origin
 from pipeline.tracking import Tracker, TrackerRun
 
 # Retry for some seconds, not minutes, if the server is away
-RETRIES = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
+RETRIES: dict[str, Any] = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3}
 
 
 class Store(contextlib.AbstractContextManager, ABC):

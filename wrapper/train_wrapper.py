@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import mlflow
+from mlflow.artifacts import list_artifacts
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_BRANCH, MLFLOW_GIT_COMMIT
 
 from pipeline.core import azure
@@ -49,13 +50,14 @@ def train_wrapper(function: Callable[..., Result]) -> Callable[..., Result]:
         with mlflow_store.active_run(name) as run:
             id, address = run.info.run_id, run.info.artifact_uri
             with azure.readable_errors(address):
-                mlflow.artifacts.list_artifacts(run_id=id)  # checks the key early
+                list_artifacts(run_id=id)  # checks the key early
             result = function(*args, **kwargs)
             check(name, result)
+            logged = cast(Mapping[str, Any], result)
             with azure.readable_errors(address):
                 mlflow.set_tag("developer", origin.developer())
-                log_metrics(id, result["metrics"])
-                models.log(result["model"], branch.top)
+                log_metrics(id, logged["metrics"])
+                models.log(logged["model"], branch.top)
             try:
                 commit = branch.commit(tree, f"{name}: MLflow run {id}", {}, tag=id)
             except PipelineError as error:

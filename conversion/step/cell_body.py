@@ -54,7 +54,7 @@ def _without(body: Body, source: str, tree: ast.Module, standalone: set[str]) ->
     imports, definitions = [], []
     for node in reversed(tree.body):
         start = min([node, *getattr(node, "decorator_list", [])], key=lambda n: n.lineno).lineno - 1
-        tail = lines[node.end_lineno - 1].encode()[node.end_col_offset :].strip()
+        tail = lines[(node.end_lineno or node.lineno) - 1].encode()[node.end_col_offset :].strip()
         if node.col_offset or (tail and not tail.startswith(b"#")):
             continue  # other code is on the same line
         if isinstance(node, ast.Import | ast.ImportFrom):

@@ -71,12 +71,10 @@ def call(notebook: Notebook, name: str, project: Project, values: Mapping[str, A
     """The code that runs the step in main.py."""
     lines = ["        result = run(", f'            "{name}",']
     for option in Step(notebook, project, values).options():
-        value = "..." if option.default is None else _literal(option)
+        value = "..." if option.default is None else _literal(option.kind, option.default)
         lines.append(f"            {option.name}={value},")
     return "\n".join([*lines, "        )"])
 
 
-def _literal(option: Option) -> str:
-    if option.kind == "str":
-        return _quoted(option.default)
-    return repr(json.loads(option.default))
+def _literal(kind: str, default: str) -> str:
+    return _quoted(default) if kind == "str" else repr(json.loads(default))

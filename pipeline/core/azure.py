@@ -59,13 +59,13 @@ def guard_tracebacks() -> None:
 
 
 @contextlib.contextmanager
-def readable_errors(address: str) -> Iterator[None]:
+def readable_errors(address: str | None) -> Iterator[None]:
     """Convert errors of Azure's storage; other addresses are left alone.
 
     Raises:
         PipelineError: replaces the library's error, which may contain the connection string.
     """
-    if not address.startswith(SCHEMES):
+    if address is None or not address.startswith(SCHEMES):
         yield
         return
     try:

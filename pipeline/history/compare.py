@@ -70,8 +70,10 @@ class Comparison:
         first, *values = self.metrics[metric]
         differences: list[float | None] = [None]
         for value, is_comparable in zip(values, self.comparable[1:], strict=True):
-            measured = is_comparable and None not in (first, value)
-            differences.append(value - first if measured else None)
+            if is_comparable and value is not None and first is not None:
+                differences.append(value - first)
+            else:
+                differences.append(None)
         return differences
 
     @cached_property
@@ -157,7 +159,7 @@ def show(comparison: Comparison, console: Console, *, wide: bool = False) -> Non
     versions = {
         name: [*map(_version, artifacts)]
         for name, artifacts in comparison.artifacts.items()
-        if len({artifact and artifact["digest"] for artifact in artifacts}) > 1
+        if len({artifact["digest"] if artifact else None for artifact in artifacts}) > 1
     }
     _print("data that differs", versions, console, str)
     unchanged = [

@@ -118,7 +118,7 @@ def as_markdown(comparison: Comparison) -> str:
         rows.append([name, *map(_with_change, values, changes)])
     rows += [[name, *texts] for name, texts in comparison.parameters.items()]
     for name, artifacts in comparison.artifacts.items():
-        if len({artifact and artifact["digest"] for artifact in artifacts}) > 1:
+        if len({artifact["digest"] if artifact else None for artifact in artifacts}) > 1:
             versions = (artifact["version"] if artifact else ABSENT for artifact in artifacts)
             rows.append([name, *versions])
     note = f"\n{comparison.note}\n" if comparison.note else ""

@@ -52,7 +52,7 @@ class Entry:
         return {
             name: tuple(side["version"] if side else ABSENT for side in pair)
             for name, pair in self._both.artifacts.items()
-            if len({side and side["digest"] for side in pair}) > 1
+            if len({side["digest"] if side else None for side in pair}) > 1
             and next(filter(None, pair)).get("type") != "model"
         }
 
@@ -206,10 +206,11 @@ def diff(console: Console, first: str, second: str, *, wide: bool = False) -> No
     for run, commit in zip(runs, commits, strict=True):
         if commit is None:
             console.print(Text(f"  {run.id} is not in this repository: {snapshot.FETCH}"))
-    if None not in commits:
+    old, new = commits
+    if old is not None and new is not None:
         color = "always" if console.is_terminal else "never"
         options = ("--no-ext-diff", "--no-textconv", "--stat", "--patch", f"--color={color}")
-        text = Repository(ROOT).run("diff", *options, *commits)
+        text = Repository(ROOT).run("diff", *options, old, new)
         print(printable(text, colors=True) or "  the same", flush=True)
 
 
@@ -282,10 +283,10 @@ def _packed(items: Sequence[Text], width: int) -> Text:
 
 def _files(before: RunRecord, run: RunRecord) -> list[str]:
     """The code files that changed; empty if a commit is missing."""
-    commits = [_code(before), _code(run)]
-    if None in commits:
+    old, new = _code(before), _code(run)
+    if old is None or new is None:
         return []
-    return Repository(ROOT).run("diff", "--name-only", *commits).splitlines()
+    return Repository(ROOT).run("diff", "--name-only", old, new).splitlines()
 
 
 def _code(run: RunRecord) -> str | None:

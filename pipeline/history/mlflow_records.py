@@ -72,5 +72,5 @@ class ServerRuns(StoredRuns):
 def _stored(run: Run) -> StoredRun:
     info, data = run.info, run.data
     return StoredRun(
-        info.run_id, info.status, info.start_time, info.artifact_uri, data.tags, data.metrics
+        info.run_id, info.status, info.start_time, info.artifact_uri or "", data.tags, data.metrics
     )

@@ -67,7 +67,7 @@ def render(comparison: Comparison, measured: Sequence[Measurements | None]) -> s
 
 
 def _digests(artifacts: Sequence[dict[str, Any] | None]) -> set[str | None]:
-    return {artifact and artifact["digest"] for artifact in artifacts}
+    return {artifact["digest"] if artifact else None for artifact in artifacts}
 
 
 def curves(drawn: Mapping[str, Measurements]) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import OmegaConf
@@ -107,7 +107,7 @@ def results(run: RunRecord) -> dict[str, StepResult]:
 
 def adapt_config(recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Fit a recorded configuration to other code: drop unknown keys, add defaults of new keys."""
-    defaults = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    defaults = _sections(folder / "config.yaml")
     adapted = {
         section: {key: recorded.get(section, {}).get(key, default) for key, default in keys.items()}
         for section, keys in defaults.items()
@@ -177,14 +177,18 @@ def _defaults(code_dir: Path, model: str) -> dict[str, dict[str, Any]]:
     file = code_dir / "conf" / "model" / f"{model}.yaml"
     if not file.is_file():
         return {}  # Hydra lists the existing files
-    all_defaults = OmegaConf.to_container(OmegaConf.load(code_dir / "config.yaml"))
-    model_settings = OmegaConf.to_container(OmegaConf.load(file))
+    all_defaults, model_settings = _sections(code_dir / "config.yaml"), _sections(file)
     is_global = "_global_" in file.read_text(encoding="utf-8")
     sections = model_settings if is_global else {"model": model_settings}
     return {
         section: {key: all_defaults[section][key] for key in keys if key in all_defaults[section]}
         for section, keys in sections.items()
     }
+
+
+def _sections(file: Path) -> dict[str, dict[str, Any]]:
+    """The settings of a configuration file, as they are written there."""
+    return cast(dict[str, dict[str, Any]], OmegaConf.to_container(OmegaConf.load(file)))
 
 
 def _literal(value: Any) -> Any:

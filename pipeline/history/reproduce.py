@@ -230,9 +230,9 @@ def _artifacts(
             continue
         new_files = [state / "trackio" / file for file in new[name]["stored"]]
         with recreate.artifact_folder(run, old[name]) as files:
-            pair = [_text([*filter(Path.is_file, files.rglob("*"))]), _text(new_files)]
-        if name.endswith(".csv") and None not in pair:
-            yield equality.table(before.step, name, *pair, tolerance)
+            old_text, new_text = _text([*filter(Path.is_file, files.rglob("*"))]), _text(new_files)
+        if name.endswith(".csv") and old_text is not None and new_text is not None:
+            yield equality.table(before.step, name, old_text, new_text, tolerance)
         else:
             how = " -> ".join(digest[:12] for digest in digests)
             yield Item(before.step, name, equality.DIFFERENT, f"digest {how}")

@@ -77,7 +77,9 @@ class History:
                 f"{len(ids)} runs begin with {name!r}: {first_ids}", "give more of the run's id"
             )
         id = ids.pop()
-        return self.local.get(id) or self._store.read(remote_runs[id])
+        if id in self.local or self._store is None:
+            return self.local[id]
+        return self._store.read(remote_runs[id])
 
     def runs(self, experiment: str | None = None) -> Iterator[RunRecord]:
         """All runs, newest first; remote records are read lazily.

@@ -64,6 +64,8 @@ def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
     from pipeline.history.mlflow_records import ServerRuns
     from pipeline.tracking.mlflow import store as mlflow_store
 
+    if step.mlflow_run is None:
+        return {}
     client = ServerRuns().client
     with mlflow_store.readable_errors(), tempfile.TemporaryDirectory() as folder:
         if path not in {file.path for file in client.list_artifacts(step.mlflow_run)}:
@@ -123,13 +125,13 @@ def _fetched(result: StepResult, name: str, digest: str) -> Path:
     path = folder / name
     if not path.is_file() or file_digest(path) != digest:
         import mlflow
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
 
         mlflow.set_tracking_uri(settings.tracking_uri())
         try:
-            mlflow.artifacts.download_artifacts(
-                run_id=result.mlflow_run, artifact_path=name, dst_path=str(folder)
-            )
-        except (mlflow.exceptions.MlflowException, OSError) as error:
+            download_artifacts(run_id=result.mlflow_run, artifact_path=name, dst_path=str(folder))
+        except (MlflowException, OSError) as error:
             raise PipelineError(
                 f"{name} of run {result.pipeline_run} is gone from MLflow ({error})",
                 "write it again: python main.py main.steps=[report] main.force=true",

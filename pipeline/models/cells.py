@@ -18,7 +18,7 @@ from pipeline.science.data.tables import EXACT
 # Integers of up to 15 digits are exact as floats, whatever dtype pandas gives the column.
 NUMBER = re.compile(r"-?([0-9]{1,15}|[0-9]{1,20}\.[0-9]{1,20}([eE][+-]?[0-9]{1,3})?)")
 LARGEST = float(np.finfo("float32").max)  # scikit-learn's trees accept no larger number
-TRUTHS = {"True": True, "true": True, "False": False, "false": False}
+TRUTHS: dict[str | None, bool] = {"True": True, "true": True, "False": False, "false": False}
 
 
 class Columns:
@@ -34,7 +34,7 @@ class Columns:
 
     def read(self, cells: Mapping[str, Sequence[str | None]]) -> tuple[pd.DataFrame, np.ndarray]:
         """The features, and a mask of the valid rows; the values of other rows are undefined."""
-        features, valid = {}, np.True_
+        features, valid = {}, np.array(True)
         for name, column in self._columns.items():
             features[name], column_valid = column.read(cells[name])
             valid = valid & column_valid

@@ -132,7 +132,7 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
         test = test_data.file()
         if production and production.test_digest != version.test_digest:
             training_rows = _training_rows(run, production, Path(folder, "production"))
-            test = unseen(verdict, training_rows, test, Path(folder, "unseen.csv"))
+            test = unseen(verdict, production, training_rows, test, Path(folder, "unseen.csv"))
         versions = [version, *([production] if production else [])]
         results = {v.number: in_fresh_process(v, env_manager, test, verdict) for v in versions}
         if results[version.number]:
@@ -145,7 +145,7 @@ def judge(version: Version, rules: Gate, env_manager: str) -> Verdict:
         if rules.beat_baseline:
             verdict.checks.append(_beats(measured[version.number], rules))
     if production and len(measured) == len({version.number, production.number}):
-        verdict.checks += _comparison(verdict, rules)
+        verdict.checks += _comparison(verdict, production, rules)
         verdict.checks += _compatible(version, production, results)
     return verdict
 
@@ -184,19 +184,22 @@ def _training_rows(run: TrackerRun, version: Version, folder: Path) -> Path | No
     return artifact.file() if artifact and artifact.digest == digest else None
 
 
-def unseen(verdict: Verdict, training_rows: Path | None, test: Path, path: Path) -> Path:
+def unseen(
+    verdict: Verdict, production: Version, training_rows: Path | None, test: Path, path: Path
+) -> Path:
     """Leave out the test rows that the version in production was trained on.
 
     Args:
         verdict: gets a note on the rows that are left out, or a failed check if all would be.
-        training_rows: the rows that the version was trained on; None if they are gone.
+        production: the version in production.
+        training_rows: the rows that it was trained on; None if they are gone.
         test: the test rows.
         path: the file to write the remaining rows to.
 
     Returns:
         ``path``, or ``test`` if no row is left out.
     """
-    subject = f"version {verdict.production.number}, in production, was"
+    subject = f"version {production.number}, in production, was"
     if training_rows is None:
         verdict.notes.append(
             f"{subject} measured on other test data, and its training rows are gone: it may have "
@@ -286,9 +289,9 @@ def _beats(result: Mapping[str, Any], rules: Gate) -> Check:
     return Check(is_better, text)
 
 
-def _comparison(verdict: Verdict, rules: Gate) -> Iterator[Check]:
+def _comparison(verdict: Verdict, production: Version, rules: Gate) -> Iterator[Check]:
     """Check that the candidate is not worse than production by more than the margin."""
-    number, old = verdict.version.number, verdict.production.number
+    number, old = verdict.version.number, production.number
     new, current = verdict.metrics[number], verdict.metrics[old]
     name = rules.metric or next((usual for usual in USUAL_METRICS if usual in new), "")
     if name not in new or name not in current:

@@ -173,7 +173,7 @@ def _promotion_lock(name: str, user: str) -> Iterator[None]:
                 raise
         with contextlib.suppress(MlflowException):  # released in the meantime
             holder = client.get_registered_model(lock)
-            if time.time() - holder.creation_timestamp / 1000 > LEASE:
+            if time.time() - (holder.creation_timestamp or 0) / 1000 > LEASE:
                 client.delete_registered_model(lock)
             elif time.monotonic() > deadline:
                 raise PipelineError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import mlflow
+from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -288,17 +288,17 @@ def _version(stored: ModelVersion, aliases: Mapping[str, str]) -> Version:
         dict(stored.tags),
         datetime.fromtimestamp(stored.creation_timestamp / 1000, UTC),
         stored.run_id or "",
-        stored.source,
+        stored.source or "",
     )
 
 
 def _download(version: Version, folder: Path) -> None:
     folder.mkdir()
     model_uri = f"models:/{version.name}/{version.number}"
-    uri = mlflow_store.existing().get_model_version_download_uri(version.name, version.number)
+    uri = mlflow_store.existing().get_model_version_download_uri(version.name, str(version.number))
     try:
         with azure.readable_errors(uri):
-            path = mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder / "all"))
+            path = download_artifacts(model_uri, dst_path=str(folder / "all"))
     except (MlflowException, OSError) as error:
         raise PipelineError(
             f"the files of {version.name} version {version.number} can't be downloaded: {error}",

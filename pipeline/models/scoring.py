@@ -340,7 +340,7 @@ def measure(loaded: LoadedModel, test: Path) -> dict[str, Any]:
     names, dtypes = ([name], [dtype]) if isinstance(name, str) else (name, dtype)
     types = [
         {"column": column, "dtype": kind}
-        for column, kind in zip(names, dtypes, strict=True)
+        for column, kind in zip(names, dtypes or [], strict=True)
         if kind
     ]
     target = read_table(test, schema={"columns": types})[name]
@@ -382,8 +382,8 @@ def _call(estimator: Any, method: str, rows: Any) -> np.ndarray:
     if not is_forest or estimator.n_outputs_ > 1 or rows.shape[0] > FEW:
         return getattr(estimator, method)(rows)
     rows = estimator._validate_X_predict(rows)  # noqa: SLF001 - as scikit-learn does
-    total = sum(getattr(tree, method)(rows, check_input=False) for tree in estimator.estimators_)
-    return total / len(estimator.estimators_)
+    outputs = (getattr(tree, method)(rows, check_input=False) for tree in estimator.estimators_)
+    return np.asarray(sum(outputs)) / len(estimator.estimators_)
 
 
 def _numbers(texts: pd.Series) -> tuple[pd.Series, str]:

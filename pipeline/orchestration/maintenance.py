@@ -286,9 +286,8 @@ def _add_records(
     unneeded.sweeps = sorted([*parents - {state / "runs"}, *sweeps])
     mlflow_runs = [summary["mlflow_run"] for summary in removed if summary.get("mlflow_run")]
     steps = [step for summary in kept_summaries for step in summary["steps"].values()]
-    needed = {summary.get("mlflow_run") for summary in kept_summaries} | {
-        s.get("mlflow_run") for s in steps
-    }
+    users = [*kept_summaries, *steps]
+    needed = {user["mlflow_run"] for user in users if user.get("mlflow_run")}
     mlflow_runs += [record["mlflow_run"] for record in sweeps.values()]
     unneeded.mlflow = mlflow_garbage.removable(mlflow_runs, needed)
     removed_ids, kept_tracker_runs = (

@@ -208,8 +208,9 @@ def _metrics_table(metrics: Mapping[str, float]) -> Table:
     """
     rows: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
-        kind = next(kind for kind, pattern in WAYS.items() if re.fullmatch(pattern, key))
-        name, _, target = re.fullmatch(WAYS[kind], key)[1].partition(".")
+        matches = ((kind, re.fullmatch(pattern, key)) for kind, pattern in WAYS.items())
+        kind, match = next((kind, match) for kind, match in matches if match)
+        name, _, target = match[1].partition(".")
         rows.setdefault(f"{kind} {target}".strip(), {})[name] = value
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -14,7 +14,8 @@ from sklearn import metrics as score
 from pipeline.science import evaluation
 
 TOP_FEATURES = 20
-NO_MATH = {"text.parse_math": False}  # names of classes and columns may contain dollar signs
+# Names of classes and columns may contain dollar signs
+NO_MATH: dict[Any, Any] = {"text.parse_math": False}
 
 
 @rc_context(NO_MATH)
@@ -89,11 +90,12 @@ def draw_curves(predictions: evaluation.Predictions, curve: Any) -> Figure:
         xlabel="false positive rate" if roc else "recall",
         ylabel="true positive rate" if roc else "precision",
     )
+    scores, classes = np.asarray(predictions.scores), predictions.classes or []
     for i, truth in predictions.class_masks.items():
         if truth.any() and not truth.all():
-            first, second, _ = curve(truth, predictions.scores[:, i])
+            first, second, _ = curve(truth, scores[:, i])
             x, y = (first, second) if roc else (second, first)
-            axes.plot(x, y, label=f"{predictions.classes[i]} (area {score.auc(x, y):.3f})")
+            axes.plot(x, y, label=f"{classes[i]} (area {score.auc(x, y):.3f})")
     if roc:
         axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     if axes.get_legend_handles_labels()[0]:

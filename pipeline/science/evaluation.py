@@ -82,10 +82,10 @@ def predict(model: Any, features: pd.DataFrame, target: Any, positive: Any = Non
         target: the rows' true values; None if they are not needed.
         positive: the positive class of a binary classifier; None means the second.
     """
+    several = tuple(target.columns) if isinstance(target, pd.DataFrame) else ()
     truth = np.array([]) if target is None else target.to_numpy()
     predicted = np.asarray(model.predict(features))
     if not is_classifier(model):
-        several = tuple(target.columns) if isinstance(target, pd.DataFrame) else ()
         return Predictions(truth, predicted, targets=several)
     classes, scores, has_probabilities = list(model.classes_), None, hasattr(model, "predict_proba")
     if has_probabilities:

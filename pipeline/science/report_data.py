@@ -256,8 +256,8 @@ def number_mistakes(
     """The rows with the largest absolute errors."""
     errors = predicted - truth
     hardest = np.argsort(-np.abs(errors), kind="stable")[:count]
-    return [{"name": names[row], "true": number(truth[row]),
-             "predicted": number(predicted[row]), "measure": float(errors[row])}
+    return [{"name": names[row], "true": number(float(truth[row])),
+             "predicted": number(float(predicted[row])), "measure": float(errors[row])}
             for row in hardest]  # fmt: skip
 
 

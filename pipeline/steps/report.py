@@ -37,6 +37,7 @@ def keep_table(name: str, table: "pd.DataFrame", context: StepContext) -> None:
 def _log_report(report: Mapping[str, Any]) -> None:
     """Log the report as a file of this step's MLflow run."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if not run_id:
@@ -48,5 +49,5 @@ def _log_report(report: Mapping[str, Any]) -> None:
     try:
         with azure.readable_errors(client.get_run(run_id).info.artifact_uri):
             client.log_dict(run_id, dict(report), REPORT)
-    except mlflow.exceptions.MlflowException as error:
+    except MlflowException as error:
         raise PipelineError(f"MLflow does not take the report: {error}") from error

@@ -306,7 +306,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a summary as Python numbers, converted from NumPy if necessary."""
     return {
-        name: value.item() if hasattr(value, "item") else cast(float, value)
+        name: cast(Any, value).item() if hasattr(value, "item") else cast(float, value)
         for name, value in summary.items()
         if isinstance(value, Real)
     }

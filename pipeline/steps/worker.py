@@ -155,9 +155,9 @@ def run(function: Callable[[], None]) -> int:
         function()
     except SystemExit as stop:
         status = stop.code or 0
-    except BaseException:
+    except BaseException as error:
         status = 1
-        sys.excepthook(*sys.exc_info())
+        sys.excepthook(type(error), error, error.__traceback__)
     if not isinstance(status, int):
         print(status, file=sys.stderr)
         status = 1

@@ -143,23 +143,23 @@ class Sweep(Callback):
         context.export(config, self.id, self._tracker.kind)
         hardening.close_state()
         variables.set_defaults({"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"})
-        unfinished = stored and stored["unfinished"]
-        interrupted = unfinished and not processes.Marker(stored["id"]).is_alive()
-        if interrupted:
+        if stored and (not stored["unfinished"] or processes.Marker(stored["id"]).is_alive()):
+            stored = None  # it ended, or another process is at it
+        if stored:
             self.id, self.folder = stored["id"], Path(stored["folder"])
             context.export(config, self.id, self._tracker.kind)
-        self._marker = processes.Marker(self.id)
-        if not interrupted:
-            self._prepare(config)
+        marker = self._marker = processes.Marker(self.id)
+        if not stored:
+            self._prepare(config, marker)
 
         from pipeline.sweeps import record as sweep_record
 
         finished_trials = []
-        if interrupted:
+        if stored:
             self.run = stored["mlflow_run"]
             finished_trials = sweep_record.resume(self._marker, self.run)
             say(f"sweep {self.id} is resumed: {len(finished_trials)} of its trials are finished")
-            self._prepare(config)  # after the killed process's temporary files are removed
+            self._prepare(config, marker)  # after the killed process's temporary files are removed
         else:
             self.run = sweep_record.begin(config, self._marker, commit)
             say(f"sweep {self.id}")
@@ -168,9 +168,9 @@ class Sweep(Callback):
         minimized = lower_is_better(config.search.metric or "")
         self._watch = progress.Watch(self.folder, self._total, minimized)
 
-    def _prepare(self, config: DictConfig) -> None:
+    def _prepare(self, config: DictConfig, marker: processes.Marker) -> None:
         """Make a temporary folder, and start the last step's worker for all local trials."""
-        self._temporary = processes.Temporary(self._marker)
+        self._temporary = processes.Temporary(marker)
         self._temporary.begin()
         self._tracker.prepare()
         is_local = "Ray" not in config.hydra.launcher._target_
@@ -223,12 +223,12 @@ class Sweep(Callback):
         sweep = job.SweepContext.of(config.hydra.job.env_set)
         if sweep is None:
             return  # the sweep failed its checks
-        number = config.hydra.job.num
+        number, overrides = config.hydra.job.num, [*(job_return.overrides or ())]
         value = job_return._return_value  # noqa: SLF001 - Hydra's public one raises the job's error
         duration = f"in {time.monotonic() - self._trial_started:.1f} s"
-        parameters = job.parameters(job_return.overrides)
+        parameters = job.parameters(overrides)
         searched = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
-        trial = job.current_trial(sweep.id, number) or sweep.trial(number, job_return.overrides)
+        trial = job.current_trial(sweep.id, number) or sweep.trial(number, overrides)
         if job_return.status is JobStatus.COMPLETED:
             if trial.mlflow_run:
                 _record().log_objective(trial.mlflow_run, value)
@@ -375,7 +375,7 @@ def identity(config: DictConfig) -> str:
         config.hydra.overrides.hydra
     )
     relevant = sorted(word for word in typed if not word.lstrip("+~").startswith(EXECUTION))
-    settings_only = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    settings_only = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     files = [ROOT / "main.py", *sorted((ROOT / "pipeline").rglob("*.py"))]
     for step in step_folders():
         files += step_files(ROOT / step)

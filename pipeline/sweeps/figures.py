@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import optuna
 import yaml
+from matplotlib import pyplot
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.visualization import matplotlib as still
 
@@ -21,7 +22,7 @@ FIGURES = {
 }
 
 # Do not read dollar signs in names and values of parameters as mathematics
-PLAIN = {"backend": "agg", "text.parse_math": False}
+PLAIN: dict[Any, Any] = {"backend": "agg", "text.parse_math": False}
 
 
 def draw(
@@ -58,7 +59,7 @@ def draw(
             axes = getattr(still, function)(study, target_name=metric)
             files[figure] = folder / f"{figure}.png"
             axes.figure.savefig(files[figure], dpi=110, bbox_inches="tight")
-            matplotlib.pyplot.close(axes.figure)
+            pyplot.close(axes.figure)
     return files, importances
 
 

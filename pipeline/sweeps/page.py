@@ -106,14 +106,14 @@ def number(text: str | None) -> float | None:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError:
         return None
-    return float(value) if type(value) in (int, float) else None
+    return float(value) if isinstance(value, int | float) and type(value) is not bool else None
 
 
 def progress(trials: Sequence[TrialRecord], minimize: bool) -> dict[str, list[tuple[float, float]]]:
     """Points of (number, value) in the order of the trials: each value, and the best so far."""
     points, best = [], []
     for trial in sorted(trials, key=lambda trial: trial.number):
-        points.append((float(trial.number), float(trial.value)))
+        points.append((float(trial.number), trial.objective))
         better = min if minimize else max
         best.append((float(trial.number), better(value for _, value in points)))
     return {"points": points, "best": best}
@@ -127,8 +127,8 @@ def parallel(trials: Sequence[TrialRecord], keys: Mapping[str, str]) -> dict[str
     axes, positions = [], []
     for key, label in keys.items():
         texts = [trial.parameters.get(key) or "-" for trial in trials]
-        numbers = [number(text) for text in texts]
-        if None not in numbers:
+        numbers = [value for text in texts if (value := number(text)) is not None]
+        if len(numbers) == len(texts):
             scale = axis(numbers)
             ticks = scale.ticks
         else:
@@ -138,7 +138,7 @@ def parallel(trials: Sequence[TrialRecord], keys: Mapping[str, str]) -> dict[str
             numbers = [float(labels.index(text)) for text in texts]
         axes.append({"name": label, "ticks": [(scale.place(v), text) for v, text in ticks]})
         positions.append([scale.place(value) for value in numbers])
-    values = [trial.value for trial in trials]
+    values = [trial.objective for trial in trials]
     scale = axis(values)
     axes.append({"name": "", "ticks": [(scale.place(v), text) for v, text in scale.ticks]})
     positions.append([scale.place(value) for value in values])

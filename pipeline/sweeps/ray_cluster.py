@@ -10,11 +10,12 @@ machine has a state folder of its own beside the uploaded code.
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 from hydra._internal.callbacks import Callbacks
@@ -22,6 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
+from ray.exceptions import RayError
 
 from pipeline.config import schema as config
 from pipeline.config.job import raw_overrides
@@ -62,7 +64,9 @@ class Cluster:
         runtime_env: Any,
     ):
         self.address, self.num_cpus, self.retries = address, num_cpus, retries
-        extra_env = OmegaConf.to_container(runtime_env) if OmegaConf.is_config(runtime_env) else {}
+        extra_env: Any = {}
+        if OmegaConf.is_config(runtime_env):
+            extra_env = OmegaConf.to_container(runtime_env)
         self.runtime_env = {"working_dir": str(ROOT), "excludes": LEFT_OUT, **extra_env}
         self._connect()
 
@@ -73,7 +77,7 @@ class Cluster:
                     self.address,
                     runtime_env=self.runtime_env,
                     log_to_driver=False,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                 )
                 break
             except ConnectionAbortedError as error:  # the cluster answers, but starts slowly
@@ -85,7 +89,8 @@ class Cluster:
                     ) from error
             except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
                 raise unreachable(self.address, _last_line(error)) from error
-        self.locks = ray.remote(num_cpus=0, resources=HEAD, max_concurrency=10_000)(Locks).remote()
+        options: dict[str, Any] = {"num_cpus": 0, "resources": HEAD, "max_concurrency": 10_000}
+        self.locks = ray.remote(**options)(Locks).remote()
 
     def run(
         self, task: Callable, callbacks: Callbacks, configs: Sequence[DictConfig], first: int
@@ -121,15 +126,16 @@ class Cluster:
 
     def _run(
         self,
-        trials: Sequence[tuple],
+        trials: Sequence[tuple[Any, ...]],
         first: int,
         callbacks: Callbacks,
         results: dict[int, JobReturn],
     ) -> None:
         """Run the trials that have no result yet."""
-        remote = ray.remote(num_cpus=self.num_cpus, max_retries=0)(run_trial)
+        remote = cast(Any, ray.remote(num_cpus=self.num_cpus, max_retries=0)(run_trial))
         tries: dict[int, int] = defaultdict(int)
-        waiting, running = deque(index for index in range(len(trials)) if index not in results), {}
+        waiting = deque(index for index in range(len(trials)) if index not in results)
+        running: dict[Any, int] = {}
         while waiting or running:
             while waiting and len(running) < self._slots():
                 index = waiting.popleft()
@@ -140,7 +146,7 @@ class Cluster:
             index = running.pop(ready)
             try:
                 results[index], events = ray.get(ready)
-            except ray.exceptions.RayError as error:
+            except RayError as error:
                 ray.get(self.locks.release_all.remote(f"{first + index}/{tries[index]}"))
                 tries[index] += 1
                 if tries[index] <= self.retries:
@@ -215,7 +221,7 @@ def run_trial(
     sweep_among(callbacks).report = lambda **event: events.append(event)
     with locking_with(lock):
         result = run_job(
-            hydra_context=HydraContext(config_loader=None, callbacks=callbacks),
+            hydra_context=HydraContext(config_loader=cast(Any, None), callbacks=callbacks),
             task_function=task,
             config=trial_config,
             job_dir_key="hydra.sweep.dir",
@@ -247,7 +253,7 @@ def _lost(trial_config: DictConfig, callbacks: Callbacks, error: Exception) -> J
     """The failed result of a trial whose retries are used up."""
     result = JobReturn(raw_overrides(trial_config.hydra.overrides.task), status=JobStatus.FAILED)
     result.return_value = PipelineError(f"its workers died, the last with {type(error).__name__}")
-    callbacks.on_job_start(config=trial_config, task_function=None)
+    callbacks.on_job_start(config=trial_config, task_function=cast(Any, None))
     callbacks.on_job_end(config=trial_config, job_return=result)
     return result
 

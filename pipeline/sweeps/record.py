@@ -1,12 +1,14 @@
 """Reads and writes a sweep's MLflow run and its trials, which are child runs."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from omegaconf import DictConfig, OmegaConf
 
@@ -45,6 +47,11 @@ class TrialRecord:
     overrides: Sequence[str] = ()
 
     @property
+    def objective(self) -> float:
+        """The value as a number: NaN if there is none."""
+        return math.nan if self.value is None else self.value
+
+    @property
     def is_done(self) -> bool:
         """Whether the trial finished and, if it has metrics, logged its objective before a kill."""
         has_value = self.value is not None or set(METRICS).isdisjoint(self.metrics)
@@ -66,7 +73,7 @@ def begin(config: DictConfig, marker: Marker, commit: origin.Commit | None) -> s
         tags |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
     run = client.create_run(experiment, run_name=f"sweep-{marker.id}", tags=tags).info.run_id
     marker.note(**{MLFLOW_RUN: run})
-    recorded_config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    recorded_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     client.log_text(run, OmegaConf.to_yaml(recorded_config), "config.yaml")
     return run
 
@@ -83,7 +90,7 @@ def resume(marker: Marker, run: str) -> list[int]:
     mark_dead()
     try:
         client.update_run(run, "RUNNING")
-    except mlflow.exceptions.MlflowException as error:
+    except MlflowException as error:
         raise PipelineError(
             f"sweep {marker.id} was interrupted, and its run is gone from MLflow ({run})",
             f"to start anew, remove its file in {settings.state_dir() / 'sweeps'}",

@@ -88,7 +88,7 @@ def log(
     client = mlflow.MlflowClient(settings.tracking_uri())
     client.log_artifacts(run, str(sweep_folder), "sweep")
     if best:
-        client.log_metric(run, "best", best[0].value)
+        client.log_metric(run, "best", best[0].objective)
         client.set_tag(run, "pipeline.best", str(best[0].number))
     with (sweep_folder / "tracker.log").open("w") as log_file, contextlib.redirect_stdout(log_file):
         run_config = {"sweep": id, "metric": metric, "experiment": config.main.experiment_name}
@@ -125,7 +125,7 @@ def minimized(config: DictConfig) -> bool:
 def ranked(trials: Sequence[TrialRecord], config: DictConfig) -> list[TrialRecord]:
     """The finished trials with an objective, best first."""
     finished = [trial for trial in trials if trial.state == "FINISHED" and trial.value is not None]
-    return sorted(finished, key=lambda trial: trial.value, reverse=not minimized(config))
+    return sorted(finished, key=lambda trial: trial.objective, reverse=not minimized(config))
 
 
 def varied(trials: Sequence[TrialRecord]) -> list[str]:

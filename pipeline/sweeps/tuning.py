@@ -10,12 +10,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Transformer
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
@@ -234,7 +234,7 @@ def search_space(
     if not models_vary:
         keys = (key.lstrip("+") for key in space)
         _check_parameters(config.model, [key for key in keys if key.startswith(ESTIMATOR)])
-    return space, [override.input_line for key, override in overrides.items() if key not in space]
+    return space, [o.input_line or "" for key, o in overrides.items() if key not in space]
 
 
 def _check_parameters(model: DictConfig, keys: Sequence[str]) -> None:
@@ -279,16 +279,17 @@ def distribution(key: str, override: Override) -> BaseDistribution:
 
 def _distribution(override: Override) -> BaseDistribution:
     value = override.value()
-    if override.is_interval_sweep():
-        log, (low, high) = "log" in value.tags, (value.start, value.end)
+    if isinstance(value, IntervalSweep):
+        log, low, high = "log" in value.tags, cast(float, value.start), cast(float, value.end)
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=log)
         return FloatDistribution(low, high, log=log)
-    if override.is_range_sweep() and not value.shuffle:
+    if isinstance(value, RangeSweep) and not value.shuffle:
         steps = [*override.sweep_iterator(transformer=Transformer.identity)]
         if not steps:
             raise ValueError("it is empty")
-        kind = IntDistribution if isinstance(steps[0], int) else FloatDistribution
+        kind: Any = IntDistribution if isinstance(steps[0], int) else FloatDistribution
         return kind(steps[0], steps[-1], step=abs(value.step))
-    choices = override.sweep_iterator(transformer=Transformer.identity)
-    return CategoricalDistribution([getattr(choice, "text", choice) for choice in choices])
+    values = override.sweep_iterator(transformer=Transformer.identity)
+    choices: list[Any] = [getattr(value, "text", value) for value in values]
+    return CategoricalDistribution(choices)

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import wandb
 from filelock import FileLock
+from wandb.apis.public import Run as StoredRun
 
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError, did_you_mean
@@ -181,7 +182,7 @@ def _copy_run(run: RecordedRun, copies: dict[str, str]) -> str:
 # --- Compare with W&B -------------------------------------------------------------------------
 
 
-def _copies_of(run: RecordedRun, copy: wandb.apis.public.Run) -> dict[str, str]:
+def _copies_of(run: RecordedRun, copy: StoredRun) -> dict[str, str]:
     """W&B's versions of a run's inputs and outputs, matched by name and digest."""
     stored = {
         (artifact.name.partition(":")[0], artifact.metadata.get(DIGEST)): artifact.name
@@ -192,9 +193,7 @@ def _copies_of(run: RecordedRun, copy: wandb.apis.public.Run) -> dict[str, str]:
     return {key: name for key, name in copies.items() if name}
 
 
-def _missing_records(
-    run: RecordedRun, copy: wandb.apis.public.Run, copies: Mapping[str, str]
-) -> list[str]:
+def _missing_records(run: RecordedRun, copy: StoredRun, copies: Mapping[str, str]) -> list[str]:
     """The outputs, inputs, logged values and summary values that a run's copy in W&B lacks."""
 
     def list_missing() -> list[str]:
@@ -216,7 +215,7 @@ def _missing_records(
     return call_sdk(f"read run {run.name!r}", list_missing)
 
 
-def _lost_files(copy: wandb.apis.public.Run) -> set[str]:
+def _lost_files(copy: StoredRun) -> set[str]:
     """The figures and tables whose files in W&B are missing or damaged.
 
     The SDK drops a file without an error if the server refuses it.

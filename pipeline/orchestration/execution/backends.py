@@ -131,7 +131,7 @@ def _read(config: Any) -> dict[str, Any]:
             f"main.backend_config={config!r} holds no settings",
             "give keys and values: {key: value}",
         )
-    return content
+    return {str(key): value for key, value in content.items()}
 
 
 def _check_servers(name: str, tracker: str) -> None:
@@ -163,7 +163,7 @@ def _kubernetes(backend: Backend) -> Backend:
     path = Path(backend.config["kube-job-template-path"])
     try:
         job = yaml.safe_load(path.read_text(encoding="utf-8"))
-        job["metadata"]["namespace"], job["spec"]["template"]["spec"]["containers"][0].keys()
+        _ = job["metadata"]["namespace"], job["spec"]["template"]["spec"]["containers"][0].keys()
     except OSError as error:
         raise PipelineError(
             f"kube-job-template-path={str(path)!r} can't be read: {error.strerror}",

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal, cast
 
 from filelock import FileLock
 from mlflow.environment_variables import MLFLOW_ENV_ROOT
@@ -136,9 +137,8 @@ def build(step: Path, env_manager: str, *, quiet: bool = False) -> Path:
         with FileLock(f"{folder}.lock"):
             if not is_built(python):
                 shutil.rmtree(folder, ignore_errors=True)
-                _create_virtualenv(
-                    step, spec, folder, env_manager=env_manager, capture_output=quiet
-                )
+                manager = cast(Literal["uv", "virtualenv"], env_manager)
+                _create_virtualenv(step, spec, folder, env_manager=manager, capture_output=quiet)
                 (folder / MARKER).touch()
     return python
 

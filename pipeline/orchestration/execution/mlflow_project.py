@@ -118,7 +118,7 @@ class Executor:
             if commit:
                 all_tags |= {MLFLOW_GIT_COMMIT: commit.sha, "git.dirty": str(commit.dirty).lower()}
             mlflow.set_tags(all_tags)
-            mlflow.log_params(parameters)
+            mlflow.log_params(dict(parameters))
             self._address = run.info.artifact_uri
             with azure.readable_errors(self._address):
                 mlflow.log_text(config, "config.yaml")
@@ -154,7 +154,7 @@ class Executor:
                 mlflow.log_metrics(dict(metrics))
             with azure.readable_errors(self._address):
                 mlflow.log_text(summary, SUMMARY)
-            if results and error is None:
+            if results and error is None and self.parent:
                 parent_run.describe(self.client, self.parent, data_set, results)
         except BaseException:
             status = "FAILED" if status == "FINISHED" else status
@@ -194,7 +194,7 @@ class Executor:
                 raise KeyboardInterrupt from error
             self._fetch_report(self._end_child(RunStatus.FAILED), report)
             raise _failure(step, report, log, error, self.backend) from error
-        return self._outcome(step, submitted.run_id, report, log, time.monotonic() - started)
+        return self._outcome(step, str(submitted.run_id), report, log, time.monotonic() - started)
 
     def _outcome(self, step: str, id: str, report: Path, log: Path, seconds: float) -> Outcome:
         """The outcome of a successful step, from its report.
@@ -279,6 +279,9 @@ class Executor:
     @mlflow_store.readable_errors()
     def record(self, result: StepResult) -> None:
         """Record a finished step's inputs and outputs as tags of its MLflow run."""
+        run, environment = result.mlflow_run, result.environment
+        if run is None or environment is None:
+            return  # MLflow has not run it
         tags = {RUN_ID_TAG: self.run_id, "pipeline.step": result.step}
         for direction in ("inputs", "outputs"):
             for artifact in getattr(result, direction):
@@ -287,22 +290,22 @@ class Executor:
         if result.tracker_url:
             tags["tracker.url"] = result.tracker_url
         batch = [RunTag(key, value) for key, value in tags.items()]
-        self._attach(result)
-        self.client.log_batch(
-            result.mlflow_run, tags=batch
-        )  # last, as these tags mark the step as complete
+        self._attach(result.step, run, environment)
+        self.client.log_batch(run, tags=batch)  # last, as these tags mark the step as complete
 
-    def _attach(self, result: StepResult) -> None:
+    def _attach(self, step: str, run: str, environment: str) -> None:
         """Log a step's package lock and its tables to its MLflow run."""
-        lock = settings.lock_file(result.environment).read_text(encoding="utf-8")
+        lock = settings.lock_file(environment).read_text(encoding="utf-8")
         with azure.readable_errors(self._address):
-            self.client.log_text(result.mlflow_run, lock, LOCK)
-            for table in self.folder.glob(f"{result.step}.*.csv"):
-                self.client.log_artifact(result.mlflow_run, str(table), TABLES)
+            self.client.log_text(run, lock, LOCK)
+            for table in self.folder.glob(f"{step}.*.csv"):
+                self.client.log_artifact(run, str(table), TABLES)
 
     @mlflow_store.readable_errors()
     def files(self, result: StepResult) -> dict[str, str]:
         """Digests of the files that MLflow stores for a step in the state folder, by path."""
+        if result.mlflow_run is None:
+            return {}
         return mlflow_store.local_files(mlflow_store.addresses(self.client, result.mlflow_run))
 
     def _end_child(self, status: int) -> str | None:
@@ -310,7 +313,7 @@ class Executor:
         ended = None
         # the step's own error matters more
         with mlflow_retries.without_retries(), contextlib.suppress(MlflowException):
-            for run in children(self.client, self.experiment, self.parent):
+            for run in children(self.client, self.experiment, self.parent or ""):
                 if run.info.run_id not in self._children:
                     self.client.set_terminated(run.info.run_id, RunStatus.to_string(status))
                     self._children.add(run.info.run_id)

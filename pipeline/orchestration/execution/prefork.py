@@ -97,7 +97,8 @@ class PreforkBackend(LocalBackend):
         """Start a project's entry point."""
         folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params))
         project, env_manager = load_project(folder), backend_config[PROJECT_ENV_MANAGER]
-        command = project.get_entry_point(entry_point).command
+        entry = project.get_entry_point(entry_point)
+        command = entry.command if entry else ""
         is_plain = command.split()[:2] == ["python", "script.py"] and SHELL.isdisjoint(command)
         child = backend_config["workers"].connect(folder, env_manager) if is_plain else None
         id = get_or_create_run(
@@ -141,9 +142,10 @@ def options(
 
 def _activation(folder: Path, env_manager: str) -> dict[str, str]:
     """The variables that activating a step's environment sets."""
-    if env_manager == "local":
+    found = interpreter(folder, env_manager)
+    if env_manager == "local" or found is None:
         return {}
-    python = Path(interpreter(folder, env_manager))
+    python = Path(found)
     path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {"VIRTUAL_ENV": str(python.parents[1]), "PATH": path}
 

@@ -76,8 +76,8 @@ class Workers:
         if python is None or sys.platform != "linux":  # forks are not safe elsewhere
             return
         name = worker_name(step, python, os.environ)
-        address, process = self._started.get(step, (None, None))
-        running = address and address.name == name and process.poll() is None
+        started = self._started.get(step)
+        running = started and started[0].name == name and started[1].poll() is None
         if not running and not _shared(name).exists():
             self._end(step)
             self._start(step, python, name)
@@ -112,10 +112,10 @@ class Workers:
 
     def _own(self, step: Path) -> ForkedChild | None:
         """A child of the worker that this process has started; waits until the worker listens."""
-        address, process = self._started.get(step, (None, None))
-        while process and process.poll() is None:
+        started = self._started.get(step)
+        while started and started[1].poll() is None:
             with contextlib.suppress(OSError):
-                return _connect(address)
+                return _connect(started[0])
             time.sleep(0.01)  # the worker is about to listen
         return None
 

@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mlflow.sklearn
+import mlflow
+import mlflow.sklearn as mlflow_sklearn
 from mlflow.entities import DatasetInput, Metric
 from mlflow.models import Model, infer_signature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
@@ -47,7 +48,7 @@ class Flavor:
         **options: Any,
     ) -> None:
         """Write the folder of the unfitted model, then replace its file by the fitted one."""
-        mlflow.sklearn.save_model(clone(model), path, mlflow_model=mlflow_model, **options)
+        mlflow_sklearn.save_model(clone(model), path, mlflow_model=mlflow_model, **options)
         file = Path(path, model_folder.FILE)
         if mlflow_model.model_size_bytes is not None:
             mlflow_model.model_size_bytes += len(data) - file.stat().st_size

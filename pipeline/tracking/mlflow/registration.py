@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import mlflow
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
@@ -54,7 +55,7 @@ def register(
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
     with azure.readable_errors(logged.artifact_path):
-        stored = Path(mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder)))
+        stored = Path(download_artifacts(logged.model_uri, dst_path=str(folder)))
     tags = {
         **origin,
         "model.digest": model_folder.digest(stored),

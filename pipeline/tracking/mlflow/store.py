@@ -339,7 +339,7 @@ def addresses(client: mlflow.MlflowClient, run_id: str) -> list[str]:
     run = client.get_run(run_id)
     models = run.outputs.model_outputs if run.outputs else []
     locations = [client.get_logged_model(output.model_id).artifact_location for output in models]
-    return [run.info.artifact_uri, *locations]
+    return [run.info.artifact_uri or "", *locations]
 
 
 def local_files(addresses: Iterable[str]) -> dict[str, str]:

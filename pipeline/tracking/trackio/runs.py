@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
@@ -23,13 +23,15 @@ from trackio import cas, context_vars
 from trackio.remote_client import RemoteClient
 from trackio.sqlite_storage import SQLiteStorage as SQLiteStorage
 from trackio.typehints import Manifest, Sha256Digest
+from trackio.utils import TRACKIO_DIR
+from trackio.utils import project_media_dir as project_media_dir
 
 if TYPE_CHECKING:
     import pandas as pd
 
-if settings.trackio_dir() != trackio.utils.TRACKIO_DIR:
+if settings.trackio_dir() != TRACKIO_DIR:
     raise PipelineError(
-        f"trackio was imported before the pipeline's library: it uses {trackio.utils.TRACKIO_DIR}",
+        f"trackio was imported before the pipeline's library: it uses {TRACKIO_DIR}",
         f"import trackio within go(args, run), or set TRACKIO_DIR={settings.trackio_dir()}",
     )
 
@@ -225,7 +227,7 @@ class TrackioRun(TrackerRun):
             auto_log_cpu=False,
             auto_log_gpu=False,
         )
-        self.id = self._run.id
+        self.id, self._config = self._run.id, cast(dict[str, Any], self._run.config)
         self._logged_once, self._summary = dict[str, Any](), dict[str, Any]()
         self._charted, self._series_names = job_type == PIPELINE, set[str]()
         self._remote = bool(os.environ.get("TRACKIO_SERVER_URL"))
@@ -291,7 +293,7 @@ class TrackioRun(TrackerRun):
                 self._run.log(batch, step=batch_step)
 
     def update(self, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        self._run.config.update(config)
+        self._config.update(config)
         self._summary.update(summary)  # stored by finish()
 
     def _store_config(self) -> None:
@@ -330,9 +332,9 @@ class TrackioRun(TrackerRun):
         error: BaseException | None = None,  # noqa: ARG002 - Trackio has no place for it
     ) -> None:
         if summary := {**self._logged_once, **self._summary, **(FAILED if failed else {})}:
-            config = dict(self._run.config)
-            self._run.config.clear()  # the summary comes first on the run's page
-            self._run.config.update({SUMMARY: summary, **config})
+            config = dict(self._config)
+            self._config.clear()  # the summary comes first on the run's page
+            self._config.update({SUMMARY: summary, **config})
         if summary or not self._run._config_logged:  # noqa: SLF001 - Trackio has no public call
             self._store_config()
         self._run.finish()

@@ -13,7 +13,7 @@ from pipeline.core import settings
 from pipeline.tracking import local_records
 
 # Import Trackio from trackio.runs, which sets TRACKIO_DIR before trackio is imported.
-from pipeline.tracking.trackio.runs import SQLiteStorage, blob_path, remove_links, trackio
+from pipeline.tracking.trackio.runs import SQLiteStorage, blob_path, project_media_dir, remove_links
 
 DIGEST = re.compile("[0-9a-f]{64}")  # the name of a file in the store
 
@@ -110,7 +110,7 @@ def remove_runs(chosen: list[tuple[str, str, str]]) -> None:
     for project, name, id in chosen:
         SQLiteStorage.delete_run(project, name, id)
         if Path(name).name == name:  # a name in the database must not lead to another folder
-            shutil.rmtree(trackio.utils.project_media_dir(project) / name, ignore_errors=True)
+            shutil.rmtree(project_media_dir(project) / name, ignore_errors=True)
     for project in {project for project, *_ in chosen}:
         database = SQLiteStorage.get_project_db_path(project)
         with contextlib.closing(sqlite3.connect(database)) as store:

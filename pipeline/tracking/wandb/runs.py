@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import wandb
 import xxhash
+from wandb.apis.public import Run as StoredRun
 from wandb.plot.custom_chart import CustomChart
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
@@ -141,10 +142,10 @@ def link(project: str, reference: str, registry: str, collection: str, alias: st
         ) from error
 
 
-def stored_run(project: str, id: str) -> wandb.apis.public.Run | None:
+def stored_run(project: str, id: str) -> StoredRun | None:
     """The run with an id on the server, or None."""
 
-    def look() -> wandb.apis.public.Run | None:
+    def look() -> StoredRun | None:
         try:
             runs = [*api().runs(project, {"name": id}, lazy=False)]
         except (wandb.Error, ValueError) as error:
@@ -385,7 +386,7 @@ def _message(error: BaseException) -> str:
     return message[:LONGEST_ERROR]
 
 
-def _remove_folder(run: wandb.apis.public.Run) -> None:
+def _remove_folder(run: StoredRun) -> None:
     """Remove the empty folder that the SDK makes to download a run's files."""
     with contextlib.suppress(OSError):
         os.removedirs(run.dir)

@@ -53,8 +53,9 @@ def test_rows_that_production_was_trained_on(
     table = pd.DataFrame({"x": range(100), "y": [f"w{n}" for n in range(100)]})
     known = write_table(table.iloc[rows or []].assign(more=1), tmp_path / "train.csv")
     test = write_table(table.head(10), tmp_path / "test.csv")
-    verdict = gate.Verdict(version(2), version(1, "b"), "test_data.csv:v2")
-    found = gate.unseen(verdict, known if rows else None, test, tmp_path / "unseen.csv")
+    production = version(1, "b")
+    verdict = gate.Verdict(version(2), production, "test_data.csv:v2")
+    found = gate.unseen(verdict, production, known if rows else None, test, tmp_path / "unseen.csv")
     assert len(pd.read_csv(found)) == left
     told = " ".join([*verdict.notes, verdict.failures()])
     assert said in told
