@@ -25,7 +25,7 @@ run: .venv/complete  ## run the pipeline; OVERRIDES="main.experiment_name=prod s
 
 test: .venv/extras  ## check lint, types, import contracts and docs, then run unit and integration tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@.venv/bin/mypy && .venv/bin/lint-imports --no-logo --no-cache
+	@.venv/bin/mypy && .venv/bin/basedpyright && .venv/bin/lint-imports --no-logo --no-cache
 	@$(MAKE) -s docs
 	@$(PYTEST) -n 3 tests/unit tests/integration
 
