@@ -98,8 +98,8 @@ def served(*words: str) -> Iterator[str]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             lines = iter(server.stdout or ())
-            words = (word for line in lines for word in line.split())
-            address = next(word for word in words if word.startswith("http"))
+            printed = (word for line in lines for word in line.split())
+            address = next(word for word in printed if word.startswith("http"))
             place = urlsplit(address)
             while server.poll() is None:
                 with contextlib.suppress(OSError):
