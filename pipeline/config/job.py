@@ -1,9 +1,10 @@
 """A run's own data beside its configuration: its id, its folder, its trial of a sweep."""
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -67,8 +68,28 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
+_events: ContextVar[list[dict[str, Any]] | None] = ContextVar("events", default=None)
+
+
+@contextlib.contextmanager
+def collecting_events() -> Iterator[list[dict[str, Any]]]:
+    """Collect the events that are reported during the block, instead of writing them to a file.
+
+    For trials on other machines, which have no file in common with the start of the sweep.
+    """
+    events: list[dict[str, Any]] = []
+    token = _events.set(events)
+    try:
+        yield events
+    finally:
+        _events.reset(token)
+
+
 def report_event(sweep: Path, **event: Any) -> None:
     """Report an event to the process that started the sweep; each event has a ``kind``."""
+    if (events := _events.get()) is not None:
+        events.append(event)
+        return
     sweep.mkdir(parents=True, exist_ok=True)
     with (sweep / EVENTS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(event, default=str) + "\n")  # one write, so that lines don't mix

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +63,11 @@ class Sweep(Callback):
         id: the sweep's id.
         run: the id of its run in MLflow.
         missing: how many finished trials Optuna still lacks; None in a grid.
-        report: handles the event of a trial; by default it is written to the sweep's file.
     """
 
     def __init__(self) -> None:
         self.id = self.run = ""
         self.missing: int | None = None
-        self.report: Callable[..., None] = self._write_event
         self.folder = Path()
         self._total = 1
         self._watch: progress.Watch | None = None
@@ -83,7 +81,8 @@ class Sweep(Callback):
         """State for a trial in another process, which writes events but does not display them."""
         return {**vars(self), "_watch": None}
 
-    def _write_event(self, **event: Any) -> None:
+    def report(self, **event: Any) -> None:
+        """Report an event of a trial."""
         job.report_event(self.folder, **event)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:

@@ -25,6 +25,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.exceptions import RayError
 
+from pipeline.config import job
 from pipeline.config import schema as config
 from pipeline.config.job import raw_overrides
 from pipeline.core import settings, variables
@@ -217,9 +218,7 @@ def run_trial(
     setup_globals()
     config.register()
     HydraConfig.instance().set_config(trial_config)
-    events: list[dict[str, Any]] = []
-    sweep_among(callbacks).report = lambda **event: events.append(event)
-    with locking_with(lock):
+    with locking_with(lock), job.collecting_events() as events:
         result = run_job(
             hydra_context=HydraContext(config_loader=cast(Any, None), callbacks=callbacks),
             task_function=task,

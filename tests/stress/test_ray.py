@@ -66,6 +66,7 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
         f"data.file_url={server.page('/pokemon.csv', POKEMON.read_bytes())}",
         "model.params.n_estimators=2,3,4,5,6,7,8,9",
         "split.test_size=0.2,0.3",
+        "etl.fill={nothing: 0}",
         "main.backend=prefork",  # trials of one worker share imports
     )
     with (
@@ -86,6 +87,7 @@ def test_sweep_outlives_a_node(tmp_path: Path, short_path: Path, server: Server)
         ):
             text = run_and_kill(client.start(*overrides, **shared), victim)
         assert "its worker died, it is retried" in text
+        assert text.count("warning: etl.fill names 'nothing'") == 1
         check_records(mlflow.MlflowClient(mlflow_url), text)
     assert server.pages["/pokemon.csv"].asked == 1
     assert servers.TOKEN not in logs(short_path)

@@ -50,6 +50,9 @@ def test_the_best_is_by_the_metric(minimized: bool, best: float):
 
 def test_events_come_through_the_folder(tmp_path: Path, capfd: pytest.CaptureFixture):
     """Each once and in order, but what an earlier start of the sweep has written."""
+    with job.collecting_events() as elsewhere:
+        job.report_event(tmp_path, kind="note", text="on another machine")
+    assert elsewhere == [{"kind": "note", "text": "on another machine"}]
     job.report_event(tmp_path, kind="note", text="earlier")
     watch = Watch(tmp_path, 2, minimized=False)
     trial = job.Job(tmp_path / "0", [], number=0)
