@@ -47,8 +47,11 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     )
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, args.schema)
-    for line in [*repeated, *defects.text_warnings(table, args.fill.values())]:
+    doubts = [*defects.number_warnings(table), *defects.code_warnings(table, source.missing)]
+    for line in [*repeated, *defects.text_warnings(table, args.fill.values()), *doubts]:
         run.note(line, warning=True)
+    for line, warning in cleaning.dropped_rows(dropped, len(raw)):
+        run.note(line, warning)
     notes = [*source.notes, *kinds.notes(table, ruled, source.missing)]
     for line in [*notes, *cleaning.equal_rows(table, dropped)]:
         run.note(line)

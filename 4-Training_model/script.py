@@ -28,7 +28,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     losses: list[float] = []
     trained = planned.fit(partial(follow, run, losses))
     run.summary.pop(LOSS, None)  # losses of different estimators are not comparable
-    for line in evaluation.missing_class_notes(trained.predictions):
+    for line in evaluation.class_notes(trained.predictions):
         run.note(line, warning=True)
     figure_files = figures.draw(trained.predictions, trained.importances, run.folder)
     preparation = model_files.write_preparation(

@@ -241,7 +241,7 @@ def clean(
     table, headers = defects.without_headers(raw.table)
     texts = [name for name in raw.texts if name not in detected["parse"]]
     table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=detected)
-    warnings = [*headers, *defects.text_warnings(table)]
+    warnings = [*headers, *defects.text_warnings(table), *defects.number_warnings(table)]
     notes = [f"note: {line}" for line in raw.notes]
     return table, notes + [f"warning: {line}" for line in warnings]
 

@@ -12,6 +12,7 @@ from sklearn.inspection import permutation_importance
 
 PERMUTED_ROWS = 2000
 LINE_POINTS = 500
+FEW = 5  # test rows of a class; metrics of fewer rows are chance
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,8 @@ def _line(label: str, x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) ->
     return pd.DataFrame({"class": label, x_name: x[points], y_name: y[points]})
 
 
-def missing_class_notes(predictions: Predictions) -> list[str]:
-    """Notes on classes that only one part of the data has, and on metrics that they prevent."""
+def class_notes(predictions: Predictions) -> list[str]:
+    """Notes on classes without rows or with few rows in a part of the data, and their metrics."""
     if predictions.classes is None:
         return []
     trained_classes, test_classes = set(predictions.classes), set(predictions.truth)
@@ -201,6 +202,13 @@ def missing_class_notes(predictions: Predictions) -> list[str]:
         lines.append(
             f"roc_auc and average_precision are not measured: classes without a test row: {absent} "
             "(split.stratify keeps shares)"
+        )
+    classes, counts = np.unique(predictions.truth, return_counts=True)
+    few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < FEW]
+    if few:
+        lines.append(
+            f"the test data has fewer than {FEW} rows of a class: {', '.join(few[:5])}; metrics of "
+            "so few rows are chance (split.stratify keeps shares, model.cv=5 measures on all rows)"
         )
     return lines
 

@@ -179,7 +179,7 @@ def target_of(table: pd.DataFrame, target: str) -> pd.Series:
     """The column to predict.
 
     Raises:
-        PipelineError: the column is absent, or has gaps.
+        PipelineError: the column is absent, has gaps, or is infinite.
     """
     if target not in table:
         raise PipelineError(
@@ -191,6 +191,10 @@ def target_of(table: pd.DataFrame, target: str) -> pd.Series:
         raise PipelineError(
             f"model.target={target!r} has {int(table[target].isna().sum())} missing values",
             "list it in etl.required, so that rows without it are dropped",
+        )
+    if table[target].isin([inf, -inf]).any():
+        raise PipelineError(
+            f"model.target={target!r} has infinite values", "add inf and -inf to etl.missing"
         )
     return table[target]
 

@@ -1,7 +1,7 @@
 """Cleans a raw table and validates it against a schema. Pure functions."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ KINDS = ("number", "truth", "category", "many", "date", "text", "identifier", "c
 TRUTH = ("true", "false")
 DUPLICATES = ("keep", "drop")
 SHOWN = 20
+MANY = 0.1  # share of dropped rows above which their note is a warning
 
 
 def clean(
@@ -86,6 +87,24 @@ def clean(
             dropped["duplicate"] = int(is_duplicate.sum())
             table = table[~is_duplicate]
     return table, dropped
+
+
+def dropped_rows(dropped: Mapping[str, int], rows: int) -> list[tuple[str, bool]]:
+    """Notes on the rows without a required value, which are dropped, and whether they are many.
+
+    Args:
+        dropped: the number of rows for each reason, from :func:`clean`.
+        rows: the number of rows before.
+    """
+    return [
+        (
+            f"{count} of {rows} rows are dropped: {reason} (etl.required lists the columns that "
+            "need a value, and etl.fill fills others)",
+            count > MANY * rows,
+        )
+        for reason, count in dropped.items()
+        if reason != "duplicate"
+    ]
 
 
 def equal_rows(table: pd.DataFrame, dropped: dict[str, int]) -> list[str]:

@@ -122,6 +122,11 @@ def read_raw(
 
 def _not_a_table(path: Path, sep: str, reason: str) -> PipelineError:
     """The error for a file that pandas can't parse, for the given reason."""
+    if unclosed := re.search(r"EOF inside string starting at row (\d+)", reason):
+        return PipelineError(
+            f"{path.name} has a quotation mark that is not closed: line {int(unclosed[1]) + 1}",
+            "close it in the data, or take it out",
+        )
     uneven = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason)
     if uneven is None:
         return PipelineError(

@@ -136,17 +136,15 @@ def test_a_class_in_one_part_only_is_said_and_measured() -> None:
     found = evaluation.metrics(said)
     assert (found["precision"], found["recall"]) == (2 / 3, 1)
     assert set(found) == {"accuracy", "precision", "recall", "f1"}
-    first, second = evaluation.missing_class_notes(said)
+    first, second, third = evaluation.class_notes(said)
     assert first == "the test data has classes that training has not: c"
     assert second.startswith("roc_auc and average_precision are not measured")
+    assert third.startswith("the test data has fewer than 5 rows of a class: a (1), b (2), c (1);")
     rare = evaluation.Predictions(truth[:1], predicted[:1], ["a", "b"], scores[:1], True)
-    assert "without a test row: b" in evaluation.missing_class_notes(rare)[0]
-    assert (
-        evaluation.missing_class_notes(
-            evaluation.Predictions(truth[:2], predicted[:2], ["a", "b"], scores)
-        )
-        == []
-    )
+    assert "without a test row: b" in evaluation.class_notes(rare)[0]
+    enough = np.repeat(truth[:2], 5)
+    said = evaluation.Predictions(enough, enough, ["a", "b"], np.repeat(scores[:2], 5, axis=0))
+    assert evaluation.class_notes(said) == []
 
 
 def test_classes_that_only_the_test_data_has_are_counted():

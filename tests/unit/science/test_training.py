@@ -138,6 +138,7 @@ def test_targets_and_features_are_told_apart() -> None:
     )
     endless = table.assign(x=[1.0, np.inf])
     assert "['x'] hold infinite values" in refusal(training.separate, endless, "legendary", [])
+    assert "'x' has infinite values" in refusal(training.separate, endless, "x", [])
     assert "'speed'" in refusal(encoding.build, make(FOREST), features, ["speed"])
 
 

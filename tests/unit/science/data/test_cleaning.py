@@ -119,6 +119,10 @@ def test_rows_without_a_required_value_go() -> None:
     table, dropped = clean(raw, ["b"], {})
     assert table.index.tolist() == [1, 2]
     assert dropped == {"missing b": 2}
+    ((note, warning),) = cleaning.dropped_rows({**dropped, "duplicate": 1}, len(raw))
+    assert note.startswith("2 of 4 rows are dropped: missing b (etl.required")
+    assert warning
+    assert [few for _, few in cleaning.dropped_rows({"missing b": 2}, 100)] == [False]
     told = refusal(clean, raw, ["bb"], {})
     assert "etl.required names 'bb'" in told
     assert "a, b, c" in told

@@ -41,7 +41,8 @@ def cleaned(
     kinds.check_numbers(table, ruled, numbers)
     table = cleaning.validate(table, list(rules))
     counted = tables.missing_words(path, raw, USUAL, sep, None)
-    doubts = [*headers, *defects.text_warnings(table)]
+    doubts = [*headers, *defects.text_warnings(table), *defects.number_warnings(table)]
+    doubts += defects.code_warnings(table, counted)
     return table, [
         *doubts,
         *kinds.notes(table, ruled, counted),
@@ -166,7 +167,9 @@ def test_words_that_count_as_missing_are_said(tmp_path: Path) -> None:
     text = "country,n\nNA,NA\nDE,1\nNA,2\nFR,3\n"
     table, said = cleaned(tmp_path, text)
     assert table["country"].isna().sum() == 2
-    assert said == ["country: 2 cells 'NA' count as missing (etl.usual_missing=[''] keeps words)"]
+    line = "country: 2 cells 'NA' count as missing"
+    assert said[0].startswith(f"{line}, among codes such as 'DE'")
+    assert said[1:] == [f"{line} (etl.usual_missing=[''] keeps words)"]
 
 
 def test_equal_rows_are_kept_and_counted(tmp_path: Path) -> None:
@@ -245,11 +248,47 @@ def test_a_title_that_stands_twice(tmp_path: Path) -> None:
         (["a", "b", "?", "a", "b", "a"] * 5, "5 cells look like missing values and count as words"),
         (["a", "b", "not available"] * 5, "5 cells look like missing values and count as words"),
         ([*["a", "b", "c"] * 8, "Total"], "the last row ('Total') looks like a total"),
+        (["Bern", "Bern\u200b", "Thun"] * 5, "differ in case or spaces only"),
+        ([f"{n} {'kg' if n % 2 else 'lb'}" for n in range(20)], "are numbers with 'kg', 'lb'"),
+        ([f"{n % 12}.5{'k' if n % 2 else 'M'}" for n in range(60)], "are numbers with 'M', 'k'"),
+        ([f"{n % 20}:30" for n in range(60)], "etl.parse={price: duration} makes them numbers"),
+        (["CH", "NA", "DE"] * 5, "5 cells 'NA' count as missing, among codes such as 'CH'"),
+        ([*WHOLE, *WHOLE, f"{10**12}"], "price: 1000000000000 (data row 39) is far from"),
+        ([*WHOLE, "-999", *WHOLE], "price: -999 (data row 20) is far from the other values, 1 to"),
+        ([*PLAIN, *PLAIN, "-999.0"], "or, if it means no value, set etl.missing=['-999']"),
     ],
 )
 def test_words_that_are_likely_wrong(tmp_path: Path, cells: list[str], said: str) -> None:
     _, lines = cleaned(tmp_path, column(cells))
     assert [line for line in lines if said in line], lines
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{n} {'abcdefgh'[n % 8]}" for n in range(60)],
+        [f"2024-{1 + n % 12:02}" for n in range(60)],
+        [f"10.0.0.{n}" for n in range(60)],
+        ["08:30", "09:15", "10:00"] * 10,
+        ["NA", "Bern", "Thun"] * 5,
+        [*WHOLE, "99", *WHOLE, "80"],
+        [*WHOLE, *WHOLE, "500"],
+        ["7"] * 30,
+        ["0", "1"] * 20,
+        ["0", "0", "0", "1000000000000"] * 10,
+    ],
+)
+def test_what_is_likely_meant(tmp_path: Path, cells: list[str]) -> None:
+    _, lines = cleaned(tmp_path, column(cells))
+    doubts = ("far from", "are numbers with", "makes them numbers", "among codes")
+    assert not [line for line in lines if any(doubt in line for doubt in doubts)], lines
+
+
+def test_an_empty_column_of_text_is_no_amount() -> None:
+    table = pd.DataFrame(
+        {"a": pd.array([None] * 30, "string"), "b": pd.array([None] * 30, "Int64")}
+    )
+    assert defects.text_warnings(table) == defects.number_warnings(table) == []
 
 
 @pytest.mark.parametrize("word", ["none", "x", "unknown", "#python"])

@@ -157,7 +157,7 @@ def test_a_column_has_one_type_however_long_the_file(tmp_path, late: str) -> Non
         ("a,b\n1,2\n3,4,5\n", {}, ["line 3 of raw.csv has 3 cells", "etl.sep"]),
         ("a,b\n1,2,3\n4,5,6\n", {}, ["2 title(s), a, b,", "more cells"]),
         ("a,b\n1,2,\n", {}, ["2 title(s), a, b,", "more cells"]),
-        ('a,b\n1,"2\n', {}, ["EOF inside string"]),
+        ('a,b\n1,"2\n', {}, ["mark that is not closed: line 2"]),
         ("a,b\n1,é\n".encode("latin-1"), {}, ["not text in utf-8", "etl.encoding", "latin-1"]),
         ("a;b\n1;é\n".encode("latin-1"), {"sep": ";"}, ["not text in utf-8", "etl.encoding"]),
         ("a;b\n1;é\n".encode("latin-1"), {"encoding": "latin-1"}, ["etl.sep=';'"]),
