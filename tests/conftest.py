@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pipeline.core import variables
 from tests.support import leftovers, shared_workers
 from tests.support.faulty_server import Server
 from tests.support.runs import SMALL, Checkout, Finished
+from tests.support.serving import serving
 from tests.support.steps import Steps
 from tests.support.wandb_server import WandbServer
 
@@ -149,13 +149,9 @@ def place(tmp_path: Path) -> Steps:
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server that runs while the test does."""
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with Server() as running, serving(running):
         yield running
         running.closing.set()
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture

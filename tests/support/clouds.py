@@ -10,7 +10,6 @@ import json
 import re
 import socket
 import sys
-import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from azure.storage.blob import BlobServiceClient
 
 from tests.support import servers
 from tests.support.runs import environment
+from tests.support.serving import serving
 
 SECRET = "secret-of-the-tests"
 WRONG = "wrong-secret-of-the-tests"
@@ -192,12 +192,8 @@ class HuggingFace(Handler):
 @contextlib.contextmanager
 def stand_in(handler: type[Handler]) -> Iterator[StandIn]:
     """A server in this process."""
-    with StandIn(handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with StandIn(handler) as server, serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.support.serving import serving
+
 DIGEST = f"sha256:{'5' * 64}"
 TAG = "registry.example/pipeline:0"
 
@@ -176,10 +178,8 @@ def cluster(folder: Path, **secrets: str) -> Iterator[Cluster]:
     """A cluster that listens on loopback until the end of the block."""
     found = Cluster(folder, secrets)
     handler = type("Handler", (Handler,), {"cluster": found})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, serving(server):
         found.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         try:
             yield found
         finally:
@@ -187,5 +187,3 @@ def cluster(folder: Path, **secrets: str) -> Iterator[Cluster]:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, 9)
                 process.wait()
-            server.shutdown()
-            thread.join()

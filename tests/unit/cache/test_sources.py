@@ -2,7 +2,6 @@
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from pipeline.cache import sources
 from pipeline.core.files import content_digest, file_digest
 from pipeline.sources import fetching
+from tests.support.serving import serving
 
 
 class Server(ThreadingHTTPServer):
@@ -48,12 +48,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with Server(("127.0.0.1", 0), Handler) as running, serving(running):
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
