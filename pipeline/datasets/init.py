@@ -161,13 +161,15 @@ def decide(
         with path.open("rb") as file:
             start = file.read(1 << 18)
         options["encoding"] = sniffing.encoding(start)
-        options["sep"] = sniffing.separator(start.decode(options["encoding"], errors="replace"))
+        text = start.decode(options["encoding"], errors="replace")
+        options["sep"] = sniffing.separator(text)
         decisions.append(("etl", "sep", options["sep"], "between the cells"))
         decisions.append(("etl", "encoding", options["encoding"], "of the file"))
-        added = sniffing.titles(start.decode(options["encoding"], errors="replace"), options["sep"])
-        decisions += [("etl", key, value, REASONS[key]) for key, value in added.items()]
-        form = {**added, "sep": options["sep"], "encoding": options["encoding"]}
-        path = headers.with_titles(path, folder, **form)
+        titles = sniffing.titles(text, options["sep"])
+        decisions += [("etl", key, value, REASONS[key]) for key, value in titles.items()]
+        path = headers.with_titles(
+            path, folder, **titles, sep=options["sep"], encoding=options["encoding"]
+        )
     if part:
         decisions.append(("etl", "table", part, "the sheet, or the file in the archive"))
     detected: dict[str, Any] = {"missing": [], "decimal": ".", "thousands": "", "parse": {}}
@@ -238,10 +240,10 @@ def clean(
     raw = formats.read(
         path, missing=missing, text_columns=[*detected["parse"]], as_text=as_text, **options
     )
-    table, headers = defects.without_headers(raw.table)
+    table, repeated = defects.without_headers(raw.table)
     texts = [name for name in raw.texts if name not in detected["parse"]]
     table, _ = cleaning.clean(table, [], {}, texts, missing, numbers=detected)
-    warnings = [*headers, *defects.text_warnings(table), *defects.number_warnings(table)]
+    warnings = [*repeated, *defects.text_warnings(table), *defects.number_warnings(table)]
     notes = [f"note: {line}" for line in raw.notes]
     return table, notes + [f"warning: {line}" for line in warnings]
 

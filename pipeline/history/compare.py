@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -83,6 +83,11 @@ class Comparison:
         return {name: [run.artifacts.get(name) for run in self.runs] for name in names}
 
 
+def digests(artifacts: Iterable[Mapping[str, Any] | None]) -> set[str | None]:
+    """The different digests of the runs' artifacts of one name; None for a run without it."""
+    return {artifact["digest"] if artifact else None for artifact in artifacts}
+
+
 def choose(
     names: Iterable[str], best: int | None, experiment: str | None, metric: str | None
 ) -> Comparison:
@@ -159,7 +164,7 @@ def show(comparison: Comparison, console: Console, *, wide: bool = False) -> Non
     versions = {
         name: [*map(_version, artifacts)]
         for name, artifacts in comparison.artifacts.items()
-        if len({artifact["digest"] if artifact else None for artifact in artifacts}) > 1
+        if len(digests(artifacts)) > 1
     }
     _print("data that differs", versions, console, str)
     unchanged = [

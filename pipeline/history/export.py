@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.files import write_whole
 from pipeline.core.numbers import ABSENT, difference, number
-from pipeline.history.compare import Comparison, commit
+from pipeline.history.compare import Comparison, commit, digests
 from pipeline.reporting.tables import markdown
 
 
@@ -118,7 +118,7 @@ def as_markdown(comparison: Comparison) -> str:
         rows.append([name, *map(_with_change, values, changes)])
     rows += [[name, *texts] for name, texts in comparison.parameters.items()]
     for name, artifacts in comparison.artifacts.items():
-        if len({artifact["digest"] if artifact else None for artifact in artifacts}) > 1:
+        if len(digests(artifacts)) > 1:
             versions = (artifact["version"] if artifact else ABSENT for artifact in artifacts)
             rows.append([name, *versions])
     note = f"\n{comparison.note}\n" if comparison.note else ""

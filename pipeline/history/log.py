@@ -17,7 +17,7 @@ from pipeline.core.numbers import ABSENT, difference, number
 from pipeline.core.settings import ROOT
 from pipeline.core.text import printable
 from pipeline.history import compare, equality, step_files
-from pipeline.history.compare import LONGEST, SECONDARY, Comparison, classes, windows
+from pipeline.history.compare import LONGEST, SECONDARY, Comparison, classes, digests, windows
 from pipeline.history.records import RunRecord
 from pipeline.history.runs import History
 from pipeline.provenance import snapshot
@@ -52,8 +52,7 @@ class Entry:
         return {
             name: tuple(side["version"] if side else ABSENT for side in pair)
             for name, pair in self._both.artifacts.items()
-            if len({side["digest"] if side else None for side in pair}) > 1
-            and next(filter(None, pair)).get("type") != "model"
+            if len(digests(pair)) > 1 and next(filter(None, pair)).get("type") != "model"
         }
 
     @cached_property

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.numbers import difference, number
-from pipeline.history.compare import SECONDARY, Comparison, classes, commit, windows
+from pipeline.history.compare import SECONDARY, Comparison, classes, commit, digests, windows
 from pipeline.reporting.charts import SHARES, Axis, axis
 from pipeline.reporting.page import environment
 
@@ -56,18 +56,14 @@ def render(comparison: Comparison, measured: Sequence[Measurements | None]) -> s
         artifacts={
             name: artifacts
             for name, artifacts in comparison.artifacts.items()
-            if len(_digests(artifacts)) > 1
+            if len(digests(artifacts)) > 1
         },
         same=[
             f"{name}:{artifacts[0]['version']}"
             for name, artifacts in comparison.artifacts.items()
-            if artifacts[0] and len(_digests(artifacts)) == 1
+            if artifacts[0] and len(digests(artifacts)) == 1
         ],
     )
-
-
-def _digests(artifacts: Sequence[dict[str, Any] | None]) -> set[str | None]:
-    return {artifact["digest"] if artifact else None for artifact in artifacts}
 
 
 def curves(drawn: Mapping[str, Measurements]) -> Iterator[dict[str, Any]]:

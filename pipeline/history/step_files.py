@@ -86,9 +86,9 @@ def measurements(run: RunRecord) -> dict[str, Any] | None:
     step = run.steps.get(STEP)
     if step is None or step.mlflow_run is None:
         return None
-    files = (settings.state_dir() / "runs").glob(f"**/{step.pipeline_run}/{MEASUREMENTS}")
+    file = settings.state_dir() / "runs" / (step.pipeline_run or "") / MEASUREMENTS
     try:
-        if file := next(files, None):
+        if file.is_file():
             text = file.read_text(encoding="utf-8")
         else:
             text = _of_mlflow(step, MEASUREMENTS).get(MEASUREMENTS, "")

@@ -222,12 +222,12 @@ class Sweep(Callback):
         sweep = job.SweepContext.of(config.hydra.job.env_set)
         if sweep is None:
             return  # the sweep failed its checks
-        number, overrides = config.hydra.job.num, [*(job_return.overrides or ())]
+        number, trial_overrides = config.hydra.job.num, [*(job_return.overrides or ())]
         value = job_return._return_value  # noqa: SLF001 - Hydra's public one raises the job's error
         duration = f"in {time.monotonic() - self._trial_started:.1f} s"
-        parameters = job.parameters(overrides)
+        parameters = job.parameters(trial_overrides)
         searched = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
-        trial = job.current_trial(sweep.id, number) or sweep.trial(number, overrides)
+        trial = job.current_trial(sweep.id, number) or sweep.trial(number, trial_overrides)
         if job_return.status is JobStatus.COMPLETED:
             if trial.mlflow_run:
                 _record().log_objective(trial.mlflow_run, value)

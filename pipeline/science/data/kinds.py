@@ -211,9 +211,7 @@ def check_numbers(
         PipelineError: names the columns, the cells, and the settings that read them.
     """
     free = table.columns.difference([*ruled], sort=False)
-    texts = [name for name in free if is_string_dtype(table[name])]
-    cells = ((name, odd_cells(table[name], numbers or {})) for name in texts)
-    odd_by_column = {name: odd for name, odd in cells if odd}
+    odd_by_column = odd_columns(table[free], numbers or {})
     if not odd_by_column:
         return
     settings = dict.fromkeys(
@@ -223,16 +221,35 @@ def check_numbers(
         "columns of numbers have cells that are not numbers:",
         *(line for line, _ in odd_by_column.values()),
     ]
-    given = {"etl.decimal=','"} if (numbers or {}).get("decimal") == "," else set()
-    if {"etl.decimal=','", "etl.thousands=','"} <= given.union(
-        *(word.split() for word in settings)
-    ):
-        raise PipelineError("\n  ".join(lines), TWO_NOTATIONS)
     raise PipelineError(
         "\n  ".join(lines),
         f"set {' '.join(settings)}; or, if the words are meant, "
         f"etl.schema=[{{column: {next(iter(odd_by_column))}, dtype: str}}]",
     )
+
+
+def odd_columns(
+    table: pd.DataFrame, numbers: Mapping[str, Any]
+) -> dict[str, tuple[str, list[str]]]:
+    """The text columns that are nearly numeric, with the result of :func:`odd_cells`.
+
+    Args:
+        table: the clean table.
+        numbers: the number format, see :func:`pipeline.science.data.cleaning.clean`.
+
+    Raises:
+        PipelineError: a comma is the decimal sign of one column, and groups another's digits.
+    """
+    texts = [name for name in table if is_text(table[name])]
+    odd = {name: found for name in texts if (found := odd_cells(table[name], numbers))}
+    words = {word for _, settings in odd.values() for text in settings for word in text.split()}
+    words |= {f"etl.{key}='{sign}'" for key, sign in numbers.items() if sign == ","}
+    if {"etl.decimal=','", "etl.thousands=','"} <= words:
+        lines = [line for line, _ in odd.values()]
+        raise PipelineError(
+            "\n  ".join(["numbers are written in two ways:", *lines]), TWO_NOTATIONS
+        )
+    return odd
 
 
 def odd_cells(column: pd.Series, numbers: Mapping[str, Any]) -> tuple[str, list[str]] | None:

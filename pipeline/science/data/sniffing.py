@@ -81,11 +81,8 @@ def settings(table: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:
         PipelineError: a comma is the decimal sign of one column, and groups another's digits.
     """
     options: dict[str, Any] = {}
-    lines: list[str] = []
-    for name in table:
-        odd = kinds.odd_cells(table[name], numbers) if kinds.is_text(table[name]) else None
-        lines += odd[:1] if odd else []
-        for setting in odd[1] if odd else []:
+    for _, remedies in kinds.odd_columns(table, numbers).values():
+        for setting in remedies:
             for key, value in SETTING.findall(setting.removesuffix(" if they mean no value")):
                 parsed = yaml.safe_load(value)
                 if isinstance(parsed, list):
@@ -94,10 +91,6 @@ def settings(table: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:
                     options[key] = {**options.get(key, {}), **parsed}
                 else:
                     options[key] = parsed
-    if {**numbers, **options}.get("decimal") == {**numbers, **options}.get("thousands"):
-        raise PipelineError(
-            "\n  ".join(["numbers are written in two ways:", *lines]), kinds.TWO_NOTATIONS
-        )
     return options
 
 

@@ -195,6 +195,14 @@ def test_settings_that_do_not_fit(tmp_path: Path, settings: dict, said: str) -> 
     assert said in refused.value.what
 
 
+@pytest.mark.parametrize("settings", [{}, {"decimal": ","}, {"thousands": ","}])
+def test_numbers_in_two_notations_are_refused(tmp_path: Path, settings: dict) -> None:
+    rows = "".join(f"{n},5;{1000 + n:,}.25\n" for n in range(20))
+    with pytest.raises(PipelineError, match="written in two ways") as refused:
+        cleaned(tmp_path, f"a;b\n{rows}", sep=";", **settings)
+    assert "keep one as text" in refused.value.remedy
+
+
 def test_units_that_differ_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="several units: 'kg', 'g'"):
         cleaned(tmp_path, column(["1 kg", "2 kg", "30 g"]), parse={"price": "unit"})

@@ -57,6 +57,8 @@ def test_numbers_that_are_titles(titles: str) -> None:
         (f"# by a tool\n{TABLE}", "has 1 title(s), # by a tool, and more cells",
          "set etl.skip_lines"),
         (f"Report 2024\n\n{TABLE}", "has 1 title(s), Report 2024, and more", "set etl.skip_lines"),
+        (f"# by a tool\n# in May\n{TABLE}",
+         "line 3 of table.csv has 3 cells, and the lines above it 1", "etl.skip_lines=2 leaves"),
         (f"{TABLE}1,2,3,4\n", "line 32 of table.csv has 4 cells, and the lines above it 3",
          "correct the line"),
     ],
