@@ -181,13 +181,24 @@ def outcome(folder: Path) -> dict:
     run_summary = summary(folder)
     if run_summary:
         outputs = [output for step in run_summary["steps"].values() for output in step["outputs"]]
-        digests = {o["name"]: o["digest"] for o in outputs if o["name"] in TABLES}
+        digests = {o["name"]: table_digest(folder, o) for o in outputs if o["name"] in TABLES}
         metrics = run_summary["metrics"]
     else:
         digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in TABLES}
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     rounded = {name: round(value, 9) for name, value in metrics.items()}
     return {"tables": digests, "metrics": rounded}
+
+
+def table_digest(folder: Path, output: dict) -> str:
+    """The digest of the table in an artifact, which also has a ``schema.json``."""
+    store = folder / "state" / "trackio"
+    (digest,) = (
+        digest
+        for path, digest in output["stored"].items()
+        if not (store / path).read_bytes().startswith(b"{")
+    )
+    return digest
 
 
 def chosen_from(choices: list[str]) -> Callable[[str], list[str]]:

@@ -242,12 +242,12 @@ class Pipeline:
         self.running = None
 
     def _prepare(self, step: str) -> None:
-        """Start the workers of a step that is about to run and of the next one."""
+        """Start the workers of a step that is about to run and of those after it."""
         self.temporary.begin()  # before a worker puts files into the folder
         if self.backend.name != backends.PREFORK:
             return
         index = self.chosen.index(step)
-        folders = [ROOT / name for name in self.chosen[index : index + 2]]
+        folders = [ROOT / name for name in self.chosen[index : index + workers.AHEAD]]
         if not self.trial:
             self.workers.keep(folders)
         for folder in folders:

@@ -38,6 +38,7 @@ IGNORED_ENDS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's
 STORES = [  # MLflow's local ones
     f"mlflow.store.{kind}.sqlalchemy_workspace_store" for kind in ("tracking", "model_registry")
 ]
+AHEAD = 5  # steps whose workers run at the same time, each with 50 to 200 MB
 FOLDER = re.compile("workers-[a-z0-9_]{8}")  # of sockets, as tempfile names it
 TRACED = {VARIABLE: StepContext(trace=True).to_json()}
 COUNTED = (settings.STATE_DIR, settings.TRACKER)
