@@ -14,7 +14,7 @@ PYTEST = .venv/bin/python -m pytest -q --dist loadfile --no-loadscope-reorder
 COMPILE = pip compile -q pyproject.toml --universal --python-version 3.11 \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: help run test test-stress attack report app serve dashboard docs bench extras lock clean
+.PHONY: .mypy .pyright .contracts help run test test-stress attack report app serve dashboard docs bench extras lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,9 +25,15 @@ run: .venv/complete  ## run the pipeline; OVERRIDES="main.experiment_name=prod s
 
 test: .venv/extras  ## check lint, types, import contracts and docs, then run unit and integration tests
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@.venv/bin/mypy && .venv/bin/basedpyright && .venv/bin/lint-imports --no-logo --no-cache
-	@$(MAKE) -s docs
+	@$(MAKE) -s -j 2 .mypy .pyright .contracts docs
 	@$(PYTEST) -n 3 tests/unit tests/integration
+
+.mypy:
+	@.venv/bin/mypy
+.pyright:
+	@.venv/bin/basedpyright
+.contracts:
+	@.venv/bin/lint-imports --no-logo --no-cache
 
 test-stress: .venv/extras  ## run the slow tests: interruptions, concurrency, other machines, failing servers
 	@$(PYTEST) -n 2 tests/stress

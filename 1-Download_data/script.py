@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipeline import steps
-from pipeline.core import secrets
 from pipeline.core.files import content_digest
+from pipeline.core.security import secrets
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.sources import errors, fetching

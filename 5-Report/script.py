@@ -12,8 +12,9 @@ from pipeline import steps
 from pipeline.core import settings
 from pipeline.core.results import MEASUREMENTS
 from pipeline.reporting import report
-from pipeline.science import model_files, report_data
+from pipeline.science import model_files
 from pipeline.science.data import kinds, tables
+from pipeline.science.inspection import report_data
 
 
 def go(args: argparse.Namespace, run: steps.Run) -> None:

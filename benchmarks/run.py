@@ -179,26 +179,17 @@ def recorded_seconds(folder: Path) -> dict[str, float]:
 def outcome(folder: Path) -> dict:
     """A form's results: the digests of its tables, and the model's metrics."""
     run_summary = summary(folder)
-    if run_summary:
+    if run_summary:  # a stored table precedes its schema
         outputs = [output for step in run_summary["steps"].values() for output in step["outputs"]]
-        digests = {o["name"]: table_digest(folder, o) for o in outputs if o["name"] in TABLES}
+        digests = {
+            o["name"]: next(iter(o["stored"].values())) for o in outputs if o["name"] in TABLES
+        }
         metrics = run_summary["metrics"]
     else:
         digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in TABLES}
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     rounded = {name: round(value, 9) for name, value in metrics.items()}
     return {"tables": digests, "metrics": rounded}
-
-
-def table_digest(folder: Path, output: dict) -> str:
-    """The digest of the table in an artifact, which also has a ``schema.json``."""
-    store = folder / "state" / "trackio"
-    (digest,) = (
-        digest
-        for path, digest in output["stored"].items()
-        if not (store / path).read_bytes().startswith(b"{")
-    )
-    return digest
 
 
 def chosen_from(choices: list[str]) -> Callable[[str], list[str]]:

@@ -7,8 +7,9 @@ from types import ModuleType
 
 import click
 
-from pipeline.core import azure, databases, hardening, settings, variables
+from pipeline.core import azure, databases, settings, variables
 from pipeline.core.errors import INTERRUPTED, discard_output, output_closed, report_error
+from pipeline.core.security import hardening
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pipeline.core.pins import locked
+from pipeline.core.lock_files import locked
 from pipeline.core.settings import ROOT
 
 PIN = re.compile(r"^(\s+- )([A-Za-z0-9._-]+)==(\S+)$", re.MULTILINE)

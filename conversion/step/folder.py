@@ -12,7 +12,7 @@ from conversion.project import Project
 from conversion.step.imports import collect
 from conversion.step.interface import Option, Step
 from conversion.step.script import script
-from pipeline.core.pins import locked
+from pipeline.core.lock_files import locked
 
 EVERY_STEP = ("trackio", "wandb")  # packages that each step needs, because the library imports them
 

@@ -1,7 +1,7 @@
 """What a step's result depends on, and whether all of it is unchanged.
 
 :func:`key_parts` are known before the step runs; their digest is the cache key. The step itself
-records the rest as :class:`~pipeline.core.dependencies.Evidence`: files read, packages and
+records the rest as :class:`~pipeline.core.tracing.dependencies.Evidence`: files read, packages and
 environment variables. A result is reused only if the current state matches the evidence.
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from pipeline.core import observations
-from pipeline.core.dependencies import Evidence, keyed_digests, lock_digest, read_lock
 from pipeline.core.files import file_digest
 from pipeline.core.results import Reference
 from pipeline.core.settings import ROOT
+from pipeline.core.tracing import observations
+from pipeline.core.tracing.dependencies import Evidence, keyed_digests, lock_digest, read_lock
 from pipeline.steps.folders import library, step_files
 
 Parts = dict[str, dict[str, Any]]

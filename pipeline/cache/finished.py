@@ -16,9 +16,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.cache.compare import CurrentState, Parts, differences, digest
-from pipeline.core.dependencies import Evidence
 from pipeline.core.files import UNUSABLE, parse_record, write_whole
 from pipeline.core.results import StepResult, parse_result
+from pipeline.core.tracing.dependencies import Evidence
 
 Lock = Callable[[Path], AbstractContextManager[Any]]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core import secrets
-from pipeline.core.addresses import PLACES, is_query
+from pipeline.core.data.addresses import PLACES, is_query
+from pipeline.core.data.formats import parquet_files
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import combined_digest, content_digest, file_digest
-from pipeline.core.formats import parquet_files
+from pipeline.core.security import secrets
 from pipeline.core.settings import CONTENT, ETAG, NEVER
 from pipeline.sources import errors
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.schema import Config, all_keys, options, own_sections, unknown_setting
-from pipeline.core import secrets
-from pipeline.core.addresses import PLACES, check_file_url, file_address, is_query
+from pipeline.core.data.addresses import PLACES, check_file_url, file_address, is_query
 from pipeline.core.errors import PipelineError, did_you_mean, unknown_value
 from pipeline.core.metrics import METRICS, TASKS
+from pipeline.core.security import secrets
 from pipeline.core.settings import REVALIDATE, check_name, check_path
 
 LONGEST_PROJECT = 128  # characters: NAME_MAXLEN in wandb/sdk/artifacts/_validators.py

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import overrides, references
 from pipeline.config import schema as config
-from pipeline.core import azure, databases, hardening, variables
+from pipeline.core import azure, databases, variables
 from pipeline.core.errors import (
     INTERRUPTED,
     PipelineError,
@@ -29,6 +29,7 @@ from pipeline.core.errors import (
     output_closed,
     report_error,
 )
+from pipeline.core.security import hardening
 from pipeline.core.settings import ROOT, SWEEP_AGENT, check_path
 
 # A word of OmegaConf's error for a value of the wrong kind, and the kind that it wants

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from pipeline.config import references
-from pipeline.core.addresses import file_address
+from pipeline.core.data.addresses import file_address
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import SWEEP_AGENT
 

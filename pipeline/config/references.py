@@ -1,4 +1,4 @@
-"""References to environment variables in settings, and secrets: :mod:`pipeline.core.secrets`."""
+"""References to variables in settings, and secrets: :mod:`pipeline.core.security.secrets`."""
 
 import contextlib
 import re
@@ -20,8 +20,8 @@ from omegaconf import (
 from omegaconf.errors import InterpolationResolutionError
 from omegaconf.resolvers import oc
 
-from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import secrets
 
 ORCHESTRATOR = ("hydra", "main", "provenance", "search")  # sections that belong to no step
 NAMES = ("name", "type", "target")  # ends of step keys that the orchestrator reads, too

@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from pipeline.config import references
 from pipeline.config.job import new_run_id
-from pipeline.core.addresses import dataset_name, file_suffix
+from pipeline.core.data.addresses import dataset_name, file_suffix
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.settings import DEFAULT_DATASET, DEFAULT_TARGET, ROOT, SWEEP_AGENT, safe_name
 

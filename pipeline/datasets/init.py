@@ -11,11 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from pipeline.core import secrets
-from pipeline.core.addresses import dataset_name, file_address
+from pipeline.core.data.addresses import dataset_name, file_address
+from pipeline.core.data.formats import detect_format
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
-from pipeline.core.formats import detect_format
+from pipeline.core.security import secrets
 from pipeline.core.settings import ROOT
 from pipeline.datasets import profile
 from pipeline.science import tasks, training

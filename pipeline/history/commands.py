@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.core import hardening, settings
+from pipeline.core import settings
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import hardening
 from pipeline.core.text import say
 from pipeline.reporting import tables
 
@@ -158,7 +159,7 @@ def reproduce(
     RUN_ID is the id that main.py prints, its beginning, or `last`.
     """
     from pipeline.core.errors import interrupt_on_signals
-    from pipeline.history import reproduce as reproduction
+    from pipeline.history.reproduction import reproduce as reproduction
 
     if more and not changes:
         raise click.UsageError(f"unexpected {more[0]!r}: settings follow --set")
@@ -182,7 +183,7 @@ def reproduce(
 )
 def checkout(run: str, into: Path) -> None:
     """Write a run's code, data and model to a folder."""
-    from pipeline.history.checkout import checkout
+    from pipeline.history.reproduction.checkout import checkout
 
     with hardening.for_the_user():
         lines = checkout(run, into)
@@ -207,7 +208,7 @@ def report(
     """
     import webbrowser
 
-    from pipeline.history.step_files import last_report
+    from pipeline.history.stored.step_files import last_report
 
     if model or options:
         _report_on_rows(context, ["--model", model or "production", *options])

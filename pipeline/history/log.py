@@ -16,10 +16,12 @@ from pipeline.core.metrics import lower_is_better
 from pipeline.core.numbers import ABSENT, difference, number
 from pipeline.core.settings import ROOT
 from pipeline.core.text import printable
-from pipeline.history import compare, equality, step_files
+from pipeline.history import compare
 from pipeline.history.compare import LONGEST, SECONDARY, Comparison, classes, digests, windows
 from pipeline.history.records import RunRecord
+from pipeline.history.reproduction import equality
 from pipeline.history.runs import History
+from pipeline.history.stored import step_files
 from pipeline.provenance import snapshot
 from pipeline.provenance.git import EMPTY_TREE, GitError, Repository
 

@@ -26,7 +26,7 @@ def render(comparison: Comparison, measured: Sequence[Measurements | None]) -> s
 
     Args:
         comparison: the runs.
-        measured: each run's :func:`pipeline.history.step_files.measurements`.
+        measured: each run's :func:`pipeline.history.stored.step_files.measurements`.
     """
     runs = comparison.runs
     settings = {

@@ -10,13 +10,13 @@ from functools import cached_property
 from itertools import islice
 
 from pipeline.core import databases, settings
-from pipeline.core.addresses import local_folder
+from pipeline.core.data.addresses import local_folder
 from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, SUMMARY
 from pipeline.core.text import say
 from pipeline.history.records import RunRecord, parse_summary, read_text
-from pipeline.history.stored_runs import DatabaseRuns, StoredRun, StoredRuns
+from pipeline.history.stored.database import DatabaseRuns, StoredRun, StoredRuns
 
 
 class History:
@@ -49,7 +49,9 @@ class History:
             addresses = {address for id, address in rows if id not in self.local}
             if all(map(local_folder, addresses)):
                 return DatabaseRuns(file) if addresses else None
-        from pipeline.history.mlflow_records import ServerRuns  # imports MLflow, which is slow
+        from pipeline.history.stored.server import (
+            ServerRuns,  # imports MLflow, which is slow
+        )
 
         return ServerRuns()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import last_lines, write_whole
-from pipeline.core.pins import locked
+from pipeline.core.lock_files import locked
 from pipeline.core.settings import ROOT
 from pipeline.orchestration.execution import environments
 

@@ -12,9 +12,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import hardening, model_folder, settings
+from pipeline.core import model_folder, settings
+from pipeline.core.data.formats import detect_format, parquet_files
 from pipeline.core.errors import PipelineError
-from pipeline.core.formats import detect_format, parquet_files
+from pipeline.core.security import hardening
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.models import environment as model_environment

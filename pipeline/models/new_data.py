@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.core import hardening, model_folder
+from pipeline.core import model_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
+from pipeline.core.security import hardening
 from pipeline.models import launch, registry
 from pipeline.models.registry import Version
 from pipeline.models.scoring import PREDICTION, PROBABILITY, REASON, LoadedModel
 from pipeline.reporting import report
-from pipeline.science import diagnostics, report_data
 from pipeline.science.data import drift
 from pipeline.science.data.tables import dialect, read_cells
 from pipeline.science.evaluation import Predictions
+from pipeline.science.inspection import diagnostics, report_data
 from pipeline.tracking import Tracker
 
 LISTED, RESAMPLES, MISTAKES = 100, 1000, 20

@@ -11,8 +11,13 @@ from pipeline.cache import sources
 from pipeline.cache.compare import CurrentState, Parts, digest
 from pipeline.cache.finished import Cache, Record, fingerprint
 from pipeline.config.job import Trial
-from pipeline.core.dependencies import Evidence, keep_lock, library_variables, user_variables
 from pipeline.core.results import StepResult, records_of
+from pipeline.core.tracing.dependencies import (
+    Evidence,
+    keep_lock,
+    library_variables,
+    user_variables,
+)
 from pipeline.tracking import Tracker, local_records
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from pipeline.config import job as hydra_job
 from pipeline.config import references
 from pipeline.config.job import Job
 from pipeline.config.schema import plain
-from pipeline.core import hardening, settings
+from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import TRACKER_TAG, Reference, StepResult
+from pipeline.core.security import hardening
 from pipeline.core.settings import ROOT
 from pipeline.orchestration import context, summary
 from pipeline.orchestration.execution import backends, processes, workers

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import hardening
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import hardening
 
 # Variables that git sets for hooks: in a hook, commands would use the index of the pending commit.
 LOCAL = (

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core import secrets
 from pipeline.core.files import file_digest
+from pipeline.core.security import secrets
 from pipeline.core.settings import ROOT
 from pipeline.core.text import printable
 from pipeline.provenance.git import GitError, git

@@ -11,7 +11,7 @@ from pipeline.core.metrics import lower_is_better
 from pipeline.reporting import graph
 from pipeline.reporting.charts import SHARES, Axis, axis
 from pipeline.reporting.page import environment, metric
-from pipeline.science import report_data
+from pipeline.science.inspection import report_data
 
 MAX_ROWS, MAX_COLUMNS = 25, 200  # of tables of classes, and of columns
 OUTPUT_ROLES = {  # by step, the roles of the artifacts that it writes
@@ -43,7 +43,7 @@ def render(
     """Render the report as HTML.
 
     Args:
-        numbers: from :func:`pipeline.science.report_data.collect`.
+        numbers: from :func:`pipeline.science.inspection.report_data.collect`.
         artifacts: the artifacts by role: ``model``, ``train``, ``test``, and ``raw`` and ``clean``
             if known.
         project: the tracker's project.
@@ -221,7 +221,8 @@ def render_new_data(numbers: Mapping[str, Any]) -> str:
 
     Args:
         numbers: the values for the template ``new_data.html``; ``measured`` is the result of
-            :func:`pipeline.science.report_data.measure_predictions` if the true values are known.
+            :func:`pipeline.science.inspection.report_data.measure_predictions` if the true values
+            are known.
     """
     measurements = numbers["measured"] or {}
     trained = {"title": "test data, when trained", "cells": _formatted(numbers["trained"])}

@@ -1,8 +1,9 @@
 """Reports the loss of each round (a tree or an epoch) while an iterative estimator is fitted.
 
 Reporting does not change the fitted model. Scikit-learn's gradient boosting takes a monitor,
-LightGBM and XGBoost take callbacks, and scikit-learn's networks and SGD print their losses, which
-are parsed.
+LightGBM and XGBoost take callbacks, and scikit-learn's networks, SGD and histogram-based gradient
+boosting print their losses, which are parsed. The last of these computes its loss only with early
+stopping, its default for more than 10,000 rows.
 """
 
 import contextlib
@@ -13,13 +14,26 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 import pandas as pd
-from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
 LossCallback = Callable[[float], None]
-PRINTED = re.compile(r"^(?:Iteration \d+, |.*\bAvg\. )loss(?: =|:) ([^\s,]+)")
+PRINTED = re.compile(r"^(?:Iteration \d+, |.*\bAvg\. |.*, train )loss(?: =|:) ([^\s,]+)")
+PRINTING = (
+    MLPClassifier,
+    MLPRegressor,
+    SGDClassifier,
+    SGDRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 
 
 def fit(
@@ -41,7 +55,7 @@ def fit(
     # early stopping needs an eval_set of its own
     if package == "xgboost" and not estimator.early_stopping_rounds:
         return _fit_xgboost(model, features, target, on_loss)
-    if isinstance(estimator, MLPClassifier | MLPRegressor | SGDClassifier | SGDRegressor):
+    if isinstance(estimator, PRINTING):
         with _printing(estimator, on_loss):
             return model.fit(features, target)
     return model.fit(features, target)
@@ -95,7 +109,7 @@ def _printing(estimator: Any, on_loss: LossCallback) -> Iterator[None]:
     """Let an estimator print its losses, and parse them; pass its own verbose output through."""
     verbose = estimator.verbose
     printed = PrintedLosses(on_loss, sys.stdout if verbose else None)
-    estimator.set_params(verbose=verbose or 1)
+    estimator.set_params(verbose=max(int(verbose), 2))
     try:
         with contextlib.redirect_stdout(printed):
             yield

@@ -13,9 +13,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import encoding, evaluation, insights, rounds, tasks, validation
+from pipeline.science import encoding, evaluation, rounds, tasks, validation
 from pipeline.science.data.kinds import expand
 from pipeline.science.data.tables import read_table
+from pipeline.science.inspection import insights
 
 PREDICTIONS_SHOWN = 1000
 
@@ -32,7 +33,7 @@ class Trained:
         predictions: the predictions for the test rows.
         importances: the importance of each feature.
         kinds: the kind of each raw feature, for prediction.
-        insights: see :func:`pipeline.science.insights.collect`.
+        insights: see :func:`pipeline.science.inspection.insights.collect`.
     """
 
     model: Pipeline

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core.addresses import PLACES, check_file_url, is_query
+from pipeline.core.data.addresses import PLACES, check_file_url, is_query
+from pipeline.core.data.formats import detect_format, parquet_files, parquet_size
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
-from pipeline.core.formats import detect_format, parquet_files, parquet_size
 from pipeline.sources.errors import too_large
 
 WEB = ("http", "https")

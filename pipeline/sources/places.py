@@ -15,8 +15,9 @@ from typing import Any
 
 import fsspec
 
-from pipeline.core import azure, pins, secrets
+from pipeline.core import azure, lock_files
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import secrets
 from pipeline.sources.errors import NotInstalled, too_large
 
 CHUNK = 1 << 23
@@ -96,7 +97,7 @@ def open_filesystem(url: str, timeout: float) -> Iterator[tuple[Any, str]]:
 
 
 def _not_installed(url: str, package: str) -> PipelineError:
-    pin = f"{package}=={pins.locked('requirements-dev.lock').get(package)}"
+    pin = f"{package}=={lock_files.locked('requirements-dev.lock').get(package)}"
     return NotInstalled(
         f"data.file_url={url!r} needs the package {package}",
         f"add {pin} to 1-Download_data/conda.yml; for init and for "

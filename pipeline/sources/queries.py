@@ -11,8 +11,8 @@ import pyarrow.parquet
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import secrets
 from pipeline.sources.errors import NotInstalled, too_large
 
 ROWS = 50_000  # rows per fetch

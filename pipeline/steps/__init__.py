@@ -1,7 +1,7 @@
 """The imports of a step's script: argument parser, run, and the main function around ``go``."""
 
-from pipeline.steps import trace
 from pipeline.steps.context import StepContext
+from pipeline.steps.tracing import trace
 
 if StepContext.from_environment().trace:
     trace.start()  # first, so that the following imports are recorded

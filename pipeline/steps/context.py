@@ -30,7 +30,7 @@ class StepContext:
         overrides: the overrides that the results depend on; None: unknown.
         based_on: the run that this run reproduces or continues.
         developer: who started the run; empty: the user of this machine.
-        trace: whether to record what the step reads; see :mod:`pipeline.steps.trace`.
+        trace: whether to record what the step reads; see :mod:`pipeline.steps.tracing.trace`.
         key: the step's cache key.
         experiment: the experiment of the run; empty: the tracker's group.
         data_set: the file in conf/data.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import write_whole
-from pipeline.core.pins import locked
+from pipeline.core.lock_files import locked
 from pipeline.core.settings import ROOT
 from pipeline.steps.folders import check_new_step, chosen_steps, write_step
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline import tracking
-from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
 from pipeline.core.results import RECORD, RUN_ID_TAG, records_of
+from pipeline.core.security import secrets
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.provenance import origin
-from pipeline.steps import trace
 from pipeline.steps.context import BY_MLFLOW, StepContext
 from pipeline.steps.report import keep_table
+from pipeline.steps.tracing import trace
 from pipeline.tracking import Artifact, Tracker
 
 MADE = ("made", "run", "commit")  # keys of an artifact's metadata

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.core import azure, databases, hardening, secrets, settings, variables
+from pipeline.core import azure, databases, settings, variables
 from pipeline.core.errors import PipelineError, interrupt_once
+from pipeline.core.security import hardening, secrets
 from pipeline.core.text import printable
-from pipeline.steps import trace
 from pipeline.steps.context import HANDED_OVER, StepContext
 from pipeline.steps.report import write_report
 from pipeline.steps.run import Run
+from pipeline.steps.tracing import trace
 
 
 def _read_remote_job(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 if __name__ == "__main__":  # run by its path, so it needs the library on sys.path
     sys.path[:1] = [str(Path(sys.argv[1]).parent), str(Path(__file__).resolve().parents[2])]
 from pipeline.core import variables
-from pipeline.steps import trace
+from pipeline.steps.tracing import trace
 
 STALE = "stale"
 

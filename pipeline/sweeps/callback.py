@@ -31,12 +31,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pipeline import tracking
 from pipeline.config import job, overrides, references
 from pipeline.config.checks import check_measuring
-from pipeline.core import databases, dependencies, hardening, settings, variables
+from pipeline.core import databases, settings, variables
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, read_record, write_whole
 from pipeline.core.metrics import lower_is_better
+from pipeline.core.security import hardening
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
+from pipeline.core.tracing import dependencies
 from pipeline.orchestration import context
 from pipeline.orchestration.execution import backends, processes, workers
 from pipeline.provenance import origin

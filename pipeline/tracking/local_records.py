@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.core import addresses, databases, model_folder, settings
-from pipeline.core.dependencies import read_lock
+from pipeline.core import databases, model_folder, settings
+from pipeline.core.data import addresses
 from pipeline.core.results import StepResult, damage
+from pipeline.core.tracing.dependencies import read_lock
 
 Row = tuple[str | None, ...]
 

@@ -95,7 +95,11 @@ FILES = (
     "2-ETL/lookup/mapped.bin", "2-ETL/lookup/below.txt", "2-ETL/lookup/relative.txt",
     "outside/target.txt", "2-ETL/lookup/native.parquet", "2-ETL/MLproject",
 )  # fmt: skip
-LIBRARY = ("pipeline/__init__.py", "pipeline/science/data/cleaning.py", "pipeline/steps/trace.py")
+LIBRARY = (
+    "pipeline/__init__.py",
+    "pipeline/science/data/cleaning.py",
+    "pipeline/steps/tracing/trace.py",
+)
 GO = "def go(args: argparse.Namespace, run: steps.Run) -> None:\n"
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from pipeline.cache.finished import Cache
 from pipeline.core import databases, settings
-from pipeline.core.dependencies import read_lock
 from pipeline.core.files import content_digest
+from pipeline.core.tracing.dependencies import read_lock
 from pipeline.history import log as history_log
 from pipeline.history import runs as history_runs
 from pipeline.orchestration import dead_runs, maintenance, summary, terminal

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from pipeline.__main__ import cli
 from pipeline.config.schema import Config, all_keys
-from pipeline.core.pins import locked
+from pipeline.core.lock_files import locked
 from pipeline.steps.folders import library, step_folders
 from tests.support.paths import ROOT
 from tests.support.runs import environment

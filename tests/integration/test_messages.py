@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import hardening
+from pipeline.core.security import hardening
 from pipeline.core.settings import STATE_DIR
 from tests.support import messages
 from tests.support.paths import POKEMON, ROOT

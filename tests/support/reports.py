@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.reporting import report as html
-from pipeline.science import report_data, training, validation
+from pipeline.science import training, validation
 from pipeline.science.data import kinds
+from pipeline.science.inspection import report_data
 from pipeline.tracking import Artifact
 
 LONG = "a label of many words " * 23  # 500 characters

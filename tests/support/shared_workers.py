@@ -22,7 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.core import hardening, settings
+from pipeline.core import settings
+from pipeline.core.security import hardening
 from pipeline.orchestration.execution.workers import STORES, TRACED, WORKER, worker_name
 from pipeline.steps.folders import step_folders
 from tests.support import program

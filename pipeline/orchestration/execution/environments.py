@@ -24,8 +24,9 @@ from mlflow.utils.virtualenv import (
     _get_virtualenv_name,
 )
 
-from pipeline.core import hardening, settings, variables
+from pipeline.core import settings, variables
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import hardening
 from pipeline.orchestration.execution.processes import system_temporary_folder
 from pipeline.orchestration.execution.workers import record_interpreter
 from pipeline.provenance import origin

@@ -20,7 +20,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from mlflow.utils.process import ShellCommandException
 
 from pipeline.core import azure, settings, variables
-from pipeline.core.dependencies import Evidence, keep_lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import last_lines, write_whole
 from pipeline.core.results import (
@@ -32,6 +31,7 @@ from pipeline.core.results import (
     StepResult,
 )
 from pipeline.core.settings import ROOT
+from pipeline.core.tracing.dependencies import Evidence, keep_lock
 from pipeline.orchestration.execution import backends, environments, prefork, processes
 from pipeline.orchestration.execution.backends import Backend
 from pipeline.orchestration.execution.workers import Workers

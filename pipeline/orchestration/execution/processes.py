@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.core import hardening, settings, variables
+from pipeline.core import settings, variables
 from pipeline.core.errors import ending_signals
 from pipeline.core.files import write_whole
+from pipeline.core.security import hardening
 from pipeline.core.text import say
 from pipeline.orchestration.execution import watcher
 from pipeline.tracking.mlflow import retries as mlflow_retries

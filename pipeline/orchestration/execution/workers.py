@@ -22,9 +22,10 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
-from pipeline.core import hardening, seals, settings
+from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
+from pipeline.core.security import hardening, seals
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
 from pipeline.provenance import origin

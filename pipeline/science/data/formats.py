@@ -26,8 +26,8 @@ from pandas.api.types import (
     is_timedelta64_dtype,
 )
 
+from pipeline.core.data.formats import detect_format, parquet_files, parquet_size
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.core.formats import detect_format, parquet_files, parquet_size
 from pipeline.science import memory
 from pipeline.science.data import cleaning, defects, tables
 from pipeline.science.data.tables import EXACT, snake_case

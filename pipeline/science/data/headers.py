@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from pipeline.core.data.formats import detect_format
 from pipeline.core.errors import PipelineError
-from pipeline.core.formats import detect_format
 from pipeline.science.data.tables import SEPARATORS, dialect, wrong_encoding
 
 

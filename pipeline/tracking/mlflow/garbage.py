@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.core import settings
-from pipeline.core.addresses import local_folder
+from pipeline.core.data.addresses import local_folder
 from pipeline.core.text import say
 from pipeline.tracking.mlflow import store as mlflow_store
 

@@ -17,8 +17,8 @@ from mlflow.entities import DatasetInput, LoggedModelInput, LoggedModelOutput, P
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from pipeline.core import secrets
 from pipeline.core.results import FIGURES, StepResult
+from pipeline.core.security import secrets
 from pipeline.tracking.mlflow import datasets
 
 # Settings logged for every run if they have a value, besides the overrides

@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from pipeline.core import secrets, settings, variables
+from pipeline.core import settings, variables
+from pipeline.core.security import secrets
 
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 BACKOFF = "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"

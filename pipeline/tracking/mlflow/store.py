@@ -20,10 +20,11 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipeline.core import databases, secrets, settings, variables
-from pipeline.core.addresses import local_folder
+from pipeline.core import databases, settings, variables
+from pipeline.core.data.addresses import local_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import file_digest, write_whole
+from pipeline.core.security import secrets
 
 DIGEST = ".sha256"  # suffix of the file with a template's digest
 EXPERIMENT_KIND = "mlflow.experimentKind"  # tag that makes MLflow's pages show runs, not traces

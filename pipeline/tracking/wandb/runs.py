@@ -19,9 +19,10 @@ from wandb.apis.public import Run as StoredRun
 from wandb.plot.custom_chart import CustomChart
 from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
-from pipeline.core import secrets, settings
+from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
+from pipeline.core.security import secrets
 from pipeline.core.text import say
 from pipeline.provenance import origin
 from pipeline.tracking.interface import Artifact, Chart, TrackerRun

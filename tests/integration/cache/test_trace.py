@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core import observations
+from pipeline.core.tracing import observations
 from tests.support.paths import ROOT
 
 HEAD = """
@@ -23,7 +23,8 @@ from pipeline import steps
 TAIL = """
 import json
 from dataclasses import asdict
-from pipeline.steps import StepContext, trace
+from pipeline.steps import StepContext
+from pipeline.steps.tracing import trace
 
 found, changed = trace.evidence(StepContext())
 print(json.dumps({**asdict(found), "changed": changed}))

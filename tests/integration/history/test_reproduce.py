@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.history import equality, recreate
+from pipeline.history.reproduction import equality, recreate
 from tests.support.clones import Clone, git, refused, seen
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Finished, environment

@@ -21,10 +21,11 @@ from sklearn.svm import LinearSVC
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import MEASUREMENTS
-from pipeline.history import step_files
 from pipeline.history.records import parse_summary, read_text
+from pipeline.history.stored import step_files
 from pipeline.reporting import report as html
-from pipeline.science import evaluation, intervals, report_data, tasks
+from pipeline.science import evaluation, tasks
+from pipeline.science.inspection import intervals, report_data
 from pipeline.steps.context import StepContext
 from pipeline.steps.folders import chosen_steps
 from pipeline.tracking import Artifact

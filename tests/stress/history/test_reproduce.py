@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.core import dependencies, settings
+from pipeline.core import settings
 from pipeline.core.errors import PipelineError
-from pipeline.history import recreate, reproduce
+from pipeline.core.tracing import dependencies
+from pipeline.history.reproduction import recreate, reproduce
 from pipeline.history.runs import History
 from tests.support.clones import Clone, git, ids, refused, seen
 

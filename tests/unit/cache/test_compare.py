@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pipeline.cache import compare
 from pipeline.cache.compare import CurrentState, differences, digest
-from pipeline.core import dependencies, observations, settings
-from pipeline.core.dependencies import Evidence
+from pipeline.core import settings
 from pipeline.core.results import Reference
+from pipeline.core.tracing import dependencies, observations
+from pipeline.core.tracing.dependencies import Evidence
 
 PARAMETERS = {"test_size": 0.2, "input_artifact": Reference("clean_data.csv:v3", "abc")}
 LOCK = ["# Python 3.11.7, Linux x86_64", "pandas==3.1.1", "scipy==1.17.1"]

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.cache.compare import CurrentState, Parts, digest
 from pipeline.cache.finished import Cache, Record
-from pipeline.core import observations
-from pipeline.core.dependencies import Evidence
 from pipeline.core.results import StepResult
+from pipeline.core.tracing import observations
+from pipeline.core.tracing.dependencies import Evidence
 
 
 def parts(**parameters: object) -> Parts:

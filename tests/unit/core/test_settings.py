@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import addresses, settings
+from pipeline.core import settings
+from pipeline.core.data import addresses
 from pipeline.core.errors import PipelineError
 
 

@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from pipeline.core.addresses import file_address
+from pipeline.core.data.addresses import file_address
 from pipeline.datasets import init
 from pipeline.science import splitting
 from pipeline.science.data import cleaning, defects, formats, kinds, tables

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import dependencies, settings
+from pipeline.core import settings
 from pipeline.core.files import read_record
+from pipeline.core.tracing import dependencies
 from pipeline.history.runs import History
 from pipeline.orchestration import maintenance, summary
 from pipeline.orchestration.execution import workers

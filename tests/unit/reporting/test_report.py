@@ -12,8 +12,8 @@ from sklearn.svm import LinearSVC
 
 from pipeline.core.errors import PipelineError
 from pipeline.reporting import charts
-from pipeline.science import diagnostics
 from pipeline.science.evaluation import Predictions
+from pipeline.science.inspection import diagnostics
 from tests.support.reports import ODD, many_classes, numbers, odd_labels, report
 
 LARGEST = 1_500_000

@@ -8,7 +8,12 @@ import pandas as pd
 import pytest
 import xgboost
 from sklearn.base import clone
-from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
@@ -35,6 +40,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
     [
         GradientBoostingClassifier(n_estimators=7, **SEED),
         GradientBoostingRegressor(n_estimators=7, **SEED),
+        HistGradientBoostingClassifier(max_iter=7, early_stopping=True, tol=0, **SEED),
+        HistGradientBoostingRegressor(max_iter=7, early_stopping=True, tol=0, **SEED),
         MLPClassifier(hidden_layer_sizes=[4], max_iter=7, **SEED),
         MLPRegressor(hidden_layer_sizes=[4], max_iter=7, **SEED),
         SGDClassifier(max_iter=7, tol=None, **SEED),

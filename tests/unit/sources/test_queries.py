@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.core.addresses import dataset_name, is_query
+from pipeline.core.data.addresses import dataset_name, is_query
 from pipeline.core.errors import PipelineError
 from pipeline.sources import queries
 

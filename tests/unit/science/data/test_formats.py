@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.core.data.formats import detect_format
 from pipeline.core.errors import PipelineError
-from pipeline.core.formats import detect_format
 from pipeline.science.data import cleaning, formats
 
 TABLE = pd.DataFrame(

@@ -6,7 +6,8 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, VotingClassifier
 from sklearn.svm import LinearSVC
 
-from pipeline.science import insights, training, validation
+from pipeline.science import training, validation
+from pipeline.science.inspection import insights
 
 SCHEME = validation.Scheme(None, None, 42)
 DRAW = np.random.default_rng(1)

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import secrets
 from pipeline.core.settings import LONGEST_NAME
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")  # of an address

@@ -1,7 +1,8 @@
 """Hooks into Python that report a program's imports, path tests and environment variables.
 
-Each hook takes the function to call. Frames of this module and of :mod:`pipeline.steps.trace` are
-skipped to find the caller, and those of helper modules to find the program's own code.
+Each hook takes the function to call. Frames of this module and of
+:mod:`pipeline.steps.tracing.trace` are skipped to find the caller, and those of helper modules to
+find the program's own code.
 """
 
 import functools
@@ -15,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 # Modules whose frames are skipped to find the caller
-OWN = {__name__, "pipeline.steps.trace", "contextlib"}
+OWN = {__name__, "pipeline.steps.tracing.trace", "contextlib"}
 # Modules of the standard library that test paths and read variables for their callers
 HELPERS = {
     "os", "posixpath", "genericpath", "pathlib", "glob", "shutil", "string", "collections",

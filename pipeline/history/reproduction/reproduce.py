@@ -16,10 +16,11 @@ from pipeline.core.errors import PipelineError, unknown_value
 from pipeline.core.results import SUMMARY, StepResult
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
-from pipeline.history import equality, recreate, step_files
-from pipeline.history.equality import Item
 from pipeline.history.records import RunRecord, parse_summary
+from pipeline.history.reproduction import equality, recreate
+from pipeline.history.reproduction.equality import Item
 from pipeline.history.runs import History
+from pipeline.history.stored import step_files
 from pipeline.orchestration.execution import processes
 from pipeline.provenance import origin
 from pipeline.steps.context import VARIABLE, StepContext

@@ -1,7 +1,7 @@
 """Observations of files and folders, by which the cache detects a change.
 
-A step records observations while it runs (:mod:`pipeline.steps.trace`), and the cache repeats them
-(:mod:`pipeline.cache.compare`). A :data:`Proof` holds them by kind:
+A step records observations while it runs (:mod:`pipeline.steps.tracing.trace`), and the cache
+repeats them (:mod:`pipeline.cache.compare`). A :data:`Proof` holds them by kind:
 
 - ``code``: imported source: the digests of its bytes and of its compiled form;
 - ``file``: an opened file: the digest of its bytes; empty: it does not exist;

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import seals, settings
+from pipeline.core import settings
+from pipeline.core.security import seals
 from pipeline.orchestration.execution import workers
-from pipeline.steps import source
+from pipeline.steps.tracing import source
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import yaml
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.results import SUMMARY
-from pipeline.history import recreate, step_files
 from pipeline.history.records import RunRecord
+from pipeline.history.reproduction import recreate
 from pipeline.history.runs import History
+from pipeline.history.stored import step_files
 
 GIT = shutil.ignore_patterns(".git")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core import settings
-from pipeline.history.mlflow_records import ServerRuns
-from pipeline.history.stored_runs import DatabaseRuns, StoredRun
+from pipeline.history.stored.database import DatabaseRuns, StoredRun
+from pipeline.history.stored.server import ServerRuns
 from pipeline.tracking.mlflow import store
 
 TAGS = {

@@ -12,10 +12,11 @@ from sklearn import metrics as score
 
 from pipeline.core import numbers
 from pipeline.core.errors import PipelineError, did_you_mean
-from pipeline.science import diagnostics, evaluation, insights, intervals, tasks
+from pipeline.science import evaluation, tasks
 from pipeline.science.data import drift
 from pipeline.science.data.kinds import expand
-from pipeline.science.diagnostics import thinned
+from pipeline.science.inspection import diagnostics, insights, intervals
+from pipeline.science.inspection.diagnostics import thinned
 
 CURVES, BARS, CLASSES = 8, 15, 25  # maxima that a report shows
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)

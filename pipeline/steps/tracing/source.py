@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 from types import CodeType
 
-from pipeline.core import observations, seals, settings
+from pipeline.core import settings
+from pipeline.core.security import seals
+from pipeline.core.tracing import observations
 
 FOLDER = "bytecode"  # in the state folder
 

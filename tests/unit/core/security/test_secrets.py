@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core import secrets
 from pipeline.core.errors import PipelineError
+from pipeline.core.security import secrets
 
 WORDS = st.text("abcdefghij0123456789%-._~", min_size=4, max_size=12)
 NAME = "PIPELINE_SECRET_DATA_FILE_URL"

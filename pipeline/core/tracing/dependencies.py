@@ -1,6 +1,6 @@
 """The evidence for a step's reuse: what the step depended on while it ran.
 
-:mod:`pipeline.steps.trace` records the evidence inside the step, and
+:mod:`pipeline.steps.tracing.trace` records the evidence inside the step, and
 :mod:`pipeline.cache.compare` compares it with the current state.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.core import settings
 from pipeline.core.files import write_whole
-from pipeline.core.observations import Proof
+from pipeline.core.tracing.observations import Proof
 
 # Environment variables that change what libraries compute, whoever reads them: docs/cache.md
 LIBRARIES = (
@@ -37,7 +37,8 @@ class Evidence:
     """What a step depended on while it ran.
 
     Attributes:
-        proof: what the step read below the repository; see :mod:`pipeline.core.observations`.
+        proof: what the step read below the repository, as
+            :mod:`pipeline.core.tracing.observations` has it.
         environment: the digest of the lock of its packages; empty on another machine.
         variables: keyed digests of the environment variables that count.
         key: the key of these digests.

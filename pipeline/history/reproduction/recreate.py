@@ -20,12 +20,14 @@ from pipeline.cache import sources
 from pipeline.cache.finished import Cache
 from pipeline.config.overrides import readable
 from pipeline.config.schema import RENAMED
-from pipeline.core import observations, secrets, settings
+from pipeline.core import settings
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import content_digest
 from pipeline.core.results import StepResult
+from pipeline.core.security import secrets
 from pipeline.core.settings import ROOT
 from pipeline.core.text import say
+from pipeline.core.tracing import observations
 from pipeline.history.records import RunRecord
 from pipeline.provenance import snapshot
 from pipeline.provenance.git import GitError, Repository

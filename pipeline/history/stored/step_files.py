@@ -11,11 +11,11 @@ from typing import Any
 
 from pipeline.cache.finished import Cache
 from pipeline.core import settings
-from pipeline.core.dependencies import read_lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.files import UNUSABLE, file_digest, parse_record
 from pipeline.core.results import LOCK, MEASUREMENTS, TABLES, StepResult
 from pipeline.core.text import say
+from pipeline.core.tracing.dependencies import read_lock
 from pipeline.history.records import RunRecord
 
 
@@ -61,7 +61,7 @@ def tables(step: StepResult, folder: Path | None) -> Mapping[str, str]:
 
 def _of_mlflow(step: StepResult, path: str) -> dict[str, str]:
     """Texts by file name of an artifact file or folder in a step's MLflow run."""
-    from pipeline.history.mlflow_records import ServerRuns
+    from pipeline.history.stored.server import ServerRuns
     from pipeline.tracking.mlflow import store as mlflow_store
 
     if step.mlflow_run is None:

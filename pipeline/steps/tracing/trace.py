@@ -2,9 +2,9 @@
 
 The worker or :mod:`pipeline.steps` starts the trace before a step's script is imported. Python's
 audit hook reports opened files and listed folders. A finder reports imports, whose source is loaded
-by :mod:`pipeline.steps.source`. ``os.stat`` and ``os.environ`` have no audit events, so they are
-wrapped. Folders in ``PYTHONPATH`` and editable installations count like the repository. Files that
-native code or other processes open are not recorded: docs/cache.md.
+by :mod:`pipeline.steps.tracing.source`. ``os.stat`` and ``os.environ`` have no audit events, so
+they are wrapped. Folders in ``PYTHONPATH`` and editable installations count like the repository.
+Files that native code or other processes open are not recorded: docs/cache.md.
 """
 
 import contextlib
@@ -19,13 +19,14 @@ from types import CodeType, FrameType
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core import dependencies, observations, settings
-from pipeline.core.dependencies import Evidence
-from pipeline.core.observations import Proof
+from pipeline.core import settings
 from pipeline.core.settings import ROOT
+from pipeline.core.tracing import dependencies, observations
+from pipeline.core.tracing.dependencies import Evidence
+from pipeline.core.tracing.observations import Proof
 from pipeline.provenance import origin
-from pipeline.steps import hooks, source
 from pipeline.steps.context import StepContext
+from pipeline.steps.tracing import hooks, source
 
 # Packages that decide where things are stored, not what is computed: the variables that they read
 # and the paths that they test don't count.

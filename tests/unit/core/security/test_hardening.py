@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import hardening, settings
+from pipeline.core import settings
+from pipeline.core.security import hardening
 
 OWN = {
     "GIT_CONFIG_COUNT": "1",

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from pipeline.core import variables
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, TRACKER_TAG
-from pipeline.history.stored_runs import StoredRun, StoredRuns
+from pipeline.history.stored.database import StoredRun, StoredRuns
 from pipeline.tracking.mlflow import store as mlflow_store
 
 PAGE = 200  # runs per request

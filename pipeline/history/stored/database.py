@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from pipeline.core import databases
-from pipeline.core.addresses import local_folder
+from pipeline.core.data.addresses import local_folder
 from pipeline.core.errors import PipelineError
 from pipeline.core.metrics import lower_is_better
 from pipeline.core.results import RUN_ID_TAG, SUMMARY, TRACKER_TAG

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core import observations
+from pipeline.core.tracing import observations
 
 SOURCE = '''
 """A module."""

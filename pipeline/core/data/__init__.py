@@ -1,0 +1,1 @@
+"""Addresses of data sets, and the formats of their files."""

@@ -1,0 +1,1 @@
+"""Keeps secrets out of records, and runs no program that others have changed."""

@@ -1,0 +1,1 @@
+"""What a traced step has read: files, folders, packages and variables."""

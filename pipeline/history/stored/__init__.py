@@ -1,0 +1,1 @@
+"""The records of runs and of their files, as MLflow stores them."""

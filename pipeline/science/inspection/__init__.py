@@ -1,0 +1,1 @@
+"""Inspects a fitted model: its errors, intervals, features and report."""

@@ -1,0 +1,1 @@
+"""Records what a step reads while it runs."""
