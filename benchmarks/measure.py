@@ -124,7 +124,9 @@ def run(
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
         raise RuntimeError(f"{script!r} ended with {process.returncode}:\n{tail}")
     kib = re.search(r"Maximum resident set size \(kbytes\): (\d+)", report.read_text())
-    return Measured(seconds, int(kib[1]) / 1024, read_steps(peaks))
+    steps = read_steps(peaks)
+    largest = max([int(kib[1]) / 1024, *(step["mib"] for step in steps.values())])
+    return Measured(seconds, largest, steps)
 
 
 def read_steps(peaks: Path) -> dict[str, dict[str, float]]:

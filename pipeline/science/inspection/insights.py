@@ -23,8 +23,8 @@ from pipeline.science.evaluation import Predictions
 
 Build = Callable[[BaseEstimator], Any]  # puts the model's preprocessing before an estimator
 
-LINEAR_CELLS = 20_000_000  # maximum of rows * columns * classes for the linear model
-TRAINING_ROWS = 50_000  # maximum of training rows to measure
+LINEAR_CELLS = 1_000_000  # maximum of rows * columns * classes for the linear model
+TRAINING_ROWS = 10_000  # maximum of training rows to measure
 RANKED = 20  # maximum of classes for roc_auc and average_precision
 REPEATS, PERMUTED_ROWS, PERMUTED = 5, 1000, 10  # shuffles; maxima of rows, features
 CURVES, GRID, DEPENDENCE_ROWS, LINES = 3, 12, 200, 4  # maxima of features, values, rows, classes
