@@ -12,6 +12,8 @@ from tests.support import servers
 from tests.support.paths import POKEMON, ROOT
 from tests.support.runs import SMALL, Checkout, Finished, environment
 
+IRIS = ROOT / "data" / "iris.csv"
+
 
 @pytest.fixture(scope="module")
 def checkout(
@@ -39,10 +41,10 @@ def test_a_step_that_nobody_made_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("overrides", "metric", "target"),
     [
-        (["data=iris", "data.file_url=" + (ROOT / "data/iris.csv").as_uri()], "f1", "species"),
+        (["data=iris", f"data.file_url={IRIS.as_uri()}", SMALL], "f1", "species"),
         (["data=pokemon_total"], "rmse", "total"),
         (
-            ["data=csv", "model.target=defense", "model=random_forest_regressor",
+            ["data=csv", "model.target=defense", "model=random_forest_regressor", SMALL,
              "etl.schema=[{column: hp, dtype: int, min: 1}]"],
             "r2",
             "defense",
@@ -58,8 +60,7 @@ def test_a_step_that_nobody_made_is_named(tmp_path: Path):
 def test_other_data_and_targets_run_by_configuration(
     checkout: Checkout, overrides: list[str], metric: str, target: str
 ):
-    small = [] if "model=hist_gradient_boosting" in overrides else [SMALL]
-    done = checkout.run(*small, *overrides, f"main.experiment_name={target}")
+    done = checkout.run(*overrides, f"main.experiment_name={target}")
     assert done.status == 0, done.err
     assert done.summary["metrics"][metric] > 0.3
     assert ("f1" in done.summary["metrics"]) == (metric == "f1")

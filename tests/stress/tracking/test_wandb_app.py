@@ -34,8 +34,8 @@ def test_two_targets_have_collections_of_their_own_and_the_app_shows_both(
     checkout: Checkout, server: WandbServer
 ):
     env = server.environment()
-    steps = ("main.tracker=wandb", SMALL, "main.steps=[1,2,3,4]")
-    for words in ((), ("data=pokemon_total",)):
+    steps = ("main.tracker=wandb", "main.steps=[1,2,3,4]")
+    for words in ((SMALL,), ("data=pokemon_total",)):
         done = checkout.run(*words, *steps, **env)
         assert done.status == 0, done.err
     asked = checkout.python("-c", ALIASES, **env)
