@@ -14,7 +14,8 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import BooleanNode, DictConfig, FloatNode, IntegerNode, ListConfig, StringNode
+from omegaconf.errors import ConfigTypeError, OmegaConfBaseException
 
 from pipeline.config import overrides, references
 from pipeline.config import schema as config
@@ -32,16 +33,14 @@ from pipeline.core.errors import (
 from pipeline.core.security import hardening
 from pipeline.core.settings import ROOT, SWEEP_AGENT, check_path
 
-# A word of OmegaConf's error for a value of the wrong kind, and the kind that it wants
-KINDS = {
-    "to Float": "a number",
-    "to Integer": "a whole number",
-    "valid bool": "true or false",
-    "is not a ListConfig": "a list: [a, b]",
-    "ListConfig with": "a list: [a, b]",
-    "to Dict": "a mapping: {a: 1}",
-    "DictConfig with": "a mapping: {a: 1}",
-    "is not a subclass": "a section's settings",
+# The kind of value that each node of the configuration takes
+KINDS: dict[type, str] = {
+    BooleanNode: "true or false",
+    DictConfig: "a mapping: {a: 1}",
+    FloatNode: "a number",
+    IntegerNode: "a whole number",
+    ListConfig: "a list: [a, b]",
+    StringNode: "text",
 }
 
 
@@ -128,7 +127,7 @@ def explain(error: Exception) -> PipelineError:
         if key and isinstance(cause, OmegaConfBaseException):
             typed = text.partition("merging override ")[2] or key
             return PipelineError(
-                f"{typed} is not {_kind(str(cause))}",
+                f"{typed} is not {_kind(cause)}",
                 f"{config.file_of(key)} explains {key} and shows a value",
             )
     if isinstance(error, MissingConfigException):
@@ -148,6 +147,8 @@ def explain(error: Exception) -> PipelineError:
     return PipelineError(text.strip())
 
 
-def _kind(text: str) -> str:
-    """The kind of value that OmegaConf wants, by the text of its error."""
-    return next((kind for word, kind in KINDS.items() if word in text), "a value that it takes")
+def _kind(error: OmegaConfBaseException) -> str:
+    """The kind of value that the refused key takes."""
+    is_merge = isinstance(error, ConfigTypeError)  # of a mapping into a list, or the reverse
+    node = error.parent_node if is_merge else error.child_node
+    return KINDS.get(type(node), "a value that it takes")
