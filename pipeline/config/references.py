@@ -125,7 +125,7 @@ def protect_sweep(config: DictConfig) -> None:
         config: the composed configuration, with Hydra's section.
     """
     protect(config)
-    with read_write(config), open_dict(config):
+    with read_write(config.hydra), open_dict(config.hydra):
         for path in (PARAMS, "hydra.sweeper", "hydra.job.env_set"):
             section = OmegaConf.select(config, path) or {}
             for name in section:  # a name may have dots
