@@ -5,8 +5,13 @@
 imports neither Hydra nor the orchestrator.
 """
 
+import warnings
 from importlib import import_module
 from typing import Any
+
+# Hydra 1.4 and OmegaConf 2.4 warn of these calls, which earlier versions have in no other form
+for _call in ("The version_base parameter", "register_new_resolver", "hydra.utils.instantiate"):
+    warnings.filterwarnings("ignore", _call)
 
 # __getattr__ makes these names
 __all__ = ["main", "start"]  # pyright: ignore[reportUnsupportedDunderAll]
