@@ -1,5 +1,6 @@
 """Settings of commands: a file of a group in ``conf/``, with overrides from the command line."""
 
+from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -25,9 +26,7 @@ def read(group: str, schema: type, overrides: list[str], owner: str) -> Any:
     Raises:
         PipelineError: a file, a key or a value is not valid.
     """
-    store = ConfigStore.instance()
-    store.store(name=f"{group}_schema", node=schema, package=group)
-    store.store(name=f"{group}_only", node={"defaults": [f"{group}_schema", {group: "default"}]})
+    _store(group, schema)
     for override in overrides:
         key = ".".join(override.partition("=")[0].lstrip("+~").split(".")[:2])
         allowed = [group, *(f"{group}.{name}" for name in schema.__dataclass_fields__)]
@@ -41,3 +40,11 @@ def read(group: str, schema: type, overrides: list[str], owner: str) -> Any:
             return OmegaConf.to_object(compose(f"{group}_only", overrides)[group])
     except (HydraException, OmegaConfBaseException) as error:
         raise entry.explain(error) from error
+
+
+@cache  # Hydra 1.4 warns when a name is stored twice
+def _store(group: str, schema: type) -> None:
+    """Register the schema, and a configuration of this group alone."""
+    store = ConfigStore.instance()
+    store.store(name=f"{group}_schema", node=schema, package=group)
+    store.store(name=f"{group}_only", node={"defaults": [f"{group}_schema", {group: "default"}]})
