@@ -238,7 +238,7 @@ def _note(text: str) -> dict[str, Any]:
 def _numbered(trial_config: DictConfig, number: int) -> DictConfig:
     """Adapt a trial's configuration to a machine with a state folder of its own."""
     with open_dict(trial_config):
-        trial_config.hydra.job.id = trial_config.hydra.job.num = number
+        trial_config.hydra.job.id, trial_config.hydra.job.num = str(number), number
         sweep = Path(trial_config.hydra.sweep.dir).name
         trial_config.main.state_dir = "${root:.pipeline}"
         # the tracker chosen here: a worker without its key must fail, not use another tracker
