@@ -246,7 +246,7 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Summarize the sweep: print the table, log the figures, end its MLflow run."""
-        if not self.run:
+        if not self.run or sys.exc_info()[0]:  # Hydra 1.4 calls it after an error or Ctrl-C, too
             return
         from pipeline.sweeps import summary as sweep_summary
 
