@@ -19,9 +19,9 @@ from typing import Any
 OWN = {__name__, "pipeline.steps.tracing.trace", "contextlib"}
 # Modules of the standard library that test paths and read variables for their callers
 HELPERS = {
-    "os", "posixpath", "genericpath", "pathlib", "glob", "shutil", "string", "collections",
-    "collections.abc", "threading", "concurrent.futures.thread", "concurrent.futures._base",
-    "multiprocessing.pool",
+    "os", "posixpath", "genericpath", "pathlib", "pathlib._abc", "pathlib._local", "pathlib._os",
+    "glob", "shutil", "string", "collections", "collections.abc", "threading",
+    "concurrent.futures.thread", "concurrent.futures._base", "multiprocessing.pool",
 }  # fmt: skip
 # Packages that read variables for their callers
 SETTINGS = {"antlr4", "click", "decouple", "dotenv", "environs", "omegaconf", "pydantic_settings"}
