@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import (
@@ -192,11 +193,10 @@ def open_study(config: DictConfig, options: Mapping[str, Any], sweep: str) -> op
             "use a database URL of SQLAlchemy, such as sqlite:////folder/optuna.db, "
             "and install its driver",
         ) from error
-    make_sampler = options["sampler"]
-    seed = make_sampler.keywords.get("seed")
+    seed = options["sampler"].get("seed")
     # A resumed sampler with the same seed would propose the first trials again.
     seed_argument = {} if seed is None else {"seed": seed + len(study.trials)}
-    study.sampler = make_sampler(**seed_argument)
+    study.sampler = instantiate(options["sampler"], **seed_argument)
     return study
 
 
