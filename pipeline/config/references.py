@@ -130,8 +130,11 @@ def protect_sweep(config: DictConfig) -> None:
             section = OmegaConf.select(config, path) or {}
             for name in section:  # a name may have dots
                 with contextlib.suppress(InterpolationResolutionError):  # Hydra reports it
-                    if isinstance(section[name], str) and not name.startswith(FOREIGN):
-                        section[name] = secrets.move_to_environment(f"{path}.{name}", section[name])
+                    text = section[name]
+                    if isinstance(text, str) and not name.startswith(FOREIGN):
+                        protected = secrets.move_to_environment(f"{path}.{name}", text)
+                        if protected != text:  # else a reference to a setting stays
+                            section[name] = protected
 
 
 def _unresolved(error: InterpolationResolutionError) -> PipelineError:
