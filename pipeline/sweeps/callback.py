@@ -226,6 +226,8 @@ class Sweep(Callback):
             return  # the sweep failed its checks
         number, trial_overrides = config.hydra.job.num, [*(job_return.overrides or ())]
         value = job_return._return_value  # noqa: SLF001 - Hydra's public one raises the job's error
+        if isinstance(value, KeyboardInterrupt | SystemExit):
+            return  # Hydra 1.4 calls it after an interruption, too
         duration = f"in {time.monotonic() - self._trial_started:.1f} s"
         parameters = job.parameters(trial_overrides)
         searched = " ".join(f"{k}={v}" for k, v in parameters.items() if k not in self._fixed)
