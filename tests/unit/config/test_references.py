@@ -18,6 +18,7 @@ def variables(monkeypatch):
     for name in (
         "DATA_FILE_URL",
         "FETCH_API_KEY",
+        "HYDRA_JOB_ENV_SET_FETCH_API_KEY",
         "MAIN_BACKEND_CONFIG_TOKEN",
         "MAIN_MLFLOW_URI",
         *LISTED,
@@ -122,3 +123,10 @@ def test_overrides_are_kept_without_their_secrets():
     kept = references.protect_words(words)
     assert kept == ["data.file_url=https://host/x?${oc.env:PIPELINE_SECRET_DATA_FILE_URL}",
                     *words[1:]]  # fmt: skip
+
+
+def test_secrets_are_moved_from_a_locked_section_of_hydra():
+    config = OmegaConf.create({"hydra": {"job": {"env_set": {"FETCH_API_KEY": "a-secret"}}}})
+    OmegaConf.set_readonly(config.hydra, True)
+    references.protect_sweep(config)
+    assert "a-secret" not in OmegaConf.to_yaml(config)
