@@ -131,8 +131,8 @@ def _with_change(value: float | None, change: float | None) -> str:
 
 def as_html(comparison: Comparison) -> str:
     """A self-contained page; each run is a column."""
-    from pipeline.history import page  # the other formats do not need them
-    from pipeline.history.stored import step_files  # the other formats do not need them
+    from pipeline.history import page  # the other formats need neither of these
+    from pipeline.history.stored import step_files
 
     return page.render(comparison, [step_files.measurements(run) for run in comparison.runs])
 

@@ -49,9 +49,7 @@ class History:
             addresses = {address for id, address in rows if id not in self.local}
             if all(map(local_folder, addresses)):
                 return DatabaseRuns(file) if addresses else None
-        from pipeline.history.stored.server import (
-            ServerRuns,  # imports MLflow, which is slow
-        )
+        from pipeline.history.stored.server import ServerRuns  # imports MLflow, which is slow
 
         return ServerRuns()
 
