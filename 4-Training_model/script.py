@@ -68,7 +68,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         metadata=planned.metadata,
     )
     creation = run.first_made(files[args.artifact_name], args.artifact_name)
-    details = {"params": args.params, "insights": trained.insights, **creation}
+    curve = {"learning_curve": trained.learning_curve} if args.learning_curve else {}
+    details = {"params": args.params, **curve, **creation}
     stored = run.log_artifact(
         files[args.artifact_name],
         name=args.artifact_name,

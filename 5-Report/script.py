@@ -29,7 +29,8 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
     test = tables.read_table(artifacts["test"].file(), text_columns, schema)
     target = artifacts["model"].metadata.get("target", "")
     feature_kinds, _ = kinds.features(schema, target or "", [], []) if schema else ({}, {})
-    report_data.check_target(target, test, args.model_artifact, args.test_artifact)
+    for part, name in ((train, args.train_artifact), (test, args.test_artifact)):
+        report_data.check_target(target, part, args.model_artifact, name)
     subject = gathering.subject(artifacts)
     previous = gathering.previous_report(run, args, target, subject)
     previous_rows, drift_note = gathering.previous_training_data(run, previous, artifacts["train"])
@@ -39,6 +40,7 @@ def go(args: argparse.Namespace, run: steps.Run) -> None:
         test,
         kinds=feature_kinds,
         target=target,
+        train_name=args.train_artifact,
         test_name=args.test_artifact,
         identifier=args.identifier,
         mistakes_shown=args.mistakes,

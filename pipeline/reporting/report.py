@@ -55,8 +55,8 @@ def render(
     """
     model, test = artifacts["model"], artifacts["test"]
     earlier, metadata = before.metadata if before else {}, model.metadata
-    insights = metadata.get("insights") or {}
-    dummy = insights.get("dummy") or {}
+    insights = numbers["insights"]
+    dummy = insights.get("dummy", {})
     return environment().get_template("report.html").render(
         {**numbers, "importances": bars(numbers["importances"])},
         dataset=dataset(artifacts, project),
@@ -68,10 +68,10 @@ def render(
         metric_columns=metric_columns(metadata, insights),
         dummy=dummy,
         axes=interval_axes(numbers, dummy),
-        permuted=[bar_with_interval(feature) for feature in insights.get("permuted", [])],
-        permuted_score=insights.get("permuted_score", ""),
-        dependence=insights.get("dependence", []),
-        learning=learning(insights.get("learning_curve")),
+        permuted=[bar_with_interval(feature) for feature in insights["permuted"]],
+        permuted_score=insights["permuted_score"],
+        dependence=insights["dependence"],
+        learning=learning(metadata.get("learning_curve")),
         before=before,
         same_test=earlier.get("test") == test.digest,
         changes=report_data.changes(numbers["metrics"], earlier.get("metrics", {})),

@@ -16,7 +16,6 @@ from pipeline.core.errors import PipelineError, did_you_mean
 from pipeline.science import encoding, evaluation, rounds, tasks, validation
 from pipeline.science.data.kinds import expand
 from pipeline.science.data.tables import read_table
-from pipeline.science.inspection import insights
 
 PREDICTIONS_SHOWN = 1000
 
@@ -33,7 +32,7 @@ class Trained:
         predictions: the predictions for the test rows.
         importances: the importance of each feature.
         kinds: the kind of each raw feature, for prediction.
-        insights: see :func:`pipeline.science.inspection.insights.collect`.
+        learning_curve: see :func:`pipeline.science.validation.learning_curve`; by default None.
     """
 
     model: Pipeline
@@ -43,7 +42,7 @@ class Trained:
     predictions: evaluation.Predictions
     importances: pd.Series
     kinds: Mapping[str, str] = field(default_factory=dict)
-    insights: Mapping[str, Any] = field(default_factory=dict)
+    learning_curve: Mapping[str, Any] | None = None
 
     def tables(self, test: pd.DataFrame) -> dict[str, Any]:
         """The tables to log beside the metrics, by name.
@@ -96,11 +95,7 @@ def train(
     raw, labels = separate(train, target, [*drop, *useless])
     test_features, truth = separate(test, target, [*drop, *useless])
     features, test_features = expand(raw, kinds), expand(test_features, kinds)
-
-    def build(candidate: BaseEstimator) -> Pipeline:
-        return encoding.build(candidate, features, categorical, kinds, scheme.seed, encode)
-
-    model = build(estimator)
+    model = encoding.build(estimator, features, categorical, kinds, scheme.seed, encode)
     fit_model = partial(fit, scheme=scheme)
     model, metrics, folds = validation.train(
         fit_model, model, features, labels, scheme, positive, on_loss
@@ -109,15 +104,10 @@ def train(
     metrics |= evaluation.metrics(predictions)
     importances = evaluation.importances(model, test_features, truth)
     raw_kinds = {**feature_kinds(raw), **special(kinds, raw)}
-    insight_values = insights.collect(
-        model, features, labels, test_features, predictions, importances, build, positive
-    )
+    curve = None
     if learning_curve:
         curve = validation.learning_curve(fit_model, model, features, labels, scheme, positive)
-        insight_values["learning_curve"] = curve
-    return Trained(
-        model, features, metrics, folds, predictions, importances, raw_kinds, insight_values
-    )
+    return Trained(model, features, metrics, folds, predictions, importances, raw_kinds, curve)
 
 
 def read_parts(

@@ -42,12 +42,12 @@ def report(
         learning_curve=len(table) < 1000,
     )  # fmt: skip
     numbers = report_data.collect(
-        trained.model, train, test, kinds=held, target=target, test_name="test", identifier=None,
-        mistakes_shown=20, resamples=50, random_state=0, cleaning={}, positive=positive,
-        earlier=earlier, **more,
+        trained.model, train, test, kinds=held, target=target, train_name="train",
+        test_name="test", identifier=None, mistakes_shown=20, resamples=50, random_state=0,
+        cleaning={}, positive=positive, earlier=earlier, **more,
     )  # fmt: skip
     about = {"target": target, "estimator": "a.Model", "params": {"depth": 3},
-             "insights": trained.insights, "run": "20260101-000000-abcdef"}  # fmt: skip
+             "learning_curve": trained.learning_curve, "run": "20260101-000000-abcdef"}  # fmt: skip
     names = {"raw": "houses.csv", "train": "train.csv", "test": "test.csv", "model": "model"}
     artifacts = {role: Artifact(name, "v0", role[0] * 64) for role, name in names.items()}
     artifacts["model"] = Artifact("model", "v0", "m" * 64, metadata=about)

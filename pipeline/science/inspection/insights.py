@@ -1,27 +1,24 @@
 """Insights beside a model's metrics: baselines, training metrics and the effects of features.
 
-Computed right after the fit, while the data is in memory, and stored with the model. Pure
-functions.
+Pure functions.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, average_precision_score, r2_score
+from sklearn.pipeline import Pipeline
 
 from pipeline.science import evaluation
 from pipeline.science.evaluation import Predictions
-
-Build = Callable[[BaseEstimator], Any]  # puts the model's preprocessing before an estimator
 
 LINEAR_CELLS = 1_000_000  # maximum of rows * columns * classes for the linear model
 TRAINING_ROWS = 10_000  # maximum of training rows to measure
@@ -41,8 +38,7 @@ def collect(
     target: Any,
     test: pd.DataFrame,
     predictions: Predictions,
-    importances: pd.Series,
-    build: Build,
+    columns: list[str],
     positive: Any = None,
 ) -> dict[str, Any]:
     """The insights that a report shows beside a model's metrics, as plain values.
@@ -52,8 +48,7 @@ def collect(
         features, target: the training rows.
         test: the test rows' features.
         predictions: the model's predictions for the test rows.
-        importances: the model's feature importances, by encoded feature.
-        build: makes a pipeline with the model's preprocessing from an estimator.
+        columns: the features, most important first (:func:`rank_features`).
         positive: the positive class of a binary classifier.
 
     Returns:
@@ -61,10 +56,9 @@ def collect(
         of the loss in ``permuted_score`` when a feature is shuffled; ``dependence``: partial
         dependence curves of the most important features.
     """
-    columns = rank_features(importances, features)
     return {
         "training": _on_training_rows(model, features, target, positive),
-        **plain_models(features, target, test, predictions, build, positive),
+        **plain_models(model, features, target, test, predictions, positive),
         "permuted": permuted(model, test, predictions.truth, columns[:PERMUTED], positive),
         "permuted_score": score_of(predictions),
         "dependence": dependence(model, test, predictions, columns),
@@ -86,23 +80,26 @@ def _metrics(predictions: Predictions) -> dict[str, float]:
 
 
 def plain_models(
-    features: pd.DataFrame, target: Any, test: pd.DataFrame, predictions: Predictions, build: Build,
+    model: Any, features: pd.DataFrame, target: Any, test: pd.DataFrame, predictions: Predictions,
     positive: Any = None,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """The test metrics of a dummy model, which ignores the features, and of a linear model.
 
-    On a large table, the linear model is fitted on a sample of the rows.
+    The linear model has the preprocessing of ``model``; without one there is no linear model. On a
+    large table, it is fitted on a sample of the rows.
 
     Args:
+        model: the fitted pipeline.
         features, target: the training rows.
         test: the test rows' features.
         predictions: the model's predictions, which hold the true values of the test rows.
-        build: makes a pipeline with the model's preprocessing from an estimator.
         positive: the positive class of a binary classifier.
     """
     classes = predictions.classes is not None
-    dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
-    linear = LogisticRegression(max_iter=300) if classes else Ridge()
+    plain = {"dummy": DummyClassifier(strategy="prior") if classes else DummyRegressor()}
+    if isinstance(model, Pipeline):
+        linear = LogisticRegression(max_iter=300) if classes else Ridge()
+        plain["linear"] = clone(model).set_params(**{model.steps[-1][0]: linear})
     per_row = features.shape[1] * (len(predictions.labels) if classes else 1)
     count = min(len(features), max(LINEAR_CELLS // per_row, 1000))
     sample = features.sample(count, random_state=0).index
@@ -112,13 +109,12 @@ def plain_models(
         else pd.Series(predictions.truth)
     )
     metrics_by_model = {}
-    for name, estimator in {"dummy": dummy, "linear": linear}.items():
+    for name, estimator in plain.items():
         fit_rows = features.index if name == "dummy" else sample
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # good enough to compare
-                model = estimator if name == "dummy" else build(estimator)
-                fitted = model.fit(features.loc[fit_rows], target.loc[fit_rows])
+                fitted = estimator.fit(features.loc[fit_rows], target.loc[fit_rows])
             metrics_by_model[name] = _metrics(evaluation.predict(fitted, test, truth, positive))
         except ValueError:  # the sampled rows may have a single class
             continue

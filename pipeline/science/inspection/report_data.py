@@ -46,18 +46,20 @@ def number(value: float) -> str:
     return numbers.number(value) if np.isfinite(value) else "–"
 
 
-def check_target(target: str | list[str] | None, test: pd.DataFrame, model: str, data: str) -> None:
-    """Refuse test data that lacks a model's target.
+def check_target(
+    target: str | list[str] | None, table: pd.DataFrame, model: str, data: str
+) -> None:
+    """Refuse data that lacks a model's target.
 
     Args:
         target: the model's target.
-        test: the test data.
+        table: the data.
         model, data: the names of both in the error.
 
     Raises:
-        PipelineError: the test data lacks a target.
+        PipelineError: the data lacks a target.
     """
-    if not target or not {*tasks.names(target)} <= {*test}:
+    if not target or not {*tasks.names(target)} <= {*table}:
         raise PipelineError(
             f"{model} predicts {target!r}, which {data} lacks",
             "name the data and the model of one run",
@@ -325,21 +327,33 @@ def changes(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[d
 
 def measure_model(
     model: Any,
-    features: pd.DataFrame,
-    target: pd.Series,
+    features: Mapping[str, pd.DataFrame],
+    target: Mapping[str, Any],
     resamples: int,
     random_state: int,
     positive: Any = None,
 ) -> dict[str, Any]:
-    """The measurements of a model on a table: :func:`measure_predictions`, and importances."""
-    predictions = evaluation.predict(model, features, target, positive)
+    """The measurements of a model: :func:`measure_predictions`, importances and insights.
+
+    Args:
+        model: the fitted pipeline.
+        features, target: of the ``training`` and the ``test`` rows.
+        resamples, random_state: the number of resamples for the intervals, and their seed.
+        positive: the positive class of a binary classifier.
+    """
+    test = features["test"]
+    predictions = evaluation.predict(model, test, target["test"], positive)
     result = measure_predictions(predictions, resamples, random_state)
-    importances = evaluation.importances(model, features, target)
+    importances = evaluation.importances(model, test, target["test"])
     largest = importances.head(BARS)
     result["importances"] = [(str(name), float(value)) for name, value in largest.items()]
-    result["leading"] = insights.rank_features(importances, features)
+    result["leading"] = insights.rank_features(importances, test)
+    result["insights"] = insights.collect(
+        model, features["training"], target["training"], test, predictions, result["leading"],
+        positive,
+    )  # fmt: skip
     if predictions.classes is None and not predictions.targets:
-        result["slices"] = diagnostics.slices(predictions, features, result["leading"])
+        result["slices"] = diagnostics.slices(predictions, test, result["leading"])
     return result
 
 
@@ -405,6 +419,7 @@ def collect(
     test: pd.DataFrame,
     *,
     target: str | list[str],
+    train_name: str,
     test_name: str,
     identifier: str | None,
     mistakes_shown: int,
@@ -422,7 +437,7 @@ def collect(
         model: the fitted pipeline.
         train, test: the training and the test rows.
         target: the column that the model predicts, or several.
-        test_name: the name of the test data in an error.
+        train_name, test_name: the names of both parts in an error.
         identifier: the column that names a row; None takes the first suitable column.
         mistakes_shown: the largest number of mistakes to list.
         resamples, random_state: the number of resamples for the intervals, and their seed.
@@ -433,19 +448,21 @@ def collect(
         earlier: the training rows of the previous report, if they differ.
 
     Raises:
-        PipelineError: the test data lacks a column or the identifier, or the costs are invalid.
+        PipelineError: a part lacks a column or the identifier, or the costs are invalid.
     """
     train, test = expand(train, kinds or {}), expand(test, kinds or {})
-    features = model_features(model, test, test_name)
+    parts = {"training": train, "test": test}
+    part_names = {"training": train_name, "test": test_name}
+    features = {part: model_features(model, parts[part], name) for part, name in part_names.items()}
+    labels = {part: table[target] for part, table in parts.items()}
     targets = tasks.names(target)
-    named_by, names = names_of_rows(test, [*features.columns, *targets], identifier)
-    measurements = measure_model(model, features, test[target], resamples, random_state, positive)
+    used = features["test"].columns
+    named_by, names = names_of_rows(test, [*used, *targets], identifier)
+    measurements = measure_model(model, features, labels, resamples, random_state, positive)
     if costs:
         measurements["thresholds"] = diagnostics.costs(measurements, costs)
     columns = [*targets, *(name for name in measurements["leading"] if name in train)]
-    tables = {"training": train, "test": test}
-    if earlier is not None:
-        tables["training, previous run"] = earlier
+    tables = parts if earlier is None else parts | {"training, previous run": earlier}
     return measurements | {
         "costs": costs,
         "histograms": diagnostics.histograms(tables, columns[: diagnostics.COLUMNS]),
@@ -457,7 +474,9 @@ def collect(
         "named_by": named_by,
         "mistakes": mistakes(names, measurements, mistakes_shown),
         "wrong": int((measurements["truth"] != measurements["predicted"]).sum()),
-        "quality": quality(train, test, features.columns, cleaning),
-        "columns": describe(pd.concat([train, test]), features.columns, targets),
-        "parts": target_distribution(train[target], test[target], bool(measurements["classes"])),
+        "quality": quality(train, test, used, cleaning),
+        "columns": describe(pd.concat([train, test]), used, targets),
+        "parts": target_distribution(
+            labels["training"], labels["test"], bool(measurements["classes"])
+        ),
     }

@@ -201,8 +201,8 @@ def write(
     args = report.arguments().parse_args(words)
     earlier = Artifact("report.html", "v0", "r" * 64, metadata=before) if before else None
     numbers = report_data.collect(
-        model, train, test, target=target, test_name="test", identifier=None, mistakes_shown=20,
-        resamples=50, random_state=42, cleaning={},
+        model, train, test, target=target, train_name="train", test_name="test", identifier=None,
+        mistakes_shown=20, resamples=50, random_state=42, cleaning={},
     )  # fmt: skip
     commands = report.gathering.commands(args, report.arguments(), None, StepContext())
     return html.render(numbers, known, project="pokemon", before=earlier, commands=commands)

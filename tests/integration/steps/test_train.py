@@ -177,7 +177,7 @@ def test_each_fold_is_logged(chain: tuple[Steps, dict[str, Finished]]):
     ended = place.step(STEP, cv="3", seed="7", learning_curve="true")
     assert ended.status == 0, ended.err
     (made,) = (one for one in ended.report["outputs"] if one["type"] == "model")
-    told = place.artifacts()[f"{made['name']}:{made['version']}"]["insights"]["learning_curve"]
+    told = place.artifacts()[f"{made['name']}:{made['version']}"]["learning_curve"]
     assert [point["rows"] for point in told["points"]] == [4, 10, 20, 30, 40]
     client = mlflow.MlflowClient(f"sqlite:///{place.state / 'mlflow.db'}")
     run = client.search_runs(["1"], "metrics.cv_f1_mean >= 0", max_results=1)[0]

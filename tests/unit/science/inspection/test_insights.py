@@ -16,15 +16,20 @@ TABLE = pd.DataFrame(DRAW.normal(size=(200, 2)), columns=["a", "b"]).assign(
 )
 
 
-def trained(estimator, target: pd.Series, **more) -> training.Trained:
-    table = TABLE.assign(y=target)
-    return training.train(table[:150], table[150:], estimator, target="y", drop=[], categorical=[],
-                          scheme=SCHEME, **more)  # fmt: skip
+def collect(estimator, target: pd.Series, table: pd.DataFrame = TABLE, positive=None) -> dict:
+    """The insights on a model that is fitted on the first 150 rows."""
+    table = table.assign(y=target)
+    told = training.train(table[:150], table[150:], estimator, target="y", drop=[], categorical=[],
+                          scheme=SCHEME, positive=positive)  # fmt: skip
+    test = table[150:].drop(columns="y")
+    columns = insights.rank_features(told.importances, test)
+    return insights.collect(
+        told.model, told.features, table.y[:150], test, told.predictions, columns, positive
+    )
 
 
 def test_plain_models_are_measured_as_the_model_is():
-    told = trained(RandomForestClassifier(20, random_state=0), TABLE.a > 0.3, positive=True)
-    beside = told.insights
+    beside = collect(RandomForestClassifier(20, random_state=0), TABLE.a > 0.3, positive=True)
     assert set(beside["dummy"]) == set(beside["linear"]) == set(beside["training"])
     assert beside["training"]["f1"] == 1
     assert beside["dummy"]["roc_auc"] == 0.5
@@ -38,14 +43,14 @@ def test_plain_models_are_measured_as_the_model_is():
 
 
 def test_the_other_class_turns_the_curve():
-    told = trained(RandomForestClassifier(20, random_state=0), TABLE.a > 0.3, positive=False)
-    (line,) = told.insights["dependence"][0]["lines"]
+    told = collect(RandomForestClassifier(20, random_state=0), TABLE.a > 0.3, positive=False)
+    (line,) = told["dependence"][0]["lines"]
     assert line["label"] == "False"
     assert line["points"][0][1] > 0.8 > 0.2 > line["points"][-1][1]
 
 
 def test_numbers_have_a_mean_and_a_line():
-    told = trained(RandomForestRegressor(20, random_state=0), 3 * TABLE.a + TABLE.b).insights
+    told = collect(RandomForestRegressor(20, random_state=0), 3 * TABLE.a + TABLE.b)
     assert told["dummy"]["r2"] == pytest.approx(0, abs=0.1)
     assert told["linear"]["r2"] > 0.99
     assert told["permuted_score"] == "r2"
@@ -54,7 +59,7 @@ def test_numbers_have_a_mean_and_a_line():
 
 def test_a_model_that_only_names_classes_has_no_curve():
     kinds = pd.Series(np.select([TABLE.a > 0.5, TABLE.a < -0.5], ["x", "y"], "z"))
-    told = trained(VotingClassifier([("one", LinearSVC())]), kinds).insights
+    told = collect(VotingClassifier([("one", LinearSVC())]), kinds)
     assert told["dependence"] == []
     assert told["permuted_score"] == "accuracy"
 
@@ -66,8 +71,6 @@ def test_encoded_features_count_for_their_column():
 
 @pytest.mark.parametrize("gap", [np.nan, None])
 def test_a_column_without_values_is_no_error(gap):
-    table = TABLE.assign(y=TABLE.a > 0, empty=pd.Series([gap] * 200, dtype="float64"))
-    told = training.train(table[:150], table[150:], RandomForestClassifier(5, random_state=0),
-                          target="y", drop=[], categorical=[], scheme=SCHEME,
-                          positive=True)  # fmt: skip
-    assert told.insights["permuted"]
+    table = TABLE.assign(empty=pd.Series([gap] * 200, dtype="float64"))
+    told = collect(RandomForestClassifier(5, random_state=0), TABLE.a > 0, table, positive=True)
+    assert told["permuted"]
