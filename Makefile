@@ -36,7 +36,7 @@ test: .venv/extras  ## check lint, types, import contracts and docs, then run un
 	@.venv/bin/lint-imports --no-logo --no-cache
 
 test-stress: .venv/extras  ## run the slow tests: interruptions, concurrency, other machines, failing servers
-	@$(PYTEST) -n 2 tests/stress
+	@$(PYTEST) -n 3 tests/stress
 
 attack: .venv/extras  ## attack from outside: changed files, killed processes, many runs at once; SEED=7 repeats a draw
 	@.venv/bin/python -m tests.attack $(if $(SEED),--seed $(SEED))
