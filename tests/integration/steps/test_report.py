@@ -244,7 +244,8 @@ def test_text_of_the_data_stays_text():
 def test_every_kind_of_model_has_its_report(model: Any, target: Any, words: list[str]):
     text = write(model, table_of().assign(y=target), "y")
     page(text)
-    for word in [*words, "This is the first report", "Worst predictions"]:
+    baselines = ["dummy baseline", "linear baseline", "Permutation importance"]
+    for word in [*words, *baselines, "This is the first report", "Worst predictions"]:
         assert word in text
 
 

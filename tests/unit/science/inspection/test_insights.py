@@ -6,7 +6,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor, VotingClassifier
 from sklearn.svm import LinearSVC
 
-from pipeline.science import training, validation
+from pipeline.science import evaluation, training, validation
 from pipeline.science.inspection import insights
 
 SCHEME = validation.Scheme(None, None, 42)
@@ -62,6 +62,14 @@ def test_a_model_that_only_names_classes_has_no_curve():
     told = collect(VotingClassifier([("one", LinearSVC())]), kinds)
     assert told["dependence"] == []
     assert told["permuted_score"] == "accuracy"
+
+
+def test_a_model_without_preprocessing_has_no_linear_model_beside_it():
+    features, target = TABLE[["a", "b"]], TABLE.a > 0
+    model = RandomForestClassifier(5, random_state=0).fit(features, target)
+    predictions = evaluation.predict(model, features, target, True)
+    told = insights.plain_models(model, features, target, features, predictions, True)
+    assert list(told) == ["dummy"]
 
 
 def test_encoded_features_count_for_their_column():
