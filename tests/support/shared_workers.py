@@ -85,8 +85,6 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
     told = {
         settings.STATE_DIR: given["main.state_dir"],
         settings.TRACKER: given.get("main.tracker", "trackio"),
-        "WANDB_PROJECT": given.get("main.project_name", "pokemon"),
-        "WANDB_RUN_GROUP": given.get("main.experiment_name", "dev"),
         "HYDRA_FULL_ERROR": "1",
     }
     if told[settings.TRACKER] == "trackio":

@@ -1,7 +1,9 @@
-"""The folders of step workers: those whose workers are gone are removed, and no other."""
+"""The folders of step workers, and the names of their sockets."""
 
 import socket
 from pathlib import Path
+
+import pytest
 
 from pipeline.orchestration.execution import workers
 
@@ -19,3 +21,15 @@ def test_only_what_killed_workers_have_left_is_removed(tmp_path: Path):
         other.bind(str(gone / "b"))
         workers.remove_unused(tmp_path)
     assert {*tmp_path.iterdir()} == {alive, mine, starting, link}
+
+
+@pytest.mark.parametrize(
+    ("variable", "shared"),
+    [("WANDB_PROJECT", True), ("WANDB_RUN_GROUP", True), ("LANG", False), ("WANDB_DIR", False)],
+)
+def test_only_variables_that_can_affect_imports_are_in_a_workers_name(variable: str, shared: bool):
+    one, other = (
+        workers.worker_name(Path("2-ETL"), "python", {"HOME": "/home/me", variable: value})
+        for value in ("houses", "prod")
+    )
+    assert (one == other) == shared
