@@ -451,10 +451,11 @@ def collect(
         PipelineError: a part lacks a column or the identifier, or the costs are invalid.
     """
     train, test = expand(train, kinds or {}), expand(test, kinds or {})
-    parts = {"training": train, "test": test}
-    part_names = {"training": train_name, "test": test_name}
-    features = {part: model_features(model, parts[part], name) for part, name in part_names.items()}
-    labels = {part: table[target] for part, table in parts.items()}
+    features = {
+        "training": model_features(model, train, train_name),
+        "test": model_features(model, test, test_name),
+    }
+    labels = {"training": train[target], "test": test[target]}
     targets = tasks.names(target)
     used = features["test"].columns
     named_by, names = names_of_rows(test, [*used, *targets], identifier)
@@ -462,7 +463,9 @@ def collect(
     if costs:
         measurements["thresholds"] = diagnostics.costs(measurements, costs)
     columns = [*targets, *(name for name in measurements["leading"] if name in train)]
-    tables = parts if earlier is None else parts | {"training, previous run": earlier}
+    tables = {"training": train, "test": test}
+    if earlier is not None:
+        tables["training, previous run"] = earlier
     return measurements | {
         "costs": costs,
         "histograms": diagnostics.histograms(tables, columns[: diagnostics.COLUMNS]),
