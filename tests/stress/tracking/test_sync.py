@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -441,9 +442,11 @@ def test_a_wrong_key(recorded: Recorded, wandb_server: WandbServer):
 
 def test_a_server_that_is_away(recorded: Recorded, wandb_server: WandbServer):
     wandb_server.stop()
+    started = time.monotonic()
     error = recorded.refused("whole", wandb_server, PIPELINE_TRACKER_TIMEOUT="2")
     assert "(1 of 5) was not copied: W&B " in error
     assert "connection refused" in error
+    assert time.monotonic() - started < 2 + 6  # its patience, and Python with the imports
 
 
 def test_a_run_that_was_deleted_in_wandb_gets_a_new_id(
