@@ -4,11 +4,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import settings
 
 from pipeline.core import variables
+from pipeline.core.security import secrets
 from tests.support import leftovers, shared_workers
 from tests.support.faulty_server import Server
 from tests.support.runs import SMALL, Checkout, Finished
@@ -96,11 +98,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
-    """The umask and the variables that a test, its fixtures or a library sets end with the test."""
+    """What a test sets for its process ends with it: umask, variables, secrets that are hidden."""
     umask, before = os.umask(0o077), dict(os.environ)
     os.umask(umask)
     try:
-        return (yield)
+        with mock.patch.dict(secrets._resolved):
+            return (yield)
     finally:
         os.umask(umask)
         variables.replace_all(before)
