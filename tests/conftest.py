@@ -88,6 +88,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         place = config.stash[TEMPORARY] = leftovers.Place()
         config.option.basetemp = config.option.basetemp or place.path / leftovers.PYTEST
+    elif workers := config.workerinput.get("workers"):
+        shared_workers.inherit(workers)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """The workers of pytest-xdist share one set of interpreters; unit tests need none."""
+    if any("unit" not in Path(argument).parts for argument in node.config.args):
+        node.workerinput["workers"] = shared_workers.start()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -199,9 +199,10 @@ class Sweep(Callback):
         """Add the sweep's context and folder to the overrides of all trials."""
         libraries = dependencies.library_variables(os.environ)
         sweep_context = job.SweepContext(self.id, self.run, finished_trials, libraries)
+        shared = workers.trial_workers().folder or os.environ.get(settings.WORKERS, "")
         environment = {
             job.SWEEP_VARIABLE: sweep_context.to_json(),
-            settings.WORKERS: str(workers.trial_workers().folder or ""),
+            settings.WORKERS: str(shared),
         }
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(self.folder)

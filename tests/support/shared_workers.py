@@ -34,12 +34,15 @@ BUILDERS = {"promote", "predict", "serve", "reproduce"}
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "OMP_", "MKL_", "OPENBLAS_", "MPL")
 MANY = 200
 _started: dict[Path, tuple[Path, subprocess.Popen]] = {}
+_inherited: dict[Path, tuple[Path, int]] = {}  # sockets and process ids
 _numbers = itertools.count()
 
 
 def knows(words: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether a program is one of this repository, and starts as it would from this process."""
-    if words[:2] == ["-m", "pipeline"]:
+    if words[:2] == ["-m", "tests.support.registered"]:
+        known = True
+    elif words[:2] == ["-m", "pipeline"]:
         known = BUILDERS.isdisjoint(words) or "--env-manager=local" in words
     elif Path(words[0]) == ROOT / "main.py":
         known = "main.env_manager=local" in words
@@ -79,8 +82,7 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
         environment: its variables.
     """
     given = dict(word.partition("=")[::2] for word in words)
-    own = {"-m", "main.backend"} & given.keys()  # a sweep shares its own, and `local` has none
-    if own:
+    if "main.backend" in given:  # `local` has no workers
         return {}
     told = {
         settings.STATE_DIR: given["main.state_dir"],
@@ -93,8 +95,19 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
     folder = Path(tempfile.mkdtemp(dir=_folder()))
     for step in step_folders():
         name = worker_name(ROOT / step, sys.executable, variables)
-        (folder / name).symlink_to(_worker(ROOT / step / "script.py", *STORES, *program.AHEAD))
+        (folder / name).symlink_to(_worker(ROOT / step / "script.py"))
     return {settings.WORKERS: str(folder)}
+
+
+def start() -> dict[str, tuple[str, int]]:
+    """Start all workers at once, for pytest's workers to use: their scripts, sockets and pids."""
+    scripts = [Path(program.__file__), *(ROOT / step / "script.py" for step in step_folders())]
+    return {str(script): (str(_worker(script)), _started[script][1].pid) for script in scripts}
+
+
+def inherit(workers: Mapping[str, tuple[str, int]]) -> None:
+    """Use workers that another process has started."""
+    _inherited.update({Path(script): (Path(at), pid) for script, (at, pid) in workers.items()})
 
 
 def other_processes() -> list[psutil.Process]:
@@ -109,7 +122,7 @@ def close() -> None:
     """End the workers: their standard input ends."""
     for _, worker in _started.values():
         worker.communicate()
-    if _started:
+    if _folder.cache_info().currsize:
         shutil.rmtree(_folder(), ignore_errors=True)
 
 
@@ -118,20 +131,30 @@ def _folder() -> str:
     return tempfile.mkdtemp(prefix="shared-")
 
 
-def _worker(script: Path, *modules: str) -> Path:
+def _worker(script: Path) -> Path:
     """The socket of a script's worker, which is started anew if a test has ended it."""
+    address, pid = _inherited.get(script, (None, 0))
+    if address and _runs(pid):
+        return address
     address, worker = _started.get(script, (None, None))
     if worker and worker.poll() is None:
         return address
     number = next(_numbers)
     assert number < MANY, "the workers end at once"
     address = Path(_folder(), f"worker-{number}")
+    modules = [] if script == Path(program.__file__) else [*STORES, *program.AHEAD]
     words = [sys.executable, WORKER, script, address, *modules]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | (TRACED if modules else {})
     worker = subprocess.Popen(words, stdin=subprocess.PIPE, env=environment, **silent)
     _started[script] = address, worker
     return address
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _connect(connection: socket.socket, script: Path) -> None:
