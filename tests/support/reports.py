@@ -30,6 +30,7 @@ def report(
     test_rows: int | None = None,
     positive: Any = None,
     earlier: pd.DataFrame | None = None,
+    learning_curve: bool = False,
     **more: Any,
 ) -> str:
     """The report of a model that is trained on a table's first rows and measured on its last."""
@@ -39,7 +40,7 @@ def report(
     trained = training.train(
         train, test, model, target=target, drop=[], categorical=[], kinds=held, useless=useless,
         scheme=validation.Scheme(None, None, 0), positive=positive,
-        learning_curve=len(table) < 1000,
+        learning_curve=learning_curve,
     )  # fmt: skip
     numbers = report_data.collect(
         trained.model, train, test, kinds=held, target=target, train_name="train",

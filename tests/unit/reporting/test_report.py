@@ -83,6 +83,13 @@ def test_a_table_without_values():
     assert "80 of 160 (50.0%)" in text
 
 
+def test_a_learning_curve_is_drawn_on_request():
+    table = numbers(40).assign(y=lambda t: t.x0 > 0)
+    for asked in (False, True):
+        text = report(table, "y", forest(), positive=True, learning_curve=asked)
+        assert ("Where the curves still approach each other" in readable(text)) == asked
+
+
 def test_drift_since_the_previous_training_data_is_told():
     table = numbers(200).assign(y=lambda t: t.x0 > 0)
     text = readable(
