@@ -79,10 +79,11 @@ def readable_errors(address: str | None) -> Iterator[None]:
         yield
     except (AzureError, OSError, ValueError) as error:
         message = redacted(str(error)).strip().partition("\n")[0]
+        # without the original error, which may show the connection string
         raise PipelineError(
             f"Azure ({address}) failed: {message or type(error).__name__}",
             f"check {CONNECTION}, the container's name and the network",
-        ) from None  # the original error may show the connection string
+        ) from None
 
 
 def workspace_file(folders: Iterable[Path]) -> Path | None:

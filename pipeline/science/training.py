@@ -243,11 +243,8 @@ def fit(
         model.set_params(**{encoding.MANY_FOLDS: folds})
         model = rounds.fit(model, features, target, on_loss)
         return model.set_params(**{encoding.MANY_FOLDS: default_folds})  # not kept with the model
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:  # AttributeError: an inner object is no model
+    # AttributeError: an inner object is no model
+    except (ValueError, TypeError, AttributeError) as error:
         raise PipelineError(f"{name} can't be fitted: {error}", "check model.params") from error
 
 

@@ -20,11 +20,12 @@ from pipeline.core.files import content_digest
 from pipeline.sources.errors import too_large
 
 WEB = ("http", "https")
+# Decompressors, by magic number
 PACKED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
-}  # decompressors, by magic number
+}
 LEVELS, CHUNK = 4, 1 << 20
 
 

@@ -147,9 +147,8 @@ class Run:
         """Move an alias to this version of an artifact."""
         try:
             self.tracker.set_alias(artifact.reference, alias)
-        except (
-            PipelineError
-        ) as error:  # the registry decides; a Trackio server can't move aliases back
+        # the registry decides; a Trackio server can't move aliases back
+        except PipelineError as error:
             self.warn(f"the tracker's alias {alias!r} is not moved: {error.what}")
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:

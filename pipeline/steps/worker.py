@@ -35,18 +35,16 @@ STALE = "stale"
 def main(script: str, address: str, modules: Sequence[str]) -> None:
     """Import a script and serve its jobs until the process that started the worker has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the orchestrator handles Ctrl-C
-    atexit.register(
-        remove, Path(address)
-    )  # registered first, so it runs after the script's exit functions
+    # registered first, so it runs after the script's exit functions
+    atexit.register(remove, Path(address))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
         gc.disable()  # imports leave no garbage
         module = load(Path(script))
         for name in modules:
-            package, _, below = name.partition(
-                "."
-            )  # import a submodule only if its package is in use
+            package, _, below = name.partition(".")
+            # import a submodule only if its package is in use
             if not below or package in sys.modules:
                 importlib.import_module(name)
         gc.freeze()  # or a collection in a child would copy all shared pages
@@ -100,9 +98,8 @@ def work(module: ModuleType, connection: socket.socket) -> NoReturn:
     """
     status = 1
     try:
-        os.register_at_fork(
-            after_in_child=connection.close
-        )  # else grandchildren would hide its end
+        # else grandchildren would hide its end
+        os.register_at_fork(after_in_child=connection.close)
         current = trace.is_current()
         connection.sendall(f"{os.getpid() if current else STALE}\n".encode())
         with connection.makefile() as lines:
@@ -141,10 +138,9 @@ def become(job: dict[str, Any]) -> None:
         sys.modules["numpy.random"].seed()
     if "tempfile" in sys.modules:
         setattr(sys.modules["tempfile"], "tempdir", None)  # noqa: B010 - TMPDIR says where
+    # libraries read the variable at import
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    if (
-        threads.isdecimal() and "threadpoolctl" in sys.modules
-    ):  # libraries read the variable at import
+    if threads.isdecimal() and "threadpoolctl" in sys.modules:
         sys.modules["threadpoolctl"].threadpool_limits(int(threads))
 
 

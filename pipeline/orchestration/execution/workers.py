@@ -169,9 +169,8 @@ def trial_workers() -> Workers:
 
 def _modules() -> list[str]:
     """Modules that steps import late: Trackio's, and MLflow's local store."""
-    trackio = (
-        os.environ.get(settings.TRACKER) == "trackio"
-    )  # W&B must not be imported before a fork
+    # W&B must not be imported before a fork
+    trackio = os.environ.get(settings.TRACKER) == "trackio"
     local = settings.sqlite_path(settings.tracking_uri())
     return [*(["pipeline.tracking.trackio.runs"] if trackio else []), *(STORES if local else [])]
 

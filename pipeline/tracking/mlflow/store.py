@@ -157,10 +157,8 @@ def make_store(file: Path) -> None:
             with FileLock(f"{file}.lock"):
                 revision = _revision(file)
                 is_incomplete = revision is None and _tables(file) <= _tables(_template())
-                if is_incomplete or revision not in (
-                    None,
-                    current,
-                ):  # else another program's
+                is_older = revision not in (None, current)  # None: another program's
+                if is_incomplete or is_older:
                     _upgrade(file, is_incomplete)
 
 
