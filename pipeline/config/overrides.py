@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from pipeline.config import references
 from pipeline.core.data.addresses import file_address
 from pipeline.core.errors import PipelineError
-from pipeline.core.settings import SWEEP_AGENT
+from pipeline.core.settings import GROUP, PROJECT, SWEEP_AGENT
 
 OPTION = "--hydra_options="
 OVERRIDE = re.compile(r"([+~]{0,2}[\w./@-]+)=(.*)", re.DOTALL)
@@ -58,7 +58,7 @@ def _located(word: str) -> str:
 
 
 # Settings that W&B's environment variables can set
-NAMED_BY = {"main.project_name": "WANDB_PROJECT", "main.experiment_name": "WANDB_RUN_GROUP"}
+NAMED_BY = {"main.project_name": PROJECT, "main.experiment_name": GROUP}
 
 
 OF_AN_AGENT = (

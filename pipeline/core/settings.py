@@ -20,6 +20,9 @@ SYSTEM_TMPDIR = "PIPELINE_SYSTEM_TMPDIR"  # TMPDIR is the run's own folder
 UMASK = "PIPELINE_UMASK"  # the user's umask; a run uses a stricter one
 WORKERS = "PIPELINE_WORKERS"  # the folder of a sweep's step workers
 
+# W&B's variables for main.project_name and main.experiment_name
+PROJECT, GROUP = "WANDB_PROJECT", "WANDB_RUN_GROUP"
+
 # Set by W&B's agent for each run of its sweep.
 SWEEP_AGENT = "WANDB_SWEEP_ID"
 
@@ -116,12 +119,12 @@ def cache_dir() -> Path:
 
 def project() -> str:
     """The tracker's project: ``WANDB_PROJECT``, as in W&B."""
-    return os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+    return os.environ.get(PROJECT) or DEFAULT_PROJECT
 
 
 def experiment() -> str:
     """The group that runs belong to: ``WANDB_RUN_GROUP``."""
-    return os.environ.get("WANDB_RUN_GROUP") or DEFAULT_EXPERIMENT
+    return os.environ.get(GROUP) or DEFAULT_EXPERIMENT
 
 
 def tracking_uri() -> str:

@@ -56,8 +56,8 @@ def export(config: "DictConfig", group: str, tracker: str) -> str | None:
             "MLFLOW_RUN_ID": None,  # of the `mlflow run .` that may have started this process
             "MLFLOW_EXPERIMENT_ID": None,
             **dict.fromkeys(agent.RUN_VARIABLES),
-            "WANDB_PROJECT": config.main.project_name,
-            "WANDB_RUN_GROUP": group,
+            settings.PROJECT: config.main.project_name,
+            settings.GROUP: group,
             settings.STATE_DIR: str(state),
             settings.TRACKER: tracker,
             settings.TRACKER_TIMEOUT: str(config.main.tracker_timeout),

@@ -62,7 +62,7 @@ def project() -> str:
     """The Trackio project to open: ``WANDB_PROJECT``, else the project written to last."""
     databases = settings.trackio_dir().glob("*.db")
     latest = max(databases, key=lambda file: file.stat().st_mtime, default=None)
-    return settings.project() if latest is None or "WANDB_PROJECT" in os.environ else latest.stem
+    return settings.project() if latest is None or settings.PROJECT in os.environ else latest.stem
 
 
 def serve(host: str, open_browser: bool) -> None:

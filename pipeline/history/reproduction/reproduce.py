@@ -52,7 +52,8 @@ def run_again(name: str, env_manager: str | None, tolerance: float) -> bool:
         recreate.pin_data(run, config, reuse_url=False)
         locks = {name: step_files.lock(step) for name, step in steps.items()}
         _prepare(code, manager, locks)
-        variables = recreate.variables(PIPELINE_STATE_DIR=str(state), WANDB_PROJECT=run.project)
+        places = {settings.STATE_DIR: str(state), settings.PROJECT: run.project}
+        variables = recreate.variables(**places)
         for artifact in recreate.outside_inputs(steps):
             with recreate.artifact_folder(run, artifact) as files:
                 recreate.log_artifact(artifact, files, variables)

@@ -38,8 +38,8 @@ PLUGINS = "mlflow.project_backend"  # the entry points of MLflow's backend plugi
 NEEDED = ("kube-job-template-path", "repository-uri", "image")  # in Kubernetes' backend_config
 # Environment variables that a remote step gets; secrets are set on its own machine.
 HANDED_ON = (
-    "WANDB_PROJECT",
-    "WANDB_RUN_GROUP",
+    settings.PROJECT,
+    settings.GROUP,
     "WANDB_BASE_URL",
     "WANDB_ENTITY",
     settings.TRACKER,

@@ -35,8 +35,8 @@ from pipeline.steps.worker import STALE
 WORKER = ROOT / "pipeline" / "steps" / "worker.py"
 # Variables that can't affect imports: they identify a run, or are set for each job.
 IGNORED = (
-    "PIPELINE_", "MLFLOW_", "WANDB_PROJECT", "WANDB_RUN_GROUP", "_", "TMPDIR", "PATH", "PIP_",
-    "UV_", "KMP_",
+    "PIPELINE_", "MLFLOW_", settings.PROJECT, settings.GROUP, "_", "TMPDIR", "PATH", "PIP_", "UV_",
+    "KMP_",
 )  # fmt: skip
 IGNORED_ENDS = ("_NUM_THREADS", "_MAXIMUM_THREADS", "ENABLE_IPC")  # joblib's
 STORES = [  # MLflow's local ones

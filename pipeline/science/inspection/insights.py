@@ -96,10 +96,7 @@ def plain_models(
         positive: the positive class of a binary classifier.
     """
     classes = predictions.classes is not None
-    plain = {"dummy": DummyClassifier(strategy="prior") if classes else DummyRegressor()}
-    if isinstance(model, Pipeline):
-        linear = LogisticRegression(max_iter=300) if classes else Ridge()
-        plain["linear"] = clone(model).set_params(**{model.steps[-1][0]: linear})
+    dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
     per_row = features.shape[1] * (len(predictions.labels) if classes else 1)
     count = min(len(features), max(LINEAR_CELLS // per_row, 1000))
     sample = features.sample(count, random_state=0).index
@@ -108,9 +105,12 @@ def plain_models(
         if predictions.targets
         else pd.Series(predictions.truth)
     )
+    plain = {"dummy": (dummy, features.index)}
+    if isinstance(model, Pipeline):
+        linear = LogisticRegression(max_iter=300) if classes else Ridge()
+        plain["linear"] = clone(model).set_params(**{model.steps[-1][0]: linear}), sample
     metrics_by_model = {}
-    for name, estimator in plain.items():
-        fit_rows = features.index if name == "dummy" else sample
+    for name, (estimator, fit_rows) in plain.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # good enough to compare
