@@ -76,7 +76,7 @@ FORMS = {
         (*SCIENCE, "kedro==1.7.0", "kedro-mlflow==2.0.3", "kedro-datasets"),
         "kedro run",
         files="kedro",
-        setup="ln -s ../../settings.json conf/base/parameters.json",
+        setup="touch settings.json\nln settings.json conf/base/parameters.json",
         again={"parameter": "kedro run --from-nodes=train"},
     ),
     "metaflow": Form("Metaflow, `run`", METAFLOW, f"{FLOW} run", files="metaflow"),
