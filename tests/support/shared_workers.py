@@ -33,8 +33,8 @@ from tests.support.paths import ROOT
 BUILDERS = {"promote", "predict", "serve", "reproduce"}
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "OMP_", "MKL_", "OPENBLAS_", "MPL")
 MANY = 200
-_started: dict[Path, tuple[Path, subprocess.Popen]] = {}
-_inherited: dict[Path, tuple[Path, int]] = {}  # sockets and process ids
+_workers: dict[Path, tuple[Path, int]] = {}  # the socket and process id of each script's
+_started: list[subprocess.Popen] = []  # by this process
 _numbers = itertools.count()
 
 
@@ -102,17 +102,17 @@ def offer(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str
 def start() -> dict[str, tuple[str, int]]:
     """Start all workers at once, for pytest's workers to use: their scripts, sockets and pids."""
     scripts = [Path(program.__file__), *(ROOT / step / "script.py" for step in step_folders())]
-    return {str(script): (str(_worker(script)), _started[script][1].pid) for script in scripts}
+    return {str(script): (str(_worker(script)), _workers[script][1]) for script in scripts}
 
 
 def inherit(workers: Mapping[str, tuple[str, int]]) -> None:
     """Use workers that another process has started."""
-    _inherited.update({Path(script): (Path(at), pid) for script, (at, pid) in workers.items()})
+    _workers.update({Path(script): (Path(at), pid) for script, (at, pid) in workers.items()})
 
 
 def other_processes() -> list[psutil.Process]:
     """What this process has started, however far down, beside the workers."""
-    own = {worker.pid for _, worker in _started.values()}
+    own = {worker.pid for worker in _started}
     children = psutil.Process().children()
     others = [child for child in children if child.pid not in own]
     return [*others, *(below for child in others for below in child.children(recursive=True))]
@@ -120,7 +120,7 @@ def other_processes() -> list[psutil.Process]:
 
 def close() -> None:
     """End the workers: their standard input ends."""
-    for _, worker in _started.values():
+    for worker in _started:
         worker.communicate()
     if _folder.cache_info().currsize:
         shutil.rmtree(_folder(), ignore_errors=True)
@@ -133,11 +133,8 @@ def _folder() -> str:
 
 def _worker(script: Path) -> Path:
     """The socket of a script's worker, which is started anew if a test has ended it."""
-    address, pid = _inherited.get(script, (None, 0))
+    address, pid = _workers.get(script, (None, 0))
     if address and _runs(pid):
-        return address
-    address, worker = _started.get(script, (None, None))
-    if worker and worker.poll() is None:
         return address
     number = next(_numbers)
     assert number < MANY, "the workers end at once"
@@ -147,7 +144,8 @@ def _worker(script: Path) -> Path:
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | (TRACED if modules else {})
     worker = subprocess.Popen(words, stdin=subprocess.PIPE, env=environment, **silent)
-    _started[script] = address, worker
+    _started.append(worker)
+    _workers[script] = address, worker.pid
     return address
 
 

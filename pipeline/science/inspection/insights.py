@@ -96,7 +96,6 @@ def plain_models(
         positive: the positive class of a binary classifier.
     """
     classes = predictions.classes is not None
-    dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
     per_row = features.shape[1] * (len(predictions.labels) if classes else 1)
     count = min(len(features), max(LINEAR_CELLS // per_row, 1000))
     sample = features.sample(count, random_state=0).index
@@ -105,6 +104,7 @@ def plain_models(
         if predictions.targets
         else pd.Series(predictions.truth)
     )
+    dummy = DummyClassifier(strategy="prior") if classes else DummyRegressor()
     plain = {"dummy": (dummy, features.index)}
     if isinstance(model, Pipeline):
         linear = LogisticRegression(max_iter=300) if classes else Ridge()

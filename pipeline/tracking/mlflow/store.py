@@ -157,8 +157,8 @@ def make_store(file: Path) -> None:
             with FileLock(f"{file}.lock"):
                 revision = _revision(file)
                 is_incomplete = revision is None and _tables(file) <= _tables(_template())
-                is_older = revision not in (None, current)  # None: another program's
-                if is_incomplete or is_older:
+                is_other_version = revision not in (None, current)  # None: another program's
+                if is_incomplete or is_other_version:
                     _upgrade(file, is_incomplete)
 
 

@@ -20,14 +20,15 @@ def pokemon() -> str:
     table = pd.read_csv(ROOT / "data" / "pokemon.csv").drop(columns=["#", "Name"])
     earlier = table.assign(HP=table["HP"] * 2)
     forest = RandomForestClassifier(5, random_state=0)
-    more = {"earlier": earlier, "learning_curve": True}
-    return reports.report(table, "Legendary", forest, positive=True, **more)
+    return reports.report(
+        table, "Legendary", forest, positive=True, earlier=earlier, learning_curve=True
+    )
 
 
 def regression() -> str:
     table = reports.numbers().assign(price=lambda t: 200_000 + 90_000 * t.x0 + 1000 * t.x1)
-    grown = RandomForestRegressor(5, random_state=0)
-    return reports.report(table, "price", grown, learning_curve=True)
+    forest = RandomForestRegressor(5, random_state=0)
+    return reports.report(table, "price", forest, learning_curve=True)
 
 
 def forest(table: pd.DataFrame) -> str:
